@@ -1,0 +1,75 @@
+"""What a scanner hands to the builder: which tracklets there are, and how to read their frames.
+
+A scanner (one file a data set) knows a raw layout; the builder knows the format on disk; this file is all that they share.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+FORMAT_VERSION = 1  # of docs/design.md, "The data set on disk"; raised when a reader of the old format would go wrong
+VERSION = '1.0.0'  # the folder of TFDS
+
+LAYOUTS = ('roles', 'query_rows', 'people_splits')
+ENCODINGS = ('jpeg', 'png')
+
+
+@dataclass(frozen=True)
+class TrackletSource:
+    """One tracklet and the keys of its frames.
+
+    Attributes:
+      name: Unique within the data set.
+      person: The person's name in the source.
+      person_id: -1 junk, 0 distractor, persons from 1.
+      camera_id: -1 = unknown.
+      frame_numbers: The numbers in the source, rising.
+      frames: One key a frame, opaque to the builder, which shows them in messages.
+    """
+
+    name: str
+    person: str
+    person_id: int
+    camera_id: int
+    frame_numbers: tuple[int, ...]
+    frames: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One count that a benchmark's documentation states, and what was found."""
+
+    name: str
+    expected: int | str
+    found: int | str
+
+    @property
+    def holds(self) -> bool:
+        return self.expected == self.found
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A scanned data set, ready to be built.
+
+    Attributes:
+      name: The data set's folder under data_dir.
+      splits: TFDS split -> its tracklets in the order of their records.
+      read_frames: Encoded images of a tracklet in order; picklable, since it runs in other threads or processes.
+      encoding: 'jpeg' or 'png', of every frame.
+      layout: 'roles', 'query_rows' or 'people_splits' (docs/design.md).
+      metadata: JSON-able; joins format_version, layout, encoding and partial in metadata.json. What it says of the source
+        or of options tells one build from another of the same name.
+      workers: 'threads' where read_frames waits for files, 'processes' where it computes.
+      checks: Counts expected and found, printed as a table.
+      notes: Sentences printed under the table of findings.
+    """
+
+    name: str
+    splits: Mapping[str, Sequence[TrackletSource]]
+    read_frames: Callable[[TrackletSource], list[bytes]]
+    encoding: str
+    layout: str
+    metadata: dict = field(default_factory=dict)
+    workers: str = 'threads'
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
