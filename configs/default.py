@@ -150,7 +150,7 @@ def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
     for argument in filter(None, arguments.split(',')):
         name, equals, value = argument.partition('=')
         if not equals or name not in ARGUMENTS:
-            raise ValueError(f'Config argument {argument!r} is not of the form NAME=VALUE with NAME one of: {", ".join(sorted(ARGUMENTS))}.')
+            raise ValueError(f'Config argument {argument!r} is not NAME=VALUE with NAME one of: {", ".join(sorted(ARGUMENTS))}.')
         *path, leaf = ARGUMENTS[name].split('.')
         node = config
         for part in path:

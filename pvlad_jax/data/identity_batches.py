@@ -1,0 +1,49 @@
+"""P x K batches: P people, K tracklets of each (Hermans 2017), as a pure function of (seed, step)."""
+
+import functools
+
+import numpy as np
+from jaxtyping import Int
+
+from pvlad_jax.data.partition import person_labels
+from pvlad_jax.data.records import TrackletTable
+from pvlad_jax.errors import UserError
+
+
+class IdentityBatches:
+    """Draws the tracklets of any step's batch without the steps before it, so that runs resume and shard.
+
+    People come in rounds: each round is a new order of everybody, cut into batches, so that all are seen equally often however many
+    tracklets they have (one person of MARS has 271, one has 1). What is left of a round after whole batches waits for another.
+    Of a person, tracklets of different cameras are preferred; one with fewer than K gives some of them again.
+    """
+
+    def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int):
+        labels, ids = person_labels(train)
+        if len(ids) < 2:
+            raise UserError(f'The training set holds {len(ids)} person; telling people apart takes at least two.')
+        if len(ids) < people:
+            raise UserError(f'config.batch.people = {people}, but the training set holds {len(ids)} people. '
+                            f'Set --config.batch.people={len(ids)} or lower.')
+        self.people, self.tracklets, self.seed = people, tracklets, seed
+        self.labels, self.person_ids = labels, ids
+        self._rows = np.split(np.argsort(labels, kind='stable'), np.cumsum(np.bincount(labels))[:-1])
+        self._cameras = train.camera_id
+        self._order = functools.lru_cache(maxsize=4)(lambda turn: np.random.default_rng([seed, 1, turn]).permutation(len(ids)))
+
+    def rows(self, step: int) -> Int[np.ndarray, 'B']:
+        """Rows of the training table, P·K of them, person by person."""
+        turn, place = divmod(step, len(self.person_ids) // self.people)
+        chosen = self._order(turn)[place * self.people:(place + 1) * self.people]
+        return np.concatenate([self._of_person(step, label) for label in chosen])
+
+    def _of_person(self, step: int, label: int) -> Int[np.ndarray, 'K']:
+        rng = np.random.default_rng([self.seed, 2, step, label])
+        rows = rng.permutation(self._rows[label])
+        # The n-th tracklet of each camera comes before any camera's n+1-th.
+        seen: dict[int, int] = {}
+        rank = np.empty(len(rows), int)
+        for i, camera in enumerate(self._cameras[rows]):
+            rank[i] = seen[camera] = seen.get(camera, -1) + 1
+        rows = rows[np.argsort(rank, kind='stable')]
+        return np.resize(rows, self.tracklets)

@@ -1,0 +1,101 @@
+"""Who is trained on, who is asked for, and who is searched: the three lists of tracklets that a data set's layout and split define."""
+
+import dataclasses
+
+import numpy as np
+
+from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.errors import UserError
+
+DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'people_splits': 'cross_camera'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """Tracklets by role. `gallery` never holds a query's record twice; protocols add the queries where they want them there."""
+
+    train: TrackletTable
+    query: TrackletTable
+    gallery: TrackletTable
+    validation_query: TrackletTable  # of training people held out; empty without a validation share
+    validation_gallery: TrackletTable
+    protocol: str  # the data set's own
+    name: str  # 'test', or 'split 3, wang2014', ... as results say it
+
+
+def split_names(dataset: TrackletDataset) -> list[str]:
+    """The values that config.dataset.split may take, beside 'all'."""
+    return [str(i) for i in range(len(dataset.metadata.get('people_splits', [])) or 1)]
+
+
+def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang2014', validation_share: float = 0.0,
+              seed: int = 0) -> Partition:
+    """The roles of a data set's tracklets.
+
+    Args:
+      split: which of the layout `people_splits`; '0' for the other layouts.
+      halves: 'swapped' exchanges training and test people of `people_splits` (some public code does).
+      validation_share: share of the training people held out, drawn by `seed`, at least two where it is above 0.
+    """
+    if split not in split_names(dataset):
+        raise UserError(f'config.dataset.split = {split!r}: data set {dataset.name!r} has the splits {", ".join(split_names(dataset))}.')
+    layout, tables = dataset.metadata['layout'], dataset.tables
+    name = 'test'
+    if layout == 'roles':
+        train, query, gallery = (tables[role] for role in ('train', 'query', 'gallery'))
+    elif layout == 'query_rows':
+        train, test = tables['train'], tables['test']
+        is_query = np.zeros(len(test), bool)
+        is_query[np.asarray(dataset.metadata['query_rows'], int)] = True
+        query, gallery = test.select(np.asarray(dataset.metadata['query_rows'], int)), test.select(~is_query)
+    elif layout == 'people_splits':
+        people = dataset.metadata['people_splits'][int(split)]
+        sides = ('train', 'test') if halves == 'wang2014' else ('test', 'train')
+        everyone = tables['all']
+        train = everyone.select(np.isin(everyone.person_id, people[sides[0]]))
+        test = everyone.select(np.isin(everyone.person_id, people[sides[1]]))
+        query = test.select(test.camera_id == dataset.metadata['query_camera'])
+        gallery = test.select(test.camera_id == dataset.metadata['gallery_camera'])
+        name = f'split {split}, {halves}'
+    else:
+        raise UserError(f'{dataset.folder}: unknown layout {layout!r} in metadata.json. Convert the data set again.')
+    protocol = DEFAULT_PROTOCOL[layout]
+    train, held_out = hold_out(train, validation_share, seed)
+    if protocol == 'cross_camera':
+        validation = (held_out.select(held_out.camera_id == dataset.metadata['query_camera']),
+                      held_out.select(held_out.camera_id == dataset.metadata['gallery_camera']))
+    else:
+        validation = first_of_each_camera(held_out)
+    return Partition(train, query, gallery, *validation, protocol, name)
+
+
+def hold_out(train: TrackletTable, share: float, seed: int) -> tuple[TrackletTable, TrackletTable]:
+    """(kept, held out): whole people, those seen by two known cameras or more, a seeded choice."""
+    if share == 0:
+        return train, train.select(np.zeros(len(train), bool))
+    seen_twice = [p for p in np.unique(train.person_id)
+                  if len({c for c in train.camera_id[train.person_id == p] if c >= 0}) >= 2]
+    count = max(2, round(share * len(np.unique(train.person_id))))
+    if len(seen_twice) < count:
+        raise UserError(f'config.dataset.validation_share = {share} asks for {count} people seen by two cameras; '
+                        f'the training set has {len(seen_twice)}. Lower it, or set it to 0.')
+    people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
+    out = np.isin(train.person_id, people)
+    return train.select(~out), train.select(out & (train.camera_id >= 0))
+
+
+def first_of_each_camera(table: TrackletTable) -> tuple[TrackletTable, TrackletTable]:
+    """(query, gallery) as MARS chooses them: one query for every person and camera of people seen by two cameras or more."""
+    is_query = np.zeros(len(table), bool)
+    for person in np.unique(table.person_id):
+        rows = np.flatnonzero(table.person_id == person)
+        cameras, first = np.unique(table.camera_id[rows], return_index=True)
+        if len(cameras) >= 2:
+            is_query[rows[first]] = True
+    return table.select(is_query), table.select(~is_query)
+
+
+def person_labels(train: TrackletTable) -> tuple[np.ndarray, np.ndarray]:
+    """(label 0..I-1 of each row, the I person ids in label order)."""
+    people, labels = np.unique(train.person_id, return_inverse=True)
+    return labels.astype(np.int32), people

@@ -1,0 +1,121 @@
+"""A converted data set on disk: its tables of tracklets and random access to their encoded frames (format: docs/design.md)."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from pvlad_jax.errors import UserError
+
+FORMAT_MAJOR = 1  # of `format_version` in metadata.json; data of another major version are refused
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackletTable:
+    """Labels of tracklets, one row each, without their frames. Rows of any splits of one data set."""
+
+    split: Shaped[np.ndarray, 'N']  # TFDS split that holds the record
+    row: Int[np.ndarray, 'N']  # its place in that split
+    tracklet: Shaped[np.ndarray, 'N']  # unique name, str
+    person: Shaped[np.ndarray, 'N']  # name in the source, str
+    person_id: Int[np.ndarray, 'N']
+    camera_id: Int[np.ndarray, 'N']  # -1 = unknown
+    n_frames: Int[np.ndarray, 'N']
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def select(self, rows) -> 'TrackletTable':
+        """The rows of a mask or an index array, in its order."""
+        return TrackletTable(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
+
+    @staticmethod
+    def concatenate(tables: Sequence['TrackletTable']) -> 'TrackletTable':
+        return TrackletTable(*(np.concatenate([getattr(t, f.name) for t in tables]) for f in dataclasses.fields(TrackletTable)))
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedTracklet:
+    tracklet: str
+    frames: Sequence[bytes]  # encoded images, read one by one on access
+
+
+class TrackletDataset:
+    """One data set folder. Tables are read at once; records only when asked for, safely from many threads."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        info = json.loads((self.folder / 'dataset_info.json').read_text())
+        metadata_file = self.folder / 'metadata.json'
+        self.metadata: dict = json.loads(metadata_file.read_text()) if metadata_file.exists() else {}
+        self.name: str = info['name']
+        version = str(self.metadata.get('format_version', 'unknown'))
+        if version.split('.')[0] != str(FORMAT_MAJOR):
+            raise UserError(f'{self.folder} is of data format {version}; this program reads {FORMAT_MAJOR}.x. '
+                            'Convert the data set again with data_prep/build_tfds.py.')
+        self.tables: dict[str, TrackletTable] = {
+            split['name']: _read_table(self.folder, split['name'], _shard_total(split)) for split in info['splits']}
+
+    @classmethod
+    def open(cls, data_dir: str, name: str) -> 'TrackletDataset':
+        """The newest version of DATA_DIR/NAME. UserError where there is none, or no readable one."""
+        folder = find_dataset(data_dir, name)
+        if folder is None:
+            raise UserError(f'No data set {name!r} in {Path(data_dir).absolute()}. Make it with: python data_prep/build_tfds.py '
+                            f'--dataset=... --name={name} --source=... --data_dir={data_dir}')
+        return cls(folder)
+
+    @functools.cached_property
+    def _sources(self) -> dict:
+        import tensorflow_datasets as tfds  # slow to import, and not needed for labels alone
+
+        builder = tfds.builder_from_directory(self.folder)
+        skip = {'frames': {'image': tfds.decode.SkipDecoding()}}
+        return {split: builder.as_data_source(split, decoders=skip) for split in self.tables}
+
+    def read(self, split: str, row: int) -> EncodedTracklet:
+        record = self._sources[split][int(row)]
+        return EncodedTracklet(record['tracklet'].decode(), _LazyFrames(record['frames']))
+
+
+class _LazyFrames(Sequence):
+    """The encoded frames of a record; TFDS reads each on access."""
+
+    def __init__(self, frames):
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index) -> bytes:
+        return self._frames[int(index)]['image']
+
+
+def find_dataset(data_dir: str, name: str) -> Path | None:
+    """DATA_DIR/NAME/VERSION of the highest complete version, or None."""
+    versions = [p.parent for p in Path(data_dir, name).glob('*/dataset_info.json') if not p.parent.name.startswith('incomplete')]
+    return max(versions, key=lambda p: [int(n) if n.isdigit() else -1 for n in p.name.split('.')], default=None)
+
+
+def _shard_total(split: dict) -> int:
+    return sum(int(n) for n in split['shardLengths'])
+
+
+def _read_table(folder: Path, split: str, n_records: int) -> TrackletTable:
+    path = folder / f'tracklets_{split}.npz'
+    try:
+        with np.load(path, allow_pickle=False) as columns:
+            table = TrackletTable(
+                split=np.full(len(columns['person_id']), split), row=np.arange(len(columns['person_id'])),
+                tracklet=np.char.decode(columns['tracklet'], 'utf-8'), person=np.char.decode(columns['person'], 'utf-8'),
+                person_id=columns['person_id'].astype(np.int64), camera_id=columns['camera_id'].astype(np.int64),
+                n_frames=columns['n_frames'].astype(np.int64))
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f'The table of tracklets {path} cannot be read ({error}). Convert the data set again.') from error
+    if len(table) != n_records:
+        raise UserError(f'{path} lists {len(table)} tracklets, but the split holds {n_records} records. Convert the data set again.')
+    return table

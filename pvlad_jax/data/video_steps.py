@@ -1,0 +1,64 @@
+"""The test input: whole tracklets as one stream of fixed-shape steps of clips.
+
+Tracklets of very different lengths (MARS: 2 to 920 frames) follow each other without gaps between steps, so every step but the last is full,
+one compiled program serves every length, and memory does not grow with a video.
+"""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
+from pvlad_jax.data.frame_decoding import decode_clips
+from pvlad_jax.data.records import TrackletDataset, TrackletTable
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipStep:
+    """N clips. `slot` says which of the step's videos a clip belongs to, rising from 0; padding clips have slot N (none).
+
+    `videos[i]` is the row of slot i's video in the table; slot 0 goes on from the last step where `continues`;
+    the step's last video goes on in the next step where `unfinished`.
+    """
+
+    clips: UInt8[np.ndarray, 'N T H W 3']
+    valid: Bool[np.ndarray, 'N T']
+    slot: Int32[np.ndarray, 'N']
+    videos: list[int]
+    continues: bool
+    unfinished: bool
+
+
+def clip_steps(dataset: TrackletDataset, table: TrackletTable, n_clips: int, frames: int, height: int, width: int,
+               policy: str = 'all', threads: int = 4) -> Iterator[ClipStep]:
+    """All frames (or those of `policy`) of all tracklets of the table, in its order, N clips of T frames a step."""
+
+    def place(start: int) -> ClipStep:
+        chosen = plan[start:start + n_clips]
+        clips = np.zeros((n_clips, frames, height, width, 3), np.uint8)
+        valid = np.zeros((n_clips, frames), bool)
+        slot = np.full(n_clips, n_clips, np.int32)
+        videos: list[int] = []
+        record = None
+        for i, (row, index) in enumerate(chosen):
+            if not videos or videos[-1] != row:
+                videos.append(row)
+                record = dataset.read(table.split[row], table.row[row])
+            clips[i] = decode_clips(record.frames, index, height, width, record.tracklet)
+            valid[i] = index >= 0
+            slot[i] = len(videos) - 1
+        before, after = plan[start - 1] if start else None, plan[start + n_clips] if start + n_clips < len(plan) else None
+        return ClipStep(clips, valid, slot, videos, before is not None and before[0] == chosen[0][0],
+                        after is not None and after[0] == chosen[-1][0])
+
+    plan = [(row, index) for row in range(len(table))
+            for index in consecutive_clips(kept_frames(int(table.n_frames[row]), policy), frames)]
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        starts = iter(range(0, len(plan), n_clips))
+        ahead = [pool.submit(place, s) for _, s in zip(range(threads + 1), starts)]
+        while ahead:
+            yield ahead.pop(0).result()
+            ahead += [pool.submit(place, s) for _, s in zip(range(1), starts)]

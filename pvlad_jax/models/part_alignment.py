@@ -1,0 +1,51 @@
+"""3D part alignment: soft masks of body parts over space and time, and a descriptor a part (Zhao et al., ICCV 2017, lifted to 3D).
+
+No part is labelled; the masks learn from the loss behind them. The lift to (t, h, w) jointly follows the abstract of 3D PersonVLAD; the
+layers are ours where it is silent.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def horizontal_bands(parts: int, height: int, width: int) -> Float[Array, 'P h w']:
+    """Logits that begin part p as a band of the picture, from head (0) to feet (P-1): 2 at the band's middle, falling to -2 (ours)."""
+    middle = (jnp.arange(parts) + 0.5) / parts
+    place = (jnp.arange(height) + 0.5) / height
+    bump = jnp.exp(-0.5 * ((place[None] - middle[:, None]) * parts) ** 2)
+    return jnp.broadcast_to((4 * bump - 2)[:, :, None], (parts, height, width))
+
+
+class PartAlignment(nn.Module):
+    """Masks `M_p = sigmoid(conv_p(x))` and descriptors `u_p = conv1x1x1_p(x)`, with bias and no activation.
+
+    Attributes:
+      parts: P. 0 = one part whose mask is 1 everywhere (no alignment).
+      descriptor: D.
+      mask_kernel: 1 or 3, the edge of the mask's convolution in time and space.
+      position_term: adds a learned value a part and place (not a time) to the mask's logit, begun as horizontal bands (ours).
+      dtype: of the convolutions; masks and descriptors come out in float32.
+    """
+
+    parts: int
+    descriptor: int
+    mask_kernel: int = 1
+    position_term: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'N t h w C']) -> tuple[Float[Array, 'N t h w P'], Float[Array, 'N t h w P D']]:
+        """`x` is 0 at masked times. Returns (masks in [0,1], descriptors)."""
+        n, t, h, w, _ = x.shape
+        parts = max(self.parts, 1)
+        descriptors = nn.Dense(parts * self.descriptor, dtype=self.dtype, name='part_descriptor')(x)
+        descriptors = descriptors.reshape(n, t, h, w, parts, self.descriptor).astype(jnp.float32)
+        if self.parts == 0:
+            return jnp.ones((n, t, h, w, 1), jnp.float32), descriptors
+        logits = nn.Conv(parts, (self.mask_kernel,) * 3, padding='SAME', dtype=self.dtype, name='part_mask')(x).astype(jnp.float32)
+        if self.position_term:
+            position = self.param('position_term', lambda _key: horizontal_bands(parts, h, w))
+            logits += jnp.moveaxis(position, 0, -1)
+        return jax.nn.sigmoid(logits), descriptors

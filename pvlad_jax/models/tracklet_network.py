@@ -1,0 +1,83 @@
+"""The whole network: clips of a tracklet -> one embedding (flow and shapes: docs/design.md)."""
+
+import flax
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt8
+
+from pvlad_jax.config import ModelConfig
+from pvlad_jax.models.aggregators import Looks, Statistics, build_aggregator, merge_clips
+from pvlad_jax.models.backbones import BACKBONES, build_backbone
+from pvlad_jax.models.batch_norm import BatchNorm
+from pvlad_jax.models.person_vlad import l2_normalise
+
+
+@flax.struct.dataclass
+class Output:
+    """What a forward pass over whole videos gives."""
+
+    feature: Float[Array, 'B E']  # before normalisation
+    embedding: Float[Array, 'B E']  # unit vectors, for retrieval
+    logits: Float[Array, 'B I']  # over the I training people
+    part_masks: Float[Array, 'B S t h w P'] | None
+    word_assignments: Float[Array, 'B S t h w P K'] | None
+    part_descriptors: Float[Array, 'B S t h w P D'] | None
+    valid: Bool[Array, 'B S t']  # of the feature map's times
+
+
+class TrackletNetwork(nn.Module):
+    """Backbone, aggregator, embedding, classifier. `__call__` for training; `statistics` and `embed` are its two halves at test.
+
+    Attributes:
+      people: I, the classifier's outputs.
+      pixel_mean, pixel_std: of the backbone's input, on a scale of 0 to 1.
+    """
+
+    backbone: nn.Module
+    aggregator: nn.Module
+    embedding: int
+    people: int
+    bnneck: bool
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    dtype: jnp.dtype
+
+    def setup(self):
+        self.to_embedding = nn.Dense(self.embedding)
+        if self.bnneck:
+            self.neck = BatchNorm()
+        self.classifier = nn.Dense(self.people, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.001 if self.bnneck else 0.02))
+
+    def statistics(self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False) -> tuple[
+            Statistics, Looks, Bool[Array, 'N t']]:
+        """Statistics of each clip alone. Frames that are not valid change nothing, whatever they hold."""
+        x = (clips.astype(jnp.float32) / 255 - jnp.array(self.pixel_mean)) / jnp.array(self.pixel_std)
+        x = jnp.where(valid[:, :, None, None, None], x, 0).astype(self.dtype)
+        x, valid = self.backbone(x, valid, train)
+        x = jnp.where(valid[:, :, None, None, None], x, 0)
+        statistics, looks = self.aggregator(x, valid)
+        return statistics, looks, valid
+
+    def embed(self, statistics: Statistics, train: bool = False) -> tuple[Float[Array, 'B E'], Float[Array, 'B E'], Float[Array, 'B E']]:
+        """Merged statistics of videos -> (feature, unit embedding, the classifier's input)."""
+        feature = self.to_embedding(self.aggregator.finish(statistics))
+        if not self.bnneck:
+            return feature, l2_normalise(feature), feature
+        necked = self.neck(feature, train=train)
+        # Luo 2019: distances of the losses before the neck, of retrieval after it.
+        return feature, l2_normalise(feature if train else necked), necked
+
+    def __call__(self, clips: UInt8[Array, 'B S T H W 3'], valid: Bool[Array, 'B S T'], train: bool = False) -> Output:
+        b, s = clips.shape[:2]
+        statistics, looks, times = self.statistics(clips.reshape(b * s, *clips.shape[2:]), valid.reshape(b * s, -1), train)
+        feature, embedding, classified = self.embed(merge_clips(statistics, self.aggregator.merge, s), train)
+        masks, words, descriptors = (None if x is None else x.reshape(b, s, *x.shape[1:]) for x in looks)
+        return Output(feature, embedding, self.classifier(classified), masks, words, descriptors, times.reshape(b, s, -1))
+
+
+def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
+    """The network of a configuration for so many training people. UserError for an unknown name."""
+    b, dtype = config.backbone, jnp.dtype(config.dtype)
+    backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype)
+    spec = BACKBONES[b.name]
+    return TrackletNetwork(backbone, build_aggregator(config), config.embedding, people, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype)
