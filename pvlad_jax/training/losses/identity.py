@@ -1,0 +1,19 @@
+"""Identity classification: cross-entropy over the training people."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def cross_entropy(
+    logits: Float[Array, 'B I'], labels: Int[Array, 'B'], smoothing: float = 0.0,
+) -> Float[Array, '']:
+    """Mean over the batch of -Σ_i q_i log softmax(logits)_i with q = (1 - smoothing) one_hot(label) +
+    smoothing / I.
+
+    Label smoothing: Szegedy et al. 2016, section 7. The share `smoothing` is spread over all I people, the
+    right one included.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    right = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
+    return -jnp.mean((1 - smoothing) * right + smoothing * jnp.mean(log_p, axis=-1))

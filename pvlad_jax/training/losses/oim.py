@@ -1,0 +1,39 @@
+"""Online instance matching (Xiao et al. 2017) where everyone is labelled: no queue of unlabelled people."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pvlad_jax.training.losses.identity import cross_entropy
+from pvlad_jax.training.losses.pairs import similarities
+
+EPSILON = 1e-12
+
+
+def oim_loss(
+    embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], table: Float[Array, 'I E'],
+    temperature: float, momentum: float,
+) -> tuple[Float[Array, ''], Float[Array, 'I E']]:
+    """Cross-entropy of softmax(table @ embedding / temperature), and the table after the batch.
+
+    The table (one unit vector a person, zero before the person is first seen) is state, not a parameter: it
+    receives no gradient. Afterwards the row of each person in the batch becomes momentum · row + (1 -
+    momentum) · mean of its embeddings, normalised. With one video a person this is the paper's update; the
+    paper takes several one after the other, which would depend on their order.
+    """
+    embedding = embedding.astype(jnp.float32)
+    table = jax.lax.stop_gradient(table.astype(jnp.float32))
+    loss = cross_entropy(similarities(embedding, table) / temperature, labels)
+    return loss, update_table(table, jax.lax.stop_gradient(embedding), labels, momentum)
+
+
+def update_table(
+    table: Float[Array, 'I E'], embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], momentum: float,
+) -> Float[Array, 'I E']:
+    # A product with one-hot labels, not a scatter: float additions of a scatter have no fixed order on GPUs.
+    member = jax.nn.one_hot(labels, table.shape[0], dtype=jnp.float32, axis=0)
+    count = jnp.sum(member, axis=1, keepdims=True)
+    mean = jnp.matmul(member, embedding, precision='highest') / jnp.maximum(count, 1)
+    moved = momentum * table + (1 - momentum) * mean
+    moved = moved / jnp.sqrt(jnp.sum(moved**2, axis=1, keepdims=True) + EPSILON)
+    return jnp.where(count > 0, moved, table)
