@@ -7,13 +7,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from pvlad_jax.errors import UserError
+from pvlad_jax.models.backbones import c3d, i3d
+from pvlad_jax.models.backbones.c3d import C3D
+from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.interface import BackboneSpec, check_clip
 from pvlad_jax.models.backbones.r3d import R3D
 
 # Mean and standard deviation of Kinetics-400's pixels: torchvision's video weights were trained with them.
 KINETICS_PIXELS = {'pixel_mean': (0.43216, 0.394666, 0.37645), 'pixel_std': (0.22803, 0.22145, 0.216989)}
+# I3D was trained on RGB in [-1, 1].
+SYMMETRIC_PIXELS = {'pixel_mean': (0.5, 0.5, 0.5), 'pixel_std': (0.5, 0.5, 0.5)}
+# C3D was trained on 0..255 minus the mean of Sports-1M; the importer folds this scale into its first convolution.
+SPORTS_PIXELS = {'pixel_mean': (128 / 255, 117 / 255, 104 / 255), 'pixel_std': (0.225, 0.225, 0.225)}
 R3D_STAGES = ('stem', 'stage1', 'stage2', 'stage3', 'stage4')
-BOTTLENECK = {'bottleneck': True}
 TINY = {
     'blocks': (1, 1, 1, 1),
     'widths': (16, 32, 64, 128),
@@ -34,6 +40,16 @@ def _r3d(name: str, channels: int, stride_t: int, stride_hw: int, **options) -> 
     )
 
 
+def _i3d(name: str, final: str, channels: int, stride_t: int, stride_hw: int) -> BackboneSpec:
+    stages = i3d.STAGES[: i3d.STAGES.index(final) + 1]
+    build = partial(I3D, label=name, final=final)
+    return BackboneSpec(build, channels, stride_t, stride_hw, stages, **SYMMETRIC_PIXELS)
+
+
+def _c3d(name: str, normalise: bool) -> BackboneSpec:
+    return BackboneSpec(partial(C3D, label=name, normalise=normalise), 512, 8, 16, c3d.STAGES, **SPORTS_PIXELS)
+
+
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BACKBONES: dict[str, BackboneSpec] = {
     'r3d_tiny': _r3d('r3d_tiny', 128, 2, 16, **TINY),
@@ -43,6 +59,10 @@ BACKBONES: dict[str, BackboneSpec] = {
         'r3d_50', 2048, 16, 32, blocks=DEPTHS[34], stem_kernel=(7, 7, 7), stem_pool=True, bottleneck=True
     ),
     'r2plus1d_50': _r3d('r2plus1d_50', 2048, 8, 16, blocks=DEPTHS[34], bottleneck=True, factored=True),
+    'i3d': _i3d('i3d', 'Mixed_5c', 1024, 8, 32),
+    'i3d_mixed_4f': _i3d('i3d_mixed_4f', 'Mixed_4f', 832, 4, 16),
+    'c3d': _c3d('c3d', normalise=False),
+    'c3d_bn': _c3d('c3d_bn', normalise=True),
 }
 
 
