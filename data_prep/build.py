@@ -1,0 +1,231 @@
+"""Builds a RawDataset into DATA_DIR/NAME/VERSION: whole or not at all, one build of a name at a time."""
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from data_prep.checked_frames import CheckedReader, read_all
+from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
+from data_prep.tfds_builder import SPLIT_NAMES, Record, TrackletBuilder, record_metadata, tracklet_table
+from pvlad_jax.errors import UserError
+
+_NAME = re.compile(r'[a-z][a-z0-9_]*')
+
+
+def data_set_path(data_dir: str | Path, name: str) -> Path:
+    """Where a data set lies, built or not. Raises UserError for a name that TFDS could not read back."""
+    if not _NAME.fullmatch(name):
+        raise UserError(f'{name!r} cannot name a data set: use lower-case letters, digits and _, beginning with a letter.')
+    return Path(data_dir).expanduser().absolute() / name / VERSION
+
+
+def is_built(path: Path) -> bool:
+    """Whether a whole data set lies here; TFDS writes dataset_info.json last, and renames the folder after that."""
+    return (path / 'dataset_info.json').is_file()
+
+
+def build(
+    raw: RawDataset,
+    data_dir: str | Path,
+    *,
+    overwrite: bool = False,
+    workers: int = 0,
+    progress: bool = True,
+    write_shards: Any = None,
+) -> Path:
+    """Builds a data set and returns its folder; one that stands already, with the same tracklets and metadata, is kept.
+
+    Arguments:
+      raw: The scanned data set.
+      data_dir: Where data sets lie; made where missing.
+      overwrite: Replace a data set of this name; the old one stands until the new one is whole.
+      workers: Threads or processes that read ahead, 0 = by the number of cores.
+      progress: Show a progress bar.
+      write_shards: See TrackletBuilder (Beam).
+    Raises UserError: bad frames, a data set of this name that differs, another build of this name under way,
+      data_dir not writable, no space left. Nothing is left behind then, nor after an interrupt; what a killed process left
+      is removed by the next build.
+    """
+    path = data_set_path(data_dir, raw.name)
+    _check(raw)
+    with _disk_errors(path), _lock(path):
+        _remove_leftovers(path)
+        if is_built(path) and not overwrite:
+            _require_same(path, raw)
+            return path
+        root = path.parent / 'incomplete.rebuild' if is_built(path) else path.parent.parent
+        with _progress_bar(raw, progress) as advance:
+            reader = partial(_read, CheckedReader(raw.read_frames, raw.encoding), raw.workers, workers, advance)
+            builder = TrackletBuilder(raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root))
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads there
+                    builder.download_and_prepare()
+                built = Path(builder.data_dir)
+                _require_readable(built, raw)
+                if built != path:
+                    _replace(path, built)
+            finally:
+                _remove_leftovers(path)
+    return path
+
+
+def _read(
+    read: CheckedReader, kind: str, workers: int, advance, sources: Iterable[TrackletSource]
+) -> Iterator[Record]:
+    for source, frames in read_all(read, sources, kind, workers):
+        yield source, frames
+        advance(len(frames))
+
+
+def _check(raw: RawDataset) -> None:
+    """What no scanner may hand on, whatever it read."""
+    for split, sources in raw.splits.items():
+        if not sources:
+            raise UserError(f'Split {split} of {raw.name} has no tracklets.')
+        for s in sources:
+            if not s.frames:
+                raise UserError(f'Tracklet {s.name} has no frames. Remove its folder or put its frames there.')
+            if len(s.frames) != len(s.frame_numbers) or list(s.frame_numbers) != sorted(set(s.frame_numbers)):
+                raise UserError(f'Tracklet {s.name}: frame numbers must rise, one a frame.')
+    names = [s.name for sources in raw.splits.values() for s in sources]
+    if len(set(names)) != len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})[:20] if len(names) < 100_000 else '...'
+        raise UserError(f'Tracklet names of {raw.name} are not unique: {twice}')
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Says in one sentence what the disk refused."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        free = _free_bytes(path)
+        text = str(error)
+        full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in text or (
+            free is not None and free < 1 << 20
+        )
+        if full:
+            raise UserError(
+                f'No space left for {path} ({free or 0:,} bytes free). Nothing was kept; '
+                'make room or give another --data_dir, and start again.'
+            ) from error
+        if isinstance(error, OSError) or 'ArrayRecord' in text or 'write' in text.lower():
+            raise UserError(f'{path} cannot be written: {text}. Check --data_dir and its permissions.') from error
+        raise
+
+
+def _free_bytes(path: Path) -> int | None:
+    for parent in path.parents:
+        if parent.exists():
+            try:
+                return shutil.disk_usage(parent).free
+            except OSError:
+                return None
+    return None
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds a lock file beside the data set; the system frees it when its process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.parent / '.building'
+    with open(lock, 'w') as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(f.fileno()), os.stat(lock))  # not one that its last holder has just removed
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise UserError(
+                f'Another process builds {path} right now. Wait for it, or build under another --name or --data_dir.'
+            )
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # only where nothing was built
+
+
+def _remove_leftovers(path: Path) -> None:
+    for stale in path.parent.glob('incomplete.*'):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _replace(path: Path, built: Path) -> None:
+    aside = path.parent / 'incomplete.replaced'
+    path.rename(aside)
+    try:
+        built.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+
+
+@contextlib.contextmanager
+def _progress_bar(raw: RawDataset, show: bool) -> Iterator[Any]:
+    total = sum(len(s.frames) for sources in raw.splits.values() for s in sources)
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(file=sys.stdout)  # the stream of now, whatever is redirected later
+    with Progress(*columns, console=console, disable=not show, redirect_stdout=False) as bar:
+        task = bar.add_task(f'{raw.name}: frames', total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+def _require_readable(built: Path, raw: RawDataset) -> None:
+    """The files on disk hold as many records as were meant: the last check before the data set counts as whole."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    for split, sources in raw.splits.items():
+        files = sorted(os.fspath(p) for p in built.glob(f'{raw.name}-{SPLIT_NAMES.get(split, split)}.array_record-*'))
+        with ArrayRecordDataSource(files) as records:
+            found = len(records)
+        if found != len(sources):
+            shutil.rmtree(built)
+            raise OSError(f'{found} of {len(sources)} records of split {split} can be read back')
+
+
+def _require_same(path: Path, raw: RawDataset) -> None:
+    """A data set that stands under this name must be the one that was asked for."""
+    mend = 'Give another --name, or --overwrite to replace it.'
+    metadata = json.loads((path / 'metadata.json').read_text())
+    if metadata.get('format_version') != FORMAT_VERSION:
+        raise UserError(
+            f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {mend}'
+        )
+    wanted = json.loads(json.dumps(record_metadata(raw)))
+    for key in sorted(wanted.keys() | metadata.keys()):
+        if wanted.get(key) != metadata.get(key):
+            raise UserError(
+                f'{path} stands already, but was built with {key} = {_short(metadata.get(key))} '
+                f'instead of {_short(wanted.get(key))}. {mend}'
+            )
+    for split, sources in raw.splits.items():
+        table = path / f'tracklets_{split}.npz'
+        if not table.exists() or not _same_table(table, sources):
+            raise UserError(f'{path} stands already, but its tracklets of split {split} are not those of the source. {mend}')
+
+
+def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:
+    with np.load(table, allow_pickle=False) as built:
+        return all(np.array_equal(built[k], v) for k, v in tracklet_table(sources).items())
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + '...'
+

@@ -1,0 +1,101 @@
+"""Command line: builds a data set of tracklets from raw data, or checks one that was built.
+
+    python data_prep/build_tfds.py --dataset=tracklet_folder --source=DIR --data_dir=data --name=mine
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+if __package__ in (None, ''):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from absl import app, flags, logging
+from rich.console import Console
+
+from data_prep.build import build, data_set_path, is_built
+from data_prep.findings import print_checks, print_findings
+from data_prep.raw_dataset import RawDataset
+from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('dataset', None, 'Which raw data: synthetic, tracklet_folder, mars, ilids_vid or prid2011.')
+flags.DEFINE_string('source', None, 'Folder or archive with the raw data; not needed for synthetic.')
+flags.DEFINE_string('data_dir', 'data', 'Where data sets lie.')
+flags.DEFINE_string('name', None, 'Name of the data set in data_dir; the value of --dataset if not given.')
+flags.DEFINE_boolean('overwrite', False, 'Replace a data set of this name.')
+flags.DEFINE_integer('workers', 0, 'Threads (processes for synthetic) that read ahead; 0 = by the number of cores.', lower_bound=0)
+flags.DEFINE_integer('people', None, 'synthetic: people in train.', lower_bound=2)
+flags.DEFINE_integer('test_people', None, 'synthetic: people in query and gallery.', lower_bound=1)
+flags.DEFINE_integer('cameras', None, 'synthetic: cameras.', lower_bound=2)
+flags.DEFINE_integer('tracklets_per_camera', None, 'synthetic: tracklets of a person in each camera.', lower_bound=1)
+flags.DEFINE_boolean('twins', None, 'synthetic: pairs in the same clothes and build, who differ by gait only.')
+flags.DEFINE_integer('seed', None, 'synthetic: seed of people, cameras and tracklets.')
+
+SYNTHETIC_OPTIONS = {
+    'people': 'train_people', 'test_people': 'test_people', 'cameras': 'cameras',
+    'tracklets_per_camera': 'tracklets_per_camera', 'twins': 'twins', 'seed': 'seed',
+}  # flag -> argument of synthetic_raw_dataset
+
+
+def _synthetic(name: str) -> RawDataset:
+    from data_prep.synthetic import scan_synthetic
+
+    options = {argument: FLAGS[flag].value for flag, argument in SYNTHETIC_OPTIONS.items()}
+    return scan_synthetic(name, **{k: v for k, v in options.items() if v is not None})
+
+
+def _tracklet_folder(name: str) -> RawDataset:
+    from data_prep.tracklet_folder import scan_tracklet_folder
+
+    return scan_tracklet_folder(_source(), name)
+
+
+SCANNERS: dict[str, Callable[[str], RawDataset]] = {
+    'synthetic': _synthetic,
+    'tracklet_folder': _tracklet_folder,
+}
+
+
+def run(console: Console) -> None:
+    """Does what the flags say. Raises UserError."""
+    if FLAGS.dataset not in SCANNERS:
+        given = 'is missing' if not FLAGS.dataset else f'is {FLAGS.dataset!r}'
+        raise UserError(f'--dataset {given}; it must be one of: {", ".join(SCANNERS)}.')
+    name = FLAGS.name or FLAGS.dataset
+    data_set_path(FLAGS.data_dir, name)
+    with console.status(f'Looking through {FLAGS.source or "nothing yet"}'):
+        raw = SCANNERS[FLAGS.dataset](name)
+    if raw.checks:
+        print_checks(raw.checks, console)
+    print_findings(raw, console)
+    stood = is_built(data_set_path(FLAGS.data_dir, raw.name)) and not FLAGS.overwrite
+    path = build(raw, FLAGS.data_dir, overwrite=FLAGS.overwrite, workers=FLAGS.workers)
+    console.print(f'{path} {"stands already, with the same tracklets" if stood else "is built"}.', highlight=False, soft_wrap=True)
+
+
+def _source() -> str:
+    if not FLAGS.source:
+        raise UserError(f'--dataset={FLAGS.dataset} needs --source, the folder or archive with the raw data.')
+    return FLAGS.source
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        print(f'Unknown arguments: {" ".join(argv[1:])}. Options are written --name=value.', file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    logging.set_verbosity(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end cleans up as Ctrl-C does
+    try:
+        run(Console())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print('Stopped; nothing half-built was left. The same command starts again.', file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,121 @@
+"""Reads the frames of tracklets, checks every header, and keeps the order while several workers read ahead."""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from data_prep.image_header import ImageError, read_header
+from data_prep.raw_dataset import TrackletSource
+from pvlad_jax.errors import UserError
+
+MOST_REPORTED = 20  # bad files named in one message
+
+
+class BadFrames(Exception):
+    """Some frames of a tracklet cannot be used. `args[0]` is a list of sentences, one a frame."""
+
+
+@dataclass(frozen=True)
+class CheckedReader:
+    """`read_frames` followed by a check of every frame's header. Picklable where read_frames is."""
+
+    read_frames: Callable[[TrackletSource], list[bytes]]
+    encoding: str
+
+    def __call__(self, source: TrackletSource) -> list[bytes]:
+        """Returns the encoded frames. Raises BadFrames where one is missing, no image, truncated, or of another encoding."""
+        try:
+            frames = self.read_frames(source)
+        except OSError:
+            frames = None
+        if frames is not None:
+            bad = [f'{key} {reason}' for key, frame in zip(source.frames, frames) if (reason := self._fault(frame))]
+            if len(frames) != len(source.frames):
+                bad.append(f'{source.name} has {len(source.frames)} frames, but {len(frames)} could be read')
+        else:
+            bad = self._unreadable(source)
+        if bad:
+            raise BadFrames(bad)
+        return frames
+
+    def _fault(self, frame: bytes) -> str:
+        try:
+            header = read_header(frame)
+        except ImageError as error:
+            return str(error)
+        if header.format != self.encoding:
+            return f'is a {header.format.upper()} image, while the data set\'s frames are {self.encoding.upper()}'
+        return ''
+
+    def _unreadable(self, source: TrackletSource) -> list[str]:
+        """Reads the frames one by one, to name those which cannot be read."""
+        bad = []
+        for key, number in zip(source.frames, source.frame_numbers):
+            one = TrackletSource(source.name, source.person, source.person_id, source.camera_id, (number,), (key,))
+            try:
+                (frame,) = self.read_frames(one)
+            except OSError as error:
+                bad.append(f'{key} cannot be read ({error.strerror or error})')
+            else:
+                if reason := self._fault(frame):
+                    bad.append(f'{key} {reason}')
+        return bad or [f'{source.name} could not be read at first, then could: check the disk or network and start again']
+
+
+def read_all(
+    read: CheckedReader, sources: Iterable[TrackletSource], kind: str, workers: int = 0
+) -> Iterator[tuple[TrackletSource, list[bytes]]]:
+    """Yields (tracklet, frames) in the order of `sources`, read ahead by `workers` threads or processes (0 = as many as useful).
+
+    Bad frames do not stop the reading, so that one message can name several; after the first nothing more is yielded.
+    Raises UserError with at most MOST_REPORTED of them.
+    """
+    bad: list[str] = []
+    workers = workers or (os.cpu_count() or 1) + (2 if kind == 'threads' else 0)
+    with _executor(kind, workers) as executor:
+        ahead: deque = deque()
+        try:
+            sources = iter(sources)
+            for source in sources:
+                ahead.append((source, executor.submit(read, source)))
+                if len(ahead) < 4 * workers:
+                    continue
+                yield from _take(ahead, bad)
+                if len(bad) >= MOST_REPORTED:
+                    break
+            while ahead and len(bad) < MOST_REPORTED:
+                yield from _take(ahead, bad)
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+    if bad:
+        raise bad_frames_error(bad)
+
+
+def bad_frames_error(bad: list[str]) -> UserError:
+    """One message for all bad frames."""
+    listed = '\n  '.join(bad[:MOST_REPORTED])
+    some = 'At least these frames' if len(bad) >= MOST_REPORTED else 'These frames'
+    return UserError(
+        f'{some} cannot be used:\n  {listed}\nReplace or remove them and start again; nothing was built.'
+    )
+
+
+def _take(ahead: deque, bad: list[str]) -> Iterator[tuple[TrackletSource, list[bytes]]]:
+    source, future = ahead.popleft()
+    try:
+        frames = future.result()
+    except BadFrames as error:
+        bad.extend(error.args[0])
+        return
+    if not bad:
+        yield source, frames
+
+
+def _executor(kind: str, workers: int) -> Executor:
+    if kind == 'threads':
+        return ThreadPoolExecutor(workers, thread_name_prefix='frames')
+    # Not fork: the caller may hold threads and devices, which do not survive it.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'))

@@ -1,0 +1,240 @@
+"""The files of a raw data set as sorted relative names and a way to read each: a folder, a zip, a tar, or a folder that holds archives.
+
+Archives are read in place; only a compressed tar is first decompressed into a temporary file, since it has no random access.
+Nothing is ever extracted by name; still, a member whose name or link points outside its archive is refused, since
+such an archive is not what its user believes it to be.
+"""
+
+import os
+import shutil
+import tarfile
+import tempfile
+import threading
+import weakref
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from pvlad_jax.errors import UserError
+
+ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
+# What operating systems leave behind in folders and archives.
+_LITTER = frozenset(['Thumbs.db', 'desktop.ini', '__MACOSX'])
+
+
+class Folder:
+    """All files below a folder. Links are followed, as they are in data sets that are spread over disks."""
+
+    def __init__(self, root: Path):
+        self.root = str(root)
+        self.names: list[str] = []
+        self.empty_folders: list[str] = []
+        _walk(self.root, '', self.names, self.empty_folders)
+        self.names.sort()
+        self.empty_folders.sort()
+
+    def read(self, name: str) -> bytes:
+        with open(os.path.join(self.root, name), 'rb') as f:
+            return f.read()
+
+
+class Zip:
+    """The files of a zip archive."""
+
+    def __init__(self, path: Path):
+        self.path = str(path)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                members = archive.namelist()
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f'{path} cannot be read as a zip archive: {error}. Download it again.') from error
+        _refuse_escapes(path, ((name, None) for name in members))
+        self.names = sorted(n for n in members if not n.endswith('/') and not is_litter(n))
+        self.empty_folders = _archive_empty_folders(self.names, (n for n in members if n.endswith('/')))
+        self._local = threading.local()
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != '_local'}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._local = threading.local()
+
+    def read(self, name: str) -> bytes:
+        # One handle a thread: ZipFile serialises readers of a shared one.
+        if not hasattr(self._local, 'archive'):
+            self._local.archive = zipfile.ZipFile(self.path)
+        try:
+            return self._local.archive.read(name)
+        except zipfile.BadZipFile as error:
+            raise OSError(str(error)) from error
+
+
+class Tar:
+    """The files of a tar archive, found by their offsets. A compressed one is decompressed into a temporary file first."""
+
+    def __init__(self, path: Path):
+        self.path = str(path)
+        self._plain = None
+        try:
+            if tarfile.is_tarfile(self.path) and not _is_plain_tar(self.path):
+                self._plain = _decompress(path)
+            with tarfile.open(self._plain or self.path, 'r:') as archive:
+                members = archive.getmembers()
+        except (tarfile.TarError, EOFError) as error:
+            self._forget()
+            raise UserError(f'{path} cannot be read as a tar archive: {error}. Download it again.') from error
+        if self._plain:
+            weakref.finalize(self, _unlink, self._plain)
+        _refuse_escapes(path, ((m.name, m.linkname if m.issym() or m.islnk() else None) for m in members))
+        self.spans = {m.name.removeprefix('./'): (m.offset_data, m.size) for m in members if m.isreg()}
+        for m in members:  # a hard link has no bytes of its own
+            if m.islnk() and m.linkname.removeprefix('./') in self.spans:
+                self.spans[m.name.removeprefix('./')] = self.spans[m.linkname.removeprefix('./')]
+        self.names = sorted(n for n in self.spans if not is_litter(n))
+        self.empty_folders = _archive_empty_folders(self.names, (m.name.removeprefix('./') for m in members if m.isdir()))
+
+    def read(self, name: str) -> bytes:
+        offset, size = self.spans[name]
+        with open(self._plain or self.path, 'rb') as f:
+            f.seek(offset)
+            data = f.read(size)
+        if len(data) != size:
+            raise OSError('the archive ends before the file does')
+        return data
+
+    def _forget(self):
+        if self._plain:
+            _unlink(self._plain)
+
+
+class Several:
+    """A folder together with the archives that lie directly in it, each archive as a folder of its own name."""
+
+    def __init__(self, parts: dict[str, 'Folder | Zip | Tar']):
+        self.parts = parts
+        self.names = sorted(prefix + n for prefix, part in parts.items() for n in part.names)
+        self.empty_folders = sorted(prefix + n for prefix, part in parts.items() for n in part.empty_folders)
+
+    def read(self, name: str) -> bytes:
+        prefix = name.partition('/')[0] + '/'
+        if prefix in self.parts:
+            return self.parts[prefix].read(name.removeprefix(prefix))
+        return self.parts[''].read(name)
+
+
+FrameFiles = Folder | Zip | Tar | Several
+
+
+def open_files(source: str | Path) -> FrameFiles:
+    """Returns the files of a folder or archive.
+
+    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `read(name) -> bytes`, which raises OSError.
+    Raises UserError where the source is missing, unreadable, or an archive with members that point outside.
+    """
+    source = Path(source).expanduser()
+    if not source.exists():
+        raise UserError(f'The source {source} does not exist. --source names the folder or archive with the raw data set.')
+    if source.is_file():
+        return _open_archive(source)
+    try:
+        archives = [p for p in sorted(source.iterdir()) if p.is_file() and p.name.endswith(ARCHIVE_SUFFIXES)]
+        folder = Folder(source)
+    except OSError as error:
+        raise UserError(f'{source} cannot be listed: {error}') from error
+    if not archives:
+        return folder
+    folder.names = [n for n in folder.names if '/' in n or not n.endswith(ARCHIVE_SUFFIXES)]
+    # An archive that has been unpacked beside itself is read once, from the folder.
+    unpacked = {n.split('/', 1)[0] for n in folder.names if '/' in n}
+    packed = {archive_stem(p) + '/': _open_archive(p) for p in archives if archive_stem(p) not in unpacked}
+    return Several({'': folder, **packed}) if packed else folder
+
+
+def archive_stem(path: Path) -> str:
+    """'bbox_train.tar.gz' -> 'bbox_train'."""
+    return next((path.name.removesuffix(s) for s in sorted(ARCHIVE_SUFFIXES, key=len, reverse=True) if path.name.endswith(s)), path.name)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a path is hidden or left behind by an operating system."""
+    return any(part in _LITTER or (part.startswith('.') and part not in ('.', '..')) for part in name.split('/'))
+
+
+def _open_archive(path: Path) -> Zip | Tar:
+    if path.name.endswith('.zip') or zipfile.is_zipfile(path):
+        return Zip(path)
+    if path.name.endswith(ARCHIVE_SUFFIXES) or tarfile.is_tarfile(path):
+        return Tar(path)
+    raise UserError(f'{path} is a file but no zip or tar archive. --source names the folder or archive with the raw data set.')
+
+
+def _walk(folder: str, prefix: str, names: list[str], empty_folders: list[str]) -> None:
+    with os.scandir(folder) as entries:
+        children = [e for e in entries if not is_litter(e.name)]
+    if not children and prefix:
+        empty_folders.append(prefix.rstrip('/'))
+    for entry in children:
+        if entry.is_dir():
+            _walk(entry.path, f'{prefix}{entry.name}/', names, empty_folders)
+        else:
+            names.append(prefix + entry.name)
+
+
+def _archive_empty_folders(names: list[str], folders: Iterable[str]) -> list[str]:
+    filled = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    return sorted(f for f in (folder.rstrip('/') for folder in folders) if f not in filled and not is_litter(f))
+
+
+def _refuse_escapes(path: Path, members: Iterable[tuple[str, str | None]]) -> None:
+    outside = [name for name, link in members if _escapes(name) or (link is not None and _escapes(link, name))]
+    if outside:
+        listed = ', '.join(outside[:20])
+        raise UserError(f'{path} has members that point outside the archive: {listed}. It is refused; get it from its official source.')
+
+
+def _escapes(name: str, linked_from: str | None = None) -> bool:
+    name = name.replace('\\', '/')
+    if name.startswith('/') or name[1:2] == ':':
+        return True
+    # A symbolic link is relative to its own folder, a hard link to the archive's root: refuse what leaves by either reading.
+    depth = 0
+    for part in name.split('/'):
+        depth += {'..': -1, '.': 0, '': 0}.get(part, 1)
+        if depth < (0 if linked_from is None else -linked_from.strip('./').count('/')):
+            return True
+    return False
+
+
+def _is_plain_tar(path: str) -> bool:
+    try:
+        with tarfile.open(path, 'r:'):
+            return True
+    except tarfile.TarError:
+        return False
+
+
+def _decompress(path: Path) -> str:
+    import bz2
+    import gzip
+    import lzma
+
+    openers = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open, b'\xfd7': lzma.open}
+    with open(path, 'rb') as f:
+        opener = openers.get(f.read(2))
+    if opener is None:
+        raise tarfile.ReadError('neither plain nor compressed with gzip, bzip2 or xz')
+    handle, plain = tempfile.mkstemp(prefix='pvlad_', suffix='.tar')
+    try:
+        with os.fdopen(handle, 'wb') as target, opener(path, 'rb') as packed:
+            shutil.copyfileobj(packed, target, 1 << 20)
+    except BaseException as error:
+        _unlink(plain)
+        if isinstance(error, OSError | EOFError):
+            raise UserError(f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its folder.') from error
+        raise
+    return plain
+
+
+def _unlink(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
