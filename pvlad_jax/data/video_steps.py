@@ -1,6 +1,6 @@
 """The test input: whole tracklets as one stream of fixed-shape steps of clips.
 
-Tracklets of very different lengths (MARS: 2 to 920 frames) follow each other without gaps between steps, so every step but the last is full,
+Tracklets of very different lengths (MARS: 2 to 920 frames) follow each other without gaps, so every step but the last is full,
 one compiled program serves every length, and memory does not grow with a video.
 """
 

@@ -21,7 +21,7 @@ Statistics = dict[str, Array]  # leading axis: clips, or videos once merged
 
 
 class Looks(NamedTuple):
-    """What may be looked at: part masks [N,t,h,w,P], word assignments [N,t,h,w,P,K] and part descriptors [N,t,h,w,P,D], where there are any."""
+    """What may be looked at, where there is any: masks [N,t,h,w,P], word assignments [N,t,h,w,P,K], part descriptors [N,t,h,w,P,D]."""
 
     part_masks: Array | None = None
     word_assignments: Array | None = None

@@ -8,7 +8,6 @@ from jaxtyping import Array, Bool, Float, UInt8
 from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.aggregators import Looks, Statistics, build_aggregator, merge_clips
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
-from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.person_vlad import l2_normalise
 
 
@@ -45,8 +44,8 @@ class TrackletNetwork(nn.Module):
     def setup(self):
         self.to_embedding = nn.Dense(self.embedding)
         if self.bnneck:
-            self.neck = BatchNorm()
-        self.classifier = nn.Dense(self.people, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.001 if self.bnneck else 0.02))
+            self.neck = nn.BatchNorm(momentum=0.9, use_bias=False)
+        self.classifier = nn.Dense(self.people, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02))
 
     def statistics(self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False) -> tuple[
             Statistics, Looks, Bool[Array, 'N t']]:
@@ -63,7 +62,7 @@ class TrackletNetwork(nn.Module):
         feature = self.to_embedding(self.aggregator.finish(statistics))
         if not self.bnneck:
             return feature, l2_normalise(feature), feature
-        necked = self.neck(feature, train=train)
+        necked = self.neck(feature, use_running_average=not train)
         # Luo 2019: distances of the losses before the neck, of retrieval after it.
         return feature, l2_normalise(feature if train else necked), necked
 
@@ -80,4 +79,5 @@ def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype)
     spec = BACKBONES[b.name]
-    return TrackletNetwork(backbone, build_aggregator(config), config.embedding, people, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype)
+    return TrackletNetwork(backbone, build_aggregator(config), config.embedding, people, config.bnneck,
+                           spec.pixel_mean, spec.pixel_std, dtype)

@@ -1,0 +1,21 @@
+"""Real tracklets from a folder, on two CPU cores: a small network that learns from scratch.
+
+    python data_prep/build_tfds.py --dataset=tracklet_folder --source=FOLDER --name=my_tracklets --data_dir=data
+    python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets --workdir=runs/my_tracklets
+"""
+
+from configs import default
+
+
+def get_config(arguments: str = ''):
+    c = default.get_config()
+    c.dataset.name = 'tracklet_folder'
+    c.clips.frames = 4
+    c.clips.height, c.clips.width = 96, 48
+    c.batch.people, c.batch.tracklets = 12, 4
+    c.training.steps = 1200
+    c.training.log_every = 20
+    c.training.eval_every = 400
+    c.training.eval_untrained = True
+    c.training.checkpoint_every = 100
+    return default.apply_arguments(c, arguments)

@@ -1,0 +1,115 @@
+"""Tracklets -> embeddings: single videos of any length, and whole tables of tracklets over all devices of all processes."""
+
+import functools
+from collections.abc import Callable, Iterable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from jaxtyping import Float, UInt8
+
+from pvlad_jax.config import Config
+from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
+from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.video_steps import clip_steps
+from pvlad_jax.errors import UserError
+from pvlad_jax.models.tracklet_network import TrackletNetwork
+from pvlad_jax.models.video_embedding import carried_statistics, embed_step
+from pvlad_jax.parallel.mesh import batch_sharding, check_divides, replicated, whole_on_host
+
+_jitted_step = jax.jit(embed_step, static_argnums=(0,), static_argnames=('flip',))
+
+
+def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable[UInt8[np.ndarray, 'H W 3']], clip_frames: int,
+                clips_per_step: int = 8, flip: bool = False) -> Float[np.ndarray, 'E']:
+    """The unit embedding of one video, read frame by frame: device memory and compiled program are the same for any length.
+
+    UserError for a video without frames.
+    """
+    carry, embedding, pending = None, None, []
+    per_step = clip_frames * clips_per_step
+
+    def take(some: list, unfinished: bool):
+        index = consecutive_clips(np.arange(len(some)), clip_frames)
+        index = np.concatenate([index, np.full((clips_per_step - len(index), clip_frames), -1)])
+        clips = np.where((index >= 0)[..., None, None, None], np.stack(some)[index], 0).astype(np.uint8)
+        slot = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
+        start = carry if carry is not None else carried_statistics(network, variables, (clip_frames, *some[0].shape[:2]), flip)
+        return _jitted_step(network, variables, start, clips, index >= 0, slot, np.int32(0), np.bool_(unfinished), flip=flip)
+
+    for frame in frames:
+        if len(pending) == per_step:
+            embedding, carry = take(pending, True)
+            pending = []
+        pending.append(frame)
+    if not pending:
+        raise UserError('A video without frames has no embedding.')
+    embedding, _ = take(pending, False)
+    return np.asarray(embedding[0])
+
+
+def shares_of_processes(n_clips: np.ndarray, processes: int) -> list[np.ndarray]:
+    """Rows for each process, so that the numbers of clips differ little: longest first, each to the process with the least so far."""
+    load, shares = np.zeros(processes, np.int64), [[] for _ in range(processes)]
+    for row in np.argsort(-n_clips, kind='stable'):
+        least = int(np.argmin(load))
+        shares[least].append(row)
+        load[least] += n_clips[row]
+    return [np.sort(np.array(share, np.int64)) for share in shares]
+
+
+class TrackletEmbedder:
+    """Embeds tables of tracklets with one compiled step. Each process embeds its share on its own devices; all get the whole result."""
+
+    def __init__(self, network: TrackletNetwork, config: Config, dataset: TrackletDataset, devices=None):
+        self.network, self.config, self.dataset = network, config, dataset
+        devices = np.array(jax.local_devices() if devices is None else devices)
+        self.mesh = Mesh(devices.reshape(-1, 1), ('data', 'fsdp'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+        check_divides('config.evaluation.clips_per_step', config.evaluation.clips_per_step, self.mesh)
+        batch, whole = batch_sharding(self.mesh), replicated(self.mesh)
+        self._step = jax.jit(functools.partial(embed_step, network, flip=config.evaluation.flip),
+                             in_shardings=(whole, whole, batch, batch, whole, whole, whole), out_shardings=(whole, whole))
+
+    def __call__(self, variables: dict, table: TrackletTable, progress: Callable[[int], None] = lambda done: None) -> Float[
+            np.ndarray, 'N E']:
+        """Unit embeddings of the table's tracklets, in its order, float32. `progress` hears how many are done here."""
+        config, clips = self.config, self.config.clips
+        n_clips = np.array([-(-len(kept_frames(int(n), config.evaluation.frames)) // clips.frames) for n in table.n_frames], np.int64)
+        shares = shares_of_processes(n_clips, jax.process_count())
+        mine = shares[jax.process_index()]
+        variables = jax.device_put(whole_on_host(variables), replicated(self.mesh))
+        nothing_yet = jax.device_put(carried_statistics(self.network, variables, (clips.frames, clips.height, clips.width),
+                                                        config.evaluation.flip), replicated(self.mesh))
+        carry, pending, result = nothing_yet, None, np.zeros((len(mine), self.network.embedding), np.float32)
+        done = 0
+        for step in clip_steps(self.dataset, table.select(mine), config.evaluation.clips_per_step, clips.frames, clips.height,
+                               clips.width, config.evaluation.frames, config.input.threads):
+            embedding, carry = self._step(variables, carry, step.clips, step.valid, step.slot, np.int32(len(step.videos) - 1),
+                                          np.bool_(step.unfinished))
+            if pending is not None:  # results of the step before are fetched while this one computes
+                _keep(result, *pending)
+            pending = (embedding, step)
+            done += len(step.videos) - step.unfinished
+            progress(done)
+        if pending is not None:
+            _keep(result, *pending)
+        return _gather(result, shares, len(table))
+
+
+def _keep(result: np.ndarray, embedding: jax.Array, step) -> None:
+    finished = len(step.videos) - step.unfinished
+    result[step.videos[:finished]] = np.asarray(embedding)[:finished]
+
+
+def _gather(mine: np.ndarray, shares: list[np.ndarray], rows: int) -> np.ndarray:
+    if len(shares) == 1:
+        return mine
+    longest = max(map(len, shares))
+    padded = np.zeros((longest, mine.shape[1]), np.float32)
+    padded[:len(mine)] = mine
+    everyone = multihost_utils.process_allgather(padded)
+    result = np.zeros((rows, mine.shape[1]), np.float32)
+    for share, part in zip(shares, everyone):
+        result[share] = part[:len(share)]
+    return result

@@ -1,0 +1,59 @@
+"""The working directory of a run: one run at a time, one configuration for good."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import IO
+
+from pvlad_jax.config import Config, differences, flatten
+from pvlad_jax.errors import UserError
+
+
+def claim(workdir: Path) -> IO:
+    """Makes the folder and locks it; keep what is returned open. The system lets go when the process ends, however it ends.
+
+    UserError where another run holds it or it cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / '.lock', 'a+')
+    except OSError as error:
+        raise UserError(f'The working directory {workdir} cannot be written: {error.strerror}. Give another --workdir.') from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or 'unknown'
+        raise UserError(f'Another run (process {holder}) is using {workdir}. Wait for it, stop it, or give another --workdir.') from None
+    lock.truncate(0)
+    lock.write(f'{os.getpid()}\n')
+    lock.flush()
+    return lock
+
+
+def check_config(workdir: Path, config: Config) -> None:
+    """UserError where the folder belongs to a run of another configuration, with the fields that differ."""
+    path = workdir / 'config.json'
+    if not path.exists():
+        return
+    try:
+        saved = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}). Restore it, or give another --workdir.') from error
+    changed = differences(saved, config)
+    if changed:
+        raise UserError(f'{workdir} holds a run of another configuration:\n  ' + '\n  '.join(changed) +
+                        '\nGive another --workdir, or set these fields back.')
+
+
+def write_config(workdir: Path, config: Config) -> None:
+    write_text(workdir / 'config.json', json.dumps(flatten(config), indent=1, sort_keys=True) + '\n')
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + '.part')
+    part.write_text(text)
+    part.replace(path)

@@ -1,0 +1,46 @@
+"""Embeddings of videos of any length: statistics are carried from step to step, so memory does not grow and one program serves all lengths."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from pvlad_jax.models.aggregators import Statistics, merge_slots, merge_two, nothing
+from pvlad_jax.models.person_vlad import l2_normalise
+from pvlad_jax.models.tracklet_network import TrackletNetwork
+
+
+def carried_statistics(network: TrackletNetwork, variables: dict, clip_shape: tuple[int, int, int], flip: bool = False) -> Statistics:
+    """The carry before the first step: statistics of no clip, [1, ...] (with `flip` two of them, [2, ...])."""
+    shapes = jax.eval_shape(lambda v: network.apply(v, jnp.zeros((1, *clip_shape, 3), jnp.uint8), jnp.ones((1, clip_shape[0]), bool),
+                                                    method='statistics')[0], variables)
+    empty = nothing(shapes, network.aggregator.merge)
+    return jax.tree.map(lambda s: jnp.concatenate([s] * (2 if flip else 1)), empty)
+
+
+def embed_step(network: TrackletNetwork, variables: dict, carry: Statistics, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'],
+               slot: Int[Array, 'N'], last_slot: Int[Array, ''], unfinished: Bool[Array, ''], flip: bool = False) -> tuple[
+                   Float[Array, 'N E'], Statistics]:
+    """One step over N clips of up to N videos.
+
+    Args:
+      carry: statistics of the video in slot 0 from the steps before; `carried_statistics` where it begins here.
+      slot: the video of each clip, rising from 0; N for padding clips.
+      last_slot, unfinished: the step's last video, and whether it goes on in the next step.
+      flip: averages each video's embedding with its mirror image's.
+
+    Returns: unit embeddings by slot (those of finished videos mean something), and the next step's carry.
+    """
+    merge, n = network.aggregator.merge, clips.shape[0]
+    embeddings, carries = [], []
+    for view in range(2 if flip else 1):
+        seen = clips[:, :, :, ::-1] if view else clips
+        statistics, _, _ = network.apply(variables, seen, valid, method='statistics')
+        videos = merge_slots(statistics, merge, slot, n)
+        before = jax.tree.map(lambda c: c[view:view + 1], carry)  # noqa: B023  used at once
+        videos = jax.tree.map(lambda v, first: v.at[:1].set(first), videos,
+                              merge_two(jax.tree.map(lambda v: v[:1], videos), before, merge))
+        embeddings.append(network.apply(variables, videos, method='embed')[1])
+        last = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, last_slot, 1), videos)
+        carries.append(jax.tree.map(lambda a, b: jnp.where(unfinished, a, b), last, nothing(last, merge)))
+    embedding = embeddings[0] if not flip else l2_normalise(embeddings[0] + embeddings[1])
+    return embedding, jax.tree.map(lambda *c: jnp.concatenate(c), *carries)

@@ -1,0 +1,48 @@
+"""All that a training step reads and writes on the device."""
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from pvlad_jax.config import Config
+from pvlad_jax.models.tracklet_network import TrackletNetwork
+from pvlad_jax.parallel.sharding_rules import state_shardings
+from pvlad_jax.training.losses import init_loss_state
+
+
+@flax.struct.dataclass
+class TrainState:
+    """`params` holds the network's parameters and, beside them, those of losses (`loss_centres`)."""
+
+    step: Int[Array, '']  # updates made so far
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    loss_state: Any
+    ema: Any  # moving average of params, or None
+
+    def variables(self) -> dict:
+        """What evaluation uses: the moving average where there is one."""
+        return {'params': self.params if self.ema is None else self.ema, 'batch_stats': self.batch_stats}
+
+
+def init_state(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
+    """A fresh state, born sharded: no device ever holds more than its part. The same for every mesh."""
+    clips = config.clips
+
+    def init(key):
+        network_key, loss_key = jax.random.split(key)
+        variables = network.init(network_key, jnp.zeros((1, 1, clips.frames, clips.height, clips.width, 3), jnp.uint8),
+                                 jnp.ones((1, 1, clips.frames), bool))
+        loss_params, loss_state = init_loss_state(config.loss, people, config.model.embedding, loss_key)
+        params = dict(variables['params']) | loss_params
+        return TrainState(jnp.zeros((), jnp.int32), params, dict(variables.get('batch_stats', {})), optimizer.init(params), loss_state,
+                          jax.tree.map(jnp.copy, params) if config.optimizer.ema else None)
+
+    shapes = jax.eval_shape(init, jax.random.key(config.seed))
+    return jax.jit(init, out_shardings=state_shardings(shapes, mesh))(jax.random.key(config.seed))

@@ -1,0 +1,24 @@
+"""Eight virtual CPU devices, whatever the machine has; real data where it lies beside the repository."""
+
+import os
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update('jax_numpy_rank_promotion', 'warn')
+flags.FLAGS.mark_as_parsed()  # Grain reads flags, and no absl application runs here
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    """The folder of real tracklets and official tables; tests that need it are skipped elsewhere."""
+    path = Path(__file__).resolve().parents[2] / 'shared'
+    if not path.is_dir():
+        pytest.skip(f'needs the data folder {path.name}/ beside the repository')
+    return path
