@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,7 @@ def build(
             builder = TrackletBuilder(raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root))
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads there
-                    builder.download_and_prepare()
+                    builder.download_and_prepare(download_dir=path.parent / 'incomplete.downloads')
                 built = Path(builder.data_dir)
                 _require_readable(built, raw)
                 if built != path:
@@ -101,10 +102,9 @@ def _check(raw: RawDataset) -> None:
                 raise UserError(f'Tracklet {s.name} has no frames. Remove its folder or put its frames there.')
             if len(s.frames) != len(s.frame_numbers) or list(s.frame_numbers) != sorted(set(s.frame_numbers)):
                 raise UserError(f'Tracklet {s.name}: frame numbers must rise, one a frame.')
-    names = [s.name for sources in raw.splits.values() for s in sources]
-    if len(set(names)) != len(names):
-        twice = sorted({n for n in names if names.count(n) > 1})[:20] if len(names) < 100_000 else '...'
-        raise UserError(f'Tracklet names of {raw.name} are not unique: {twice}')
+    names = Counter(s.name for sources in raw.splits.values() for s in sources)
+    if twice := [n for n, times in names.items() if times > 1]:
+        raise UserError(f'Tracklet names of {raw.name} are not unique: {", ".join(twice[:20])}')
 
 
 @contextlib.contextmanager
@@ -113,12 +113,10 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
+        code, text = getattr(error, 'errno', None), str(error)
+        # ArrayRecord's errors carry no number, and a truncated file none at all: look at the disk then.
         free = _free_bytes(path)
-        text = str(error)
-        full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in text or (
-            free is not None and free < 1 << 20
-        )
-        if full:
+        if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in text or (code is None and free is not None and free < 1 << 20):
             raise UserError(
                 f'No space left for {path} ({free or 0:,} bytes free). Nothing was kept; '
                 'make room or give another --data_dir, and start again.'
@@ -129,13 +127,15 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def _free_bytes(path: Path) -> int | None:
-    for parent in path.parents:
-        if parent.exists():
-            try:
-                return shutil.disk_usage(parent).free
-            except OSError:
-                return None
-    return None
+    """Free bytes on the disk of `path`; None where that cannot be said."""
+    parent = next((p for p in path.parents if p.exists()), None)
+    if parent is None:
+        return None
+    try:
+        usage = shutil.disk_usage(parent)
+    except OSError:
+        return None
+    return usage.free if usage.total else None
 
 
 @contextlib.contextmanager

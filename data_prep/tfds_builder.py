@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,11 @@ class TrackletBuilder(FileReaderBuilder):
         )
 
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+        splits, features = self._raw.splits, self.info.features
+        # One reader for all splits, so that its workers start once and its complaints come together.
+        records = self._read_all(chain.from_iterable(splits.values())) if self._write_shards is None else iter(())
         infos = []
-        for split, sources in self._raw.splits.items():
+        for split, sources in splits.items():
             split_name = SPLIT_NAMES.get(split, split)
             template = self._get_filename_template(split_name=split_name)
             parts = shard_parts(sources)
@@ -85,9 +88,9 @@ class TrackletBuilder(FileReaderBuilder):
                 for i, part in enumerate(parts)
             ]
             if self._write_shards is not None:
-                sizes = self._write_shards(split, shards, self.info.features)
+                sizes = self._write_shards(split, shards, features)
             else:
-                sizes = _write_in_order(shards, self._read_all(sources), self.info.features)
+                sizes = [write_shard(s.path, islice(records, len(s.sources)), features) for s in shards]
             infos.append(
                 tfds.core.SplitInfo(
                     name=split_name,
@@ -97,6 +100,8 @@ class TrackletBuilder(FileReaderBuilder):
                 )
             )
             write_table(os.path.join(self.data_dir, f'tracklets_{split}.npz'), sources)
+        for source, _ in records:  # the reader's end, where it raises what it has found
+            raise AssertionError(f'tracklet {source.name} was read, but belongs to no shard')
         self.info.set_splits(tfds.core.splits.SplitDict(infos))
 
 
@@ -183,10 +188,3 @@ def _example(source: TrackletSource, frames: list[bytes]) -> Mapping[str, Any]:
         'camera_id': source.camera_id,
         'tracklet': source.name,
     }
-
-
-def _write_in_order(shards: Sequence[Shard], records: Iterator[Record], features) -> list[int]:
-    sizes = [write_shard(s.path, islice(records, len(s.sources)), features) for s in shards]
-    for _ in records:  # lets the reader end, and raise what it has found
-        raise AssertionError('more records than tracklets')
-    return sizes
