@@ -35,7 +35,7 @@ class DescriptorSample:
         if size < 1:
             raise UserError(f'config.vlad_init.descriptors = {size} must be at least 1.')
         self._size = size
-        self._rng = np.random.default_rng([seed, 0x5A3])
+        self._rng = np.random.default_rng([seed % 2**32, 0x5A3])
         self._keys = np.zeros(0)
         self._kept = None
         self.seen = 0  # valid places so far
@@ -196,5 +196,5 @@ def _thin(descriptors: Float[np.ndarray, 'n D'], limit: int, seed: int) -> Float
     if len(descriptors) <= limit:
         return descriptors
     # Drawn, not every n-th: a fixed step could meet the same place of every frame.
-    chosen = np.random.default_rng([seed, 0x71D]).choice(len(descriptors), limit, replace=False)
+    chosen = np.random.default_rng([seed % 2**32, 0x71D]).choice(len(descriptors), limit, replace=False)
     return descriptors[np.sort(chosen)]
