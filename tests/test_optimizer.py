@@ -1,0 +1,337 @@
+"""Laws of the optimiser: the rates it promises, what it leaves alone, the two stages, equality with PyTorch's optimisers."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs.default import get_config
+from pvlad_jax.config import freeze
+from pvlad_jax.errors import UserError
+from pvlad_jax.training.ema import ema_update
+from pvlad_jax.training.optimizer import backbone_stage, decayed, make_optimizer, rate_factors
+from pvlad_jax.training.schedule import learning_rate
+
+BASE = dataclasses.replace(freeze(get_config()).optimizer, warmup_steps=4, clip_norm=0.0)
+STEPS = 20
+
+
+def make_params():
+    random = np.random.default_rng(0)
+
+    def tensor(*shape):
+        return jnp.asarray(random.normal(size=shape), jnp.float32)
+
+    return {
+        'backbone': {
+            'stem': {'conv': {'kernel': tensor(2, 3)}, 'norm': {'scale': tensor(3), 'bias': tensor(3)}},
+            'stage1': {'block0': {'conv1': {'conv': {'kernel': tensor(3, 2)}}}},
+            'stage2': {'block0': {'conv1': {'conv': {'kernel': tensor(2, 4)}}}},
+        },
+        'aggregator': {
+            'part_alignment': {'part_mask': {'kernel': tensor(4, 2), 'bias': tensor(2)}, 'position_term': tensor(2, 3, 2)},
+            'vlad': {'assignment_weight': tensor(2, 3, 4), 'assignment_bias': tensor(2, 3), 'centres': tensor(2, 3, 4)},
+        },
+        'classifier': {'kernel': tensor(4, 5), 'bias': tensor(5)},
+        'loss_centres': tensor(5, 4),
+    }
+
+
+def gradients(params, step):
+    """Some gradient of each step, the same for all tests."""
+    random = np.random.default_rng(step + 1)
+    return jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), jnp.float32), params)
+
+
+@pytest.fixture
+def params():
+    return make_params()
+
+
+@functools.cache
+def stepper(config, head_steps=0, keys=None):
+    """The optimiser and its jitted update for the parameters under `keys` (all, where None)."""
+    params = {key: value for key, value in make_params().items() if keys is None or key in keys}
+    tx = make_optimizer(config, STEPS, params, head_steps)
+
+    @jax.jit
+    def update(params, state, gradient):
+        updates, state = tx.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return tx, update
+
+
+def train(config, params, steps=STEPS, head_steps=0, state=None, first=0):
+    tx, update = stepper(config, head_steps)
+    state = tx.init(params) if state is None else state
+    history = [params]
+    for step in range(first, first + steps):
+        params, state = update(params, state, gradients(params, step))
+        history.append(params)
+    assert update._cache_size() == 1  # stages and rates turn without recompilation
+    return history, state
+
+
+def names(tree):
+    return {'/'.join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def equal(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+# Schedules
+
+def test_warm_up_rises_in_a_line_to_the_peak():
+    for schedule in ('cosine', 'steps', 'constant'):
+        rate = learning_rate(dataclasses.replace(BASE, schedule=schedule, warmup_steps=5, learning_rate=0.2), 100)
+        np.testing.assert_allclose([rate(s) for s in range(6)], [0.04, 0.08, 0.12, 0.16, 0.2, 0.2], rtol=1e-6)
+
+
+def test_cosine_is_half_way_in_the_middle_and_ends_at_the_final_factor():
+    rate = learning_rate(dataclasses.replace(BASE, learning_rate=0.2, warmup_steps=10, final_factor=0.1), 111)
+    np.testing.assert_allclose([rate(10), rate(60), rate(110), rate(500)], [0.2, 0.2 * 0.55, 0.02, 0.02], rtol=1e-5)
+    values = np.array([rate(s) for s in range(10, 111)])
+    assert (np.diff(values) < 0).all()
+
+
+def test_steps_fall_at_their_shares_of_the_run():
+    config = dataclasses.replace(BASE, schedule='steps', learning_rate=1.0, warmup_steps=0, decay_steps=(0.5, 0.8), decay_factor=0.1)
+    rate = learning_rate(config, 50)
+    np.testing.assert_allclose([rate(s) for s in (0, 24, 25, 39, 40, 49)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+
+
+def test_no_warm_up_and_a_run_shorter_than_its_warm_up():
+    assert learning_rate(dataclasses.replace(BASE, warmup_steps=0, learning_rate=0.5), 10)(0) == 0.5
+    short = learning_rate(dataclasses.replace(BASE, warmup_steps=8, learning_rate=0.8), 4)
+    np.testing.assert_allclose([short(s) for s in range(4)], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
+
+
+def test_rate_is_the_same_under_jit():
+    for schedule in ('cosine', 'steps', 'constant'):
+        rate = learning_rate(dataclasses.replace(BASE, schedule=schedule), STEPS)
+        np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(STEPS)), [rate(s) for s in range(STEPS)], rtol=1e-5)
+
+
+# Weight decay
+
+UNDECAYED = {
+    'backbone/stem/norm/scale', 'backbone/stem/norm/bias', 'aggregator/part_alignment/part_mask/bias',
+    'aggregator/part_alignment/position_term', 'aggregator/vlad/assignment_weight', 'aggregator/vlad/assignment_bias',
+    'aggregator/vlad/centres', 'classifier/bias', 'loss_centres',
+}
+
+
+def test_decay_leaves_biases_norms_words_and_places_alone(params):
+    assert {name for name, is_decayed in names(decayed(params)).items() if not is_decayed} == UNDECAYED
+
+
+@pytest.mark.parametrize('name', ['adamw', 'adam', 'sgd'])
+@pytest.mark.parametrize('head_steps', [0, 2])
+def test_without_gradient_decay_moves_only_what_it_should(params, name, head_steps):
+    config = dataclasses.replace(BASE, name=name, weight_decay=0.1)
+    tx, update = stepper(config, head_steps)
+    now, state = params, tx.init(params)
+    for _ in range(4):
+        now, state = update(now, state, jax.tree.map(jnp.zeros_like, params))
+    for path, before in names(params).items():
+        after = names(now)[path]
+        if path in UNDECAYED:
+            np.testing.assert_array_equal(after, before, err_msg=path)
+        else:  # towards zero, element by element
+            assert (np.abs(after) < np.abs(before)).all(), path
+
+
+# Equality with PyTorch
+
+@pytest.mark.parametrize('name', ['adamw', 'adam', 'sgd'])
+@pytest.mark.parametrize('clip_norm', [0.0, 1.5])
+def test_equals_torch(params, name, clip_norm):
+    torch = pytest.importorskip('torch')
+    config = dataclasses.replace(BASE, name=name, weight_decay=0.05, clip_norm=clip_norm, backbone_factor=0.3, layer_decay=0.5,
+                                 learning_rate=0.02)
+    factors = {'backbone/stem': 0.3 * 0.25, 'backbone/stage1': 0.3 * 0.5, 'backbone/stage2': 0.3}
+    history, _ = train(config, params)
+    tensors, groups = {}, []
+    for path, value in names(params).items():
+        tensors[path] = torch.nn.Parameter(torch.tensor(np.asarray(value), dtype=torch.float64))
+        factor = next((f for prefix, f in factors.items() if path.startswith(prefix)), 1.0)
+        groups.append({'params': [tensors[path]], 'factor': factor, 'weight_decay': 0.0 if path in UNDECAYED else 0.05})
+    kind = {'adamw': torch.optim.AdamW, 'adam': torch.optim.Adam, 'sgd': torch.optim.SGD}[name]
+    optimizer = kind(groups, lr=0.02, **({'momentum': 0.9} if name == 'sgd' else {}))
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group['lr'] = float(learning_rate(config, STEPS)(step)) * group['factor']
+        for path, gradient in names(gradients(params, step)).items():
+            tensors[path].grad = torch.tensor(np.asarray(gradient), dtype=torch.float64)
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(tensors.values(), clip_norm)
+        optimizer.step()
+    for path, value in names(history[-1]).items():
+        np.testing.assert_allclose(value, tensors[path].detach().numpy(), rtol=1e-4, atol=2e-6, err_msg=path)
+
+
+# Rates of layers
+
+def test_rates_of_stages_multiply(params):
+    plain = train(dataclasses.replace(BASE, name='sgd', weight_decay=0.0), params, steps=1)[0][-1]
+    config = dataclasses.replace(BASE, name='sgd', weight_decay=0.0, backbone_factor=0.5, layer_decay=0.25)
+    layered = train(config, params, steps=1)[0][-1]
+    for path, before in names(params).items():
+        factor = {'stem': 0.5 / 16, 'stage1': 0.5 / 4, 'stage2': 0.5}.get(path.split('/')[1] if '/' in path else '', 1.0)
+        change = names(layered)[path] - before
+        np.testing.assert_allclose(change, factor * (names(plain)[path] - before), rtol=0, atol=3e-7, err_msg=path)
+
+
+def test_stages_of_all_backbones_are_in_order():
+    orders = [
+        ['stem', 'stage1', 'stage2', 'stage3', 'stage4'],
+        ['conv1', 'conv2', 'conv3a', 'conv3b', 'conv4a', 'conv4b', 'conv5a', 'conv5b'],
+        ['Conv3d_1a_7x7', 'Conv3d_2b_1x1', 'Conv3d_2c_3x3', 'Mixed_3b', 'Mixed_3c', 'Mixed_4b', 'Mixed_4f', 'Mixed_5c'],
+    ]
+    expected = [[0, 1, 2, 3, 4], [1, 2, 3, 3, 4, 4, 5, 5], [1, 2, 2, 3, 3, 4, 4, 5]]
+    for order, numbers in zip(orders, expected):
+        assert [backbone_stage((name, 'conv', 'kernel')) for name in order] == numbers
+
+
+def test_stages_of_every_registered_backbone_are_known():
+    from pvlad_jax.models.backbones import BACKBONES
+    for name, spec in BACKBONES.items():
+        numbers = [backbone_stage((stage, 'conv')) for stage in spec.stages]
+        assert numbers == sorted(numbers) and len(set(numbers)) >= 4, name
+
+
+def test_head_only_networks_have_rate_one(params):
+    head = {name: value for name, value in params.items() if name != 'backbone'}
+    config = dataclasses.replace(BASE, backbone_factor=0.1, layer_decay=0.5)
+    assert set(jax.tree.leaves(rate_factors(config, head))) == {1.0}
+
+
+# Two stages
+
+@pytest.mark.parametrize('name', ['adamw', 'adam', 'sgd'])
+def test_first_stage_leaves_the_backbone_alone_to_the_bit(params, name):
+    config = dataclasses.replace(BASE, name=name, weight_decay=0.1, clip_norm=2.0)
+    params['backbone']['stem']['norm']['bias'] = jnp.array([-0.0, 0.0, 1.0])
+    history, _ = train(config, params, head_steps=7)
+    for step in range(8):
+        for path, value in names(history[step]['backbone']).items():
+            before = np.asarray(names(params['backbone'])[path])
+            assert np.asarray(value).tobytes() == before.tobytes(), (step, path)
+    for path, value in names(history[8]['backbone']).items():
+        assert not np.array_equal(value, names(params['backbone'])[path]), path
+    assert not equal(history[1]['classifier'], params['classifier'])
+
+
+@pytest.mark.parametrize('name', ['adamw', 'sgd'])
+def test_a_freed_backbone_begins_as_if_new(params, name):
+    # Its first free updates are those of an optimiser that never saw the first stage, at the run's learning rate by then: moments
+    # and their bias correction start afresh.
+    config = dataclasses.replace(BASE, name=name, schedule='constant', warmup_steps=0)
+    history, _ = train(config, params, steps=10, head_steps=6)
+    tx, update = stepper(config, keys=('backbone',))
+    now = {'backbone': params['backbone']}
+    state = tx.init(now)
+    for step in range(6, 10):
+        now, state = update(now, state, {'backbone': gradients(params, step)['backbone']})
+        for path, value in names(now).items():
+            np.testing.assert_allclose(names(history[step + 1])[path], value, rtol=0, atol=1e-6, err_msg=path)
+
+
+def test_the_head_learns_as_if_there_were_no_backbone(params):
+    # In the first stage the gradient of the backbone, here not even finite, counts neither in the clipping nor anywhere else.
+    config = dataclasses.replace(BASE, clip_norm=1.0)
+    head = {name: value for name, value in params.items() if name != 'backbone'}
+    (tx_a, update_a), (tx_b, update_b) = stepper(config, head_steps=5), stepper(config, keys=tuple(head))
+    a, state_a, b, state_b = params, tx_a.init(params), head, tx_b.init(head)
+    for step in range(5):
+        gradient = gradients(params, step)
+        gradient['backbone'] = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), gradient['backbone'])
+        a, state_a = update_a(a, state_a, gradient)
+        gradient.pop('backbone')
+        b, state_b = update_b(b, state_b, gradient)
+    assert equal({name: value for name, value in a.items() if name != 'backbone'}, b)
+    assert equal(a['backbone'], params['backbone'])
+
+
+@pytest.mark.parametrize('cut', [3, 6, 9])
+def test_resumed_equals_uninterrupted(params, cut):
+    config = dataclasses.replace(BASE, backbone_factor=0.5, layer_decay=0.7, clip_norm=1.0)
+    whole, state = train(config, params, steps=12, head_steps=6)
+    begun, middle = train(config, params, steps=cut, head_steps=6)
+    middle = jax.tree.map(lambda x: jnp.asarray(np.array(x)), middle)  # a trip through the host
+    resumed, end = train(config, begun[-1], steps=12 - cut, head_steps=6, state=middle, first=cut)
+    assert equal(resumed[-1], whole[-1]) and equal(end, state)
+
+
+def test_clipping_bounds_the_update(params):
+    config = dataclasses.replace(BASE, name='sgd', momentum=0.0, weight_decay=0.0, warmup_steps=0, learning_rate=1.0, clip_norm=0.25)
+    tx = make_optimizer(config, STEPS, params)
+    gradient, update = gradients(params, 0), jax.jit(tx.update)
+    updates, _ = update(gradient, tx.init(params), params)
+    np.testing.assert_allclose(optax.tree.norm(updates), 0.25, rtol=1e-5)
+    small = jax.tree.map(lambda x: 1e-3 * x, gradient)
+    updates, _ = update(small, tx.init(params), params)
+    np.testing.assert_allclose(optax.tree.norm(updates), optax.tree.norm(small), rtol=1e-6)
+
+
+def test_optimizer_may_be_built_from_shapes(params):
+    shapes = jax.eval_shape(lambda: params)
+    a, b = make_optimizer(BASE, STEPS, shapes, 3), make_optimizer(BASE, STEPS, params, 3)
+    assert jax.tree.structure(jax.eval_shape(a.init, shapes)) == jax.tree.structure(b.init(params))
+    one, other = (jax.jit(tx.update)(gradients(params, 0), tx.init(params), params)[0] for tx in (a, b))
+    assert equal(one, other)
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    ({'name': 'lion'}, 'adam, adamw, sgd'),
+    ({'schedule': 'poly'}, 'constant, cosine, steps'),
+    ({'clip_norm': -1.0}, 'clip_norm'),
+    ({'weight_decay': -1.0}, 'weight_decay'),
+    ({'momentum': 1.0}, 'momentum'),
+    ({'learning_rate': 0.0}, 'learning_rate'),
+    ({'warmup_steps': -1}, 'warmup_steps'),
+    ({'schedule': 'steps', 'decay_steps': (0.5, 80)}, 'decay_steps'),
+])
+def test_wrong_settings_are_named(params, change, words):
+    with pytest.raises(UserError, match=words):
+        make_optimizer(dataclasses.replace(BASE, **change), STEPS, params)
+
+
+def test_wrong_stages_are_named(params):
+    with pytest.raises(UserError, match='head_steps'):
+        make_optimizer(BASE, STEPS, params, head_steps=-1)
+    with pytest.raises(UserError, match='head_steps'):
+        make_optimizer(BASE, STEPS, {'classifier': params['classifier']}, head_steps=3)
+    strange = {'backbone': {'tower': {'kernel': jnp.ones((2, 2))}}}
+    make_optimizer(BASE, STEPS, strange)  # names do not matter where stages do not
+    with pytest.raises(UserError, match='backbone/tower/kernel'):
+        make_optimizer(dataclasses.replace(BASE, layer_decay=0.9), STEPS, strange)
+
+
+# Moving average
+
+def test_moving_average_is_the_recursion(params):
+    ema = params
+    expected = {path: np.asarray(x, np.float64) for path, x in names(params).items()}
+    for step in range(30):
+        new = gradients(params, step)
+        ema = ema_update(ema, new, 0.6, step)
+        d = min(0.6, (1 + step) / (10 + step))
+        expected = {path: d * x + (1 - d) * np.asarray(names(new)[path]) for path, x in expected.items()}
+    for path, value in names(ema).items():
+        np.testing.assert_allclose(value, expected[path], atol=1e-6)
+
+
+def test_moving_average_of_a_constant_is_the_constant(params):
+    ema = params
+    for step in range(5):
+        ema = jax.jit(ema_update)(ema, params, 0.999, step)
+    assert equal(ema, params)
+    counted = ema_update({'n': jnp.int32(3)}, {'n': jnp.int32(7)}, 0.999, 100)
+    assert counted['n'] == 7
