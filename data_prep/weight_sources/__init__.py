@@ -1,0 +1,18 @@
+"""Readers of published weights: each turns one kind of file into tensors under the names of our backbones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ImportedWeights:
+    """Tensors named `params/...`, `batch_stats/...` and, where the source has it, `classifier/kernel` and `classifier/bias`."""
+
+    tensors: dict[str, np.ndarray]  # float32
+    backbones: tuple[str, ...]  # names of the registry that they fit
+    origin: str
+    licence: str
+    source_sha256: str  # of the file that was read
+    pixel_mean: tuple[float, float, float]  # input = (uint8 / 255 - mean) / std, RGB
+    pixel_std: tuple[float, float, float]

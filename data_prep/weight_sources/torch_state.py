@@ -1,0 +1,44 @@
+"""Reads a PyTorch state dict without running anything in it."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from pvlad_jax.errors import UserError
+
+
+def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
+    """float32 arrays by PyTorch's names, and the file's SHA-256.
+
+    A dict under 'state_dict' or 'model' is taken out; a leading 'module.' or 'backbone.' is cut off. Raises UserError.
+    """
+    if file is None:
+        raise UserError('This source needs --file, a PyTorch state dict on disk.')
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f'--file: there is no file {path}.')
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError('PyTorch checkpoints need the package torch (a CPU build is enough): pip install torch.') from error
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that are damaged or hold more than tensors
+        raise UserError(f'{path} is not a PyTorch file of tensors alone: {str(error).splitlines()[0]}') from error
+    for key in ('state_dict', 'model'):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f'{path} is not a state dict: it should map names to tensors.')
+    arrays = {}
+    for name, value in state.items():
+        for prefix in ('module.', 'backbone.'):
+            name = name.removeprefix(prefix)
+        arrays[name] = value.to(torch.float32).numpy()
+    return arrays, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def kernel_from_torch(weight: np.ndarray) -> np.ndarray:
+    """[out, in, kt, kh, kw] -> [kt, kh, kw, in, out]."""
+    return np.ascontiguousarray(weight.transpose(2, 3, 4, 1, 0))

@@ -1,0 +1,113 @@
+"""Reads backbone weights made by data_prep/import_weights.py.
+
+The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module,
+`classifier/kernel` and `classifier/bias` where the source has them, and the metadata that `METADATA` lists.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+
+from pvlad_jax.errors import UserError
+from pvlad_jax.models.backbones import find_backbone
+
+FORMAT = 'pvlad-jax backbone weights 1'
+# format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that was imported;
+# tensors_sha256: see `tensors_digest`; pixel_mean, pixel_std: three numbers by commas, of the input the weights expect.
+METADATA = ('format', 'backbones', 'origin', 'licence', 'source_sha256', 'tensors_sha256', 'pixel_mean', 'pixel_std')
+MOST_NAMED = 12  # names in one message
+MAKE_ONE = 'Make one with data_prep/import_weights.py.'
+
+
+def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, shapes and little-endian float32 contents, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f'{name} {tensors[name].shape}\n'.encode())
+        digest.update(np.ascontiguousarray(tensors[name], '<f4').data)
+    return digest.hexdigest()
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors by name, and the metadata.
+
+    Raises UserError for a file that is missing, truncated, altered, or not made by the importer.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'There is no weights file {path} (model.backbone.weights). {MAKE_ONE}')
+    try:
+        with safe_open(path, framework='numpy') as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'{path} is not a whole safetensors file ({error}). {MAKE_ONE}') from error
+    missing = [key for key in METADATA if key not in metadata]
+    if missing or metadata['format'] != FORMAT:
+        raise UserError(
+            f'{path} was not made by this importer: its metadata lacks {", ".join(missing) or "the known format"}. {MAKE_ONE}'
+        )
+    if tensors_digest(tensors) != metadata['tensors_sha256']:
+        raise UserError(f'{path} was altered or damaged: its tensors do not have the hash in its metadata. {MAKE_ONE}')
+    return tensors, metadata
+
+
+def load_backbone_weights(
+    path: str | Path, backbone: str, params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and batch statistics of a backbone, as nested dicts of float32 NumPy arrays like the templates.
+
+    Arguments:
+      path: The weights file.
+      backbone: A name of the registry.
+      params_template, batch_stats_template: Trees of anything with a `shape`: what the module's `init` gives; {} for a
+        backbone without BatchNorm.
+    Stages beyond the backbone's cut are left out, where the file names that backbone as one it fits.
+    Raises UserError, listing the names that differ, for weights of another network or with names missing, too many or
+    of another shape (such as the 2D control's).
+    """
+    spec = find_backbone(backbone)
+    tensors, metadata = read_weights(path)
+    fits = metadata['backbones'].split(',')
+    if backbone not in fits:
+        raise UserError(f'{path} holds weights of {" or ".join(fits)}, not of {backbone} (model.backbone.name).')
+    for field, expected in (('pixel_mean', spec.pixel_mean), ('pixel_std', spec.pixel_std)):
+        if not np.allclose([float(v) for v in metadata[field].split(',')], expected, atol=1e-5):
+            raise UserError(f'{path} expects pixels of {field} {metadata[field]}, but {backbone} is fed with {expected}.')
+    templates = {'params': dict(params_template), 'batch_stats': dict(batch_stats_template)}
+    wanted = {name: tuple(leaf.shape) for name, leaf in flatten_dict(templates, sep='/').items() if hasattr(leaf, 'shape')}
+    found = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name.split('/')[0] in templates and (name in wanted or name.split('/')[1] in spec.stages)
+    }
+    differences = [
+        *(f'{name} {wanted[name]} is missing' for name in sorted(wanted.keys() - found.keys())),
+        *(f'{name} {found[name].shape} is not in the network' for name in sorted(found.keys() - wanted.keys())),
+        *(
+            f'{name} is {found[name].shape} in the file and {shape} in the network'
+            for name, shape in sorted(wanted.items())
+            if name in found and found[name].shape != shape
+        ),
+    ]
+    if differences:
+        more = f' and {len(differences) - MOST_NAMED} more' if len(differences) > MOST_NAMED else ''
+        raise UserError(
+            f'{path} does not fit backbone {backbone} ({len(differences)} of {len(wanted)} names differ): '
+            f'{"; ".join(differences[:MOST_NAMED])}{more}. Weights fit the 3D network (temporal = 3d) they were made for.'
+        )
+    nested = unflatten_dict({name: found[name].astype(np.float32) for name in wanted}, sep='/')
+    return nested.get('params', {}), nested.get('batch_stats', {})
+
+
+def load_classifier(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Kernel [C, classes] and bias [classes] of the classifier that came with the weights, or None where there is none."""
+    tensors, _ = read_weights(path)
+    if 'classifier/kernel' not in tensors:
+        return None
+    return tensors['classifier/kernel'], tensors['classifier/bias']
