@@ -1,0 +1,177 @@
+"""Exact CMC, AP and INP from blocks of score rows: no sorting of the gallery, no full distance matrix.
+
+Only the ranks of the good tracklets matter, and a rank is a count: with a query's good scores sorted, s_1 <= ... <= s_m, the j-th stands at
+rank j + (how many negatives score <= s_j). So a block of queries is scored against the whole gallery once, its good scores are picked out
+of the very same numbers, and the negatives below them are counted. Memory: queries of a block x gallery.
+
+Ties: a negative that ties with a good tracklet stands before it (pessimistic). So results do not depend on the order of the gallery, and a
+network that gives everybody the same embedding gets the worst result, not a lucky one.
+"""
+
+import dataclasses
+import functools
+from typing import Protocol as Interface
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation.protocols import Protocol, Seen
+
+TIE_RULE = 'pessimistic: a negative that ties with a good tracklet is ranked before it'
+# A block's scores are at most so many (256 MB), and at least 8 queries. 128 rows already bring a product to full speed on CPU.
+_BLOCK_SCORES = 2**26
+_BLOCK_QUERIES = 128
+_GALLERY_MULTIPLE = 256  # galleries are padded to a multiple: few compiled shapes, and every column of a product goes through the same code
+# Up to so many good tracklets a query, one pass over the scores for each is cheaper than a binary search of every score among them.
+_MOST_PASSES = 64
+_MOST_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time on the host
+
+
+class ScoreRows(Interface):
+    """What ranks a gallery: smaller scores are nearer. Scores are comparable within a row, not between rows."""
+
+    shape: tuple[int, int]  # queries, gallery
+
+    def rows(self, index: Int[np.ndarray, 'b']) -> Float[Array, 'b N']:
+        """The scores of these queries; columns from shape[1] on, up to padded_size(shape[1]), are padding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """What the metrics are made of, one entry a query. Queries without a good tracklet have n_good 0 and NaN elsewhere."""
+
+    n_good: Int[np.ndarray, 'Q']
+    first_rank: Float[np.ndarray, 'Q']  # 1 = best; ignored tracklets do not count
+    ap: Float[np.ndarray, 'Q']  # mean over good tracklets of the precision at their rank
+    ap_trapezoidal: Float[np.ndarray, 'Q']  # of the official MARS code: Σ Δrecall (precision before + precision) / 2
+    inp: Float[np.ndarray, 'Q']  # n_good / rank of the last one (Ye et al., TPAMI 2021)
+
+    @property
+    def valid(self) -> Bool[np.ndarray, 'Q']:
+        return self.n_good > 0
+
+    def cmc(self, ranks: int) -> Float[np.ndarray, 'R']:
+        """Share of the valid queries with a good tracklet at rank 1, up to 2, ..., up to `ranks`."""
+        first = self.first_rank[self.valid]
+        return np.array([np.mean(first <= k) for k in range(1, ranks + 1)])
+
+
+def padded_size(n_gallery: int) -> int:
+    return -(-n_gallery // _GALLERY_MULTIPLE) * _GALLERY_MULTIPLE
+
+
+def rank(scores: ScoreRows, query: Seen, gallery: Seen, protocol: Protocol, unknown_cameras: str = 'refuse') -> Ranking:
+    """Ranks of every query's good tracklets, and AP and INP from them.
+
+    Args:
+      scores: queries x gallery.
+      query, gallery: labels (NumPy, int32) in the order of its rows and columns.
+    """
+    n_query, n_gallery = scores.shape
+    if (n_query, n_gallery) != (len(query.person), len(gallery.person)):
+        raise UserError(f'Scores are {n_query} x {n_gallery}, but there are labels of {len(query.person)} queries '
+                        f'and {len(gallery.person)} gallery tracklets.')
+    good_lists = _GoodLists(query, gallery, protocol, unknown_cameras)
+    n_good = good_lists.counts()
+    ranking = Ranking(n_good, *(np.full(n_query, np.nan) for _ in range(4)))
+    width = padded_size(n_gallery)
+    padding = width - n_gallery
+    device_gallery = Seen(*(jnp.asarray(np.pad(labels, (0, padding), constant_values=-1)) for labels in gallery))  # person -1: ignored
+    block = max(8, min(_BLOCK_QUERIES, _BLOCK_SCORES // width // 8 * 8))
+    # Queries with about as many good tracklets share a block, since all rows of it take as many passes as the longest.
+    by_count = np.argsort(n_good, kind='stable')
+    by_count = by_count[n_good[by_count] > 0]
+    for start in range(0, len(by_count), block):
+        index = by_count[start:start + block]
+        filled = np.pad(index, (0, block - len(index)), mode='edge')  # one compiled shape
+        columns = good_lists.columns(filled, size=max(8, 1 << int(n_good[index].max() - 1).bit_length()))
+        query_block = Seen(*(jnp.asarray(labels[filled][:, None]) for labels in query))
+        ranks = _ranks(scores.rows(filled), jnp.asarray(columns), jnp.asarray(n_good[filled].astype(np.int32)), query_block, device_gallery,
+                       relevance=protocol.relevance, unknown_cameras=unknown_cameras)
+        metrics = precision_metrics(np.asarray(ranks)[:len(index)], n_good[index])
+        for values, target in zip(metrics, (ranking.first_rank, ranking.ap, ranking.ap_trapezoidal, ranking.inp)):
+            target[index] = values
+    return ranking
+
+
+@functools.partial(jax.jit, static_argnames=('relevance', 'unknown_cameras'))
+def _ranks(scores: Float[Array, 'b N'], columns: Int[Array, 'b M'], n_good: Int[Array, 'b'], query: Seen, gallery: Seen, *,
+           relevance, unknown_cameras: str) -> Int[Array, 'b M']:
+    """Ranks, rising from 1, of the good tracklets that `columns` lists; entries from n_good on mean nothing."""
+    place = jnp.arange(columns.shape[1])[None, :]
+    good_scores = jnp.take_along_axis(scores, columns, axis=1)
+    good_scores = jnp.sort(jnp.where(place < n_good[:, None], good_scores, jnp.inf), axis=1)
+    good, ignored = relevance(query, Seen(*(labels[None, :] for labels in gallery)), unknown_cameras)
+    negative_scores = jnp.where(good | ignored, jnp.inf, scores)
+    count = _count_by_passes if columns.shape[1] <= _MOST_PASSES else _count_by_search
+    return place + 1 + count(negative_scores, good_scores, n_good)
+
+
+def _count_by_passes(scores: Float[Array, 'b N'], thresholds: Float[Array, 'b M'], n_good: Int[Array, 'b']) -> Int[Array, 'b M']:
+    """How many scores of each row are <= each threshold: one pass over the scores for each."""
+    def one_pass(j, counts):
+        threshold = jax.lax.dynamic_slice_in_dim(thresholds, j, 1, axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(counts, jnp.sum(scores <= threshold, axis=1, keepdims=True, dtype=jnp.int32), j, axis=1)
+
+    return jax.lax.fori_loop(0, n_good.max(), one_pass, jnp.zeros(thresholds.shape, jnp.int32))
+
+
+def _count_by_search(scores: Float[Array, 'b N'], thresholds: Float[Array, 'b M'], n_good: Int[Array, 'b']) -> Int[Array, 'b M']:
+    """The same: every score finds its place among the thresholds, a histogram of places, its running sum."""
+    place = jax.vmap(jnp.searchsorted)(thresholds, scores)
+    histogram = jax.vmap(lambda p: jnp.zeros(thresholds.shape[1] + 1, jnp.int32).at[p].add(1))(place)
+    return jnp.cumsum(histogram, axis=1)[:, :-1]
+
+
+def precision_metrics(ranks: Int[np.ndarray, 'b M'], n_good: Int[np.ndarray, 'b']) -> tuple[Float[np.ndarray, 'b'], ...]:
+    """(first rank, AP, trapezoidal AP, INP) of each row from the ranks of its good tracklets, rising, of which the first n_good count."""
+    ranks = ranks.astype(np.float64)
+    nth = np.arange(1, ranks.shape[1] + 1)[None, :]
+    counts = nth <= n_good[:, None]
+    precision = nth / ranks
+    # At the rank before, one good tracklet fewer has been seen; before rank 1 the official code starts at 1.
+    before = np.where(ranks > 1, (nth - 1) / np.maximum(ranks - 1, 1), 1.0)
+    ap = np.sum(precision, axis=1, where=counts) / n_good
+    trapezoidal = np.sum((before + precision) / 2, axis=1, where=counts) / n_good
+    last = np.take_along_axis(ranks, n_good[:, None] - 1, axis=1)[:, 0]
+    return ranks[:, 0], ap, trapezoidal, n_good / last
+
+
+class _GoodLists:
+    """Each query's good tracklets, found among those of the same person without looking at the rest of the gallery."""
+
+    def __init__(self, query: Seen, gallery: Seen, protocol: Protocol, unknown_cameras: str):
+        self.query, self.gallery, self.protocol, self.unknown_cameras = query, gallery, protocol, unknown_cameras
+        self.order = np.argsort(gallery.person, kind='stable')
+        people = gallery.person[self.order]
+        self.start = np.searchsorted(people, query.person, side='left')
+        self.size = np.searchsorted(people, query.person, side='right') - self.start
+
+    def _pairs(self, index: Int[np.ndarray, 'b']) -> tuple[Int[np.ndarray, 'L'], Int[np.ndarray, 'L']]:
+        """(place in index, gallery column) of every good pair, sorted by place."""
+        size = self.size[index]
+        place = np.repeat(np.arange(len(index)), size)
+        within = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
+        column = self.order[np.repeat(self.start[index], size) + within]
+        query = Seen(*(labels[index][place] for labels in self.query))
+        good, _ = self.protocol.relevance(query, Seen(*(labels[column] for labels in self.gallery)), self.unknown_cameras)
+        return place[good], column[good]
+
+    def counts(self) -> Int[np.ndarray, 'Q']:
+        counts = np.zeros(len(self.size), np.int64)
+        chunk = np.cumsum(self.size) // _MOST_PAIRS
+        for c in np.unique(chunk):
+            index = np.flatnonzero(chunk == c)
+            counts[index] = np.bincount(self._pairs(index)[0], minlength=len(index))
+        return counts
+
+    def columns(self, index: Int[np.ndarray, 'b'], size: int) -> Int[np.ndarray, 'b M']:
+        """Good columns, a row for each query of index, filled up with zeros."""
+        place, column = self._pairs(index)
+        n = np.bincount(place, minlength=len(index))
+        columns = np.zeros((len(index), size), np.int32)
+        columns[place, np.arange(len(place)) - np.repeat(np.cumsum(n) - n, n)] = column
+        return columns

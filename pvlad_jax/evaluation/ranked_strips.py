@@ -1,0 +1,114 @@
+"""A picture of rankings: each row a query's frames, then those of its nearest gallery tracklets, green where good, red where not."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation.cmc_map import ScoreRows
+from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
+from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
+from pvlad_jax.evaluation.reranking import smallest
+from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
+
+_BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
+_GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
+
+
+class Ranked(NamedTuple):
+    """The nearest gallery tracklets of some queries, ignored ones left out; -1 where the gallery ends."""
+
+    query: Int[np.ndarray, 'b']
+    gallery: Int[np.ndarray, 'b k']
+    good: Bool[np.ndarray, 'b k']
+
+
+def nearest(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Protocol,
+            queries: Int[np.ndarray, 'b'], top: int, unknown_cameras: str = 'refuse') -> Ranked:
+    """The `top` nearest gallery tracklets of these queries; at equal distance those that are not good come first, as in the metrics."""
+    queries = np.asarray(queries)
+    seen_query, seen_gallery = seen(query, gallery)
+    good, ignored = protocol.relevance(Seen(*(labels[queries][:, None] for labels in seen_query)),
+                                       Seen(*(labels[None, :] for labels in seen_gallery)), unknown_cameras)
+    distance: Float[np.ndarray, 'b N'] = np.where(ignored, np.inf, np.asarray(scores.rows(queries))[:, :len(gallery)])
+    negatives_first = np.argsort(good, axis=1, kind='stable')
+    order = smallest(np.take_along_axis(distance, negatives_first, axis=1), min(top, len(gallery)))
+    columns = np.take_along_axis(negatives_first, order, axis=1)
+    columns = np.where(np.isinf(np.take_along_axis(distance, columns, axis=1)), -1, columns)
+    return Ranked(queries, columns, np.take_along_axis(good, columns, axis=1) & (columns >= 0))
+
+
+def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str], Sequence[UInt8[np.ndarray, 'H W C']]],
+                  protocol: str = 'mars_official', distance: str = 'cosine', rerank: bool = False, *, train: Embeddings | None = None,
+                  unknown_cameras: str = 'refuse', n_queries: int = 8, top: int = 5) -> UInt8[np.ndarray, 'Y X C']:
+    """The picture for evenly spread queries; arguments as in `scoring.score` and `draw_strips`."""
+    query, gallery, chosen = ranked_tables(query, gallery, protocol, unknown_cameras)
+    scores = score_rows(query, gallery, distance, rerank, train)
+    ranked = nearest(scores, query, gallery, chosen, spread_queries(len(query), n_queries), top, unknown_cameras)
+    return draw_strips(ranked, query, gallery, frames)
+
+
+def spread_queries(n_query: int, n: int) -> Int[np.ndarray, 'b']:
+    """n queries evenly spread over the table: always the same ones, none chosen for its result."""
+    return np.unique(np.linspace(0, n_query - 1, min(n, n_query)).round().astype(int))
+
+
+def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable[[str], Sequence[UInt8[np.ndarray, 'H W C']]],
+                n_frames: int = 3, height: int = 96, width: int = 48) -> UInt8[np.ndarray, 'Y X C']:
+    """The picture.
+
+    Args:
+      frames: the frames of a tracklet by its name, RGB; items are only read where they are shown.
+      n_frames: shown of each tracklet, evenly spread over it.
+      height, width: of a frame, in pixels.
+    """
+    cell_width, cell_height = n_frames * width + 2 * _BORDER, height + 2 * _BORDER + _CAPTION
+    top = ranked.gallery.shape[1]
+    columns = 1 + top
+    picture = Image.new('RGB', (columns * (cell_width + _GAP) + 2 * _GAP, len(ranked.query) * (cell_height + _GAP) + _GAP), 'white')
+    font = ImageFont.load_default(11)
+    for row, (query_row, gallery_rows, good) in enumerate(zip(*ranked)):
+        y = _GAP + row * (cell_height + _GAP)
+        cells = [(query, query_row, _BLUE, 'query')] + [
+            (gallery, column, _GREEN if right else _RED, str(place))
+            for place, (column, right) in enumerate(zip(gallery_rows, good), start=1)]
+        for place, (table, index, colour, caption) in enumerate(cells):
+            if index < 0:
+                continue
+            x = _GAP + place * (cell_width + _GAP) + (_GAP if place else 0)
+            draw = ImageDraw.Draw(picture)
+            draw.rectangle((x, y, x + cell_width - 1, y + height + 2 * _BORDER - 1), fill=colour)
+            strip = _strip(frames(str(table.tracklet[index])), n_frames, height, width)
+            picture.paste(Image.fromarray(strip), (x + _BORDER, y + _BORDER))
+            draw.text((x, y + height + 2 * _BORDER + 1), f'{caption}: person {table.person_id[index]}, camera {table.camera_id[index]}',
+                      fill=colour, font=font)
+    return np.asarray(picture)
+
+
+def _strip(frames: Sequence[UInt8[np.ndarray, 'H W C']], n_frames: int, height: int, width: int) -> UInt8[np.ndarray, 'Y X C']:
+    """n_frames frames side by side; a shorter tracklet leaves grey, since a repeated frame would look like a standing person."""
+    strip = np.full((height, n_frames * width, 3), 200, np.uint8)
+    shown = np.unique(np.linspace(0, len(frames) - 1, min(n_frames, len(frames))).round().astype(int))
+    for place, index in enumerate(shown):
+        frame = np.asarray(frames[int(index)])
+        strip[:, place * width:(place + 1) * width] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+    return strip
+
+
+def write_strips(path: str | Path, picture: UInt8[np.ndarray, 'Y X C']) -> None:
+    """Writes a PNG; a reader sees the old file or the whole new one."""
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(partial, format='PNG')
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error

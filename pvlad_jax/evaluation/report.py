@@ -1,0 +1,77 @@
+"""The result of an evaluation: its numbers with everything that must stand beside them, as JSON and as a printed table."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation.cmc_map import TIE_RULE
+
+AP_KIND = 'mAP: mean precision at the good tracklets; mAP_trapezoidal: as the official MARS code'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """Metrics are fractions, 0 to 1, over the valid queries."""
+
+    dataset: str
+    split: str
+    protocol: str
+    step: int | None  # of training; None where nobody said
+    n_query: int
+    n_query_valid: int  # queries with at least one good tracklet
+    n_gallery: int  # as the protocol makes it up
+    n_junk: int  # of these, tracklets of person -1, ignored by all
+    frames: str  # frame policy of the embeddings: 'all', 'even:N', 'first:N'
+    distance: str
+    rerank: bool
+    mAP: float
+    mAP_trapezoidal: float
+    mINP: float
+    rank_1: float
+    rank_5: float
+    rank_10: float
+    rank_20: float
+    cmc: list[float]  # ranks 1 to 50
+    ap_kind: str = AP_KIND
+    tie_rule: str = TIE_RULE
+    unknown_cameras: str = 'refuse'
+    convention: str = ''  # such as which half of a split is test
+    partial: bool = False  # the data set lacks something of the benchmark
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+def write_result(path: str | Path, result: Result) -> None:
+    """Writes JSON; a reader sees the old file or the whole new one."""
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + '\n')
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error
+
+
+def print_table(result: Result, console: Console | None = None) -> None:
+    """Metrics in per cent, and below them what they were measured by."""
+    table = Table(title=' '.join(filter(None, [result.dataset, result.split, 'PARTIAL DATA' if result.partial else ''])) or None)
+    columns = {'rank-1': result.rank_1, 'rank-5': result.rank_5, 'rank-10': result.rank_10, 'rank-20': result.rank_20,
+               'mAP': result.mAP, 'mAP trapezoidal': result.mAP_trapezoidal, 'mINP': result.mINP}
+    for name in columns:
+        table.add_column(name, justify='right')
+    table.add_row(*(f'{100 * value:.2f}' for value in columns.values()))
+    said = [f'protocol {result.protocol}', f'{result.n_query_valid} of {result.n_query} queries valid',
+            f'gallery {result.n_gallery}' + (f' ({result.n_junk} junk)' if result.n_junk else ''),
+            f'distance {result.distance}' + (', re-ranked' if result.rerank else ''), f'frames {result.frames}', result.convention,
+            f'step {result.step}' if result.step is not None else '',
+            f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '']
+    table.caption = ' · '.join(filter(None, said))
+    (console or Console()).print(table)

@@ -1,0 +1,111 @@
+"""From embeddings or a distance matrix and labels to a result."""
+
+import numpy as np
+from jaxtyping import Float
+
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
+from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
+from pvlad_jax.evaluation.embedding_file import JUNK, Embeddings, Labels
+from pvlad_jax.evaluation.protocols import Protocol, check_labels, compose_gallery, find_protocol, seen
+from pvlad_jax.evaluation.report import Result
+from pvlad_jax.evaluation.reranking import RerankedDistance, k_reciprocal
+
+_CMC_RANKS = 50
+
+
+def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official', distance: str = 'cosine', rerank: bool = False, *,
+          train: Embeddings | None = None, unknown_cameras: str = 'refuse', dataset: str = '', split: str = '', step: int | None = None,
+          frames: str = 'all', convention: str = '', partial: bool = False) -> Result:
+    """Scores embeddings by a protocol.
+
+    Args:
+      gallery: with or without the queries; tracklet names tell (`protocols.compose_gallery`).
+      distance: one of `distances.DISTANCES`.
+      rerank: k-reciprocal re-ranking among queries and gallery without junk.
+      train: the training set's embeddings, for the distances that are learned from them.
+      unknown_cameras: what the protocol does with camera -1 (`protocols.same_camera`); 'refuse' = an error where it matters.
+      dataset, split, step, frames, convention, partial: go into the result as they are.
+
+    Raises:
+      UserError: labels or embeddings that do not fit together, that hold NaN or Inf, or that leave no valid query.
+    """
+    query, gallery, chosen = ranked_tables(query, gallery, protocol, unknown_cameras)
+    scores = score_rows(query, gallery, distance, rerank, train)
+    ranking = rank(scores, *seen(query, gallery), chosen, unknown_cameras)
+    return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=rerank, unknown_cameras=unknown_cameras, dataset=dataset,
+                   split=split, step=step, frames=frames, convention=convention, partial=partial)
+
+
+def score_matrix(matrix: Float[np.ndarray, 'Q N'], query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
+                 distance: str = 'given', unknown_cameras: str = 'refuse', dataset: str = '', split: str = '', step: int | None = None,
+                 frames: str = '', convention: str = '', partial: bool = False) -> Result:
+    """Scores a matrix of anybody's distances, smaller = nearer; the other arguments as in `score`.
+
+    For a protocol whose gallery includes the queries, the columns must include them too.
+    """
+    query, gallery, chosen = query.checked('queries'), gallery.checked('gallery'), find_protocol(protocol)
+    scores = check_matrix(matrix)
+    if scores.shape != (len(query), len(gallery)):
+        raise UserError(f'The distance matrix is {scores.shape[0]} x {scores.shape[1]}, but there are labels of {len(query)} queries and '
+                        f'{len(gallery)} gallery tracklets.')
+    rows, append = compose_gallery(chosen, query, gallery)
+    if append:
+        raise UserError(f'{protocol} searches the queries too, but the distance matrix has no columns for them. '
+                        'Add them, or choose gallery_only.')
+    if len(rows) < len(gallery):
+        gallery, scores = gallery.select(rows), check_matrix(matrix[:, rows])
+    check_labels(chosen, query, gallery, unknown_cameras)
+    ranking = rank(scores, *seen(query, gallery), chosen, unknown_cameras)
+    return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=False, unknown_cameras=unknown_cameras, dataset=dataset,
+                   split=split, step=step, frames=frames, convention=convention, partial=partial)
+
+
+def ranked_tables(query: Embeddings, gallery: Embeddings, protocol: str,
+                  unknown_cameras: str = 'refuse') -> tuple[Embeddings, Embeddings, Protocol]:
+    """Checked queries, the gallery that the protocol searches, and the protocol."""
+    chosen = find_protocol(protocol)
+    query, gallery = query.checked('queries'), gallery.checked('gallery')
+    if query.embedding.shape[1] != gallery.embedding.shape[1]:
+        raise UserError(f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
+                        f'{gallery.embedding.shape[1]}. They must come from the same network.')
+    rows, append = compose_gallery(chosen, query, gallery)
+    if len(rows) < len(gallery):
+        gallery = gallery.select(rows)
+    if append:
+        gallery = gallery.join(query)
+    check_labels(chosen, query, gallery, unknown_cameras)
+    return query, gallery, chosen
+
+
+def score_rows(query: Embeddings, gallery: Embeddings, distance: str = 'cosine', rerank: bool = False,
+               train: Embeddings | None = None) -> ScoreRows:
+    """What ranks the gallery as it is given (made by `ranked_tables`)."""
+    learned = linear_map(distance, None if train is None else train.checked('training set'))
+    if rerank:
+        return reranked(query, gallery, distance, learned)
+    return between(query, gallery, distance, learned)
+
+
+def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: Float[np.ndarray, 'E R'] | None) -> RerankedDistance:
+    """Re-ranks among the gallery without junk and the queries, each tracklet once."""
+    people = np.flatnonzero(gallery.person_id != JUNK)
+    everybody = gallery.select(people)
+    known = {name: row for row, name in enumerate(everybody.tracklet.tolist())}
+    outside = np.array([name not in known for name in query.tracklet.tolist()])
+    known |= {name: len(everybody) + i for i, name in enumerate(query.tracklet[outside].tolist())}
+    query_rows = np.array([known[name] for name in query.tracklet.tolist()])
+    everybody = everybody.join(query.select(outside))
+    return k_reciprocal(between(everybody, everybody, distance, learned), query_rows, columns=people, n_columns=len(gallery))
+
+
+def _result(ranking: Ranking, gallery: Labels, **said) -> Result:
+    valid = ranking.valid
+    if not valid.any():
+        raise UserError(f'{said["protocol"]}: none of the {len(valid)} queries has a tracklet of the same person and another camera in the '
+                        f'gallery of {len(gallery)}; nothing can be measured. Are these the right files, and their labels in step?')
+    cmc = ranking.cmc(_CMC_RANKS)
+    mean = {name: float(np.mean(getattr(ranking, field)[valid])) for name, field in
+            (('mAP', 'ap'), ('mAP_trapezoidal', 'ap_trapezoidal'), ('mINP', 'inp'))}
+    return Result(n_query=len(valid), n_query_valid=int(valid.sum()), n_gallery=len(gallery), n_junk=int(np.sum(gallery.person_id == JUNK)),
+                  **mean, **{f'rank_{k}': float(cmc[k - 1]) for k in (1, 5, 10, 20)}, cmc=[float(c) for c in cmc], **said)
