@@ -154,6 +154,14 @@ def test_oim_table_is_the_papers_for_one_video_a_person(table):
     np.testing.assert_array_equal(np.delete(new, labels, 0), np.delete(table, labels, 0))
 
 
+def test_oim_table_moves_by_the_mean_of_a_persons_videos(embedding, table):
+    expected = table.astype(np.float64)
+    for label in set(LABELS):
+        row = 0.7 * expected[label] + 0.3 * embedding[LABELS == label].mean(0)
+        expected[label] = row / np.linalg.norm(row)
+    np.testing.assert_allclose(oim_loss(embedding, LABELS, table, 0.1, 0.7)[1], expected, atol=1e-6)
+
+
 def test_oim_table_begins_with_the_first_embeddings_and_has_no_gradient(embedding):
     empty = jnp.zeros((PEOPLE, SIZE))
     new = oim_loss(embedding, LABELS, empty, 0.1, 0.5)[1]
