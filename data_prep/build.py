@@ -19,7 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from data_prep.checked_frames import CheckedReader, read_all
+from data_prep.checked_frames import CheckedReader, checked_reader, read_all
+from data_prep.faults import settle
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
 from data_prep.tfds_builder import SPLIT_NAMES, Record, TrackletBuilder, record_metadata, tracklet_table
 from pvlad_jax.errors import UserError
@@ -70,7 +71,7 @@ def build(
             return path
         root = path.parent / 'incomplete.rebuild' if is_built(path) else path.parent.parent
         with _progress_bar(raw, progress) as advance:
-            reader = partial(_read, CheckedReader(raw.read_frames, raw.encoding), raw.workers, workers, advance)
+            reader = partial(_read, checked_reader(raw), raw.workers, workers, advance)
             builder = TrackletBuilder(raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root))
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads there
@@ -94,6 +95,8 @@ def _read(
 
 def _check(raw: RawDataset) -> None:
     """What no scanner may hand on, whatever it read."""
+    if not raw.metadata.get('partial'):
+        settle(raw, allow_partial=False)
     for split, sources in raw.splits.items():
         if not sources:
             raise UserError(f'Split {split} of {raw.name} has no tracklets.')

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from rich.console import Console
 
 from data_prep.build import build, data_set_path, is_built
+from data_prep.faults import settle
 from data_prep.findings import print_checks, print_findings
 from data_prep.raw_dataset import RawDataset
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
@@ -26,6 +27,12 @@ flags.DEFINE_string('data_dir', 'data', 'Where data sets lie.')
 flags.DEFINE_string('name', None, 'Name of the data set in data_dir; the value of --dataset if not given.')
 flags.DEFINE_boolean('overwrite', False, 'Replace a data set of this name.')
 flags.DEFINE_integer('workers', 0, 'Threads (processes for synthetic) that read ahead; 0 = by the number of cores.', lower_bound=0)
+flags.DEFINE_string('info_dir', None, 'mars, ilids_vid, prid2011: folder with their tables, where the source has none.')
+flags.DEFINE_boolean('allow_partial', False, 'mars, ilids_vid, prid2011: build what is there as NAME_partial.')
+flags.DEFINE_integer('jpeg_quality', 0, 'ilids_vid, prid2011: store JPEG of this quality; 0 = the lossless PNG frames as they are.', 0, 100)
+flags.DEFINE_boolean('verify', False, 'Check a data set that was built, to the frame; with --source also against its source.')
+flags.DEFINE_boolean('beam', False, 'Write with Apache Beam (requirements-beam.txt).')
+flags.DEFINE_string('beam_options', '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'.")
 flags.DEFINE_integer('people', None, 'synthetic: people in train.', lower_bound=2)
 flags.DEFINE_integer('test_people', None, 'synthetic: people in query and gallery.', lower_bound=1)
 flags.DEFINE_integer('cameras', None, 'synthetic: cameras.', lower_bound=2)
@@ -52,10 +59,40 @@ def _tracklet_folder(name: str) -> RawDataset:
     return scan_tracklet_folder(_source(), name)
 
 
+def _mars(name: str) -> RawDataset:
+    from data_prep.mars import scan_mars
+
+    return scan_mars(_source(), name, FLAGS.info_dir)
+
+
+def _ilids_vid(name: str) -> RawDataset:
+    from data_prep.ilids_vid import scan_ilids_vid
+
+    return scan_ilids_vid(_source(), name, FLAGS.info_dir, FLAGS.jpeg_quality)
+
+
+def _prid2011(name: str) -> RawDataset:
+    from data_prep.prid2011 import scan_prid2011
+
+    return scan_prid2011(_source(), name, FLAGS.info_dir, FLAGS.jpeg_quality)
+
+
 SCANNERS: dict[str, Callable[[str], RawDataset]] = {
     'synthetic': _synthetic,
     'tracklet_folder': _tracklet_folder,
+    'mars': _mars,
+    'ilids_vid': _ilids_vid,
+    'prid2011': _prid2011,
 }
+
+
+def _recheck() -> Callable | None:
+    """The function that counts a built data set of this kind."""
+    from data_prep.ilids_vid import recheck_ilids_vid
+    from data_prep.mars import recheck_mars
+    from data_prep.prid2011 import recheck_prid2011
+
+    return {'mars': recheck_mars, 'ilids_vid': recheck_ilids_vid, 'prid2011': recheck_prid2011}.get(FLAGS.dataset)
 
 
 def run(console: Console) -> None:
@@ -64,15 +101,44 @@ def run(console: Console) -> None:
         given = 'is missing' if not FLAGS.dataset else f'is {FLAGS.dataset!r}'
         raise UserError(f'--dataset {given}; it must be one of: {", ".join(SCANNERS)}.')
     name = FLAGS.name or FLAGS.dataset
-    data_set_path(FLAGS.data_dir, name)
-    with console.status(f'Looking through {FLAGS.source or "nothing yet"}'):
+    path = data_set_path(FLAGS.data_dir, name)
+    if FLAGS.verify:
+        _verify(path, name, console)
+        return
+    raw = _scan(name, console)
+    path = data_set_path(FLAGS.data_dir, raw.name)
+    stood = is_built(path) and not FLAGS.overwrite
+    writer = None
+    if FLAGS.beam:
+        from data_prep.beam_shards import beam_writer
+
+        writer = beam_writer(raw, FLAGS.beam_options)
+    build(raw, FLAGS.data_dir, overwrite=FLAGS.overwrite, workers=FLAGS.workers, progress=writer is None, write_shards=writer)
+    done = 'stands already, with the same tracklets' if stood else 'is built'
+    console.print(f'{path} {done}.', highlight=False, soft_wrap=True)
+
+
+def _scan(name: str, console: Console) -> RawDataset:
+    """Scans, prints what was found, and refuses what differs."""
+    with console.status(f'Looking through {FLAGS.source}' if FLAGS.source else 'Drawing people'):
         raw = SCANNERS[FLAGS.dataset](name)
     if raw.checks:
         print_checks(raw.checks, console)
-    print_findings(raw, console)
-    stood = is_built(data_set_path(FLAGS.data_dir, raw.name)) and not FLAGS.overwrite
-    path = build(raw, FLAGS.data_dir, overwrite=FLAGS.overwrite, workers=FLAGS.workers)
-    console.print(f'{path} {"stands already, with the same tracklets" if stood else "is built"}.', highlight=False, soft_wrap=True)
+    if any(raw.splits.values()):
+        print_findings(raw, console)
+    return settle(raw, FLAGS.allow_partial)
+
+
+def _verify(path: Path, name: str, console: Console) -> None:
+    from data_prep.verify import verify
+
+    raw = None
+    if FLAGS.source:
+        raw = _scan(name.removesuffix('_partial'), console)
+        path = data_set_path(FLAGS.data_dir, raw.name)
+    frames = verify(path, console, raw, _recheck())
+    against = ' and are those of the source' if raw is not None else ''
+    console.print(f'{path}: all {frames:,} frames decode{against}; the tables agree.', highlight=False, soft_wrap=True)
 
 
 def _source() -> str:

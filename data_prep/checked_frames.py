@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
+import simplejpeg
+
 from data_prep.image_header import ImageError, read_header
-from data_prep.raw_dataset import TrackletSource
+from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.errors import UserError
 
 MOST_REPORTED = 20  # bad files named in one message
@@ -20,10 +24,18 @@ class BadFrames(Exception):
 
 @dataclass(frozen=True)
 class CheckedReader:
-    """`read_frames` followed by a check of every frame's header. Picklable where read_frames is."""
+    """`read_frames` followed by a check of every frame's header. Picklable where read_frames is.
+
+    Attributes:
+      encoding: 'jpeg' or 'png', of what is handed on.
+      frame_size: Width and height that every frame must have; None = any.
+      jpeg_quality: 1-100: PNG frames are read and handed on as JPEG; 0 = handed on as they are.
+    """
 
     read_frames: Callable[[TrackletSource], list[bytes]]
     encoding: str
+    frame_size: tuple[int, int] | None = None
+    jpeg_quality: int = 0
 
     def __call__(self, source: TrackletSource) -> list[bytes]:
         """Returns the encoded frames. Raises BadFrames where one is missing, no image, truncated, or of another encoding."""
@@ -39,15 +51,25 @@ class CheckedReader:
             bad = self._unreadable(source)
         if bad:
             raise BadFrames(bad)
-        return frames
+        return [self._as_jpeg(key, f) for key, f in zip(source.frames, frames)] if self.jpeg_quality else frames
+
+    def _as_jpeg(self, key: str, frame: bytes) -> bytes:
+        picture = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise BadFrames([f'{key} cannot be decoded'])
+        # No chroma subsampling: crops of 64 pixels have little colour to lose.
+        return simplejpeg.encode_jpeg(picture, self.jpeg_quality, colorspace='BGR', colorsubsampling='444')
 
     def _fault(self, frame: bytes) -> str:
         try:
             header = read_header(frame)
         except ImageError as error:
             return str(error)
-        if header.format != self.encoding:
-            return f'is a {header.format.upper()} image, while the data set\'s frames are {self.encoding.upper()}'
+        expected = 'png' if self.jpeg_quality else self.encoding
+        if header.format != expected:
+            return f"is a {header.format.upper()} image, while the data set's frames are {expected.upper()}"
+        if self.frame_size not in (None, (header.width, header.height)):
+            return f'is {header.width}x{header.height} pixels, while the data set has {self.frame_size[0]}x{self.frame_size[1]}'
         return ''
 
     def _unreadable(self, source: TrackletSource) -> list[str]:
@@ -63,6 +85,11 @@ class CheckedReader:
                 if reason := self._fault(frame):
                     bad.append(f'{key} {reason}')
         return bad or [f'{source.name} could not be read at first, then could: check the disk or network and start again']
+
+
+def checked_reader(raw: RawDataset) -> CheckedReader:
+    """The reader of a data set's frames."""
+    return CheckedReader(raw.read_frames, raw.encoding, raw.frame_size, raw.jpeg_quality)
 
 
 def read_all(

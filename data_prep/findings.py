@@ -13,7 +13,7 @@ def print_findings(raw: RawDataset, console: Console) -> None:
     """Prints people, tracklets, frames, cameras and lengths of every split, then the scanner's notes."""
     table = Table(title=raw.name, title_justify='left')
     marked = any(s.person_id <= 0 for sources in raw.splits.values() for s in sources)
-    headings = ('split', 'people', *(('junk', 'distractors') if marked else ()), 'tracklets', 'frames', 'cameras', 'frames each')
+    headings = ('split', 'people', *(('junk', 'distr.') if marked else ()), 'tracklets', 'frames', 'cameras', 'length')
     for heading in headings:
         table.add_column(heading, justify='left' if heading == 'split' else 'right')
     for split, sources in raw.splits.items():
@@ -40,7 +40,7 @@ def _row(sources: Sequence[TrackletSource], marked: bool) -> list[str]:
     shown = ' '.join('?' if c < 0 else str(c) for c in cameras) if len(cameras) <= 8 else str(len(cameras))
     people = len(set(ids[ids > 0].tolist()))
     counts = [people, *(((ids == -1).sum(), (ids == 0).sum()) if marked else ()), len(sources), lengths.sum()]
-    spread = f'{lengths.min()} - {lengths.max()}, median {np.median(lengths):g}'
+    spread = f'{lengths.min()}-{lengths.max()}, {np.median(lengths):g}'
     return [f'{c:,}' for c in counts] + [shown, spread]
 
 

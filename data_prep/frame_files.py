@@ -22,13 +22,22 @@ ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
 _LITTER = frozenset(['Thumbs.db', 'desktop.ini', '__MACOSX'])
 
 
-class Folder:
+class _Files:
+    """Pickles without the listing, which is long, and which reading does not need."""
+
+    names: list[str]
+    empty_folders: list[str]
+
+    def __getstate__(self):
+        return self.__dict__ | {'names': [], 'empty_folders': []}
+
+
+class Folder(_Files):
     """All files below a folder. Links are followed, as they are in data sets that are spread over disks."""
 
     def __init__(self, root: Path):
         self.root = str(root)
-        self.names: list[str] = []
-        self.empty_folders: list[str] = []
+        self.names, self.empty_folders = [], []
         _walk(self.root, '', self.names, self.empty_folders)
         self.names.sort()
         self.empty_folders.sort()
@@ -38,7 +47,7 @@ class Folder:
             return f.read()
 
 
-class Zip:
+class Zip(_Files):
     """The files of a zip archive."""
 
     def __init__(self, path: Path):
@@ -54,7 +63,7 @@ class Zip:
         self._local = threading.local()
 
     def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k != '_local'}
+        return {k: v for k, v in super().__getstate__().items() if k != '_local'}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -70,7 +79,7 @@ class Zip:
             raise OSError(str(error)) from error
 
 
-class Tar:
+class Tar(_Files):
     """The files of a tar archive, found by their offsets. A compressed one is decompressed into a temporary file first."""
 
     def __init__(self, path: Path):
@@ -108,7 +117,7 @@ class Tar:
             _unlink(self._plain)
 
 
-class Several:
+class Several(_Files):
     """A folder together with the archives that lie directly in it, each archive as a folder of its own name."""
 
     def __init__(self, parts: dict[str, 'Folder | Zip | Tar']):

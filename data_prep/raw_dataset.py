@@ -62,6 +62,10 @@ class RawDataset:
       workers: 'threads' where read_frames waits for files, 'processes' where it computes.
       checks: Counts expected and found, printed as a table.
       notes: Sentences printed under the table of findings.
+      faults: What is absent or too much, one sentence a kind; such a data set is built as a partial one or not at all.
+      contradictions: Tables that do not describe the files; such a data set is never built.
+      frame_size: Width and height in pixels that every frame must have; None = any.
+      jpeg_quality: 1-100: the frames are PNG in the source and re-encoded; 0 = kept as they are.
     """
 
     name: str
@@ -73,3 +77,7 @@ class RawDataset:
     workers: str = 'threads'
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
+    frame_size: tuple[int, int] | None = None
+    jpeg_quality: int = 0

@@ -45,7 +45,7 @@ class TrackletBuilder(FileReaderBuilder):
     Arguments:
       raw: What to write.
       read_all: (tracklets) -> (tracklet, frames) in the same order; not needed where write_shards is given.
-      write_shards: Writes shards elsewhere (Beam): (split, shards, features) -> bytes a shard.
+      write_shards: Writes shards elsewhere (Beam): (split, shards) -> bytes a shard.
       data_dir: Where data sets lie.
     """
 
@@ -56,7 +56,7 @@ class TrackletBuilder(FileReaderBuilder):
         *,
         raw: RawDataset,
         read_all: Callable[[Iterable[TrackletSource]], Iterator[Record]] | None = None,
-        write_shards: Callable[[str, Sequence[Shard], Any], list[int]] | None = None,
+        write_shards: Callable[[str, Sequence[Shard]], list[int]] | None = None,
         data_dir: str,
     ):
         self.name = raw.name
@@ -88,7 +88,7 @@ class TrackletBuilder(FileReaderBuilder):
                 for i, part in enumerate(parts)
             ]
             if self._write_shards is not None:
-                sizes = self._write_shards(split, shards, features)
+                sizes = self._write_shards(split, shards)
             else:
                 sizes = [write_shard(s.path, islice(records, len(s.sources)), features) for s in shards]
             infos.append(
