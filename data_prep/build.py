@@ -211,12 +211,9 @@ def _require_same(path: Path, raw: RawDataset) -> None:
             f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {mend}'
         )
     wanted = json.loads(json.dumps(record_metadata(raw)))
-    for key in sorted(wanted.keys() | metadata.keys()):
-        if wanted.get(key) != metadata.get(key):
-            raise UserError(
-                f'{path} stands already, but was built with {key} = {_short(metadata.get(key))} '
-                f'instead of {_short(wanted.get(key))}. {mend}'
-            )
+    if difference := _first_difference(metadata, wanted):
+        key, stands, asked = difference
+        raise UserError(f'{path} stands already, but was built with {key} = {_short(stands)} instead of {_short(asked)}. {mend}')
     for split, sources in raw.splits.items():
         table = path / f'tracklets_{split}.npz'
         if not table.exists() or not _same_table(table, sources):
@@ -226,6 +223,17 @@ def _require_same(path: Path, raw: RawDataset) -> None:
 def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:
     with np.load(table, allow_pickle=False) as built:
         return all(np.array_equal(built[k], v) for k, v in tracklet_table(sources).items())
+
+
+def _first_difference(stands: dict, asked: dict, prefix: str = '') -> tuple[str, Any, Any] | None:
+    for key in sorted(stands.keys() | asked.keys()):
+        a, b = stands.get(key), asked.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if inner := _first_difference(a, b, f'{prefix}{key}.'):
+                return inner
+        elif a != b:
+            return f'{prefix}{key}', a, b
+    return None
 
 
 def _short(value: Any) -> str:

@@ -33,17 +33,25 @@ flags.DEFINE_integer('jpeg_quality', 0, 'ilids_vid, prid2011: store JPEG of this
 flags.DEFINE_boolean('verify', False, 'Check a data set that was built, to the frame; with --source also against its source.')
 flags.DEFINE_boolean('beam', False, 'Write with Apache Beam (requirements-beam.txt).')
 flags.DEFINE_string('beam_options', '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'.")
-flags.DEFINE_integer('people', None, 'synthetic: people in train.', lower_bound=2)
-flags.DEFINE_integer('test_people', None, 'synthetic: people in query and gallery.', lower_bound=1)
+flags.DEFINE_integer('people', 40, 'synthetic: people in train.', lower_bound=2)
+flags.DEFINE_integer('test_people', 20, 'synthetic: people in query and gallery.', lower_bound=2)
 flags.DEFINE_integer('cameras', None, 'synthetic: cameras.', lower_bound=2)
-flags.DEFINE_integer('tracklets_per_camera', None, 'synthetic: tracklets of a person in each camera.', lower_bound=1)
+flags.DEFINE_integer('tracklets_per_camera', None, 'synthetic: tracklets of a person in each camera.', lower_bound=2)
+flags.DEFINE_integer('min_frames', None, 'synthetic: shortest tracklet.', lower_bound=1)
+flags.DEFINE_integer('max_frames', None, 'synthetic: longest tracklet.', lower_bound=1)
 flags.DEFINE_boolean('twins', None, 'synthetic: pairs in the same clothes and build, who differ by gait only.')
 flags.DEFINE_integer('seed', None, 'synthetic: seed of people, cameras and tracklets.')
 
-SYNTHETIC_OPTIONS = {
-    'people': 'train_people', 'test_people': 'test_people', 'cameras': 'cameras',
-    'tracklets_per_camera': 'tracklets_per_camera', 'twins': 'twins', 'seed': 'seed',
-}  # flag -> argument of synthetic_raw_dataset
+SYNTHETIC_OPTIONS = {  # flag -> argument of synthetic_raw_dataset
+    'people': 'train_people',
+    'test_people': 'test_people',
+    'cameras': 'cameras',
+    'tracklets_per_camera': 'tracklets_per_camera',
+    'min_frames': 'min_frames',
+    'max_frames': 'max_frames',
+    'twins': 'twins',
+    'seed': 'seed',
+}
 
 
 def _synthetic(name: str) -> RawDataset:

@@ -113,6 +113,9 @@ def test_same_data_set_is_kept_and_another_refused(tmp_path):
     assert os.stat(path / 'dataset_info.json').st_mtime_ns == before
     with pytest.raises(UserError, match=r'seed = 1 instead of 2.*--overwrite'):
         build(raw(metadata={'seed': 2}), tmp_path, progress=False)
+    build(raw(name='other', metadata={'options': {'people': 2, 'twins': False}}), tmp_path, progress=False)
+    with pytest.raises(UserError, match=r'options\.twins = false instead of true'):
+        build(raw(name='other', metadata={'options': {'people': 2, 'twins': True}}), tmp_path, progress=False)
     with pytest.raises(UserError, match='tracklets of split train are not those'):
         build(raw(splits=raw().splits | {'train': tracklets('train', 6)}), tmp_path, progress=False)
     (path / 'metadata.json').write_text('{"format_version": 0}')
