@@ -87,7 +87,7 @@ def rank(scores: ScoreRows, query: Seen, gallery: Seen, protocol: Protocol, unkn
     for start in range(0, len(by_count), block):
         index = by_count[start:start + block]
         filled = np.pad(index, (0, block - len(index)), mode='edge')  # one compiled shape
-        columns = good_lists.columns(filled, size=max(8, 1 << int(n_good[index].max() - 1).bit_length()))
+        columns = good_lists.columns(filled, size=_list_size(int(n_good[index].max())))
         query_block = Seen(*(jnp.asarray(labels[filled][:, None]) for labels in query))
         ranks = _ranks(scores.rows(filled), jnp.asarray(columns), jnp.asarray(n_good[filled].astype(np.int32)), query_block, device_gallery,
                        relevance=protocol.relevance, unknown_cameras=unknown_cameras)
@@ -95,6 +95,14 @@ def rank(scores: ScoreRows, query: Seen, gallery: Seen, protocol: Protocol, unkn
         for values, target in zip(metrics, (ranking.first_rank, ranking.ap, ranking.ap_trapezoidal, ranking.inp)):
             target[index] = values
     return ranking
+
+
+def _list_size(n_good: int) -> int:
+    """16, 64, 256, ...: few compiled shapes."""
+    size = 16
+    while size < n_good:
+        size *= 4
+    return size
 
 
 @functools.partial(jax.jit, static_argnames=('relevance', 'unknown_cameras'))

@@ -1,7 +1,6 @@
 """A table of embeddings with their labels, and its npz file: `embedding, person_id, camera_id, tracklet`, one row a tracklet."""
 
 import dataclasses
-import os
 import zipfile
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation.whole_file import whole_file
 
 JUNK = -1  # person: ignored everywhere (MARS)
 DISTRACTOR = 0  # person: never a match (MARS)
@@ -101,25 +101,18 @@ def check_finite(matrix: Float[np.ndarray, 'N E'], name: str, row_names=None) ->
 
 def write_embeddings(path: str | Path, embeddings: Embeddings) -> None:
     """Writes the npz file; a reader sees the old file or the whole new one, never a part."""
-    path = Path(path)
     table = embeddings.checked(str(path))
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, 'wb') as file:
-            np.savez(file, **{field: getattr(table, field) for field in FIELDS})
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error
+    with whole_file(path) as partial, open(partial, 'wb') as file:
+        np.savez(file, **{field: getattr(table, field) for field in FIELDS})
 
 
 def read_embeddings(path: str | Path) -> Embeddings:
     """Reads and checks an npz file, anybody's. Nothing in it is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UserError(f'{path} is a single array; an .npz file with the fields {", ".join(FIELDS)} is needed.')
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise UserError(f'{path} is a single array; an .npz file with the fields {", ".join(FIELDS)} is needed.')
+        with file:
             missing = [field for field in FIELDS if field not in file.files]
             if missing:
                 raise UserError(f'{path} lacks {", ".join(missing)}; an embedding file has the fields {", ".join(FIELDS)}.')

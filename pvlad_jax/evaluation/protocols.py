@@ -138,6 +138,6 @@ def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cam
     if unknown_query.any() or unknown_gallery.any():
         table, where = (query, unknown_query) if unknown_query.any() else (gallery, unknown_gallery)
         raise UserError(f'{protocol.name} compares cameras, but {unknown_query.sum()} queries and {unknown_gallery.sum()} gallery '
-                        f'tracklets that it must judge have none (camera_id -1), first {str(table.tracklet[where.argmax()])!r}. Give cameras, or say '
-                        'unknown_cameras=other (each unknown camera counts as another one) or '
+                        f'tracklets that it must judge have none (camera_id -1), first {str(table.tracklet[where.argmax()])!r}. '
+                        'Give cameras, or say unknown_cameras=other (each unknown camera counts as another one) or '
                         'unknown_cameras=ignore (what it leaves undecided is ignored).')

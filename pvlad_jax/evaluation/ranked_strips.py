@@ -1,6 +1,5 @@
 """A picture of rankings: each row a query's frames, then those of its nearest gallery tracklets, green where good, red where not."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import ScoreRows
 from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
 from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
 from pvlad_jax.evaluation.reranking import smallest
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
+from pvlad_jax.evaluation.whole_file import whole_file
 
 _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
@@ -103,12 +102,5 @@ def _strip(frames: Sequence[UInt8[np.ndarray, 'H W C']], n_frames: int, height: 
 
 def write_strips(path: str | Path, picture: UInt8[np.ndarray, 'Y X C']) -> None:
     """Writes a PNG; a reader sees the old file or the whole new one."""
-    path = Path(path)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
         Image.fromarray(picture).save(partial, format='PNG')
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import TIE_RULE
+from pvlad_jax.evaluation.whole_file import whole_file
 
 AP_KIND = 'mAP: mean precision at the good tracklets; mAP_trapezoidal: as the official MARS code'
 
@@ -49,15 +48,8 @@ class Result:
 
 def write_result(path: str | Path, result: Result) -> None:
     """Writes JSON; a reader sees the old file or the whole new one."""
-    path = Path(path)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
         partial.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + '\n')
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error
 
 
 def print_table(result: Result, console: Console | None = None) -> None:

@@ -3,8 +3,9 @@
 Both compare the covariance Σ_I of differences within a person with the covariance Σ_E of differences between people. Both are returned as a
 linear map A [E, R]: the learned distance is the squared Euclidean distance of x A and y A.
 
-Small samples: in XQDA Σ_I gets a ridge, `RIDGE` times its mean variance (Liao's 0.001, made independent of the embeddings' scale); KISSME,
-which inverts both, gets one on each and works on the first principal components only.
+Small samples: both covariances are shrunk towards their mean variance times the identity, as far as the number of tracklets asks for (OAS,
+Chen et al. 2010) and at least by `LEAST_SHRINKAGE` (the ridge of Liao's code, made independent of the embeddings' scale). So with few
+training tracklets, or with fewer than dimensions, both metrics go towards the Euclidean distance instead of towards noise.
 """
 
 import numpy as np
@@ -14,20 +15,19 @@ from jaxtyping import Float, Int
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.embedding_file import UNKNOWN_CAMERA, Embeddings
 
-RIDGE = 1e-3
+LEAST_SHRINKAGE = 1e-3
 _NOBODY_APART = ('{} finds no direction in which tracklets of one person are nearer than those of two: '
                  'the training embeddings tell nobody apart.')
-PRINCIPAL_COMPONENTS = 128  # at most, and no more than a third of the training tracklets
+PRINCIPAL_COMPONENTS = 128
 
 
-def xqda(train: Embeddings, ridge: float = RIDGE) -> Float[np.ndarray, 'E R']:
+def xqda(train: Embeddings) -> Float[np.ndarray, 'E R']:
     """Cross-view quadratic discriminant analysis.
 
     The subspace W is spanned by the generalised eigenvectors of (Σ_E, Σ_I) with eigenvalues λ above 1. scipy scales them to
     Wᵀ Σ_I W = 1, Wᵀ Σ_E W = diag λ, so the metric in it, Σ_I⁻¹ - Σ_E⁻¹, is diag(1 - 1/λ), and its square root goes into the map.
     """
     within, between = _difference_covariances(*_people_only(train, 'XQDA'))
-    within += np.eye(len(within)) * _ridge(within, ridge)
     eigenvalues, vectors = scipy.linalg.eigh(between, within)
     kept = eigenvalues > 1
     if not kept.any():
@@ -35,19 +35,18 @@ def xqda(train: Embeddings, ridge: float = RIDGE) -> Float[np.ndarray, 'E R']:
     return vectors[:, kept] * np.sqrt(1 - 1 / eigenvalues[kept])[None, :]
 
 
-def kissme(train: Embeddings, components: int | None = None, ridge: float = RIDGE) -> Float[np.ndarray, 'E R']:
+def kissme(train: Embeddings, components: int = PRINCIPAL_COMPONENTS) -> Float[np.ndarray, 'E R']:
     """Keep it simple and straightforward metric: PCA, then Σ_I⁻¹ - Σ_E⁻¹ with its negative eigenvalues set to 0 (as its authors do).
 
     Args:
-      components: of the PCA; None = PRINCIPAL_COMPONENTS, or a third of the training tracklets or the embedding size where that is less.
+      components: of the PCA; the embedding size where that is less.
     """
     embedding, person, camera = _people_only(train, 'KISSME')
-    n = min(components or PRINCIPAL_COMPONENTS, max(1, len(embedding) // 3), embedding.shape[1])
+    n = min(components, embedding.shape[1])
     centred = embedding - embedding.mean(axis=0)
     _, principal = scipy.linalg.eigh(centred.T @ centred, subset_by_index=(embedding.shape[1] - n, embedding.shape[1] - 1))
     within, between = _difference_covariances(centred @ principal, person, camera)
-    inverses = [scipy.linalg.inv(c + np.eye(n) * _ridge(c, ridge)) for c in (within, between)]
-    metric = inverses[0] - inverses[1]
+    metric = scipy.linalg.inv(within) - scipy.linalg.inv(between)
     eigenvalues, vectors = scipy.linalg.eigh((metric + metric.T) / 2)
     kept = eigenvalues > 0
     if not kept.any():
@@ -68,7 +67,7 @@ def _difference_covariances(x: Float[np.ndarray, 'N E'], person: Int[np.ndarray,
                             camera: Int[np.ndarray, 'N']) -> tuple[Float[np.ndarray, 'E E'], Float[np.ndarray, 'E E']]:
     """Mean of (x_i - x_j)(x_i - x_j)ᵀ over the pairs of one person, and over those of two people.
 
-    Pairs are of different cameras, as a search is; an unknown camera counts as one of its own. UserError without such a pair.
+    Pairs are of different cameras, as a search is; an unknown camera counts as one of its own. Both are shrunk. UserError without a pair.
     """
     x = x - x.mean(axis=0)
     camera = np.where(camera == UNKNOWN_CAMERA, camera.max() + 1 + np.arange(len(camera)), camera)
@@ -80,7 +79,8 @@ def _difference_covariances(x: Float[np.ndarray, 'N E'], person: Int[np.ndarray,
     if within[1] == 0 or between[1] == 0:
         raise UserError('Learned distances need pairs of tracklets of one person, and of two people, in different cameras; '
                         f'the training embeddings have {int(within[1]) // 2} and {int(between[1]) // 2}.')
-    return within[0] / within[1], between[0] / between[1]
+    n_people = len(np.unique(person))
+    return shrunk(within[0] / within[1], len(x) - n_people), shrunk(between[0] / between[1], len(x) - 1)
 
 
 def _pair_scatter(x: Float[np.ndarray, 'N E'], group: Int[np.ndarray, 'N']) -> tuple[Float[np.ndarray, 'E E'], float]:
@@ -95,6 +95,14 @@ def _pair_scatter(x: Float[np.ndarray, 'N E'], group: Int[np.ndarray, 'N']) -> t
     return scatter, float(np.sum(size.astype(np.float64) * (size - 1)))
 
 
-def _ridge(covariance: Float[np.ndarray, 'E E'], ridge: float) -> float:
-    """`ridge` times the mean variance; a smallest number above 0 for embeddings that are all the same."""
-    return max(ridge * float(np.trace(covariance)) / len(covariance), np.finfo(np.float64).tiny ** 0.5)
+def shrunk(covariance: Float[np.ndarray, 'E E'], n_samples: int) -> Float[np.ndarray, 'E E']:
+    """(1 - ρ) covariance + ρ (mean variance) 1, ρ by the oracle approximating shrinkage of Chen et al. (IEEE TSP 2010), equation 23.
+
+    Terms 2/E are left out of it, as scikit-learn does, since E is large. Embeddings that are all the same give a smallest number above 0.
+    """
+    size = len(covariance)
+    mean = np.trace(covariance) / size
+    square = np.mean(covariance**2)
+    spread = (n_samples + 1) * (square - mean**2 / size)
+    rho = 1.0 if spread <= 0 else min(1.0, max(LEAST_SHRINKAGE, (square + mean**2) / spread))
+    return (1 - rho) * covariance + rho * max(mean, np.finfo(np.float64).tiny ** 0.5) * np.eye(size)

@@ -1,0 +1,138 @@
+"""Who is good and who is ignored, what a gallery is made of, and the counts of the official MARS tables."""
+
+import numpy as np
+import pytest
+import scipy.io
+from cmc_map_oracle import judge
+
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation import Embeddings, Labels, score
+from pvlad_jax.evaluation.protocols import PROTOCOLS, Seen, check_labels, compose_gallery, find_protocol, rows_of, seen
+
+
+def labels(person, camera, names):
+    return Labels(person_id=np.array(person, np.int32), camera_id=np.array(camera, np.int32), tracklet=np.array(names))
+
+
+@pytest.mark.parametrize('protocol', sorted(PROTOCOLS))
+@pytest.mark.parametrize('unknown_cameras', ['other', 'ignore'])
+def test_verdicts_follow_the_words_for_every_combination_of_labels(protocol, unknown_cameras):
+    people, cameras = np.meshgrid([-1, 0, 1, 2], [-1, 0, 1])
+    gallery = labels(people.ravel(), cameras.ravel(), [f'g{i}' for i in range(12)])
+    query = labels([1, 1, 1, 2], [-1, 0, 1, 1], ['q0', 'q1', 'g10', 'q3'])  # g10 is person 1, camera 1: the third query itself
+    seen_query, seen_gallery = seen(query, gallery)
+    rows, columns = Seen(*(a[:, None] for a in seen_query)), Seen(*(a[None] for a in seen_gallery))
+    good, ignored = PROTOCOLS[protocol].relevance(rows, columns, unknown_cameras)
+    for i in range(4):
+        for j in range(12):
+            pair = [(t.person_id[k], t.camera_id[k], t.tracklet[k]) for t, k in ((query, i), (gallery, j))]
+            expected = judge(protocol, *pair[0], *pair[1], unknown_cameras)
+            assert ('good' if good[i, j] else 'ignored' if ignored[i, j] else 'negative') == expected, (i, j)
+    assert not (good & ignored).any()
+
+
+QUERY = labels([1, 2], [0, 1], ['a', 'b'])
+
+
+def test_the_official_gallery_holds_the_queries_once():
+    protocol = PROTOCOLS['mars_official']
+    with_queries = labels([2, 3, 1, -1], [1, 0, 0, 0], ['b', 'c', 'a', 'd'])
+    rows, append = compose_gallery(protocol, QUERY, with_queries)
+    assert rows.tolist() == [0, 1, 2, 3] and not append
+    rows, append = compose_gallery(protocol, QUERY, with_queries.select([1, 3]))
+    assert rows.tolist() == [0, 1] and append
+    with pytest.raises(UserError, match=r"1 of 2 queries are in the gallery.*such as 'a'"):
+        compose_gallery(protocol, QUERY, with_queries.select([0, 1]))
+
+
+def test_gallery_only_drops_queries_and_junk():
+    gallery = labels([2, 3, -1, 0], [1, 0, 0, 2], ['b', 'c', 'd', 'e'])
+    rows, append = compose_gallery(PROTOCOLS['gallery_only'], QUERY, gallery)
+    assert rows.tolist() == [1, 3] and not append
+    with pytest.raises(UserError, match='nothing is left'):
+        compose_gallery(PROTOCOLS['gallery_only'], QUERY, gallery.select([0, 2]))
+
+
+def test_labels_that_disagree_between_query_and_gallery_are_refused():
+    with pytest.raises(UserError, match="'b' has one camera_id among the queries and another"):
+        compose_gallery(PROTOCOLS['gallery_only'], QUERY, labels([2, 1], [0, 0], ['b', 'a']))
+
+
+def test_rows_of_finds_names_in_any_order():
+    gallery = labels([1] * 4, [0] * 4, ['z', 'b', 'm', 'aa'])
+    assert rows_of(labels([1] * 4, [0] * 4, ['aa', 'z', 'zz', 'b']), gallery).tolist() == [3, 0, -1, 1]
+
+
+def random_embeddings(person, camera, names, size=8, seed=0):
+    return Embeddings(embedding=np.random.default_rng(seed).standard_normal((len(person), size)).astype(np.float32),
+                      person_id=np.asarray(person), camera_id=np.asarray(camera), tracklet=np.asarray(names))
+
+
+def test_appending_the_queries_equals_giving_them():
+    everybody = random_embeddings(np.repeat(np.arange(1, 9), 4), np.tile([0, 1, 2, 3], 8), [f't{i}' for i in range(32)])
+    query, rest = everybody.select(np.arange(0, 32, 3)), everybody.select(np.setdiff1d(np.arange(32), np.arange(0, 32, 3)))
+    assert score(query, rest, 'mars_official') == score(query, rest.join(query), 'mars_official')
+    assert score(query, rest, 'gallery_only') == score(query, everybody, 'gallery_only')
+
+
+def test_cross_camera_with_one_match_each_gives_the_mean_reciprocal_rank():
+    n = 50
+    query = random_embeddings(np.arange(1, n + 1), np.zeros(n, int), [f'cam1/{i}' for i in range(n)])
+    gallery = random_embeddings(np.arange(1, n + 1), np.ones(n, int), [f'cam2/{i}' for i in range(n)], seed=1)
+    unit = [t.embedding.astype(float) / np.linalg.norm(t.embedding, axis=1, keepdims=True) for t in (query, gallery)]
+    similarity = unit[0] @ unit[1].T
+    rank = (similarity >= np.diag(similarity)[:, None]).sum(axis=1)
+    result = score(query, gallery, 'cross_camera')
+    assert result.mAP == pytest.approx(np.mean(1 / rank)) and result.mINP == pytest.approx(result.mAP)
+    assert (result.n_query_valid, result.n_gallery) == (n, n)
+    # A gallery with the queries' camera in it changes nothing: it is not searched.
+    same = score(query, gallery.join(query), 'cross_camera')
+    assert (same.mAP, same.cmc) == (result.mAP, result.cmc)
+
+
+def test_unknown_cameras_are_refused_where_they_matter_only():
+    gallery = labels([1, 2, 3], [1, 2, -1], ['x', 'y', 'z'])  # person 3 is nobody's query
+    for name in ('mars_official', 'gallery_only'):
+        check_labels(PROTOCOLS[name], QUERY, gallery)
+        with pytest.raises(UserError, match='0 queries and 1 gallery tracklets'):
+            check_labels(PROTOCOLS[name], QUERY, labels([1, 2, 3], [1, -1, -1], ['x', 'y', 'z']))
+        with pytest.raises(UserError, match=r"1 queries and 0 gallery tracklets.*'b'"):
+            check_labels(PROTOCOLS[name], labels([1, 2], [0, -1], ['a', 'b']), gallery)
+    with pytest.raises(UserError, match='0 queries and 1 gallery'):
+        check_labels(PROTOCOLS['cross_camera'], QUERY, gallery)
+    check_labels(PROTOCOLS['cross_camera'], QUERY, gallery, 'other')
+    with pytest.raises(UserError, match='allowed are refuse, other, ignore'):
+        check_labels(PROTOCOLS['mars_official'], QUERY, gallery, 'guess')
+
+
+def test_without_cameras_a_query_never_finds_itself():
+    everybody = random_embeddings(np.repeat(np.arange(1, 9), 4), np.full(32, -1), [f't{i}' for i in range(32)])
+    query = everybody.select(np.arange(0, 32, 4))
+    with pytest.raises(UserError, match='compares cameras'):
+        score(query, everybody)
+    assert score(query, everybody, unknown_cameras='other').rank_1 < 0.6  # by chance about 0.1; with itself it would be 1
+    with pytest.raises(UserError, match='none of the 8 queries'):
+        score(query, everybody, unknown_cameras='ignore')
+
+
+@pytest.mark.parametrize('person', [0, -1])
+def test_nobody_can_look_for_junk_or_distractors(person):
+    with pytest.raises(UserError, match='cannot be looked for'):
+        check_labels(PROTOCOLS['mars_official'], labels([1, person], [0, 0], ['a', 'b']), QUERY)
+
+
+def test_unknown_protocols_are_refused():
+    with pytest.raises(UserError, match="'mars'; known are mars_official, gallery_only, cross_camera"):
+        find_protocol('mars')
+
+
+def test_counts_of_the_official_tables(shared):
+    folder = shared / 'data' / 'mars_info'
+    tracks = scipy.io.loadmat(folder / 'tracks_test_info.mat')['track_test_info'].astype(int)
+    query_rows = scipy.io.loadmat(folder / 'query_IDX.mat')['query_IDX'].astype(int).ravel() - 1
+    gallery = random_embeddings(tracks[:, 2], tracks[:, 3], [f'{i:05d}' for i in range(len(tracks))])
+    query = gallery.select(query_rows)
+    official, without = score(query, gallery, 'mars_official'), score(query, gallery, 'gallery_only')
+    assert (official.n_query, official.n_query_valid, official.n_gallery, official.n_junk) == (1980, 1980, 12180, 870)
+    assert (without.n_query, without.n_query_valid, without.n_gallery, without.n_junk) == (1980, 1840, 9330, 0)
+    assert official.rank_1 < 0.02 and official.mAP < 0.01  # embeddings without meaning
