@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.faults import Faults
 from data_prep.frame_files import FrameFiles, open_files
 from data_prep.info_files import find_info, need_info, read_lines, read_matlab
 from data_prep.mars_counts import Labels, mars_checks
@@ -51,9 +52,9 @@ def check_mars(
     if not any(found.values()):
         raise UserError(f'No MARS frames (bbox_train/PERSON/PERSON C# T#### F###.jpg) were found. {"; ".join(faults.lines())}'.strip())
     faults.extend('Empty folders', [f for f in files.empty_folders if '/' in f and f.split('/')[-2] in ('bbox_train', 'bbox_test')])
-    misplaced = misplaced_people(found, tables)
-    if any('swapped' in line for line in misplaced.lines()):
-        reports = {s: SplitReport([], misplaced, misplaced) for s in SPLITS}
+    misplaced, swapped = misplaced_people(found, tables)
+    if swapped:
+        reports = {s: SplitReport([], Faults(), swapped) for s in SPLITS}
     else:
         reports = {s: compare_split(s, found[s], tables[s], lists[s]) for s in SPLITS}
     contradictions = list(dict.fromkeys(line for s in SPLITS for line in reports[s].contradictions.lines()))

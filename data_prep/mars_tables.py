@@ -60,21 +60,21 @@ def compare_split(
 
 def misplaced_people(
     found: dict[str, Collection[str]], tables: dict[str, Int[np.ndarray, 'rows 4']]
-) -> Faults:
-    """People who lie in one folder and belong to the other; all of them means that the folders are swapped."""
-    faults = Faults()
-    people = {split: {person_number(n): person_name(n) for n in names} for split, names in found.items()}
+) -> tuple[Faults, Faults]:
+    """People who lie in one folder and belong to the other: (absent and too many, contradictions); all of them = swapped folders."""
+    faults, swapped = Faults(), Faults()
+    people = {split: {person_number(p): p for p in {person_name(n) for n in names}} for split, names in found.items()}
     owners = {split: set(table[:, 2].tolist()) for split, table in tables.items()}
     wrong = {
         split: sorted(name for number, name in people[split].items() if number not in owners[split] and number in owners[other])
         for split, other in (('train', 'test'), ('test', 'train'))
     }
     if all(people[s] and len(wrong[s]) == len(people[s]) for s in wrong):
-        faults.add('bbox_train and bbox_test are swapped: each holds the people of the other', 'all of them')
-        return faults
+        swapped.add('bbox_train and bbox_test are swapped: each holds the people of the other', 'all of them')
+        return faults, swapped
     for split, other in (('train', 'test'), ('test', 'train')):
         faults.extend(f'People in bbox_{split} who belong to bbox_{other}', wrong[split])
-    return faults
+    return faults, swapped
 
 
 def _check_table(split: str, table: Int[np.ndarray, 'rows 4'], n_lines: int | None, faults: Faults) -> None:
