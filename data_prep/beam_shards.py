@@ -27,10 +27,16 @@ def beam_writer(raw: RawDataset, options: str = '') -> Callable[[str, Sequence[S
     Raises UserError where Beam is not installed or does not know the options' runner.
     """
     try:
+        import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError('--beam needs Apache Beam: pip install -r requirements-beam.txt, in an environment of its own.') from error
-    return partial(_write_shards, checked_reader(raw), raw.encoding, PipelineOptions(shlex.split(options)))
+    try:
+        parsed = PipelineOptions(shlex.split(options))
+        beam.Pipeline(options=parsed)  # makes the runner, and thereby knows whether it can
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UserError(f'Beam does not take --beam_options={options!r}: {error}') from error
+    return partial(_write_shards, checked_reader(raw), raw.encoding, parsed)
 
 
 def _write_shards(read: CheckedReader, encoding: str, options, split: str, shards: Sequence[Shard]) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from data_prep.faults import Faults
-from data_prep.frame_files import open_files
+from data_prep.frame_files import FrameFiles, open_files
 from data_prep.info_files import need_info, read_matlab
 from data_prep.people_splits import check_splits, people_metadata, split_checks, tracklet
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
@@ -22,6 +22,8 @@ from pvlad_jax.errors import UserError
 SPLITS_FILE = 'train_test_splits_ilidsvid.mat'
 TEST_PEOPLE = 150
 PEOPLE = 300
+NUMBERS = '1, 319'  # lowest and highest number of a person; there are gaps
+LENGTHS = '23, 192'  # shortest and longest tracklet, frames
 _GRAMMAR = re.compile(r'cam([12])_person(\d{3})_(\d+)\.png')
 _WHENCE = "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir."
 
@@ -35,10 +37,17 @@ def scan_ilids_vid(
     """
     files = open_files(source)
     ls_set = read_matlab(need_info(files, info_dir, SPLITS_FILE, _WHENCE), SPLITS_FILE, 'ls_set')
+    return check_ilids_vid(files, ls_set, name, jpeg_quality)
+
+
+def check_ilids_vid(
+    files: FrameFiles, ls_set: Int[np.ndarray, 'splits people'], name: str = 'ilids_vid', jpeg_quality: int = 0
+) -> RawDataset:
+    """Checks the names of the files and the table of splits; opens no frame."""
     tracklets, faults = group_sequences(files.names)
     if not tracklets:
         looked = 'sequences/cam1/personNNN/cam1_personNNN_FFFFF.png'
-        raise UserError(f'No frames of iLIDS-VID ({looked}) were found in {source}. {"; ".join(faults.lines())}')
+        raise UserError(f'No frames of iLIDS-VID ({looked}) were found. {"; ".join(faults.lines())}')
     faults.extend('Empty folders', [f for f in files.empty_folders if '/sequences/' in f'/{f}'])
     people = sorted({person for person, _ in tracklets})
     missing = [f'person{p:03d} in cam{c}' for p in people for c in (1, 2) if (p, c) not in tracklets]
@@ -118,11 +127,11 @@ def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], spli
     seen = {camera: {p for p, c in zip(people, cameras) if c == camera} for camera in (1, 2)}
     return [
         Check('people', PEOPLE, len(numbers)),
-        Check('lowest and highest number of a person', '1, 319', f'{numbers[0]}, {numbers[-1]}'),
+        Check('lowest and highest number of a person', NUMBERS, f'{numbers[0]}, {numbers[-1]}'),
         Check('people in cam1', PEOPLE, len(seen[1])),
         Check('people in cam2', PEOPLE, len(seen[2])),
-        Check('tracklets', 600, len(people)),
-        Check('shortest and longest tracklet', '23, 192', f'{min(lengths)}, {max(lengths)}'),
+        Check('tracklets', 2 * PEOPLE, len(people)),
+        Check('shortest and longest tracklet', LENGTHS, f'{min(lengths)}, {max(lengths)}'),
         *split_checks(splits, TEST_PEOPLE),
     ]
 

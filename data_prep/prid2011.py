@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.faults import Faults, shortened
-from data_prep.frame_files import open_files
+from data_prep.frame_files import FrameFiles, open_files
 from data_prep.info_files import need_info
 from data_prep.people_splits import check_splits, people_metadata, split_checks, tracklet
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
@@ -41,11 +41,15 @@ def scan_prid2011(
     Raises UserError where no multi_shot frames or no splits are found.
     """
     files = open_files(source)
-    content = need_info(files, info_dir, SPLITS_FILE, _WHENCE)
+    return check_prid2011(files, need_info(files, info_dir, SPLITS_FILE, _WHENCE), name, jpeg_quality)
+
+
+def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011', jpeg_quality: int = 0) -> RawDataset:
+    """Checks the names of the files and the splits; opens no frame."""
     tracklets, faults = group_multi_shot(files.names)
     if not tracklets:
         looked = 'multi_shot/cam_a/person_NNNN/FFFF.png'
-        raise UserError(f'No frames of PRID 2011 ({looked}) were found in {source}. {"; ".join(faults.lines())}')
+        raise UserError(f'No frames of PRID 2011 ({looked}) were found. {"; ".join(faults.lines())}')
     faults.extend('Empty folders', [f for f in files.empty_folders if '/multi_shot/' in f'/{f}'])
     seen = {camera: {p for p, c in tracklets if c == camera} for camera in (1, 2)}
     shared = set(range(1, SHARED_PEOPLE + 1))
@@ -53,7 +57,7 @@ def scan_prid2011(
     used = shared - set(NOT_USED)
     faults.extend(f'People with under {FEWEST_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)])
     faults.extend('People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)])
-    splits, contradictions = read_splits(content)
+    splits, contradictions = read_splits(splits_json)
     contradictions = contradictions or check_splits(splits, used, TEST_PEOPLE, SPLITS_FILE)
     kept = sorted(enough & used)
     if len(kept) < len(used):  # a partial data set: the splits name only people who are there

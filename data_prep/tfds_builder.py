@@ -166,7 +166,8 @@ def write_shard(path: str, records: Iterable[Record], features: tfds.features.Fe
     written = 0
     try:
         for source, frames in records:
-            data = serializer.serialize_example(features.encode_example(_example(source, frames)))
+            example = serializer.get_tf_example(features.encode_example(_example(source, frames)))
+            data = example.SerializeToString(deterministic=True)  # else the order of features changes from process to process
             writer.write(data)
             written += len(data)
     finally:

@@ -96,6 +96,18 @@ def test_processes_read_in_order(tmp_path):
     assert content(path) == content(build(raw(), tmp_path / 'threads', progress=False))
 
 
+def test_another_process_writes_the_same_bytes(tmp_path):
+    script = (
+        'import sys; sys.path[:0] = [sys.argv[2], sys.argv[2] + "/tests"]\nfrom test_build_tfds import build, raw\n'
+        'build(raw(), sys.argv[1], progress=False)'
+    )
+    for seed in ('1', '2'):
+        environment = os.environ | {'PYTHONHASHSEED': seed}
+        arguments = [sys.executable, '-c', script, str(tmp_path / seed), str(ROOT)]
+        subprocess.run(arguments, check=True, capture_output=True, timeout=100, env=environment)
+    assert content(data_set_path(tmp_path / '1', 'tiny')) == content(data_set_path(tmp_path / '2', 'tiny'))
+
+
 def test_split_all_is_read_by_that_word(tmp_path):
     path = build(raw(splits={'all': tracklets('all', 3)}, layout='people_splits'), tmp_path, progress=False)
     assert [r['tracklet'] for r in open_split(path, 'all')] == [b'all/0', b'all/1', b'all/2']
