@@ -1,6 +1,6 @@
 """Reads a pickle that may hold dicts, lists, strings, numbers and NumPy arrays, and nothing else.
 
-A pickle is a program. Here every name it could call is refused except the three that rebuild an array.
+A pickle is a program. Here every name it could call is refused except those that rebuild an array.
 """
 
 import io
@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct
+from numpy._core.numeric import _frombuffer
 
 from pvlad_jax.errors import UserError
 
 _ADMITTED = {
     ('numpy', 'ndarray'): np.ndarray,
     ('numpy', 'dtype'): np.dtype,
-    # Both spellings: NumPy 1 wrote the first, NumPy 2 the second.
+    # Both spellings: NumPy 1 wrote the first, NumPy 2 the second. Pickles of protocol 5 hold buffers.
     ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
     ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
+    ('numpy.core.numeric', '_frombuffer'): _frombuffer,
+    ('numpy._core.numeric', '_frombuffer'): _frombuffer,
 }
 
 

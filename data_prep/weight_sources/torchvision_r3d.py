@@ -45,7 +45,7 @@ def backbone_of(state: dict[str, np.ndarray], what: str) -> str:
 
 def to_our_names(state: dict[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
     """Names and layouts of our R3D; `fc` becomes the classifier. Raises UserError listing names without a place."""
-    tensors, unknown, factored = {}, [], 'stem.3.weight' in state
+    tensors, unknown = {}, []
     for name, array in state.items():
         if name.endswith('num_batches_tracked'):
             continue
@@ -55,7 +55,7 @@ def to_our_names(state: dict[str, np.ndarray], what: str) -> dict[str, np.ndarra
             tensors['classifier/bias'] = array
         else:
             module, _, leaf = name.rpartition('.')
-            place = _place(module, factored)
+            place = _place(module, state)
             if place is None or leaf not in NORM:
                 unknown.append(name)
             elif leaf == 'weight' and array.ndim == 5:
@@ -67,18 +67,18 @@ def to_our_names(state: dict[str, np.ndarray], what: str) -> dict[str, np.ndarra
     return tensors
 
 
-def _place(module: str, factored: bool) -> str | None:
+def _place(module: str, state: dict[str, np.ndarray]) -> str | None:
     """Our unit for a convolution or norm of torchvision's: 'layer2.0.conv1.0.3' of R(2+1)D -> 'stage2/block0/conv1/time'."""
-    # A sequence (convolution 0, norm 1, ReLU, convolution 3, norm 4) is the factored stem. In a factored block the first four are
-    # a sequence of their own, conv1.0.[013], and the last norm stands outside it, conv1.1.
-    inner = {'0': '/spatial', '1': '/spatial', '3': '/time', '4': '/time'} if factored else {'0': '', '1': ''}
-    if match := re.fullmatch(r'stem\.(\d)', module):
-        return 'stem' + inner[match[1]] if match[1] in inner else None
+    if match := re.fullmatch(r'stem\.([0134])', module):
+        # Convolution 0, norm 1; where the stem is factored, convolution 3 and norm 4 follow.
+        factored = 'stem.3.weight' in state
+        return 'stem' + ({'0': '/spatial', '1': '/spatial', '3': '/time', '4': '/time'}[match[1]] if factored else '')
     if match := re.fullmatch(r'layer([1-4])\.(\d+)\.downsample\.[01]', module):
         return f'stage{match[1]}/block{match[2]}/shortcut'
-    pattern = r'(0\.[013]|1)' if factored else r'[01]'
-    if match := re.fullmatch(r'layer([1-4])\.(\d+)\.(conv[12])\.' + f'({pattern})', module):
-        stage, block, conv, place = match.groups()[:4]
-        unit = '' if not factored else '/time' if place == '1' else inner[place[-1]]
-        return f'stage{stage}/block{block}/{conv}{unit}'
+    if match := re.fullmatch(r'(layer([1-4])\.(\d+)\.(conv[123]))\.(0|1|0\.[013])', module):
+        conv, stage, block, unit, inner = match.groups()
+        # A factored convolution is a sequence of its own (0.0 spatial, 0.1 its norm, 0.3 temporal); the last norm stands outside it.
+        factored = f'{conv}.0.3.weight' in state
+        half = {'0.0': '/spatial', '0.1': '/spatial', '0.3': '/time', '1': '/time'}.get(inner) if factored else ''
+        return None if half is None else f'stage{stage}/block{block}/{unit}{half}'
     return None

@@ -30,17 +30,18 @@ class BatchNorm(nn.Module):
         self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
     ) -> Float[Array, 'N T H W C']:
         shape = (x.shape[-1],)
+        axes = (0, 1, 2, 3)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
         x32 = x.astype(jnp.float32)
         if train and not self.frozen and not self.is_initializing():
             # Distances from the running mean keep E[x²] - E[x]² free of cancellation; any shift gives the same result.
             shift = lax.stop_gradient(running_mean.value)
-            centred = mask_frames(x32 - shift, valid)
+            centred = mask_frames(x32 - jnp.expand_dims(shift, axes), valid)
             # A batch without a single valid frame has zero statistics, not NaN.
             count = jnp.maximum(valid.sum(dtype=jnp.float32), 1) * (x.shape[2] * x.shape[3])
-            offset = centred.sum((0, 1, 2, 3)) / count
-            var = jnp.maximum(jnp.square(centred).sum((0, 1, 2, 3)) / count - jnp.square(offset), 0)
+            offset = centred.sum(axes) / count
+            var = jnp.maximum(jnp.square(centred).sum(axes) / count - jnp.square(offset), 0)
             mean = shift + offset
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * lax.stop_gradient(mean)
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * lax.stop_gradient(var)
@@ -50,4 +51,5 @@ class BatchNorm(nn.Module):
         if self.use_scale:
             gain = gain * self.param('scale', self.scale_init, shape, jnp.float32)
         bias = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
+        mean, gain, bias = (jnp.expand_dims(v, axes) for v in (mean, gain, bias))
         return mask_frames((x32 - mean) * gain + bias, valid).astype(self.dtype)

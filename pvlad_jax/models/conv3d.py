@@ -137,7 +137,8 @@ class Conv3D(nn.Module):
         kernel = self.param('kernel', self.kernel_init, (*self.kernel, x.shape[-1], self.features), jnp.float32)
         y = conv3d(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding)
         if self.use_bias:
-            y = y + self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+            bias = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + jnp.expand_dims(bias, (0, 1, 2, 3)).astype(self.dtype)
         return y
 
 
