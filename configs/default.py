@@ -80,11 +80,12 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.model.bnneck = False  # BatchNorm between embedding and classifier (Luo 2019)
 
     c.vlad_init = ConfigDict()
+    c.vlad_init.centred = True  # the descriptors' biases start so that u has mean 0 over the training set (ours)
     c.vlad_init.rule = 'netvlad'  # α from the distances to the two nearest centres (Arandjelović 2016), or 'fixed'
     c.vlad_init.alpha = 1000.0  # α of the rule 'fixed' (ActionVLAD, Girdhar 2017)
     c.vlad_init.alpha_scale = 1.0  # times the rule's α
     c.vlad_init.descriptors = 20_000  # at most so many local descriptors go into a part's k-means
-    c.vlad_init.batches = 8  # training batches that they are drawn from, an equal share of each
+    c.vlad_init.batches = 8  # training batches that they are drawn from
 
     c.loss = ConfigDict()  # weights of the terms; 0 turns one off
     c.loss.identity = 1.0  # cross-entropy over the training people

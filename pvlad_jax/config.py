@@ -88,6 +88,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VladInitConfig:
+    centred: bool
     rule: str
     alpha: float
     alpha_scale: float

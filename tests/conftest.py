@@ -11,7 +11,6 @@ import jax
 import pytest
 from absl import flags
 
-jax.config.update('jax_numpy_rank_promotion', 'warn')
 flags.FLAGS.mark_as_parsed()  # Grain reads flags, and no absl application runs here
 
 

@@ -9,6 +9,8 @@ from pvlad_jax.errors import UserError
 
 DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'people_splits': 'cross_camera'}
 
+HALVES = {'wang2014': 'halves as Wang 2014', 'swapped': 'halves swapped'}
+
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
@@ -20,7 +22,8 @@ class Partition:
     validation_query: TrackletTable  # of training people held out; empty without a validation share
     validation_gallery: TrackletTable
     protocol: str  # the data set's own
-    name: str  # 'test', or 'split 3, wang2014', ... as results say it
+    name: str  # 'test', or 'split 3' where there are several
+    convention: str  # how the split's halves are read, where that is a choice; as results say it
 
 
 def split_names(dataset: TrackletDataset) -> list[str]:
@@ -40,7 +43,7 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     if split not in split_names(dataset):
         raise UserError(f'config.dataset.split = {split!r}: data set {dataset.name!r} has the splits {", ".join(split_names(dataset))}.')
     layout, tables = dataset.metadata['layout'], dataset.tables
-    name = 'test'
+    name, convention = 'test', ''
     if layout == 'roles':
         train, query, gallery = (tables[role] for role in ('train', 'query', 'gallery'))
     elif layout == 'query_rows':
@@ -56,7 +59,7 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
         test = everyone.select(np.isin(everyone.person_id, people[sides[1]]))
         query = test.select(test.camera_id == dataset.metadata['query_camera'])
         gallery = test.select(test.camera_id == dataset.metadata['gallery_camera'])
-        name = f'split {split}, {halves}'
+        name, convention = f'split {split}', HALVES[halves]
     else:
         raise UserError(f'{dataset.folder}: unknown layout {layout!r} in metadata.json. Convert the data set again.')
     protocol = DEFAULT_PROTOCOL[layout]
@@ -66,7 +69,7 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
                       held_out.select(held_out.camera_id == dataset.metadata['gallery_camera']))
     else:
         validation = first_of_each_camera(held_out)
-    return Partition(train, query, gallery, *validation, protocol, name)
+    return Partition(train, query, gallery, *validation, protocol, name, convention)
 
 
 def hold_out(train: TrackletTable, share: float, seed: int) -> tuple[TrackletTable, TrackletTable]:

@@ -1,7 +1,5 @@
 """Evaluation: embed the query and gallery tracklets, rank, report."""
 
-import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +12,8 @@ from pvlad_jax.data.frame_decoding import decode_clips
 from pvlad_jax.data.records import TrackletTable
 from pvlad_jax.embedding import TrackletEmbedder
 from pvlad_jax.errors import UserError
-from pvlad_jax.evaluation import Embeddings, Result, ranked_strips, result_table, score, write_embeddings
+from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips, score, write_embeddings, write_result, write_strips
 from pvlad_jax.jobs.experiment import Experiment
-from pvlad_jax.jobs.workdir import write_text
 
 Say = Callable[[str], None]
 
@@ -29,7 +26,8 @@ class Evaluator:
         self.embed = TrackletEmbedder(experiment.network, experiment.config, experiment.dataset)
 
     def labelled(self, variables: dict, table: TrackletTable) -> Embeddings:
-        return Embeddings(self.embed(variables, table), table.person_id, table.camera_id, table.tracklet)
+        return Embeddings(embedding=self.embed(variables, table), person_id=table.person_id, camera_id=table.camera_id,
+                          tracklet=table.tracklet)
 
     def __call__(self, variables: dict, step: int, role: str = 'test') -> tuple[Result, Embeddings, Embeddings]:
         """(result, query, gallery) of the test people, or with role='validation' of the training people held out."""
@@ -37,20 +35,20 @@ class Evaluator:
         tables = (roles.query, roles.gallery) if role == 'test' else (roles.validation_query, roles.validation_gallery)
         query, gallery = (self.labelled(variables, table) for table in tables)
         train = self.labelled(variables, roles.train) if config.evaluation.distance in ('xqda', 'kissme') else None
-        result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
-                       train=train)
         metadata = self.experiment.dataset.metadata
-        return dataclasses.replace(result, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation',
-                                   step=step, frames=config.evaluation.frames, partial=bool(metadata.get('partial'))), query, gallery
+        result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
+                       train=train, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
+                       frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
+        return result, query, gallery
 
 
 def report(experiment: Experiment, workdir: Path, result: Result, query: Embeddings, gallery: Embeddings, say: Say) -> None:
     """The table, WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz and the picture of ranked strips."""
     if jax.process_index() != 0:
         return
-    say(result_table(result))
+    print_table(result)
     for name in (f'step_{result.step}', 'latest'):
-        write_text(workdir / 'eval' / f'{name}.json', json.dumps(result.as_dict(), indent=1) + '\n')
+        write_result(workdir / 'eval' / f'{name}.json', result)
     for name, embeddings in (('query', query), ('gallery', gallery)):
         write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
     count = experiment.config.evaluation.strips
@@ -65,7 +63,7 @@ def report(experiment: Experiment, workdir: Path, result: Result, query: Embeddi
             index = np.linspace(0, len(record.frames) - 1, 4).round().astype(int)
             return decode_clips(record.frames, index, 128, 64, tracklet)
 
-        ranked_strips(path, query, gallery, result.protocol, frames, queries=count)
+        write_strips(path, ranked_strips(query, gallery, frames, result.protocol, n_queries=count))
         say(f'Ranked strips: {path}')
 
 

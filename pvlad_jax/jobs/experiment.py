@@ -16,6 +16,7 @@ from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network
 from pvlad_jax.models.weights import load_backbone_weights
 from pvlad_jax.parallel.mesh import check_divides, make_mesh, whole_on_host
+from pvlad_jax.training.losses import check_loss
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import TrainState, init_state
 from pvlad_jax.training.word_start import words_from_data
@@ -47,8 +48,10 @@ class Experiment:
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = whole_on_host({'params': state.params, 'batch_stats': state.batch_stats})
-            words = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train)
+            words, shift = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train)
+            bias = ('aggregator', 'part_alignment', 'part_descriptor', 'bias')
             state = _put(state, ('aggregator', 'vlad'), words)
+            state = _put(state, bias, variables['params'][bias[0]][bias[1]][bias[2]][bias[3]] + shift)
         return state
 
 
@@ -72,6 +75,7 @@ def prepare(config: Config) -> Experiment:
     """Opens and builds; UserError for everything that does not fit together, before anything is computed."""
     clips, model = config.clips, config.model
     build_backbone(model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width))
+    check_loss(config.loss)
     mesh = make_mesh(config.mesh)
     check_divides('config.batch.people x config.batch.tracklets', config.batch.size, mesh)
     if config.model.backbone.weights and not Path(config.model.backbone.weights).is_file():

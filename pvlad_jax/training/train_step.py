@@ -51,7 +51,7 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = None if state.ema is None else ema_update(state.ema, params, config.optimizer.ema, state.step)
-        metrics['gradient_norm'] = optax.global_norm(grads)
+        metrics['gradient_norm'] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state, loss_state, ema), metrics
 
     shardings = state_shardings(state, mesh)

@@ -1,0 +1,138 @@
+"""Laws of the whole network at test: order, neighbours, padding and length change nothing that they should not change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.default import get_config
+from pvlad_jax.config import freeze
+from pvlad_jax.embedding import embed_video
+from pvlad_jax.errors import UserError
+from pvlad_jax.models import video_embedding
+from pvlad_jax.models.tracklet_network import build_network
+
+POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes']
+T, H, W = 4, 32, 32
+
+
+def make(pooling='person_vlad', **fields):
+    config = get_config(f'pooling={pooling}')
+    with config.unlocked():
+        config.model.update({'parts': 2, 'words': 3, 'descriptor': 8, 'embedding': 16, **fields})
+    network = build_network(freeze(config).model, people=5)
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 1, T, H, W, 3), jnp.uint8), jnp.ones((1, 1, T), bool))
+    # Statistics as after some training, so that no layer is an identity by chance.
+    key = jax.random.key(1)
+    variables['batch_stats'] = jax.tree.map(lambda s: s + 0.2 * jnp.abs(jax.random.normal(key, s.shape)), variables['batch_stats'])
+    return network, variables
+
+
+def videos(b=2, s=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (b, s, T, H, W, 3), dtype=np.uint8), np.ones((b, s, T), bool)
+
+
+def embedding(network, variables, clips, valid):
+    return np.asarray(jax.jit(network.apply)(variables, clips, valid).embedding)
+
+
+@pytest.fixture(scope='module', params=POOLINGS)
+def made(request):
+    return make(request.param)
+
+
+def test_order_of_clips_and_neighbours_change_nothing(made):
+    clips, valid = videos()
+    whole = embedding(*made, clips, valid)
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(embedding(*made, clips[:, [2, 0, 1]], valid), whole, atol=1e-5)
+    other = clips.copy()
+    other[1] = 255 - other[1]
+    changed = embedding(*made, other, valid)
+    np.testing.assert_allclose(changed[0], whole[0], atol=1e-6)
+    assert np.abs(changed[1] - whole[1]).max() > 1e-3
+
+
+def test_masked_frames_change_nothing_whatever_they_hold_and_however_many(made):
+    clips, valid = videos()
+    valid[0, 2, 1:] = False
+    valid[1, 1:] = False
+    whole = embedding(*made, clips, valid)
+    noise = np.random.default_rng(9).integers(0, 256, clips.shape, dtype=np.uint8)
+    np.testing.assert_array_equal(embedding(*made, np.where(valid[..., None, None, None], clips, noise), valid), whole)
+    more, more_valid = np.concatenate([clips, noise], 1), np.concatenate([valid, np.zeros_like(valid)], 1)
+    np.testing.assert_allclose(embedding(*made, more, more_valid), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize('length', [3, 4, 9, 21])
+def test_a_video_of_any_length_equals_the_one_pass(made, length):
+    network, variables = made
+    frames = np.random.default_rng(length).integers(0, 256, (length, H, W, 3), dtype=np.uint8)
+    s = -(-length // T)
+    clips, valid = np.zeros((1, s * T, H, W, 3), np.uint8), np.zeros((1, s * T), bool)
+    clips[0, :length], valid[0, :length] = frames, True
+    whole = embedding(network, variables, clips.reshape(1, s, T, H, W, 3), valid.reshape(1, s, T))[0]
+    np.testing.assert_allclose(embed_video(network, variables, iter(frames), T, clips_per_step=2), whole, atol=1e-5)
+
+
+def test_a_new_length_compiles_nothing(made):
+    network, variables = made
+    frames = videos()[0][0].reshape(-1, H, W, 3)
+    traced = []
+    original = video_embedding.merge_slots
+    video_embedding.merge_slots = lambda *a: (traced.append(1), original(*a))[1]
+    try:
+        for length in (1, 2, 7, 12):
+            embed_video(network, variables, frames[:length], T, clips_per_step=3)  # a step size that no other test uses
+    finally:
+        video_embedding.merge_slots = original
+    assert len(traced) == 1
+
+
+def test_flip_averaging_is_blind_to_mirrors():
+    network, variables = make()
+    frames = videos()[0][0].reshape(-1, H, W, 3)
+    here, mirrored = (embed_video(network, variables, f, T, 2, flip=True) for f in (frames, frames[:, :, ::-1]))
+    np.testing.assert_allclose(here, mirrored, atol=1e-5)
+
+
+def test_no_frames_is_an_error_and_no_valid_frame_is_finite(made):
+    network, variables = made
+    with pytest.raises(UserError, match='without frames'):
+        embed_video(network, variables, [], T)
+    clips, valid = videos()
+
+    def loss(params):
+        output = network.apply(variables | {'params': params}, clips, np.zeros_like(valid), train=True, mutable=['batch_stats'])[0]
+        return output.logits.sum() + output.embedding.sum()
+
+    gradients = jax.jit(jax.grad(loss))(variables['params'])
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
+
+
+def test_bf16_stays_near_float32_and_keeps_float32_islands():
+    network, variables = make(dtype='bfloat16')
+    exact, _ = make()
+    clips, valid = videos()
+    output = jax.jit(network.apply)(variables, clips, valid)
+    assert output.embedding.dtype == output.part_masks.dtype == output.word_assignments.dtype == jnp.float32
+    cosine = (output.embedding * exact.apply(variables, clips, valid).embedding).sum(1)
+    assert cosine.min() > 0.98
+
+
+def test_bnneck_serves_the_necked_embedding_at_test_only():
+    network, variables = make(bnneck=True)
+    clips, valid = videos()
+    assert set(variables['params']['neck']) == {'scale'} and 'bias' not in variables['params']['classifier']
+    trained, _ = network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])
+    np.testing.assert_allclose(trained.embedding, trained.feature / np.linalg.norm(trained.feature, axis=1, keepdims=True), atol=1e-5)
+    served = network.apply(variables, clips, valid)
+    stats, scale = variables['batch_stats']['neck'], variables['params']['neck']['scale']
+    necked = (served.feature - stats['mean']) / np.sqrt(stats['var'] + 1e-5) * scale
+    np.testing.assert_allclose(served.embedding, necked / np.linalg.norm(necked, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_more_stripes_than_rows_is_an_error():
+    with pytest.raises(UserError, match='stripes do not fit'):
+        make('stripes', parts=50)
