@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -47,6 +48,7 @@ def build(
     overwrite: bool = False,
     workers: int = 0,
     progress: bool = True,
+    wait: bool = False,
     write_shards: Any = None,
 ) -> Path:
     """Builds a data set and returns its folder; one that stands already, with the same tracklets and metadata, is kept.
@@ -57,6 +59,7 @@ def build(
       overwrite: Replace a data set of this name; the old one stands until the new one is whole.
       workers: Threads or processes that read ahead, 0 = by the number of cores.
       progress: Show a progress bar.
+      wait: Where another process builds this data set, wait for it instead of raising.
       write_shards: See TrackletBuilder (Beam).
     Raises UserError: bad frames, a data set of this name that differs, another build of this name under way,
       data_dir not writable, no space left. Nothing is left behind then, nor after an interrupt; what a killed process left
@@ -64,11 +67,18 @@ def build(
     """
     path = data_set_path(data_dir, raw.name)
     _check(raw)
-    with _disk_errors(path), _lock(path):
+    if is_built(path) and not overwrite:  # before the lock: a data set may lie on a disk that cannot be written
+        _require_same(path, raw)
+        return path
+    with _disk_errors(path), _lock(path, wait):
         _remove_leftovers(path)
-        if is_built(path) and not overwrite:
+        if is_built(path) and not overwrite:  # by the process that was waited for
             _require_same(path, raw)
             return path
+        if path.exists() and not is_built(path):
+            if not overwrite:
+                raise UserError(f'{path} is there, but it is no whole data set. Remove it, or use --overwrite.')
+            shutil.rmtree(path)
         root = path.parent / 'incomplete.rebuild' if is_built(path) else path.parent.parent
         with _progress_bar(raw, progress) as advance:
             reader = partial(_read, checked_reader(raw), raw.workers, workers, advance)
@@ -115,7 +125,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     """Says in one sentence what the disk refused."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError) as error:
         code, text = getattr(error, 'errno', None), str(error)
         # ArrayRecord's errors carry no number, and a truncated file none at all: look at the disk then.
         free = _free_bytes(path)
@@ -142,26 +152,28 @@ def _free_bytes(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, wait: bool) -> Iterator[None]:
     """Holds a lock file beside the data set; the system frees it when its process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.parent / '.building'
-    with open(lock, 'w') as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(f.fileno()), os.stat(lock))  # not one that its last holder has just removed
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
-        if not ours:
-            raise UserError(
-                f'Another process builds {path} right now. Wait for it, or build under another --name or --data_dir.'
-            )
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()  # only where nothing was built
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(lock, 'w') as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = os.path.samestat(os.fstat(f.fileno()), os.stat(lock))  # not one that its last holder has just removed
+            except (BlockingIOError, FileNotFoundError):
+                ours = False
+            if ours:
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        path.parent.rmdir()  # only where nothing was built
+                return
+        if not wait:
+            raise UserError(f'Another process builds {path} right now. Wait for it, or build under another --name or --data_dir.')
+        time.sleep(0.2)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -205,7 +217,10 @@ def _require_readable(built: Path, raw: RawDataset) -> None:
 def _require_same(path: Path, raw: RawDataset) -> None:
     """A data set that stands under this name must be the one that was asked for."""
     mend = 'Give another --name, or --overwrite to replace it.'
-    metadata = json.loads((path / 'metadata.json').read_text())
+    try:
+        metadata = json.loads((path / 'metadata.json').read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} stands already, but its metadata.json cannot be read: {error}. {mend}') from error
     if metadata.get('format_version') != FORMAT_VERSION:
         raise UserError(
             f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {mend}'
@@ -221,8 +236,11 @@ def _require_same(path: Path, raw: RawDataset) -> None:
 
 
 def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:
-    with np.load(table, allow_pickle=False) as built:
-        return all(np.array_equal(built[k], v) for k, v in tracklet_table(sources).items())
+    try:
+        with np.load(table, allow_pickle=False) as built:
+            return all(np.array_equal(built[k], v) for k, v in tracklet_table(sources).items())
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _first_difference(stands: dict, asked: dict, prefix: str = '') -> tuple[str, Any, Any] | None:

@@ -166,6 +166,9 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except OSError as error:
+        print(f'{error.filename or "Input or output"}: {error.strerror or error}.', file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print('Stopped; nothing half-built was left. The same command starts again.', file=sys.stderr)
         sys.exit(130)

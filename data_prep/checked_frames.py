@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import cv2
@@ -137,6 +139,9 @@ def _take(ahead: deque, bad: list[str]) -> Iterator[tuple[TrackletSource, list[b
     except BadFrames as error:
         bad.extend(error.args[0])
         return
+    except BrokenProcessPool as error:
+        killed = 'A process that reads frames was killed, most likely for want of memory. Start again with fewer --workers.'
+        raise UserError(killed) from error
     if not bad:
         yield source, frames
 
@@ -145,4 +150,6 @@ def _executor(kind: str, workers: int) -> Executor:
     if kind == 'threads':
         return ThreadPoolExecutor(workers, thread_name_prefix='frames')
     # Not fork: the caller may hold threads and devices, which do not survive it.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'))
+    # An interrupt from the keyboard reaches every process; the first one alone decides what becomes of it.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    return ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), signal.signal, ignore)

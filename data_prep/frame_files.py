@@ -7,11 +7,12 @@ such an archive is not what its user believes it to be.
 
 import os
 import shutil
+import struct
 import tarfile
 import tempfile
-import threading
 import weakref
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -41,6 +42,11 @@ class Folder(_Files):
         _walk(self.root, '', self.names, self.empty_folders)
         self.names.sort()
         self.empty_folders.sort()
+        try:
+            '/'.join(self.names).encode()
+        except UnicodeEncodeError:
+            name = next(n for n in self.names if not n.isprintable())
+            raise UserError(f'{root} has a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it.') from None
 
     def read(self, name: str) -> bytes:
         with open(os.path.join(self.root, name), 'rb') as f:
@@ -48,35 +54,40 @@ class Folder(_Files):
 
 
 class Zip(_Files):
-    """The files of a zip archive."""
+    """The files of a zip archive, found by their offsets: any thread may read, and the listing of a million files is kept once."""
 
     def __init__(self, path: Path):
         self.path = str(path)
         try:
             with zipfile.ZipFile(self.path) as archive:
-                members = archive.namelist()
+                members = archive.infolist()
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f'{path} cannot be read as a zip archive: {error}. Download it again.') from error
-        _refuse_escapes(path, ((name, None) for name in members))
-        self.names = sorted(n for n in members if not n.endswith('/') and not is_litter(n))
-        self.empty_folders = _archive_empty_folders(self.names, (n for n in members if n.endswith('/')))
-        self._local = threading.local()
-
-    def __getstate__(self):
-        return {k: v for k, v in super().__getstate__().items() if k != '_local'}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._local = threading.local()
+        _refuse_escapes(path, ((m.filename, None) for m in members))
+        if locked := [m.filename for m in members if m.flag_bits & 1]:
+            raise UserError(f'{path} is encrypted ({locked[0]}). Unpack it with its password and give the folder.')
+        self.spans = {m.filename: (m.header_offset, m.compress_size, m.compress_type, m.CRC) for m in members if not m.is_dir()}
+        self.names = sorted(n for n in self.spans if not is_litter(n))
+        self.empty_folders = _archive_empty_folders(self.names, (m.filename for m in members if m.is_dir()))
 
     def read(self, name: str) -> bytes:
-        # One handle a thread: ZipFile serialises readers of a shared one.
-        if not hasattr(self._local, 'archive'):
-            self._local.archive = zipfile.ZipFile(self.path)
+        offset, size, method, crc = self.spans[name]
+        with open(self.path, 'rb') as f:
+            f.seek(offset)
+            header = f.read(30)  # its last two fields are the lengths of the name and of the extra field, which follow
+            if len(header) == 30:
+                f.seek(sum(struct.unpack('<HH', header[26:])), os.SEEK_CUR)
+            data = f.read(size)
         try:
-            return self._local.archive.read(name)
-        except zipfile.BadZipFile as error:
-            raise OSError(str(error)) from error
+            if method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompress(data, wbits=-zlib.MAX_WBITS)
+            elif method != zipfile.ZIP_STORED:
+                raise OSError(f'compression method {method} is not supported, unpack the archive')
+        except zlib.error as error:
+            raise OSError(f'the archive is damaged: {error}') from error
+        if zlib.crc32(data) != crc:
+            raise OSError('the archive is damaged: wrong check sum')
+        return data
 
 
 class Tar(_Files):
@@ -185,6 +196,8 @@ def _walk(folder: str, prefix: str, names: list[str], empty_folders: list[str]) 
         empty_folders.append(prefix.rstrip('/'))
     for entry in children:
         if entry.is_dir():
+            if entry.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(entry.path)):
+                raise UserError(f'{entry.path} is a link to a folder above it. Remove it.')
             _walk(entry.path, f'{prefix}{entry.name}/', names, empty_folders)
         else:
             names.append(prefix + entry.name)

@@ -19,6 +19,8 @@ def build_synthetic(
 ) -> Path:
     """Builds the walkers where they are missing and returns their folder. Rendering takes all cores, or so many `workers`.
 
+    Processes that start together may all call it: one builds, the others wait.
+
     Raises UserError where a data set of this name stands that was made with other options.
     """
-    return build(scan_synthetic(name, **options), data_dir, workers=workers, progress=progress)
+    return build(scan_synthetic(name, **options), data_dir, workers=workers, progress=progress, wait=True)

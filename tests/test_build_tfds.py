@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,48 @@ def test_a_second_build_of_the_same_name_is_refused(tmp_path):
 
     with pytest.raises(UserError, match='Another process builds'):
         build(raw(read_frames=build_again), tmp_path, progress=False)
+    assert list(tmp_path.rglob('*')) == []
+
+
+def test_a_second_build_may_wait(tmp_path):
+    """Processes that start together: one builds, the other finds it built."""
+    started = threading.Event()
+
+    def slow(source):
+        started.set()
+        time.sleep(0.02)
+        return read(source)
+
+    def never(source):
+        raise AssertionError('built twice')
+
+    first = threading.Thread(target=build, args=(raw(read_frames=slow), tmp_path), kwargs={'progress': False})
+    first.start()
+    assert started.wait(20)
+    path = build(raw(read_frames=never), tmp_path, progress=False, wait=True)
+    assert len(open_split(path, 'train')) == 7
+    first.join()
+
+
+def test_a_folder_that_is_no_data_set(tmp_path):
+    path = data_set_path(tmp_path, 'tiny')
+    path.mkdir(parents=True)
+    (path / 'tiny-train.array_record-00000-of-00001').write_bytes(b'half')
+    with pytest.raises(UserError, match='no whole data set'):
+        build(raw(), tmp_path, progress=False)
+    assert is_built(build(raw(), tmp_path, progress=False, overwrite=True))
+    (path / 'metadata.json').unlink()
+    with pytest.raises(UserError, match=r'metadata\.json cannot be read'):
+        build(raw(), tmp_path, progress=False)
+
+
+def killed_in_a_worker(source):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed(tmp_path):
+    with pytest.raises(UserError, match='want of memory'):
+        build(raw(read_frames=killed_in_a_worker, workers='processes'), tmp_path, workers=1, progress=False)
     assert list(tmp_path.rglob('*')) == []
 
 

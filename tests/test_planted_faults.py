@@ -252,3 +252,40 @@ def test_broken_archive(tmp_path, kind):
     (tmp_path / f'bbox_train.{kind}').write_bytes(b'\x1f\x8b' + b'no archive at all' * 100)
     with pytest.raises(UserError, match=r'bbox_train\.'):
         open_files(tmp_path)
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_member(tmp_path, method):
+    """Other bytes, the same length: the archive's check sum tells, and the frame is named."""
+    path = tmp_path / 'a.zip'
+    with zipfile.ZipFile(path, 'w', method) as archive:
+        archive.writestr('whole.jpg', small_mars.FRAME)
+        archive.writestr('damaged.jpg', small_mars.FRAME)
+    files = open_files(path)
+    assert files.read('whole.jpg') == small_mars.FRAME
+    data = bytearray(path.read_bytes())
+    data[files.spans['damaged.jpg'][0] + 60] ^= 255
+    path.write_bytes(data)
+    assert files.read('whole.jpg') == small_mars.FRAME
+    with pytest.raises(OSError, match='damaged'):
+        files.read('damaged.jpg')
+
+
+def test_link_to_a_folder_above(tmp_path):
+    (tmp_path / 'a/b').mkdir(parents=True)
+    (tmp_path / 'a/bc').mkdir()
+    (tmp_path / 'a/bc/beside').symlink_to(tmp_path / 'a/b')
+    assert open_files(tmp_path).names == []
+    (tmp_path / 'a/b/up').symlink_to(tmp_path / 'a')
+    with pytest.raises(UserError, match=r'a/b/up is a link to a folder above it'):
+        open_files(tmp_path)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    (tmp_path / 'b').mkdir()
+    try:
+        open(bytes(tmp_path) + b'/b/\xff.jpg', 'w').close()
+    except OSError:
+        pytest.skip('this file system takes UTF-8 names only')
+    with pytest.raises(UserError, match='not UTF-8'):
+        open_files(tmp_path)
