@@ -99,7 +99,7 @@ def test_processes_read_in_order(tmp_path):
 
 def test_another_process_writes_the_same_bytes(tmp_path):
     script = (
-        'import sys; sys.path[:0] = [sys.argv[2], sys.argv[2] + "/tests"]\nfrom test_build_tfds import build, raw\n'
+        'import sys; sys.path.insert(0, sys.argv[2])\nfrom tests.test_build_tfds import build, raw\n'
         'build(raw(), sys.argv[1], progress=False)'
     )
     for seed in ('1', '2'):
@@ -198,8 +198,8 @@ def test_interrupt_leaves_nothing_and_can_be_repeated(tmp_path):
 def test_kill_leaves_nothing_that_looks_complete(tmp_path):
     script = textwrap.dedent("""
         import os, signal, sys, time
-        sys.path[:0] = [sys.argv[2], sys.argv[2] + '/tests']
-        from test_build_tfds import *
+        sys.path.insert(0, sys.argv[2])
+        from tests.test_build_tfds import *
         def killed(source):
             if source.name == 'query/1':
                 time.sleep(0.2)

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-import small_mars
 import tensorflow_datasets as tfds
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from data_prep.info_files import read_matlab
 from data_prep.prid2011 import NOT_USED, check_prid2011, recheck_prid2011, scan_prid2011
 from data_prep.verify import verify
 from pvlad_jax.errors import UserError
+from tests import small_mars
 
 # 300 numbers of 1 to 319 with gaps; which ones iLIDS-VID leaves out is not part of the test.
 PEOPLE = [*[p for p in range(1, 320) if p % 17 or p > 310][:299], 319]

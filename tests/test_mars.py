@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import small_mars
 import tensorflow_datasets as tfds
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from data_prep.mars_names import SPLITS, person_name, split_paths, tracklet_of
 from data_prep.mars_tables import compare_split
 from data_prep.verify import verify
 from pvlad_jax.errors import UserError
+from tests import small_mars
 
 
 @pytest.fixture(scope='session')

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_mars
-from test_mars import small_counts  # noqa: F401  a fixture
 
 from data_prep.build import build
 from data_prep.faults import settle
 from data_prep.frame_files import open_files
 from data_prep.mars import scan_mars
 from pvlad_jax.errors import UserError
+from tests import small_mars
+from tests.test_mars import small_counts  # noqa: F401  a fixture
 
 COUNT = re.compile(r'(train|test|people|queries|gallery|cameras|tracklets)[^(]*: expected')
 pytestmark = pytest.mark.usefixtures('small_counts')
