@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cmc_map_oracle import evaluate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from pvlad_jax.evaluation import Embeddings, Labels, cmc_map, score, score_matri
 from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.distances import check_matrix
 from pvlad_jax.evaluation.protocols import PROTOCOLS, seen
+from tests.cmc_map_oracle import evaluate
 
 
 def labels(person, camera, prefix='t'):

@@ -8,7 +8,8 @@ from scipy.spatial.distance import cdist
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, score
-from pvlad_jax.evaluation.distances import between, linear_map
+from pvlad_jax.evaluation.distances import MatrixDistance, between, linear_map
+from pvlad_jax.evaluation.top_k import top_k
 from pvlad_jax.evaluation.xqda_kissme import kissme, shrunk, xqda
 
 
@@ -138,3 +139,14 @@ def test_bad_use_is_refused():
     zero = Embeddings(**{**vars(query), 'embedding': query.embedding * (np.arange(len(query)) != 4)[:, None].astype(np.float32)})
     with pytest.raises(UserError, match=r"'1-4'.*all zeros"):
         score(zero, people(5, seed=1, first=10))
+
+
+@pytest.mark.parametrize('n_gallery', [7, 300, 5000])
+def test_top_k_is_a_stable_argsort_cut(n_gallery):
+    rng = np.random.default_rng(0)
+    for matrix in (rng.random((200, n_gallery)), rng.integers(0, 40, (200, n_gallery))):
+        matrix = matrix.astype(np.float32)
+        columns, scores = top_k(MatrixDistance(matrix), 20)
+        expected = np.argsort(matrix, axis=1, kind='stable')[:, :20]
+        np.testing.assert_array_equal(columns, expected)
+        np.testing.assert_array_equal(scores, np.take_along_axis(matrix, expected, axis=1))

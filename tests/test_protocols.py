@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import scipy.io
-from cmc_map_oracle import judge
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Labels, score
 from pvlad_jax.evaluation.protocols import PROTOCOLS, Seen, check_labels, compose_gallery, find_protocol, rows_of, seen
+from tests.cmc_map_oracle import judge
 
 
 def labels(person, camera, names):

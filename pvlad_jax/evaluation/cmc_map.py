@@ -24,7 +24,11 @@ TIE_RULE = 'pessimistic: a negative that ties with a good tracklet is ranked bef
 # A block's scores are at most so many (256 MB), and at least 8 queries. 128 rows already bring a product to full speed on CPU.
 _BLOCK_SCORES = 2**26
 _BLOCK_QUERIES = 128
-_GALLERY_MULTIPLE = 256  # galleries are padded to a multiple: few compiled shapes, and every column of a product goes through the same code
+# Galleries are padded to a multiple: few compiled shapes, and every column of a product goes through the same code.
+_SMALL_MULTIPLE = 256
+# On CPU so many columns are compared with every threshold in turn, since their scores (1 MB) stay in a core's cache; passes over whole
+# rows of a large gallery would wait for memory.
+_TILE = 2048
 # Up to so many good tracklets a query, one pass over the scores for each is cheaper than a binary search of every score among them.
 _MOST_PASSES = 64
 _MOST_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time on the host
@@ -60,7 +64,13 @@ class Ranking:
 
 
 def padded_size(n_gallery: int) -> int:
-    return -(-n_gallery // _GALLERY_MULTIPLE) * _GALLERY_MULTIPLE
+    multiple = _SMALL_MULTIPLE if n_gallery <= _TILE else _TILE
+    return -(-n_gallery // multiple) * multiple
+
+
+def queries_at_a_time(width: int) -> int:
+    """How many queries are scored against `width` gallery columns in a block."""
+    return max(8, min(_BLOCK_QUERIES, _BLOCK_SCORES // width // 8 * 8))
 
 
 def rank(scores: ScoreRows, query: Seen, gallery: Seen, protocol: Protocol, unknown_cameras: str = 'refuse') -> Ranking:
@@ -80,7 +90,7 @@ def rank(scores: ScoreRows, query: Seen, gallery: Seen, protocol: Protocol, unkn
     width = padded_size(n_gallery)
     padding = width - n_gallery
     device_gallery = Seen(*(jnp.asarray(np.pad(labels, (0, padding), constant_values=-1)) for labels in gallery))  # person -1: ignored
-    block = max(8, min(_BLOCK_QUERIES, _BLOCK_SCORES // width // 8 * 8))
+    block = queries_at_a_time(width)
     # Queries with about as many good tracklets share a block, since all rows of it take as many passes as the longest.
     by_count = np.argsort(n_good, kind='stable')
     by_count = by_count[n_good[by_count] > 0]
@@ -112,19 +122,28 @@ def _ranks(scores: Float[Array, 'b N'], columns: Int[Array, 'b M'], n_good: Int[
     place = jnp.arange(columns.shape[1])[None, :]
     good_scores = jnp.take_along_axis(scores, columns, axis=1)
     good_scores = jnp.sort(jnp.where(place < n_good[:, None], good_scores, jnp.inf), axis=1)
-    good, ignored = relevance(query, Seen(*(labels[None, :] for labels in gallery)), unknown_cameras)
-    negative_scores = jnp.where(good | ignored, jnp.inf, scores)
     count = _count_by_passes if columns.shape[1] <= _MOST_PASSES else _count_by_search
-    return place + 1 + count(negative_scores, good_scores, n_good)
+    width = scores.shape[1]
+    tile = min(_TILE, width) if jax.default_backend() == 'cpu' else width
+
+    def add_tile(i, counts):
+        tile_scores, *labels = (jax.lax.dynamic_slice_in_dim(a, i * tile, tile, axis=1) for a in (scores, *(g[None, :] for g in gallery)))
+        good, ignored = relevance(query, Seen(*labels), unknown_cameras)
+        return counts + count(jnp.where(good | ignored, jnp.inf, tile_scores), good_scores, n_good)
+
+    return place + 1 + jax.lax.fori_loop(0, width // tile, add_tile, jnp.zeros(columns.shape, jnp.int32))
 
 
 def _count_by_passes(scores: Float[Array, 'b N'], thresholds: Float[Array, 'b M'], n_good: Int[Array, 'b']) -> Int[Array, 'b M']:
     """How many scores of each row are <= each threshold: one pass over the scores for each."""
     def one_pass(j, counts):
         threshold = jax.lax.dynamic_slice_in_dim(thresholds, j, 1, axis=1)
-        return jax.lax.dynamic_update_slice_in_dim(counts, jnp.sum(scores <= threshold, axis=1, keepdims=True, dtype=jnp.int32), j, axis=1)
+        count = jnp.sum(scores <= threshold, axis=1, keepdims=True, dtype=jnp.float32)
+        return jax.lax.dynamic_update_slice_in_dim(counts, count, j, axis=1)
 
-    return jax.lax.fori_loop(0, n_good.max(), one_pass, jnp.zeros(thresholds.shape, jnp.int32))
+    # Sums of ones are exact in float32 below 2^24, and on CPU float sums run on all lanes.
+    assert scores.shape[1] < 2**24
+    return jax.lax.fori_loop(0, n_good.max(), one_pass, jnp.zeros(thresholds.shape, jnp.float32)).astype(jnp.int32)
 
 
 def _count_by_search(scores: Float[Array, 'b N'], thresholds: Float[Array, 'b M'], n_good: Int[Array, 'b']) -> Int[Array, 'b M']:

@@ -99,35 +99,39 @@ def between(query: Embeddings, gallery: Embeddings, distance: str = 'cosine',
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
         raise UserError(f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
                         f'{gallery.embedding.shape[1]}. They must come from the same network.')
-    left, right = query.embedding, gallery.embedding
+    n, width = len(gallery), padded_size(len(gallery))
     if distance == 'cosine':
-        left, right = _unit(query, 'queries'), _unit(gallery, 'gallery')
-        left_bias, right_bias = np.ones(len(left), np.float32), np.zeros(len(right), np.float32)
+        left, right = _unit(query, 'queries', len(query)), _unit(gallery, 'gallery', width)
+        left_bias, right_bias = np.ones(len(left), np.float32), np.zeros(width, np.float32)
     else:
-        if learned is not None and learned.shape[0] != left.shape[1]:
-            raise UserError(f'The metric was learned on embeddings of {learned.shape[0]} numbers, these have {left.shape[1]}.')
+        if learned is not None and learned.shape[0] != query.embedding.shape[1]:
+            raise UserError(f'The metric was learned on embeddings of {learned.shape[0]} numbers, these have {query.embedding.shape[1]}.')
         # |q|² + |g|² - 2 q·g loses digits where vectors are far from the origin; distances do not change with it.
-        origin = left.mean(axis=0, dtype=np.float64)
-        left, right = (_mapped(x, origin, learned) for x in (left, right))
+        origin = query.embedding.mean(axis=0, dtype=np.float64).astype(np.float32)
+        left, right = _mapped(query, origin, learned, len(query)), _mapped(gallery, origin, learned, width)
         left_bias, right_bias = (np.einsum('ne,ne->n', x, x, dtype=np.float64).astype(np.float32) for x in (left, right))
-        left = 2 * left
-    n = len(right)
-    padding = padded_size(n) - n
-    if padding:
-        right, right_bias = np.pad(right, ((0, padding), (0, 0))), np.pad(right_bias, (0, padding))
-    return BilinearDistance(left, left_bias, jnp.asarray(right), jnp.asarray(right_bias), (len(left), n))
+        left *= 2
+    return BilinearDistance(left, left_bias, jnp.asarray(right), jnp.asarray(right_bias), (len(query), n))
 
 
-def _mapped(x: Float[np.ndarray, 'N E'], origin: Float[np.ndarray, 'E'],
-            learned: Float[np.ndarray, 'E R'] | None) -> Float[np.ndarray, 'N R']:
-    x = (x - origin.astype(np.float32)).astype(np.float32)
-    return x if learned is None else x @ learned.astype(np.float32)
+# Both write into the one padded array that is kept: galleries can be as large as memory.
+def _mapped(table: Embeddings, origin: Float[np.ndarray, 'E'], learned: Float[np.ndarray, 'E R'] | None,
+            width: int) -> Float[np.ndarray, 'M R']:
+    """Embeddings from a new origin, through the learned map; the rest zeros."""
+    x = np.zeros((width, (table.embedding if learned is None else learned).shape[1]), np.float32)
+    if learned is None:
+        np.subtract(table.embedding, origin, out=x[:len(table)])
+    else:
+        np.matmul(table.embedding - origin, learned.astype(np.float32), out=x[:len(table)])
+    return x
 
 
-def _unit(table: Embeddings, name: str) -> Float[np.ndarray, 'N E']:
-    x = table.embedding
-    norm = np.sqrt(np.einsum('ne,ne->n', x, x, dtype=np.float64))
+def _unit(table: Embeddings, name: str, width: int) -> Float[np.ndarray, 'M E']:
+    """Unit vectors; the rest zeros."""
+    norm = np.sqrt(np.einsum('ne,ne->n', table.embedding, table.embedding, dtype=np.float64))
     if not norm.all():
         row = int((norm == 0).argmax())
         raise UserError(f'The embedding of {str(table.tracklet[row])!r} ({name}) is all zeros: it has no direction, so no cosine distance.')
-    return x / norm[:, None].astype(np.float32)
+    x = np.zeros((width, table.embedding.shape[1]), np.float32)
+    np.divide(table.embedding, norm[:, None].astype(np.float32), out=x[:len(table)])
+    return x

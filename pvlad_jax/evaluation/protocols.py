@@ -105,10 +105,12 @@ def compose_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> tuple
 
 def rows_of(query: Labels, gallery: Labels) -> Int[np.ndarray, 'Q']:
     """The gallery's row of each query by tracklet name, -1 where it has none."""
-    order = np.argsort(gallery.tracklet)
-    place = np.minimum(np.searchsorted(gallery.tracklet[order], query.tracklet), len(order) - 1)
-    row = order[place]
-    return np.where(gallery.tracklet[row] == query.tracklet, row, -1)
+    place = {name: i for i, name in enumerate(query.tracklet.tolist())}
+    rows = np.full(len(query), -1)
+    for row, name in enumerate(gallery.tracklet.tolist()):
+        if name in place:
+            rows[place[name]] = row
+    return rows
 
 
 def seen(query: Labels, gallery: Labels) -> tuple[Seen, Seen]:

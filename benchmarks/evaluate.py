@@ -1,0 +1,206 @@
+"""Scoring against a straightforward NumPy evaluator, and exact search against FAISS (pip install faiss-cpu; left out where missing).
+
+    python benchmarks/evaluate.py --output=evaluate.json
+
+Embeddings and labels are random, with the counts of MARS (1,980 queries, 12,180 gallery tracklets of which 870 junk and 3,248
+distractors), and for the larger galleries ten tracklets a person. Both sides run in turn, and medians are compared. Before a time
+counts, the results are compared: the command ends with 1 where they differ.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
+from pvlad_jax.evaluation.distances import between
+from pvlad_jax.evaluation.top_k import top_k
+
+NEIGHBOURS = 50
+
+
+def mars_sized(size: int, seed: int = 0) -> tuple[Embeddings, Embeddings]:
+    """(queries, gallery that holds them) with MARS's counts."""
+    rng = np.random.default_rng(seed)
+    person = np.concatenate([np.full(870, -1), np.zeros(3248, int), np.arange(1, 635), rng.integers(1, 635, 12180 - 870 - 3248 - 634)])
+    gallery = _random(rng, person, rng.integers(1, 7, len(person)), size, 'tracklet')
+    return gallery.select(rng.choice(np.flatnonzero(person > 0), 1980, replace=False)), gallery
+
+
+def large(n_gallery: int, n_query: int, size: int, seed: int = 0) -> tuple[Embeddings, Embeddings]:
+    """(queries, gallery without them): ten tracklets a person, six cameras."""
+    rng = np.random.default_rng(seed)
+    person = rng.integers(1, n_gallery // 10 + 1, n_gallery)
+    gallery = _random(rng, person, rng.integers(1, 7, n_gallery), size, 'gallery')
+    return _random(rng, person[rng.choice(n_gallery, n_query, replace=False)], rng.integers(1, 7, n_query), size, 'query'), gallery
+
+
+def _random(rng, person, camera, size, name) -> Embeddings:
+    embedding = rng.standard_normal((len(person), size), np.float32)
+    # A share of a vector that the person's number gives, so that ranks are neither all first nor all chance.
+    for start in range(0, len(person), 65_536):
+        rows = slice(start, start + 65_536)
+        embedding[rows, :8] += 4 * np.sin(np.outer(person[rows], np.sqrt(np.arange(2, 10)))).astype(np.float32)
+    names = np.array([f'{name}{i:07d}' for i in range(len(person))])
+    return Embeddings(embedding=embedding, person_id=person, camera_id=camera, tracklet=names)
+
+
+def numpy_distances(query: Embeddings, gallery: Embeddings) -> np.ndarray:
+    q, g = (t.embedding / np.linalg.norm(t.embedding, axis=1, keepdims=True) for t in (query, gallery))
+    return 1 - q @ g.T
+
+
+def numpy_evaluator(query: Embeddings, gallery: Embeddings, distances: np.ndarray | None = None) -> dict[str, float]:
+    """As toolboxes write it: the distance matrix, an argsort of every row, and a walk over the queries."""
+    distances = numpy_distances(query, gallery) if distances is None else distances
+    first, average_precision = [], []
+    for i, order in enumerate(np.argsort(distances, axis=1)):
+        person, camera = gallery.person_id[order], gallery.camera_id[order]
+        kept = (person != -1) & ~((person == query.person_id[i]) & (camera == query.camera_id[i]))
+        hits = np.flatnonzero(person[kept] == query.person_id[i]) + 1
+        if len(hits):
+            first.append(hits[0])
+            average_precision.append(np.mean(np.arange(1, len(hits) + 1) / hits))
+    return {'n_query_valid': len(first), 'mAP': float(np.mean(average_precision)), 'rank_1': float(np.mean(np.array(first) <= 1)),
+            'rank_20': float(np.mean(np.array(first) <= 20))}
+
+
+def interleaved(ours, peer, rounds: int, peer_rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of each, run in turn; the first run of each (compilation, caches) does not count. The slow peer may run fewer times."""
+    times = ([], [])
+    ours()
+    for i in range(rounds):
+        for run, seconds, n in ((ours, times[0], rounds), (peer, times[1], peer_rounds)):
+            if i < n:
+                start = time.perf_counter()
+                run()
+                seconds.append(time.perf_counter() - start)
+    return times
+
+
+def row(name: str, ours: list[float], peer: list[float], scale: float = 1.0) -> dict:
+    peer = [scale * p for p in peer]
+    medians = statistics.median(ours), statistics.median(peer)
+    return {'name': name, 'ours': medians[0], 'peer': medians[1], 'unit': 's', 'ratio': medians[1] / medians[0],
+            'ours_spread': [min(ours), max(ours)], 'peer_spread': [min(peer), max(peer)], 'runs': [len(ours), len(peer)]}
+
+
+def same(name: str, ours: Result, peer: dict[str, float], tolerance: float) -> None:
+    for field, value in peer.items():
+        if abs(getattr(ours, field) - value) > tolerance:
+            sys.exit(f'{name}: {field} is {getattr(ours, field)!r}, the NumPy evaluator says {value!r}; more than {tolerance} apart.')
+
+
+def against_numpy(name: str, query: Embeddings, gallery: Embeddings, protocol: str, rounds: int, peer_queries: int) -> dict:
+    """Full scoring. The peer runs on `peer_queries` of the queries at most and is scaled up, since its time is linear in them."""
+    few = query.select(slice(0, peer_queries))
+    distances = numpy_distances(few, gallery)
+    peer_result = numpy_evaluator(few, gallery, distances)
+    # Not to the last digit: argsort leaves ties in any order, and the two products differ in their last bits.
+    for ours in (score_matrix(distances, few, gallery, protocol), score(few, gallery, protocol)):
+        same(name, ours, peer_result, 1e-6)
+    del distances
+    times = interleaved(lambda: score(query, gallery, protocol), lambda: numpy_evaluator(few, gallery), rounds, min(rounds, 3))
+    scale = len(query) / len(few)
+    if scale > 1:
+        name += f' (NumPy timed on {len(few)} queries, x {scale:g})'
+    return row(name, *times, scale)
+
+
+def against_faiss(name: str, query: Embeddings, gallery: Embeddings, rounds: int) -> list[dict]:
+    """Top-k, and scoring in full against FAISS's top-k, from which only CMC up to k follows. Both sides build their index in the time."""
+    try:
+        import faiss
+    except ImportError:
+        return []
+
+    def search():
+        index = faiss.IndexFlatIP(gallery.embedding.shape[1])
+        q, g = query.embedding.copy(), gallery.embedding.copy()
+        faiss.normalize_L2(q)
+        faiss.normalize_L2(g)
+        index.add(g)
+        del g
+        return index.search(q, NEIGHBOURS)
+
+    def ours():
+        return top_k(between(query, gallery), NEIGHBOURS)
+
+    similarity, found = search()
+    columns, scores = ours()
+    if np.abs(similarity + scores).max() > 1e-5:
+        sys.exit(f'{name}: similarities differ from those of FAISS by {np.abs(similarity + scores).max()}.')
+    differing = (columns != found) & (np.abs(similarity + scores) > 1e-6)
+    if differing.any():
+        sys.exit(f'{name}: {differing.sum()} neighbours differ from those of FAISS by more than rounding.')
+    top, peer = interleaved(ours, search, rounds, rounds)
+    full, peer_again = interleaved(lambda: score(query, gallery, 'gallery_only'), search, rounds, rounds)
+    return [row(f'{name}: top-{NEIGHBOURS} against FAISS Flat', top, peer),
+            row(f'{name}: CMC and mAP in full against top-{NEIGHBOURS} of FAISS Flat', full, peer_again)]
+
+
+def peak_memory(which: str, size: int) -> None:
+    """Prints the largest memory of this process (Linux), in MB, after scoring at MARS size."""
+    query, gallery = mars_sized(size)
+    if which == 'ours':
+        score(query, gallery)
+    else:
+        numpy_evaluator(query, gallery)
+    # Of this program alone; getrusage would count the parent's memory at the fork.
+    print(int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--output', help='JSON file for the rows')
+    parser.add_argument('--size', type=int, default=512, help='of an embedding')
+    parser.add_argument('--galleries', default='100000,1000000', help='sizes of the larger galleries; empty = MARS only')
+    parser.add_argument('--queries', type=int, default=1000, help='for the larger galleries')
+    parser.add_argument('--peer_queries', type=int, default=100, help='queries for which NumPy sorts the larger galleries')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--peak_memory', choices=('ours', 'peer'), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak_memory:
+        peak_memory(options.peak_memory, options.size)
+        return 0
+
+    rows = []
+    query, gallery = mars_sized(options.size)
+    rows.append(against_numpy('MARS size: CMC and mAP against NumPy', query, gallery, 'mars_official', options.rounds, len(query)))
+    rows += against_faiss('MARS size', query, gallery.select(~np.isin(gallery.tracklet, query.tracklet)), options.rounds)
+    memory = {which: float(subprocess.run([sys.executable, __file__, f'--peak_memory={which}', f'--size={options.size}'], check=True,
+                                          capture_output=True, text=True).stdout) for which in ('ours', 'peer')}
+    rows.append({'name': 'MARS size: peak memory of the process', **memory, 'unit': 'MB', 'ratio': memory['peer'] / memory['ours']})
+    for n_gallery in map(int, filter(None, options.galleries.split(','))):
+        query, gallery = large(n_gallery, options.queries, options.size)
+        name = f'{n_gallery:,} x {options.queries:,}'
+        rows.append(against_numpy(f'{name}: CMC and mAP against NumPy', query, gallery, 'gallery_only', options.rounds,
+                                  options.peer_queries))
+        rows += against_faiss(name, query, gallery, options.rounds)
+
+    table = Table(title=f'{options.size} numbers an embedding; ratio above 1 = ours is faster (or smaller)')
+    for column in ('', 'ours', 'peer', 'unit', 'ratio', 'spread of ours', 'spread of peer'):
+        table.add_column(column, justify='left' if not column else 'right')
+    for r in rows:
+        spreads = ['–'.join(f'{s:.3g}' for s in r[side]) if side in r else '' for side in ('ours_spread', 'peer_spread')]
+        table.add_row(r['name'], f'{r["ours"]:.3g}', f'{r["peer"]:.3g}', r['unit'], f'{r["ratio"]:.2f}', *spreads)
+    Console(width=160).print(table)
+    if not any('FAISS' in r['name'] for r in rows):
+        print('faiss is not installed: no comparison with it (pip install faiss-cpu).')
+    if options.output:
+        Path(options.output).write_text(json.dumps({'rows': rows}, indent=2) + '\n')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
