@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_prep.checked_frames import CheckedReader, checked_reader, read_all
 from data_prep.faults import settle
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
-from data_prep.tfds_builder import SPLIT_NAMES, Record, TrackletBuilder, record_metadata, tracklet_table
+from data_prep.tfds_builder import Record, TrackletBuilder, record_metadata, tracklet_table
 from pvlad_jax.errors import UserError
 
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
@@ -108,6 +108,8 @@ def _check(raw: RawDataset) -> None:
     if not raw.metadata.get('partial'):
         settle(raw, allow_partial=False)
     for split, sources in raw.splits.items():
+        if split == 'all':
+            raise ValueError("'all' is TFDS's word for the union of the splits and cannot name one")
         if not sources:
             raise UserError(f'Split {split} of {raw.name} has no tracklets.')
         for s in sources:
@@ -206,7 +208,7 @@ def _require_readable(built: Path, raw: RawDataset) -> None:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     for split, sources in raw.splits.items():
-        files = sorted(os.fspath(p) for p in built.glob(f'{raw.name}-{SPLIT_NAMES.get(split, split)}.array_record-*'))
+        files = sorted(os.fspath(p) for p in built.glob(f'{raw.name}-{split}.array_record-*'))
         with ArrayRecordDataSource(files) as records:
             found = len(records)
         if found != len(sources):

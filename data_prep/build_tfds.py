@@ -1,6 +1,15 @@
 """Command line: builds a data set of tracklets from raw data, or checks one that was built.
 
-    python data_prep/build_tfds.py --dataset=tracklet_folder --source=DIR --data_dir=data --name=mine
+    python data_prep/build_tfds.py --dataset=synthetic --people=40 --test_people=20 --twins --name=synthetic_twins
+    python data_prep/build_tfds.py --dataset=tracklet_folder --source=DIR --name=mine
+    python data_prep/build_tfds.py --dataset=mars --source=DIR              # DIR holds bbox_train, bbox_test (or .zip, .tar) and info
+    python data_prep/build_tfds.py --dataset=ilids_vid --source=i-LIDS-VID.tar
+    python data_prep/build_tfds.py --dataset=prid2011 --source=prid_2011.zip --info_dir=DIR_OF_SPLITS --jpeg_quality=95
+    python data_prep/build_tfds.py --dataset=mars --verify --source=DIR     # again, to the frame
+    python data_prep/build_tfds.py --dataset=mars --source=DIR --beam --beam_options='--direct_num_workers=8'
+
+A source that differs from what is documented of its data set is refused with the list of differences, or built as NAME_partial with
+--allow_partial. Exit codes: 0 done or already there, 2 a mistake that the message explains, 130 stopped.
 """
 
 import signal

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from data_prep.faults import Faults
 from data_prep.frame_files import FrameFiles, open_files
 from data_prep.info_files import need_info, read_matlab
-from data_prep.people_splits import check_splits, people_metadata, split_checks, tracklet
+from data_prep.people_splits import EVERYONE, check_splits, people_metadata, split_checks, tracklet
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
 from pvlad_jax.errors import UserError
@@ -56,7 +56,7 @@ def check_ilids_vid(
     sources = [tracklet(f'person{p:03d}', p, c, f'cam{c}_person{p:03d}', frames) for (p, c), frames in sorted(tracklets.items())]
     return RawDataset(
         name=name,
-        splits={'all': sources},
+        splits={EVERYONE: sources},
         read_frames=partial(read_files, files),
         encoding='jpeg' if jpeg_quality else 'png',
         layout='people_splits',
@@ -138,7 +138,7 @@ def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], spli
 
 def recheck_ilids_vid(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
     """The counts of a data set that was built."""
-    t = tables['all']
+    t = tables[EVERYONE]
     return ilids_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])
 
 

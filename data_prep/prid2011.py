@@ -14,7 +14,7 @@ import numpy as np
 from data_prep.faults import Faults, shortened
 from data_prep.frame_files import FrameFiles, open_files
 from data_prep.info_files import need_info
-from data_prep.people_splits import check_splits, people_metadata, split_checks, tracklet
+from data_prep.people_splits import EVERYONE, check_splits, people_metadata, split_checks, tracklet
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
 from pvlad_jax.errors import UserError
@@ -72,7 +72,7 @@ def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011'
     counts = prid_counts([s.person_id for s in sources], [s.camera_id for s in sources], [len(s.frames) for s in sources], splits)
     return RawDataset(
         name=name,
-        splits={'all': sources},
+        splits={EVERYONE: sources},
         read_frames=partial(read_files, files),
         encoding='jpeg' if jpeg_quality else 'png',
         layout='people_splits',
@@ -136,7 +136,7 @@ def prid_counts(people: list[int], cameras: list[int], lengths: list[int], split
 
 def recheck_prid2011(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
     """The counts of a data set that was built."""
-    t = tables['all']
+    t = tables[EVERYONE]
     return prid_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])
 
 

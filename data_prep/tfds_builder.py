@@ -20,8 +20,6 @@ from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
 
-# 'all' is TFDS's word for the union of all splits and cannot name one; as the only split it is read back by that very word.
-SPLIT_NAMES = {'all': 'tracklets'}
 FRAMES_PER_SHARD = 16_384  # some tens of MB of crops
 Record = tuple[TrackletSource, list[bytes]]
 
@@ -80,8 +78,7 @@ class TrackletBuilder(FileReaderBuilder):
         records = self._read_all(chain.from_iterable(splits.values())) if self._write_shards is None else iter(())
         infos = []
         for split, sources in splits.items():
-            split_name = SPLIT_NAMES.get(split, split)
-            template = self._get_filename_template(split_name=split_name)
+            template = self._get_filename_template(split_name=split)
             parts = shard_parts(sources)
             shards = [
                 Shard(os.fspath(template.sharded_filepath(shard_index=i, num_shards=len(parts))), part)
@@ -93,7 +90,7 @@ class TrackletBuilder(FileReaderBuilder):
                 sizes = [write_shard(s.path, islice(records, len(s.sources)), features) for s in shards]
             infos.append(
                 tfds.core.SplitInfo(
-                    name=split_name,
+                    name=split,
                     shard_lengths=[len(s.sources) for s in shards],
                     num_bytes=sum(sizes),
                     filename_template=template,

@@ -19,12 +19,13 @@ from rich.progress import track
 from data_prep.build import is_built
 from data_prep.checked_frames import MOST_REPORTED, BadFrames, CheckedReader, checked_reader
 from data_prep.findings import print_checks
+from data_prep.people_splits import EVERYONE
 from data_prep.raw_dataset import ENCODINGS, FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
 from data_prep.tfds_builder import tracklet_table
 from pvlad_jax.errors import UserError
 
 Tables = dict[str, dict[str, np.ndarray]]
-SPLITS = {'roles': ('train', 'query', 'gallery'), 'query_rows': ('train', 'test'), 'people_splits': ('all',)}
+SPLITS = {'roles': ('train', 'query', 'gallery'), 'query_rows': ('train', 'test'), 'people_splits': (EVERYONE,)}
 
 
 def verify(
@@ -117,7 +118,7 @@ def _layout_faults(metadata: dict, tables: Tables) -> list[str]:
         if len(set(rows)) != len(rows) or not all(0 <= r < len(tables['test']['tracklet']) for r in rows):
             faults.append('query_rows names rows twice or rows that are not there')
     if metadata['layout'] == 'people_splits':
-        people = set(tables['all']['person_id'].tolist())
+        people = set(tables[EVERYONE]['person_id'].tolist())
         for i, split in enumerate(metadata.get('people_splits', [])):
             train, test = set(split['train']), set(split['test'])
             if train & test or not train | test <= people:

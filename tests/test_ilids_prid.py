@@ -65,7 +65,7 @@ def refusal(raw) -> str:
 
 def test_ilids_passes_at_full_size(ls_set):
     raw = settle(check_ilids_vid(listing(ilids_names()), ls_set), allow_partial=False)
-    sources = raw.splits['all']
+    sources = raw.splits['everyone']
     assert len(sources) == 600 and raw.encoding == 'png' and raw.layout == 'people_splits'
     assert {s.camera_id for s in sources} == {1, 2} and {s.person_id for s in sources} == set(PEOPLE)
     assert raw.metadata['query_camera'] == 1 and raw.metadata['gallery_camera'] == 2 and raw.metadata['halves'] == 'wang2014'
@@ -111,13 +111,13 @@ def test_frames_are_sorted_by_number(ls_set):
     """Numbers of different widths: the order of names is not that of time."""
     names = [n.replace('_00', '_') for n in ilids_names()]
     raw = check_ilids_vid(listing(names), ls_set)
-    assert all(list(s.frame_numbers) == sorted(s.frame_numbers) for s in raw.splits['all'])
-    assert raw.splits['all'][0].frames[0].endswith(f'_{raw.splits["all"][0].frame_numbers[0]}.png')
+    assert all(list(s.frame_numbers) == sorted(s.frame_numbers) for s in raw.splits['everyone'])
+    assert raw.splits['everyone'][0].frames[0].endswith(f'_{raw.splits["everyone"][0].frame_numbers[0]}.png')
 
 
 def test_prid_passes_at_full_size(prid_splits):
     raw = settle(check_prid2011(listing(prid_names()), prid_splits), allow_partial=False)
-    sources = raw.splits['all']
+    sources = raw.splits['everyone']
     assert len(sources) == 356 and {s.person_id for s in sources} == set(range(1, 201)) - set(NOT_USED)
     assert all(len(s['train']) == len(s['test']) == 89 for s in raw.metadata['people_splits'])
     named = json.loads(prid_splits)
@@ -176,7 +176,7 @@ def test_png_frames_are_kept_as_they_are(tmp_path, small_ilids):
     raw = settle(scan_ilids_vid(small_ilids), allow_partial=False)
     assert raw.metadata['people_splits'][0] == {'train': [5, 7], 'test': [1, 2]}
     path = build(raw, tmp_path / 'data', progress=False)
-    record = tfds.builder_from_directory(path).as_data_source('all', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[1]
+    record = tfds.builder_from_directory(path).as_data_source('everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[1]
     assert record['tracklet'] == b'cam2_person001' and record['frame_numbers'].tolist() == [9, 10, 11]
     assert record['frames'][1]['image'] == (small_ilids / 'sequences/cam2/person001/cam2_person001_10.png').read_bytes()
     assert verify(path, Console(quiet=True), raw, recheck_ilids_vid, progress=False) == 24
@@ -186,7 +186,7 @@ def test_reencoding_is_said_and_close(tmp_path, small_ilids):
     raw = settle(scan_ilids_vid(small_ilids, jpeg_quality=95), allow_partial=False)
     path = build(raw, tmp_path / 'data', progress=False)
     assert json.loads((path / 'metadata.json').read_text())['jpeg_quality'] == 95
-    record = tfds.builder_from_directory(path).as_data_source('all', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[0]
+    record = tfds.builder_from_directory(path).as_data_source('everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[0]
     picture = simplejpeg.decode_jpeg(record['frames'][0]['image'], colorspace='BGR')
     source = cv2.imread(str(small_ilids / 'sequences/cam1/person001/cam1_person001_9.png'))
     assert np.abs(picture.astype(int) - source).mean() < 2  # of 255
@@ -199,8 +199,8 @@ def test_ilids_from_its_archive(tmp_path, small_ilids):
     with tarfile.open(tmp_path / 'i-LIDS-VID.tar', 'w') as archive:
         archive.add(small_ilids, './i-LIDS-VID')
     a, b = scan_ilids_vid(tmp_path / 'i-LIDS-VID.tar'), scan_ilids_vid(small_ilids)
-    assert [s.name for s in a.splits['all']] == [s.name for s in b.splits['all']] and a.metadata == b.metadata
-    assert checked_reader(a)(a.splits['all'][3]) == checked_reader(b)(b.splits['all'][3])
+    assert [s.name for s in a.splits['everyone']] == [s.name for s in b.splits['everyone']] and a.metadata == b.metadata
+    assert checked_reader(a)(a.splits['everyone'][3]) == checked_reader(b)(b.splits['everyone'][3])
 
 
 def test_prid_on_disk(tmp_path, monkeypatch):
@@ -222,4 +222,4 @@ def test_prid_on_disk(tmp_path, monkeypatch):
     assert part.name == 'prid2011_partial' and part.metadata['people_splits'][0] == {'train': [1], 'test': [2]}
     path = build(part, tmp_path / 'data', progress=False)
     assert verify(path, Console(quiet=True), part, recheck_prid2011, progress=False) == 10
-    assert [s.name for s in part.splits['all']] == ['cam_a/person_0001', 'cam_b/person_0001', 'cam_a/person_0002', 'cam_b/person_0002']
+    assert [s.name for s in part.splits['everyone']] == ['cam_a/person_0001', 'cam_b/person_0001', 'cam_a/person_0002', 'cam_b/person_0002']
