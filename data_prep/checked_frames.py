@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -150,6 +151,16 @@ def _executor(kind: str, workers: int) -> Executor:
     if kind == 'threads':
         return ThreadPoolExecutor(workers, thread_name_prefix='frames')
     # Not fork: the caller may hold threads and devices, which do not survive it.
+    return ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _begin_worker)
+
+
+def _begin_worker() -> None:
     # An interrupt from the keyboard reaches every process; the first one alone decides what becomes of it.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    return ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), signal.signal, ignore)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Workers wait for jobs for ever where their parent was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

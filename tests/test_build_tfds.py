@@ -269,6 +269,21 @@ def test_a_worker_that_is_killed(tmp_path):
     assert list(tmp_path.rglob('*')) == []
 
 
+def slow_in_a_worker(source):
+    time.sleep(60)
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    """Their output pipes close only when the last of them has ended."""
+    script = (
+        'import sys; sys.path.insert(0, sys.argv[2])\nfrom tests.test_build_tfds import *\n'
+        'threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGKILL)).start()\n'
+        'build(raw(read_frames=slow_in_a_worker, workers="processes"), sys.argv[1], workers=1, progress=False)'
+    )
+    done = subprocess.run([sys.executable, '-c', script, str(tmp_path), str(ROOT)], capture_output=True, timeout=30)
+    assert done.returncode == -signal.SIGKILL
+
+
 def test_full_disk(tmp_path, monkeypatch):
     class Full(tfds_builder.ArrayRecordWriter):
         def write(self, data):
