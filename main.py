@@ -8,11 +8,11 @@ import os
 import sys
 from pathlib import Path
 
-import rich
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.jobs.flag_errors import parse_flags
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: saved and stopped on request; the same command goes on
 
@@ -21,41 +21,38 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where checkpoints, metrics and r
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'train (with evaluations), or eval: score the last checkpoint')
 
 
-def say(what) -> None:
-    """A line of text, or a table."""
-    if isinstance(what, str):
-        print(what, flush=True)
-    else:
-        rich.print(what)
-
-
-def main(argv) -> None:
-    from pvlad_jax.config import freeze
+def run(config, workdir: Path, mode: str) -> int:
+    """Does the job and returns the exit code; a user's mistake is one message, not a traceback."""
+    from pvlad_jax.config import freeze  # JAX and all that is slow to import come after the flags are known to be right
     from pvlad_jax.jobs import workdir as workdirs
     from pvlad_jax.jobs.evaluate import evaluate
     from pvlad_jax.jobs.experiment import prepare
     from pvlad_jax.jobs.train import Preempted, train
 
-    if len(argv) > 1:
-        raise app.UsageError(f'Unknown argument {argv[1]!r}.')
     try:
-        config, workdir = freeze(CONFIG.value), Path(WORKDIR.value).absolute()
-        lock = workdirs.claim(workdir)  # noqa: F841  held until the process ends
-        workdirs.check_config(workdir, config)
-        if config.dataset.build_options:
-            from data_prep.synthetic import build_synthetic
+        frozen = freeze(config)
+        with workdirs.claim(workdir):
+            workdirs.check_config(workdir, frozen)
+            if frozen.dataset.build_options:
+                from data_prep.synthetic import build_synthetic
 
-            build_synthetic(config.dataset.data_dir, config.dataset.name, **config.dataset.build_options)
-        {'train': train, 'eval': evaluate}[MODE.value](prepare(config), workdir, say)
+                build_synthetic(frozen.dataset.data_dir, frozen.dataset.name, **frozen.dataset.build_options)
+            {'train': train, 'eval': evaluate}[mode](prepare(frozen), workdir, lambda text: print(text, flush=True))
     except UserError as error:
         print(f'Error: {error}', file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        return EXIT_USER_ERROR
     except Preempted as stop:
         print(stop, file=sys.stderr)
-        sys.exit(EXIT_PREEMPTED)
+        return EXIT_PREEMPTED
+    return 0
+
+
+def main(argv) -> int:
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    return run(CONFIG.value, Path(WORKDIR.value).expanduser().absolute(), MODE.value)
 
 
 if __name__ == '__main__':
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # of XLA: errors only
-    flags.mark_flags_as_required(['config', 'workdir'])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags(required=('config', 'workdir')))

@@ -10,12 +10,15 @@ from configs import default
 def get_config(arguments: str = ''):
     c = default.get_config()
     c.dataset.name = 'tracklet_folder'
-    c.clips.frames = 4
-    c.clips.height, c.clips.width = 96, 48
+    c.clips.frames, c.clips.stride = 4, 2
+    c.clips.height, c.clips.width = 80, 40
     c.batch.people, c.batch.tracklets = 12, 4
-    c.training.steps = 1200
+    c.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
+    c.model.embedding = 256
+    c.optimizer.learning_rate = 2e-3
+    c.training.steps = 800
     c.training.log_every = 20
-    c.training.eval_every = 400
+    c.training.eval_every = 200
     c.training.eval_untrained = True
     c.training.checkpoint_every = 100
     return default.apply_arguments(c, arguments)

@@ -21,3 +21,13 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f'needs the data folder {path.name}/ beside the repository')
     return path
+
+
+@pytest.fixture(scope='session')
+def micro_data(tmp_path_factory) -> Path:
+    """A data_dir with the data set 'micro' (tests/micro.py)."""
+    from tests.micro import build_micro
+
+    data_dir = tmp_path_factory.mktemp('data')
+    build_micro(data_dir)
+    return data_dir

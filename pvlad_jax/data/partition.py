@@ -54,7 +54,7 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     elif layout == 'people_splits':
         people = dataset.metadata['people_splits'][int(split)]
         sides = ('train', 'test') if halves == 'wang2014' else ('test', 'train')
-        everyone = tables['all']
+        everyone = tables['everyone']
         train = everyone.select(np.isin(everyone.person_id, people[sides[0]]))
         test = everyone.select(np.isin(everyone.person_id, people[sides[1]]))
         query = test.select(test.camera_id == dataset.metadata['query_camera'])

@@ -1,4 +1,4 @@
-"""Embeddings of videos of any length: statistics are carried from step to step, so memory does not grow and one program serves all lengths."""
+"""Embeddings of videos of any length: statistics are carried from step to step, so memory does not grow, and one program serves all."""
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,83 @@
+"""One device equals eight, a sharded state equals a replicated one, parts of a batch equal the whole where they should."""
+
+import jax
+import numpy as np
+import pytest
+
+from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.errors import UserError
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.parallel import mesh as meshes
+from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host
+from pvlad_jax.training.train_step import make_train_step
+from tests.micro import micro_config
+
+
+def trained(config, devices, monkeypatch, steps=3):
+    """(metrics of each step, final state on the host, shardings) of a run on so many devices."""
+    monkeypatch.setattr(meshes, 'make_mesh', make_mesh)
+    monkeypatch.setattr('pvlad_jax.jobs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:devices]))
+    experiment = prepare(config)
+    state = experiment.first_state()
+    step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, state)
+    batches = TrainBatches(experiment.dataset, experiment.partition.train, config)
+    metrics = []
+    for i in range(steps):
+        batch = {k: batches[i][k] for k in ('clips', 'valid', 'label')}
+        state, m = step(state, global_batch(batch, experiment.mesh))
+        metrics.append({k: float(v) for k, v in m.items()})
+    shardings = jax.tree.map(lambda x: x.sharding, state)
+    return metrics, whole_on_host(state), shardings
+
+
+def assert_same(one, other, atol=2e-5):
+    for a, b in zip(one[0], other[0]):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key] == pytest.approx(b[key], abs=1e-4, rel=1e-4), key
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one[1]), jax.tree.leaves(other[1])):
+        np.testing.assert_allclose(a, b, atol=atol, rtol=1e-3, err_msg=jax.tree_util.keystr(path))
+
+
+# SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
+FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'model.bnneck': True, 'loss.oim': 0.5, 'loss.centre': 0.01}
+
+
+@pytest.mark.parametrize('mesh', [{}, {'mesh.data': 2, 'mesh.fsdp': 4}], ids=['data', 'fsdp'])
+def test_one_device_equals_eight(micro_data, monkeypatch, mesh):
+    monkeypatch.setattr('pvlad_jax.parallel.sharding_rules.SMALLEST_SHARDED', 64)
+    one = trained(micro_config(micro_data, **FIELDS), 1, monkeypatch)
+    eight = trained(micro_config(micro_data, **FIELDS, **mesh), 8, monkeypatch)
+    assert_same(one, eight)
+    sharded = [s for s in jax.tree.leaves(eight[2]) if any(s.spec)]
+    assert bool(sharded) == bool(mesh)  # under fsdp, parameters, moments and averages really are apart
+
+
+def test_accumulated_parts_equal_the_whole_without_batch_statistics_and_mining(micro_data, monkeypatch):
+    fields = {'optimizer.name': 'sgd', 'model.backbone.batch_norm': 'frozen', 'loss.triplet': 0.0}
+    whole = trained(micro_config(micro_data, **fields), 1, monkeypatch)
+    parts = trained(micro_config(micro_data, **fields, **{'optimizer.accumulate': 2}), 1, monkeypatch)
+    assert_same(whole, parts)
+
+
+def test_parts_of_a_batch_hold_whole_people(micro_data, monkeypatch):
+    config = micro_config(micro_data, **{'optimizer.accumulate': 2})
+    metrics, *_ = trained(config, 2, monkeypatch)
+    assert all(np.isfinite(m['loss_triplet']) and m['loss_triplet'] > 0 for m in metrics)
+
+
+@pytest.mark.parametrize(('data', 'fsdp', 'shape'), [(-1, 1, (8, 1)), (2, -1, (2, 4)), (4, 2, (4, 2))])
+def test_mesh_sizes(micro_data, data, fsdp, shape):
+    mesh = make_mesh(micro_config(micro_data, **{'mesh.data': data, 'mesh.fsdp': fsdp}).mesh)
+    assert tuple(mesh.shape.values()) == shape
+
+
+@pytest.mark.parametrize(('data', 'fsdp'), [(3, 1), (-1, 3), (-1, -1), (0, 8), (2, 2)])
+def test_a_mesh_that_does_not_fit_is_an_error(micro_data, data, fsdp):
+    with pytest.raises(UserError, match='does not fit 8 device'):
+        make_mesh(micro_config(micro_data, **{'mesh.data': data, 'mesh.fsdp': fsdp}).mesh)
+
+
+def test_a_batch_that_devices_cannot_share_is_an_error(micro_data):
+    with pytest.raises(UserError, match=r'= 6 cannot be split evenly over 8'):
+        prepare(micro_config(micro_data, **{'batch.people': 3}))

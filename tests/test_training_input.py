@@ -1,0 +1,207 @@
+"""The training input: balanced, the same for any number of threads and processes, and never looped or padded in silence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvlad_jax.config import AugmentConfig
+from pvlad_jax.data.augmentation import augment_clip, jitter_colour
+from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames, segment_clips
+from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
+from pvlad_jax.data.identity_batches import IdentityBatches
+from pvlad_jax.data.partition import partition
+from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.errors import UserError
+from tests.micro import micro_config
+
+lengths = st.integers(1, 300)
+
+
+@given(lengths, st.integers(1, 6), st.integers(1, 16), st.integers(1, 8), st.integers(0, 99))
+def test_segments_are_frames_of_the_tracklet_in_order_none_twice(n, segments, frames, stride, seed):
+    clips = segment_clips(n, segments, frames, stride, np.random.default_rng(seed))
+    assert clips.shape == (segments, frames) and clips.max() < n
+    for clip in clips:
+        valid = clip[clip >= 0]
+        assert (np.diff(valid) > 0).all()  # no loop, no repetition
+        assert (clip[len(valid):] == -1).all()  # the mask is a tail
+    first = clips[0][clips[0] >= 0]
+    assert len(first) == min(n, frames)  # a clip is as full as the tracklet lets it be
+    if n >= segments * ((frames - 1) * stride + 1):
+        assert (clips >= 0).all() and (np.diff(clips, axis=1) == stride).all()
+
+
+def test_segments_spread_over_the_whole_tracklet():
+    starts = np.array([segment_clips(100, 4, 5, 2, np.random.default_rng(s))[:, 0] for s in range(200)])
+    assert ((starts >= [0, 25, 50, 75]) & (starts <= [16, 41, 66, 91])).all()
+    assert starts.min(0).tolist() == [0, 25, 50, 75] and starts.max(0).tolist() == [16, 41, 66, 91]
+
+
+@given(lengths, st.integers(1, 16))
+def test_test_clips_hold_every_frame_once(n, frames):
+    clips = consecutive_clips(kept_frames(n), frames)
+    np.testing.assert_array_equal(clips[clips >= 0], np.arange(n))
+    assert (clips.ravel()[n:] == -1).all() and clips.size - n < frames
+
+
+@given(lengths, st.integers(1, 40))
+def test_frame_policies(n, count):
+    assert kept_frames(n, f'first:{count}').tolist() == list(range(min(n, count)))
+    even = kept_frames(n, f'even:{count}')
+    assert len(even) == len(set(even.tolist())) == min(n, count) and even.max(initial=0) < n
+    gaps = np.diff(even)
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1
+
+
+@pytest.fixture(scope='module')
+def opened(micro_data):
+    dataset = TrackletDataset.open(str(micro_data), 'micro')
+    return dataset, partition(dataset)
+
+
+def test_people_are_seen_equally_often_and_cameras_mixed(opened):
+    _, roles = opened
+    batches = IdentityBatches(roles.train, people=3, tracklets=2, seed=5)
+    rows = np.array([batches.rows(step) for step in range(8)]).reshape(8, 3, 2)
+    labels = batches.labels[rows]
+    assert (labels[..., 0] == labels[..., 1]).all()
+    for turn in labels[..., 0].reshape(4, 6):  # two batches of 3 make a round of all 6 people
+        assert sorted(turn) == list(range(6))
+    assert (roles.train.camera_id[rows[..., 0]] != roles.train.camera_id[rows[..., 1]]).all()
+    np.testing.assert_array_equal(batches.rows(7), IdentityBatches(roles.train, 3, 2, 5).rows(7))
+    assert any((batches.rows(s) != IdentityBatches(roles.train, 3, 2, 6).rows(s)).any() for s in range(3))
+
+
+def test_a_person_with_few_tracklets_gives_them_again(opened):
+    _, roles = opened
+    one = roles.train.select(np.r_[0, 4:len(roles.train)])  # person 1 keeps a single tracklet
+    rows = [IdentityBatches(one, 6, 4, 0).rows(s) for s in range(2)]
+    for batch in rows:
+        counts = np.bincount(one.person_id[batch])
+        assert (counts[1:7] == 4).all()
+
+
+def test_too_few_people_are_errors(opened):
+    _, roles = opened
+    with pytest.raises(UserError, match='holds 6 people'):
+        IdentityBatches(roles.train, 7, 2, 0)
+    with pytest.raises(UserError, match='at least two'):
+        IdentityBatches(roles.train.select(roles.train.person_id == 1), 1, 2, 0)
+
+
+def test_processes_share_what_one_would_draw_alone(opened, micro_data):
+    dataset, roles = opened
+    config = micro_config(micro_data)
+    whole = TrainBatches(dataset, roles.train, config)[3]
+    halves = [TrainBatches(dataset, roles.train, config, process, 2)[3] for process in (0, 1)]
+    for key, value in whole.items():
+        np.testing.assert_array_equal(np.concatenate([h[key] for h in halves]), value)
+
+
+def test_threads_and_restarts_change_nothing(opened, micro_data):
+    dataset, roles = opened
+    config = micro_config(micro_data)
+    batches = TrainBatches(dataset, roles.train, config)
+    iterator = batches.iterator(0)
+    first = [next(iterator) for _ in range(5)]
+    assert iterator.get_state() == {'next_index': 5}
+    again = TrainBatches(dataset, roles.train, micro_config(micro_data, **{'input.threads': 1})).iterator(3)
+    for step, batch in ((3, next(again)), (4, next(again))):
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], first[step][key])
+
+
+def test_padding_is_black_and_masked(opened, micro_data):
+    dataset, roles = opened
+    config = micro_config(micro_data, **{'clips.frames': 8, 'augment.erase': 1.0})
+    batches = TrainBatches(dataset, roles.train, config)
+    shorter = 0
+    for step in range(6):
+        batch = batches[step]
+        assert batch['clips'].dtype == np.uint8 and batch['clips'].shape == (8, 2, 8, 16, 8, 3)
+        assert (batch['clips'][~batch['valid']] == 0).all()
+        frames = np.minimum(roles.train.n_frames[batch['row']], 8)
+        np.testing.assert_array_equal(batch['valid'][:, 0].sum(1), frames)
+        shorter += (frames < 8).sum()
+    assert shorter
+
+
+def test_only_the_sampled_frames_are_read():
+    class Spy(list):
+        read: list = []  # noqa: RUF012  one test's memory
+
+        def __getitem__(self, i):
+            self.read.append(i)
+            return super().__getitem__(i)
+
+    import simplejpeg
+    image = simplejpeg.encode_jpeg(np.zeros((16, 8, 3), np.uint8))
+    decode_clips(Spy([image] * 9), np.array([[1, 4, -1], [4, 8, -1]]), 16, 8, 'x')
+    assert sorted(Spy.read) == [1, 4, 8]
+
+
+def test_a_corrupt_frame_is_named_or_skipped_and_counted(opened, micro_data):
+    dataset, roles = opened
+
+    class Broken:
+        def read(self, split, row):
+            record = dataset.read(split, row)
+            return dataclasses.replace(record, frames=[b'\xff\xd8 no image'] * len(record.frames)) if row == 0 else record
+
+    with pytest.raises(CorruptRecord, match='p1c1t1.*frame'):
+        decode_clips(Broken().read('train', 0).frames, np.array([0]), 16, 8, 'p1c1t1')
+    stop = TrainBatches(Broken(), roles.train, micro_config(micro_data))
+    steps = [s for s in range(10) if 0 in stop.identities.rows(s)]
+    with pytest.raises(CorruptRecord, match='p1c1t1'):
+        stop[steps[0]]
+    skip = TrainBatches(Broken(), roles.train, micro_config(micro_data, **{'input.on_error': 'skip'}))
+    batch = skip[steps[0]]
+    assert skip.skipped == 1 and not batch['valid'][batch['row'] == 0].any() and batch['valid'][batch['row'] != 0].any()
+
+
+PLAIN = AugmentConfig(flip=0, pad=0, erase=0, erase_area=(0.1, 0.2), brightness=0, contrast=0, saturation=0)
+CLIP = np.random.default_rng(0).integers(0, 256, (3, 16, 8, 3), dtype=np.uint8)
+
+
+def augmented(clip=CLIP, seed=0, **fields):
+    return augment_clip(clip, dataclasses.replace(PLAIN, **fields), np.random.default_rng(seed))
+
+
+def test_every_frame_of_a_clip_is_treated_alike():
+    still = np.repeat(CLIP[:1], 3, axis=0)
+    for seed in range(10):
+        out = augmented(still, seed, flip=0.5, pad=2, erase=0.5, brightness=0.3, contrast=0.3, saturation=0.3)
+        assert (out == out[:1]).all()
+
+
+def test_each_kind_of_augmentation():
+    np.testing.assert_array_equal(augmented(), CLIP)
+    np.testing.assert_array_equal(augmented(flip=1), CLIP[:, :, ::-1])
+    shifts = set()
+    for seed in range(80):
+        out = augmented(seed=seed, pad=1)
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                padded = np.pad(CLIP, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, 1 - dy:17 - dy, 1 - dx:9 - dx]
+                if (out == padded).all():
+                    shifts.add((dy, dx))
+    assert len(shifts) == 9
+    erased = augmented(erase=1)
+    changed = (erased != CLIP).any((0, 3))
+    assert 0.05 < changed.mean() < 0.3
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    assert changed[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].mean() > 0.95  # one rectangle
+
+
+def test_colour_jitter_is_its_definition():
+    grey = np.array([0.299, 0.587, 0.114])
+    x = CLIP.astype(float)
+    bright = np.clip(jitter_colour(CLIP // 2, 1.2, 1, 1), 0, 255)
+    np.testing.assert_allclose(bright, np.clip((CLIP // 2) * 1.2, 0, 255), atol=1)
+    mean = x.reshape(-1, 3).mean(0) @ grey
+    np.testing.assert_allclose(jitter_colour(CLIP, 1, 0.5, 1), 0.5 * x + 0.5 * mean, atol=1)
+    np.testing.assert_allclose(jitter_colour(CLIP, 1, 1, 0), np.repeat((x @ grey)[..., None], 3, -1), atol=1)
