@@ -82,6 +82,16 @@ def test_many_good_tracklets(n_tracklets):
     np.testing.assert_allclose(table(ranking), evaluate(distances, query, gallery, 'mars_official'), atol=1e-12)
 
 
+@pytest.mark.parametrize('n_people', [3, 400])
+def test_a_gallery_of_several_tiles(n_people):
+    rng = np.random.default_rng(0)
+    gallery = labels(rng.integers(-1, n_people + 1, 5000), rng.integers(0, 4, 5000), 'g')
+    query = labels([1, 2, 3], [0, 1, 9], 'q')
+    distances = rng.integers(0, 2000, (3, 5000)).astype(np.float32)
+    ranking = rank(check_matrix(distances), *seen(query, gallery), PROTOCOLS['mars_official'])
+    np.testing.assert_allclose(table(ranking), evaluate(distances, query, gallery, 'mars_official'), atol=1e-12)
+
+
 def test_both_ways_of_counting_agree():
     rng = np.random.default_rng(1)
     scores = jnp.asarray(rng.integers(0, 20, (5, 300)), jnp.float32).at[:, ::7].set(jnp.inf)
