@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs import default
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.jobs.flag_errors import parse_flags
 
@@ -55,4 +56,4 @@ def main(argv) -> int:
 
 if __name__ == '__main__':
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # of XLA: errors only
-    app.run(main, flags_parser=parse_flags(required=('config', 'workdir')))
+    app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), fields=default.get_config()))

@@ -40,7 +40,8 @@ def assert_same(one, other, atol=2e-5):
 
 
 # SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
-FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'model.bnneck': True, 'loss.oim': 0.5, 'loss.centre': 0.01}
+FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'model.bnneck': True, 'loss.oim': 0.5,
+          'loss.centre': 0.01}
 
 
 @pytest.mark.parametrize('mesh', [{}, {'mesh.data': 2, 'mesh.fsdp': 4}], ids=['data', 'fsdp'])

@@ -152,7 +152,7 @@ def test_a_corrupt_frame_is_named_or_skipped_and_counted(opened, micro_data):
             record = dataset.read(split, row)
             return dataclasses.replace(record, frames=[b'\xff\xd8 no image'] * len(record.frames)) if row == 0 else record
 
-    with pytest.raises(CorruptRecord, match='p1c1t1.*frame'):
+    with pytest.raises(CorruptRecord, match=r'p1c1t1.*frame'):
         decode_clips(Broken().read('train', 0).frames, np.array([0]), 16, 8, 'p1c1t1')
     stop = TrainBatches(Broken(), roles.train, micro_config(micro_data))
     steps = [s for s in range(10) if 0 in stop.identities.rows(s)]

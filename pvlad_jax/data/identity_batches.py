@@ -21,7 +21,7 @@ class IdentityBatches:
     def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int):
         labels, ids = person_labels(train)
         if len(ids) < 2:
-            raise UserError(f'The training set holds {len(ids)} person; telling people apart takes at least two.')
+            raise UserError(f'The training set holds {len(ids)} person(s); telling people apart takes at least two.')
         if len(ids) < people:
             raise UserError(f'config.batch.people = {people}, but the training set holds {len(ids)} people. '
                             f'Set --config.batch.people={len(ids)} or lower.')

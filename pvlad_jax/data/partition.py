@@ -79,9 +79,10 @@ def hold_out(train: TrackletTable, share: float, seed: int) -> tuple[TrackletTab
     seen_twice = [p for p in np.unique(train.person_id)
                   if len({c for c in train.camera_id[train.person_id == p] if c >= 0}) >= 2]
     count = max(2, round(share * len(np.unique(train.person_id))))
-    if len(seen_twice) < count:
-        raise UserError(f'config.dataset.validation_share = {share} asks for {count} people seen by two cameras; '
-                        f'the training set has {len(seen_twice)}. Lower it, or set it to 0.')
+    if len(seen_twice) < count or len(np.unique(train.person_id)) < count + 2:
+        raise UserError(f'config.dataset.validation_share = {share} holds out {count} people seen by two cameras and must leave two to train '
+                        f'on; the training set has {len(seen_twice)} such people, {len(np.unique(train.person_id))} in all. '
+                        'Lower it, or set it to 0.')
     people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
     out = np.isin(train.person_id, people)
     return train.select(~out), train.select(out & (train.camera_id >= 0))

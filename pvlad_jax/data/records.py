@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,9 +50,7 @@ class TrackletDataset:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        info = json.loads((self.folder / 'dataset_info.json').read_text())
-        metadata_file = self.folder / 'metadata.json'
-        self.metadata: dict = json.loads(metadata_file.read_text()) if metadata_file.exists() else {}
+        info, self.metadata = _read_json(self.folder / 'dataset_info.json'), _read_json(self.folder / 'metadata.json')
         self.name: str = info['name']
         version = str(self.metadata.get('format_version', 'unknown'))
         if version.split('.')[0] != str(FORMAT_MAJOR):
@@ -101,6 +100,13 @@ def find_dataset(data_dir: str, name: str) -> Path | None:
     return max(versions, key=lambda p: [int(n) if n.isdigit() else -1 for n in p.name.split('.')], default=None)
 
 
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read ({error}). Convert the data set again with data_prep/build_tfds.py.') from error
+
+
 def _shard_total(split: dict) -> int:
     return sum(int(n) for n in split['shardLengths'])
 
@@ -114,7 +120,7 @@ def _read_table(folder: Path, split: str, n_records: int) -> TrackletTable:
                 tracklet=np.char.decode(columns['tracklet'], 'utf-8'), person=np.char.decode(columns['person'], 'utf-8'),
                 person_id=columns['person_id'].astype(np.int64), camera_id=columns['camera_id'].astype(np.int64),
                 n_frames=columns['n_frames'].astype(np.int64))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f'The table of tracklets {path} cannot be read ({error}). Convert the data set again.') from error
     if len(table) != n_records:
         raise UserError(f'{path} lists {len(table)} tracklets, but the split holds {n_records} records. Convert the data set again.')

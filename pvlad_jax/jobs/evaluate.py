@@ -72,7 +72,7 @@ def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
     checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint)
     if checkpoints.latest_step() is None:
         raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train.')
-    state, _ = checkpoints.restore(experiment.empty_state())
+    state, _ = checkpoints.restore(experiment.state_shapes())
     step = int(state.step)
     began = time.monotonic()
     result, query, gallery = Evaluator(experiment)(state.variables(), step)

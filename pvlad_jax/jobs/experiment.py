@@ -18,7 +18,7 @@ from pvlad_jax.models.weights import load_backbone_weights
 from pvlad_jax.parallel.mesh import check_divides, make_mesh, whole_on_host
 from pvlad_jax.training.losses import check_loss
 from pvlad_jax.training.optimizer import make_optimizer
-from pvlad_jax.training.train_state import TrainState, init_state
+from pvlad_jax.training.train_state import TrainState, init_state, state_shapes
 from pvlad_jax.training.word_start import words_from_data
 
 
@@ -32,19 +32,19 @@ class Experiment:
     optimizer: optax.GradientTransformation
     mesh: Mesh
 
-    def empty_state(self) -> TrainState:
-        """Random weights, sharded; what a checkpoint is restored into."""
-        return init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
+    def state_shapes(self) -> TrainState:
+        """What a checkpoint is restored into."""
+        return state_shapes(self.config, self.network, self.optimizer, self.people, self.mesh)
 
     def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
         """What training begins with: imported backbone weights, VLAD words by k-means over the training set."""
-        state = self.empty_state()
+        state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
         weights = self.config.model.backbone.weights
         if weights:
             say(f'Backbone weights from {weights}.')
             params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, whole_on_host(state.params['backbone']),
-                                                        whole_on_host(state.batch_stats['backbone']))
-            state = _put(state, ('backbone',), params, batch_stats)
+                                                        whole_on_host(state.batch_stats.get('backbone', {})))
+            state = _put(state, ('backbone',), params, batch_stats or None)
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = whole_on_host({'params': state.params, 'batch_stats': state.batch_stats})

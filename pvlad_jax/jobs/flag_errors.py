@@ -11,8 +11,11 @@ from ml_collections import ConfigDict
 from pvlad_jax.errors import EXIT_USER_ERROR
 
 
-def parse_flags(required: Sequence[str]) -> Callable[[list[str]], list[str]]:
-    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help is absl's own."""
+def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[str]], list[str]]:
+    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help is absl's own.
+
+    `fields`: a configuration with all fields there are, for advice.
+    """
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -26,17 +29,17 @@ def parse_flags(required: Sequence[str]) -> Callable[[list[str]], list[str]]:
                 raise flags.Error(f'{" and ".join(missing)} must be given.')
             flags.FLAGS.config.items()  # a file that did not load speaks up only when it is looked at
             return rest
-        except (flags.Error, AttributeError, OSError) as error:
-            print(f'Error: {_explain(error, argv)}', file=sys.stderr)
+        except (flags.Error, AttributeError, KeyError, OSError) as error:
+            print(f'Error: {_explain(error, argv, fields)}', file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
 
     return parse
 
 
-def _explain(error: Exception, argv: Sequence[str]) -> str:
+def _explain(error: Exception, argv: Sequence[str], fields: ConfigDict) -> str:
     text = str(error)
-    if isinstance(error, AttributeError):  # from ml_collections: the last part of an unknown field's path
-        return _unknown_field(re.search(r'\w+', text)[0], argv)
+    if isinstance(error, AttributeError | KeyError):  # from ml_collections: the last part of an unknown field's path
+        return _unknown_field(re.search(r'\w+', text)[0], argv, fields)
     if 'Failed loading config file' in text or 'No such file' in text:
         files = [a.partition('=')[2] for a in argv if a.startswith('--config=')]
         return f'The configuration {files[-1] if files else ""} cannot be loaded: there is no such file. See configs/.'
@@ -46,10 +49,10 @@ def _explain(error: Exception, argv: Sequence[str]) -> str:
     return ' '.join(lines)
 
 
-def _unknown_field(name: str, argv: Sequence[str]) -> str:
+def _unknown_field(name: str, argv: Sequence[str], fields: ConfigDict) -> str:
     given = [a.partition('=')[0][len('--config.'):] for a in argv if a.startswith('--config.')]
     field = next((g for g in given if name in g.split('.')), name)
-    known = list(_fields(flags.FLAGS['config'].value, ''))
+    known = list(_fields(fields, ''))
     near = difflib.get_close_matches(field, known, n=3) or [k for k in known if k.rpartition('.')[2] == field.rpartition('.')[2]]
     meant = f' Did you mean {" or ".join(near)}?' if near else ''
     return f'Unknown config field {field!r}.{meant} configs/default.py lists all fields with their meaning.'

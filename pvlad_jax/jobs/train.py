@@ -48,7 +48,7 @@ def train(experiment: Experiment, workdir: Path, say: Say) -> None:
         step, state = 0, experiment.first_state(say)
         write_config(workdir, config)
     else:
-        state, data_state = checkpoints.restore(experiment.empty_state())
+        state, data_state = checkpoints.restore(experiment.state_shapes())
         say(f'Going on in {workdir} after step {step} of {config.training.steps}.')
     log = MetricLog(workdir, step) if jax.process_index() == 0 else None
     loop = _Loop(experiment, checkpoints, evaluator, log, say)

@@ -1,5 +1,6 @@
 """All that a training step reads and writes on the device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -13,6 +14,9 @@ from pvlad_jax.config import Config
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.parallel.sharding_rules import state_shardings
 from pvlad_jax.training.losses import init_loss_state
+
+# Of random draws that run once: I3D's take 36 s to compile for CPU with XLA's usual options (2 cores, 2026-11-22), and far less so.
+FAST_COMPILATION = {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False}
 
 
 @flax.struct.dataclass
@@ -33,9 +37,23 @@ class TrainState:
 
 def init_state(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
     """A fresh state, born sharded: no device ever holds more than its part. The same for every mesh."""
+    init = _initialiser(config, network, optimizer, people)
+    shapes = jax.eval_shape(init, jax.random.key(config.seed))
+    fast = FAST_COMPILATION if mesh.devices.flat[0].platform == 'cpu' else None
+    return jax.jit(init, out_shardings=state_shardings(shapes, mesh), compiler_options=fast)(jax.random.key(config.seed))
+
+
+def state_shapes(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
+    """Shapes and shardings of a state, nothing computed: what a checkpoint is restored into."""
+    shapes = jax.eval_shape(_initialiser(config, network, optimizer, people), jax.random.key(config.seed))
+    return jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes,
+                        state_shardings(shapes, mesh))
+
+
+def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int) -> Callable:
     clips = config.clips
 
-    def init(key):
+    def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
         variables = network.init(network_key, jnp.zeros((1, 1, clips.frames, clips.height, clips.width, 3), jnp.uint8),
                                  jnp.ones((1, 1, clips.frames), bool))
@@ -44,5 +62,4 @@ def init_state(config: Config, network: TrackletNetwork, optimizer: optax.Gradie
         return TrainState(jnp.zeros((), jnp.int32), params, dict(variables.get('batch_stats', {})), optimizer.init(params), loss_state,
                           jax.tree.map(jnp.copy, params) if config.optimizer.ema else None)
 
-    shapes = jax.eval_shape(init, jax.random.key(config.seed))
-    return jax.jit(init, out_shardings=state_shardings(shapes, mesh))(jax.random.key(config.seed))
+    return init
