@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +19,13 @@ from pvlad_jax.jobs.experiment import Experiment
 Say = Callable[[str], None]
 
 
+class Scored(NamedTuple):
+    result: Result
+    query: Embeddings
+    gallery: Embeddings
+    train: Embeddings | None  # for distances learned on the training set
+
+
 class Evaluator:
     """Scores any state of an experiment; the embedding step is compiled once for all of them."""
 
@@ -29,8 +37,8 @@ class Evaluator:
         return Embeddings(embedding=self.embed(variables, table), person_id=table.person_id, camera_id=table.camera_id,
                           tracklet=table.tracklet)
 
-    def __call__(self, variables: dict, step: int, role: str = 'test') -> tuple[Result, Embeddings, Embeddings]:
-        """(result, query, gallery) of the test people, or with role='validation' of the training people held out."""
+    def __call__(self, variables: dict, step: int, role: str = 'test') -> Scored:
+        """Of the test people, or with role='validation' of the training people held out."""
         config, roles = self.experiment.config, self.experiment.partition
         tables = (roles.query, roles.gallery) if role == 'test' else (roles.validation_query, roles.validation_gallery)
         query, gallery = (self.labelled(variables, table) for table in tables)
@@ -39,13 +47,14 @@ class Evaluator:
         result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
                        train=train, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
                        frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
-        return result, query, gallery
+        return Scored(result, query, gallery, train)
 
 
-def report(experiment: Experiment, workdir: Path, result: Result, query: Embeddings, gallery: Embeddings, say: Say) -> None:
+def report(experiment: Experiment, workdir: Path, scored: Scored, say: Say) -> None:
     """The table, WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz and the picture of ranked strips."""
     if jax.process_index() != 0:
         return
+    result, query, gallery, train = scored
     print_table(result)
     for name in (f'step_{result.step}', 'latest'):
         write_result(workdir / 'eval' / f'{name}.json', result)
@@ -63,7 +72,8 @@ def report(experiment: Experiment, workdir: Path, result: Result, query: Embeddi
             index = np.linspace(0, len(record.frames) - 1, 4).round().astype(int)
             return decode_clips(record.frames, index, 128, 64, tracklet)
 
-        write_strips(path, ranked_strips(query, gallery, frames, result.protocol, n_queries=count))
+        write_strips(path, ranked_strips(query, gallery, frames, result.protocol, result.distance, result.rerank, train=train,
+                                         n_queries=count))
         say(f'Ranked strips: {path}')
 
 
@@ -75,8 +85,8 @@ def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
     state, _ = checkpoints.restore(experiment.state_shapes())
     step = int(state.step)
     began = time.monotonic()
-    result, query, gallery = Evaluator(experiment)(state.variables(), step)
-    say(f'Step {step}: embedded {len(query.tracklet) + len(gallery.tracklet)} tracklets in {time.monotonic() - began:.1f} s.')
-    report(experiment, workdir, result, query, gallery, say)
+    scored = Evaluator(experiment)(state.variables(), step)
+    say(f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
+    report(experiment, workdir, scored, say)
     checkpoints.close()
-    return result
+    return scored.result

@@ -19,7 +19,7 @@ from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import flatten
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.errors import UserError
-from pvlad_jax.jobs.evaluate import Evaluator, report
+from pvlad_jax.jobs.evaluate import Evaluator, Scored, report
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
 from pvlad_jax.jobs.workdir import write_config
@@ -56,12 +56,12 @@ def train(experiment: Experiment, workdir: Path, say: Say) -> None:
         loop.evaluate(state, 0)
     try:
         state = loop.run(state, step, batches, batches.iterator(data_state['next_index']))
-        result, query, gallery = loop.final(state)
+        scored = loop.evaluate(state, int(state.step))
     finally:
         checkpoints.close()
         if log:
             log.close()
-    report(experiment, workdir, result, query, gallery, say)
+    report(experiment, workdir, scored, say)
 
 
 class _Loop:
@@ -96,20 +96,17 @@ class _Loop:
                         raise Preempted(f'Asked to stop: saved after step {done} of {config.steps}. The same command goes on from there.')
         return state
 
-    def evaluate(self, state: TrainState, step: int):
+    def evaluate(self, state: TrainState, step: int) -> Scored:
         """Scores a state, writes it down, and tells it. Validation people, where there are any, choose the best checkpoint."""
         began = time.monotonic()
         if len(self.experiment.partition.validation_query):
-            result, *_ = self.evaluator(state.variables(), step, 'validation')
+            result = self.evaluator(state.variables(), step, 'validation').result
             self.validation = {'mAP': float(result.mAP), 'rank_1': float(result.rank_1)}
             self._tell(step, 'validation', result, began)
         began = time.monotonic()
         scored = self.evaluator(state.variables(), step)
-        self._tell(step, 'eval', scored[0], began)
+        self._tell(step, 'eval', scored.result, began)
         return scored
-
-    def final(self, state: TrainState):
-        return self.evaluate(state, int(state.step))
 
     def _tell(self, step: int, kind: str, result, began: float) -> None:
         if self.log:
