@@ -133,7 +133,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.evaluation.distance = 'cosine'  # cosine, euclidean, xqda, kissme
     c.evaluation.rerank = False  # k-reciprocal re-ranking (Zhong 2017)
     c.evaluation.clips_per_step = 32  # clips on all devices together in a step of embedding
-    c.evaluation.strips = 8  # queries shown in the picture of ranked strips; 0 = no picture
+    c.evaluation.strips = 8  # queries shown in the picture of ranked strips (and up to 4 in that of part masks); 0 = no pictures
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # devices along the batch; -1 = the rest

@@ -80,8 +80,8 @@ def hold_out(train: TrackletTable, share: float, seed: int) -> tuple[TrackletTab
                   if len({c for c in train.camera_id[train.person_id == p] if c >= 0}) >= 2]
     count = max(2, round(share * len(np.unique(train.person_id))))
     if len(seen_twice) < count or len(np.unique(train.person_id)) < count + 2:
-        raise UserError(f'config.dataset.validation_share = {share} holds out {count} people seen by two cameras and must leave two to train '
-                        f'on; the training set has {len(seen_twice)} such people, {len(np.unique(train.person_id))} in all. '
+        raise UserError(f'config.dataset.validation_share = {share} holds out {count} people seen by two cameras, and must leave two to '
+                        f'train on; the training set has {len(seen_twice)} such people, {len(np.unique(train.person_id))} in all. '
                         'Lower it, or set it to 0.')
     people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
     out = np.isin(train.person_id, people)

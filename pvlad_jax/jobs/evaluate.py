@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pvlad_jax.checkpoint import Checkpoints
@@ -14,7 +15,9 @@ from pvlad_jax.data.records import TrackletTable
 from pvlad_jax.embedding import TrackletEmbedder
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips, score, write_embeddings, write_result, write_strips
+from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
 from pvlad_jax.jobs.experiment import Experiment
+from pvlad_jax.parallel.mesh import whole_on_host
 
 Say = Callable[[str], None]
 
@@ -50,31 +53,46 @@ class Evaluator:
         return Scored(result, query, gallery, train)
 
 
-def report(experiment: Experiment, workdir: Path, scored: Scored, say: Say) -> None:
-    """The table, WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz and the picture of ranked strips."""
+def report(experiment: Experiment, workdir: Path, variables: dict, scored: Scored, say: Say) -> None:
+    """The table, WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, and pictures."""
+    variables = whole_on_host(variables)  # all processes must take part in gathering
     if jax.process_index() != 0:
         return
-    result, query, gallery, train = scored
+    result, query, gallery, _ = scored
     print_table(result)
     for name in (f'step_{result.step}', 'latest'):
         write_result(workdir / 'eval' / f'{name}.json', result)
     for name, embeddings in (('query', query), ('gallery', gallery)):
         write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
+    if experiment.config.evaluation.strips:
+        draw(experiment, workdir / 'eval', variables, scored, say)
+
+
+def draw(experiment: Experiment, folder: Path, variables: dict, scored: Scored, say: Say) -> None:
+    """ranked_strips.png, and part_masks.png where the pooling has masks, of evenly spread queries."""
+    roles, clips_config = experiment.partition, experiment.config.clips
+    places = {name: (table, row) for table in (roles.query, roles.gallery) for row, name in enumerate(table.tracklet)}
+
+    def frames(tracklet: str, index: np.ndarray | None = None) -> np.ndarray:
+        table, row = places[tracklet]
+        record = experiment.dataset.read(table.split[row], table.row[row])
+        index = np.linspace(0, len(record.frames) - 1, 4).round().astype(int) if index is None else index
+        return decode_clips(record.frames, index, clips_config.height, clips_config.width, tracklet)
+
+    result, query, gallery, train = scored
     count = experiment.config.evaluation.strips
-    if count:
-        path = workdir / 'eval' / 'ranked_strips.png'
-        tables = {name: (table, row) for table in (experiment.partition.query, experiment.partition.gallery)
-                  for row, name in enumerate(table.tracklet)}
-
-        def frames(tracklet: str) -> np.ndarray:
-            table, row = tables[tracklet]
-            record = experiment.dataset.read(table.split[row], table.row[row])
-            index = np.linspace(0, len(record.frames) - 1, 4).round().astype(int)
-            return decode_clips(record.frames, index, 128, 64, tracklet)
-
-        write_strips(path, ranked_strips(query, gallery, frames, result.protocol, result.distance, result.rerank, train=train,
-                                         n_queries=count))
-        say(f'Ranked strips: {path}')
+    write_strips(folder / 'ranked_strips.png', ranked_strips(query, gallery, frames, result.protocol, result.distance, result.rerank,
+                                                             train=train, n_queries=count))
+    say(f'Ranked strips: {folder / "ranked_strips.png"}')
+    long_enough = [name for name in query.tracklet if roles.query.n_frames[places[name][1]] >= clips_config.frames]
+    if long_enough:
+        chosen = [long_enough[i] for i in np.unique(np.linspace(0, len(long_enough) - 1, min(count, 4)).round().astype(int))]
+        clips = np.stack([frames(name, np.arange(clips_config.frames)) for name in chosen])
+        look = jax.jit(lambda v, x: experiment.network.apply(v, x, jnp.ones(x.shape[:2], bool), method='statistics')[1].part_masks)
+        masks = look(variables, clips)
+        if masks is not None:
+            write_strips(folder / 'part_masks.png', part_mask_picture(list(clips), list(np.asarray(masks))))
+            say(f'Part masks: {folder / "part_masks.png"}')
 
 
 def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
@@ -87,6 +105,6 @@ def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
     began = time.monotonic()
     scored = Evaluator(experiment)(state.variables(), step)
     say(f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
-    report(experiment, workdir, scored, say)
+    report(experiment, workdir, state.variables(), scored, say)
     checkpoints.close()
     return scored.result

@@ -61,7 +61,7 @@ def train(experiment: Experiment, workdir: Path, say: Say) -> None:
         checkpoints.close()
         if log:
             log.close()
-    report(experiment, workdir, scored, say)
+    report(experiment, workdir, state.variables(), scored, say)
 
 
 class _Loop:
