@@ -1,0 +1,50 @@
+"""A picture of walkers: rows are people seen by cameras, columns are consecutive frames.
+
+    python -m data_prep.synthetic_walkers.contact_sheet --output=walkers.png --people=4
+"""
+
+import cv2
+import numpy as np
+from absl import app, flags
+from jaxtyping import UInt8
+
+from data_prep.synthetic_walkers.filming import film
+from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
+
+_OUTPUT = flags.DEFINE_string('output', None, 'PNG file to write.')
+_PEOPLE = flags.DEFINE_integer('people', 4, 'Number of people.')
+_FIRST = flags.DEFINE_integer('first', 1, 'Number of the first person.')
+_CAMERAS = flags.DEFINE_integer('cameras', 3, 'Number of cameras.')
+_FRAMES = flags.DEFINE_integer('frames', 8, 'Frames of a tracklet that are shown.')
+_TWINS = flags.DEFINE_boolean('twins', False, 'People 2i-1 and 2i differ by gait only.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of everything.')
+
+
+def contact_sheet(
+    people: range, cameras: range, frames: int = 8, twins: bool = False, seed: int = 0, columns: int = 1
+) -> UInt8[np.ndarray, 'h w 3']:
+    """Rows: people x cameras (their first tracklet each); each shows `frames` consecutive frames. columns sets strips side by side."""
+    world = World(seed, twins, min_frames=max(frames, 8), max_frames=max(frames, 60))
+    strips = []
+    for person_id in people:
+        for camera_id in cameras:
+            pictures = film(world, person_id, camera_id, 0)[:frames]
+            strip = np.full((HEIGHT + 2, frames * (WIDTH + 1) + 3, 3), 255, np.uint8)
+            for i, picture in enumerate(pictures):
+                strip[:HEIGHT, i * (WIDTH + 1) : i * (WIDTH + 1) + WIDTH] = picture
+            strips.append(strip)
+    rows = [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips) - columns + 1, columns)]
+    return np.concatenate(rows, 0)
+
+
+def main(_argv) -> None:
+    people = range(_FIRST.value, _FIRST.value + _PEOPLE.value)
+    cameras = range(1, _CAMERAS.value + 1)
+    sheet = contact_sheet(people, cameras, _FRAMES.value, _TWINS.value, _SEED.value, columns=_CAMERAS.value)
+    cv2.imwrite(_OUTPUT.value, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    print(f'{_OUTPUT.value}: {len(people)} people x {len(cameras)} cameras, {_FRAMES.value} frames each')
+
+
+if __name__ == '__main__':
+    flags.mark_flag_as_required('output')
+    app.run(main)
