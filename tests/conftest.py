@@ -9,7 +9,6 @@ os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_
 
 from pathlib import Path
 
-import jax
 import pytest
 from absl import flags
 

@@ -84,7 +84,7 @@ def test_mistakes_in_the_data_set_are_told(micro_data, tmp_path, capfd):
     shutil.copytree(micro_data / 'micro', tmp_path / 'data' / 'micro')
     metadata = next((tmp_path / 'data' / 'micro').glob('*/metadata.json'))
     intact = metadata.read_text()
-    metadata.write_text(intact.replace('"format_version": 1', '"format_version": 99').replace('"format_version": "1', '"format_version": "99'))
+    metadata.write_text(intact.replace('"format_version": 1', '"format_version": 99'))
     assert 'data format 99' in fails(capfd, micro_config_dict(tmp_path / 'data'), tmp_path / 'b')
     metadata.write_text(intact)
     table = next((tmp_path / 'data' / 'micro').glob('*/tracklets_train.npz'))

@@ -80,8 +80,9 @@ def test_steps_come_with_the_gaits_own_frequency(number):
 def test_angles_repeat_every_stride():
     gait = person(1, 0).gait
     phase = np.linspace(0, 1, 9)
-    for one, next_ in zip(dataclasses.astuple(joint_angles(gait, phase)), dataclasses.astuple(joint_angles(gait, phase + 3))):
-        np.testing.assert_allclose(one, next_, atol=1e-9)
+    one, later = (dataclasses.astuple(joint_angles(gait, p)) for p in (phase, phase + 3))
+    for here, there in zip(one, later):
+        np.testing.assert_allclose(here, there, atol=1e-9)
 
 
 def test_twins_look_the_same_and_walk_differently():
@@ -108,7 +109,8 @@ def test_contact_sheet_has_a_row_a_tracklet():
     assert contact_sheet(range(1, 3), range(1, 3), frames=2, columns=2).shape == (2 * 130, 2 * (2 * 65 + 3), 3)
 
 
-@pytest.mark.parametrize('wrong', [{'cameras': 1}, {'train_people': 0}, {'tracklets_per_camera': 1}, {'min_frames': 9, 'max_frames': 8}])
+@pytest.mark.parametrize('wrong', [{'cameras': 1}, {'train_people': 0}, {'tracklets_per_camera': 1},
+                                   {'min_frames': 9, 'max_frames': 8}])
 def test_options_that_give_no_data_set_are_told(wrong):
     with pytest.raises(UserError):
         synthetic_raw_dataset(**{**OPTIONS, **wrong})
