@@ -14,6 +14,8 @@ from data_prep.synthetic_walkers.filming import film_jpeg
 from data_prep.synthetic_walkers.tracklets import World, frame_numbers
 from pvlad_jax.errors import UserError
 
+RENDERING = 2  # raised when the same options give other pictures, so that a data set of older ones is not taken for a new one
+
 
 @dataclass(frozen=True)
 class FilmTracklet:
@@ -75,6 +77,7 @@ def synthetic_raw_dataset(
         layout='roles',
         metadata={
             'source': 'synthetic walkers',
+            'rendering': RENDERING,
             'options': {
                 'train_people': train_people, 'test_people': test_people, 'cameras': cameras,
                 'tracklets_per_camera': tracklets_per_camera, 'twins': twins, 'seed': seed,

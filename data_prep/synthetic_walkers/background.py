@@ -92,7 +92,7 @@ def _shops(rng, scene) -> None:
         _box(scene, x + 8, 24, x + width - 8, GROUND - 12, np.array([0.34, 0.38, 0.41]) * rng.uniform(0.7, 1.1))
         for _ in range(int(rng.integers(5, 10))):  # goods in the window
             gx, gy = rng.integers(x + 10, x + width - 24), rng.integers(34, GROUND - 40)
-            colour = rng.uniform(0.2, 0.9, 3)
+            colour = 0.55 * rng.uniform(0.2, 0.9) + 0.45 * rng.uniform(0.2, 0.9, 3)
             _box(scene, gx, gy, gx + rng.integers(6, 18), min(gy + rng.integers(10, 34), GROUND - 14), colour)
         glare = np.array([[x + 20, 24], [x + 40, 24], [x + 18, GROUND - 12], [x + 2, GROUND - 12]])
         shine = scene.copy()

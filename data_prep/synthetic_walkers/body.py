@@ -58,7 +58,7 @@ def draw_build(rng: np.random.Generator) -> Build:
     girth = np.clip(rng.lognormal(0.0, 0.13), 0.82, 1.35)
     legs = rng.normal(1.0, 0.025)
     arms = rng.normal(1.0, 0.025)
-    trunk = stature * (TRUNK + (1 - legs) * (THIGH + SHIN))  # longer legs, shorter trunk: the stature stays
+    trunk = stature * (TRUNK + 0.008 + (1 - legs) * (THIGH + SHIN))  # longer legs, shorter trunk: the stature stays
     head = stature * HEAD * rng.normal(1.02, 0.03)
     shoulders = stature * (0.098 + 0.014 * masculine) * (0.8 + 0.2 * girth)
     return Build(
@@ -68,7 +68,7 @@ def draw_build(rng: np.random.Generator) -> Build:
         ankle_height=float(stature * ANKLE_HEIGHT),
         foot=float(stature * FOOT),
         trunk=float(trunk),
-        neck=float(stature * (1 - ANKLE_HEIGHT - SHIN - THIGH - TRUNK) - head),
+        neck=float(stature * (1 - ANKLE_HEIGHT - SHIN - THIGH - TRUNK - 0.008) - head),
         head=float(head),
         upper_arm=float(stature * UPPER_ARM * arms),
         forearm=float(stature * FOREARM * arms),

@@ -110,25 +110,24 @@ def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     j, up, front, left = pose.joints, pose.up, pose.front, pose.left
     bulk = outfit.bulk
     trunk, d = build.trunk, build.depth
-    chest, waist, hips = build.chest + bulk, build.waist + bulk, build.hips + 0.6 * bulk
+    chest, waist, hips = build.chest + bulk, build.waist + bulk, build.hips + 0.6 * bulk + 0.010
     waist_at = j['pelvis'] + 0.34 * trunk * up
     chest_at = j['pelvis'] + 0.72 * trunk * up
-    hem = j['pelvis'] - 0.01 * up if outfit.top != 'tank' else j['pelvis'] + 0.05 * trunk * up
+    hem = j['pelvis'] - 0.03 * up if outfit.top != 'tank' else j['pelvis'] + 0.05 * trunk * up
     shoulder = 0.046 + 0.5 * bulk
     parts = [
         Part(hem, waist_at, (hips, waist), (d * hips, d * 1.04 * waist), front, left, trunk_paint(outfit, (0.0, 0.34)), 0.15),
         Part(waist_at, chest_at, (waist, chest), (d * 1.04 * waist, d * chest), front, left, trunk_paint(outfit, (0.34, 0.72)), 0.6),
         Part(chest_at - 0.02 * up, j['neck'] - 0.06 * up, (chest, 0.80 * chest), (d * chest, 0.68 * d * chest), front, left,
              trunk_paint(outfit, (0.70, 1.0)), 0.45),
-        Part(j['pelvis'] - 0.05 * up, j['pelvis'] + 0.05 * up, (0.94 * build.hips, build.hips), (0.92 * d * build.hips, d * build.hips),
-             pose.pelvis_front, pose.pelvis_left, Paint('plain', (BOTTOM,)), 0.5),
+        Part(j['pelvis'] - 0.06 * up, j['pelvis'] + 0.04 * up, (0.94 * build.hips, build.hips), (0.92 * d * build.hips, d * build.hips),
+             pose.pelvis_front, pose.pelvis_left, Paint('plain', (BOTTOM,)), 0.25, -0.03),
     ]  # fmt: skip
-    yoke = TOP if outfit.pattern != 'block' or outfit.pattern_size < 1 else SECOND
-    skin_yoke = SKIN if outfit.top == 'tank' else yoke
+    yoke = SKIN if outfit.top == 'tank' else TOP
     for side, _ in SIDES:
         inner = j['neck'] - 0.012 * up
         parts.append(_round(pose, inner, j[f'shoulder_{side}'], 0.055 + 0.4 * bulk, shoulder * build.girth**0.5,
-                            Paint('plain', (skin_yoke,))))
+                            Paint('plain', (yoke,))))
     if outfit.top in ('jacket', 'coat', 'shirt'):
         collar = j['neck'] + 0.01 * up
         parts.append(Part(collar, collar + 0.035 * up, (0.072, 0.066), (0.074, 0.068), front, left, Paint('open', (TOP, INNER), 0.5), 0.2))
@@ -139,14 +138,14 @@ def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         knees = 0.5 * (j['knee_left'] + j['knee_right'])
         below = 0.25 * j['pelvis'] + 0.75 * knees
         spread = np.abs(((j['knee_left'] - j['knee_right']) * front).sum(-1))
-        parts.append(Part(hem + 0.02 * up, below, (hips, 1.10 * hips), (d * hips, np.maximum(d * hips, 0.38 * spread + 0.06)), front, left,
+        parts.append(Part(hem + 0.02 * up, below, (hips, 1.10 * hips), (d * hips, np.maximum(d * hips, 0.39 * spread + 0.08)), front, left,
                           trunk_paint(outfit, (0.0, 0.0)), 0.1))  # fmt: skip
     if outfit.bottom == 'skirt':
         knees = 0.5 * (j['knee_left'] + j['knee_right'])
         spread = np.abs(((j['knee_left'] - j['knee_right']) * front).sum(-1))
         below = 0.12 * j['pelvis'] + 0.88 * knees
-        parts.append(Part(j['pelvis'] + 0.06 * up, below, (build.hips, 1.15 * build.hips),
-                          (d * build.hips, np.maximum(d * build.hips, 0.44 * spread + 0.05)),
+        parts.append(Part(j['pelvis'] + (0.08 if outfit.top == 'tank' else 0.01) * up, below, (build.hips, 1.15 * build.hips),
+                          (d * build.hips, np.maximum(d * build.hips, 0.45 * spread + 0.07)),
                           pose.pelvis_front, pose.pelvis_left, Paint('plain', (BOTTOM,)), 0.1))  # fmt: skip
     return parts
 
@@ -184,13 +183,15 @@ def _legs(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         thigh_paint, shin_paint = Paint('plain', (SKIN,)), Paint('plain', (SKIN,))
     flare = {'trousers': 0.020, 'jeans': 0.012}.get(outfit.bottom, 0.0)
     shoe = Paint('shoe', (SHOE, SOLE))
+    # Legs swing inside a skirt or a coat, drawn as one stiff cone, and under the hem of any top: set back, they do not show through.
+    lift = -0.12 if outfit.bottom == 'skirt' or outfit.top == 'coat' else -0.03
     parts = []
     for side, _ in SIDES:
         hip, knee, ankle, heel, toe = (j[f'{name}_{side}'] for name in ('hip', 'knee', 'ankle', 'heel', 'toe'))
         calf = knee + 0.30 * (ankle - knee) - 0.012 * pose.front
-        parts.append(_round(pose, hip, knee, 0.082 * g + loose, 0.054 * g + loose, thigh_paint))
-        parts.append(_round(pose, knee, calf, 0.052 * g + shin_loose, 0.055 * g + shin_loose, shin_paint))
-        parts.append(_round(pose, calf, ankle, 0.055 * g + shin_loose, 0.034 * g + shin_loose + flare, shin_paint))
+        parts.append(_round(pose, hip, knee, 0.082 * g + loose, 0.053 * g + shin_loose, thigh_paint, lift=lift))
+        parts.append(_round(pose, knee, calf, 0.053 * g + shin_loose, 0.054 * g + shin_loose, shin_paint, lift=lift))
+        parts.append(_round(pose, calf, ankle, 0.054 * g + shin_loose, 0.034 * g + shin_loose + flare, shin_paint, lift=lift))
         thick = np.array([0.0, 0.0, 0.034])
         sole_up = 0.75 * (ankle - heel)
         parts.append(_round(pose, heel + 0.45 * sole_up, toe + thick, 0.042, 0.036, shoe))

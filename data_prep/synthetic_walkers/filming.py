@@ -1,5 +1,7 @@
 """From a planned tracklet to its pictures: background, shadow, walker, what passes in front, and the camera's response."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import simplejpeg
@@ -79,20 +81,22 @@ def _view(tracklet: Tracklet) -> View:
 
 def _figures(who: Person, walker: Pose, view: View, rng: np.random.Generator) -> list[Float[np.ndarray, 'h w 4']]:
     """The walker alone, colours multiplied by coverage."""
-    fine = View(view.yaw, view.pitch, view.scale * FINE, view.origin * FINE, view.light, view.ambient)
     folds = cv2.GaussianBlur(rng.standard_normal((96, 32)).astype(np.float32), (0, 0), 1.6)
-    folds = 1 + 0.05 * folds / folds.std()
-    layer = draw(figure(who.build, who.outfit, walker), fine, HEIGHT * FINE, WIDTH * FINE, folds)
-    colours = np.zeros((256, 4), np.float32)
+    folds = 1 + 0.035 * folds / folds.std()
     slots = palette(who.outfit)
-    colours[: len(slots), :3], colours[: len(slots), 3] = slots, 1
-    assert len(slots) <= EMPTY
-    pictures = []
-    for slot, shade in zip(layer.slot, layer.shade):
-        rgba = colours[slot]
-        rgba[..., :3] *= shade[..., None]
-        pictures.append(cv2.resize(rgba, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
-    return pictures
+    colours = np.concatenate([slots, np.ones_like(slots[:, :1])], -1)
+    fine = replace(view, scale=view.scale * FINE, origin=view.origin * FINE)
+    layer = draw(figure(who.build, who.outfit, walker), fine, HEIGHT * FINE, WIDTH * FINE, folds)
+    return [_coloured(slot, shade, colours) for slot, shade in zip(layer.slot, layer.shade)]
+
+
+def _coloured(slot, shade, colours) -> Float[np.ndarray, 'h w 4']:
+    rgba = np.zeros((*slot.shape, 4), np.float32)
+    seen = np.flatnonzero(slot != EMPTY)
+    painted = colours[slot.ravel()[seen]]
+    painted[:, :3] *= shade.ravel()[seen, None]
+    rgba.reshape(-1, 4)[seen] = painted
+    return cv2.resize(rgba, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
 def _picture_speed(tracklet: Tracklet) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def _draw_part(part: Part, view: View, layer: Layer, cloth: np.ndarray) -> None:
     ra, da = _radii(part, view, 0)
     rb, db = _radii(part, view, 1)
     reach = np.maximum(ra, rb) + 1
-    left, top = np.floor(np.minimum(ax, bx) - reach).astype(int), np.floor(np.minimum(ay, by) - reach).astype(int)
+    left, top = (np.floor(np.minimum(a, b) - reach).astype(np.int32) for a, b in ((ax, bx), (ay, by)))
     h = int(np.max(np.maximum(ay, by) + reach - top)) + 1
     w = int(np.max(np.maximum(ax, bx) + reach - left)) + 1
 
@@ -115,14 +115,16 @@ def _draw_part(part: Part, view: View, layer: Layer, cloth: np.ndarray) -> None:
     over *= np.float32(1 / part.cap)
     distance = lateral * lateral + over * over
     hit = distance < radius * radius
-    rows, columns = np.arange(h)[None, :, None] + top[:, None, None], np.arange(w)[None, None, :] + left[:, None, None]
-    hit &= ((rows >= 0) & (rows < height)) & ((columns >= 0) & (columns < width))
+    rows = np.arange(h, dtype=np.int32)[None, :, None] + top[:, None, None]
+    columns = np.arange(w, dtype=np.int32)[None, None, :] + left[:, None, None]
+    hit &= (rows >= 0) & (rows < height)
+    hit &= (columns >= 0) & (columns < width)
     at = np.flatnonzero(hit)
     if not len(at):
         return
-    f = at // (h * w)
-    pixel = (rows + np.arange(len(length))[:, None, None] * height) * width + columns
-    pixel = pixel.ravel()[at]
+    numbers = np.arange(len(length), dtype=np.int32)
+    f = np.repeat(numbers, np.count_nonzero(hit, axis=(1, 2)))
+    pixel = ((rows + numbers[:, None, None] * height) * width + columns).ravel()[at]
     radius = radius.ravel()[at]
     sideways, endways = lateral.ravel()[at] / radius, over.ravel()[at] / radius
     facing = np.sqrt(np.maximum(1 - sideways * sideways - endways * endways, 0))
@@ -134,6 +136,8 @@ def _draw_part(part: Part, view: View, layer: Layer, cloth: np.ndarray) -> None:
         keep = np.flatnonzero(nearer)
         at, f, pixel, depth, table = at[keep], f[keep], pixel[keep], depth[keep], table[keep]
         sideways, endways, facing, along, radius = sideways[keep], endways[keep], facing[keep], along[keep], radius[keep]
+    # Where round ends of neighbouring parts meet, full tilt would draw a dark ring round every joint.
+    endways *= np.abs(endways)
     n_right = endways * table[:, 4] - sideways * table[:, 5]
     n_down = endways * table[:, 5] + sideways * table[:, 4]
     towards_light = n_right * np.float32(view.light[0]) + n_down * np.float32(view.light[1]) + facing * np.float32(view.light[2])
