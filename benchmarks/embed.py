@@ -1,0 +1,116 @@
+"""Embedding of whole videos: speed, and memory against the video's length.
+
+    python benchmarks/embed.py --output=embed.json
+
+Each length runs in a process of its own, whose peak memory is read at its end; frames are made as they are asked for, so that memory is the
+embedding's. Beside it, where it is short enough, the network over the whole video in one pass, whose memory grows.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
+ONE_PASS_UP_TO = flags.DEFINE_integer('one_pass_up_to', 1000, 'Longest video that is also embedded in one pass')
+CONFIG = flags.DEFINE_string('network', 'configs/synthetic.py', 'Configuration whose network and clips are used')
+REPEATS = flags.DEFINE_integer('repeats', 3, 'Timed runs of each')
+OUTPUT = flags.DEFINE_string('output', '', 'JSON file')
+ONE = flags.DEFINE_string('one', '', 'Internal: MODE:LENGTH of the one measurement that this process makes')
+
+
+def frames(length: int, height: int, width: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    block = rng.integers(0, 256, (64, height, width, 3), dtype=np.uint8)
+    for i in range(length):
+        yield block[i % 64]
+
+
+def measure(mode: str, length: int) -> dict:
+    import importlib.util
+
+    import jax
+    import jax.numpy as jnp
+
+    from pvlad_jax.config import freeze
+    from pvlad_jax.embedding import embed_video
+    from pvlad_jax.models.tracklet_network import build_network
+
+    spec = importlib.util.spec_from_file_location('config', CONFIG.value)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = freeze(module.get_config())
+    clips = config.clips
+    network = build_network(config.model, people=2)
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 1, clips.frames, clips.height, clips.width, 3), jnp.uint8),
+                                      jnp.ones((1, 1, clips.frames), bool))
+
+    def one_pass():
+        n = -(-length // clips.frames)
+        video = np.zeros((1, n * clips.frames, clips.height, clips.width, 3), np.uint8)
+        valid = np.zeros((1, n * clips.frames), bool)
+        for i, frame in enumerate(frames(length, clips.height, clips.width)):
+            video[0, i], valid[0, i] = frame, True
+        shape = (1, n, clips.frames)
+        return np.asarray(whole(variables, video.reshape(*shape, *video.shape[2:]), valid.reshape(shape)).embedding)[0]
+
+    def carried():
+        return embed_video(network, variables, frames(length, clips.height, clips.width), clips.frames, 16)
+
+    whole = jax.jit(network.apply)
+    run = carried if mode == 'carried' else one_pass
+    embedding = run()  # compiles
+    seconds = []
+    for _ in range(REPEATS.value):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    device = jax.devices()[0].memory_stats() or {}
+    return {'mode': mode, 'frames': length, 'frames_per_second': length / statistics.median(seconds),
+            'spread': (max(seconds) - min(seconds)) / statistics.median(seconds), 'host_peak_mib': peak,
+            'device_peak_mib': device.get('peak_bytes_in_use', 0) / 2**20, 'embedding': embedding.tolist()}
+
+
+def main(_) -> None:
+    if ONE.value:
+        mode, length = ONE.value.split(':')
+        print(json.dumps(measure(mode, int(length))))
+        return
+    results = []
+    for length in map(int, LENGTHS.value):
+        for mode in ('carried', 'one pass'):
+            if mode == 'one pass' and length > ONE_PASS_UP_TO.value:
+                continue
+            command = [sys.executable, __file__, f'--one={mode}:{length}', f'--network={CONFIG.value}', f'--repeats={REPEATS.value}']
+            ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+            results.append(json.loads(ended.stdout.splitlines()[-1]))
+    print(f'{"frames":>8} {"mode":>9} {"frames/s":>9} {"spread":>7} {"host peak MiB":>14} {"device peak MiB":>16}')
+    for r in results:
+        print(f'{r["frames"]:>8} {r["mode"]:>9} {r["frames_per_second"]:>9.0f} {r["spread"]:>7.0%} {r["host_peak_mib"]:>14.0f} '
+              f'{r["device_peak_mib"]:>16.0f}')
+    rows = []
+    for r in results:
+        peer = next((p for p in results if p['frames'] == r['frames'] and p['mode'] == 'one pass'), None)
+        if r['mode'] == 'carried' and peer:
+            difference = float(np.abs(np.subtract(r['embedding'], peer['embedding'])).max())
+            print(f'{r["frames"]} frames: carried and one pass differ by at most {difference:.1e}')
+            rows.append({'name': f'embed {r["frames"]} frames', 'ours': r['frames_per_second'], 'peer': peer['frames_per_second'],
+                         'unit': 'frames/s, carried against one pass', 'ratio': r['frames_per_second'] / peer['frames_per_second']})
+    if OUTPUT.value:
+        measured = [{k: v for k, v in r.items() if k != 'embedding'} for r in results]
+        Path(OUTPUT.value).write_text(json.dumps({'rows': rows, 'measured': measured}, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    app.run(main)
