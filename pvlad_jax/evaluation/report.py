@@ -39,6 +39,7 @@ class Result:
     ap_kind: str = AP_KIND
     tie_rule: str = TIE_RULE
     unknown_cameras: str = 'refuse'
+    checkpoint: str = ''  # which one of a run: 'last', or 'best' and how that was chosen
     convention: str = ''  # such as which half of a split is test
     partial: bool = False  # the data set lacks something of the benchmark
 
@@ -63,7 +64,7 @@ def print_table(result: Result, console: Console | None = None) -> None:
     said = [f'protocol {result.protocol}', f'{result.n_query_valid} of {result.n_query} queries valid',
             f'gallery {result.n_gallery}' + (f' ({result.n_junk} junk)' if result.n_junk else ''),
             f'distance {result.distance}' + (', re-ranked' if result.rerank else ''), f'frames {result.frames}', result.convention,
-            f'step {result.step}' if result.step is not None else '',
+            f'step {result.step}' if result.step is not None else '', f'checkpoint {result.checkpoint}' if result.checkpoint else '',
             f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '']
     table.caption = ' · '.join(filter(None, said))
     (console or Console()).print(table)

@@ -1,5 +1,6 @@
 """Evaluation: embed the query and gallery tracklets, rank, report."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips,
 from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.training.train_state import TrainState
 
 Say = Callable[[str], None]
 
@@ -27,6 +29,10 @@ class Scored(NamedTuple):
     query: Embeddings
     gallery: Embeddings
     train: Embeddings | None  # for distances learned on the training set
+
+    def of(self, checkpoint: str) -> 'Scored':
+        """The same, with the choice of the checkpoint said in the result."""
+        return self._replace(result=dataclasses.replace(self.result, checkpoint=checkpoint))
 
 
 class Evaluator:
@@ -95,15 +101,28 @@ def draw(experiment: Experiment, folder: Path, variables: dict, scored: Scored, 
             say(f'Part masks: {folder / "part_masks.png"}')
 
 
+def restore_chosen(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, str]:
+    """(the state that config.evaluation.checkpoint says, 'last' or 'best' with what it was chosen by). The test people choose nothing."""
+    if experiment.config.evaluation.checkpoint == 'last':
+        return checkpoints.restore(experiment.state_shapes())[0], 'last'
+    best = checkpoints.best()
+    if best is None:
+        raise UserError(f"config.evaluation.checkpoint = 'best', but no checkpoint in {checkpoints.directory} was scored on validation "
+                        f'people (there are those of step {", ".join(map(str, checkpoints.steps()))}). They are scored every '
+                        "config.training.eval_every steps and at the end of training. Score the 'last' one, or train on.")
+    step, validation_map = best
+    return checkpoints.restore(experiment.state_shapes(), step)[0], f'best by validation mAP ({validation_map:.1%})'
+
+
 def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
-    """Mode `eval`: scores the last checkpoint of a working directory."""
+    """Mode `eval`: scores a checkpoint of a working directory, the one that config.evaluation.checkpoint says."""
     checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint)
     if checkpoints.latest_step() is None:
         raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train.')
-    state, _ = checkpoints.restore(experiment.state_shapes())
+    state, which = restore_chosen(experiment, checkpoints)
     step = int(state.step)
     began = time.monotonic()
-    scored = Evaluator(experiment)(state.variables(), step)
+    scored = Evaluator(experiment)(state.variables(), step).of(which)
     say(f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
     report(experiment, workdir, state.variables(), scored, say)
     checkpoints.close()

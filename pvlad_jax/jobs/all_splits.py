@@ -1,0 +1,188 @@
+"""All splits of a data set under one working directory: WORKDIR/split_0, split_1, ... and their mean in WORKDIR/eval/latest.json.
+
+Any number of processes may be given the same command, on one machine or on several that share the disk: each takes the next split that
+nobody works on, and whoever ends the last one writes the mean. A split that is done is not done again, one that was stopped goes on.
+(Object storage has no locks: there, one process.)
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from rich.console import Console
+from rich.table import Table
+
+from pvlad_jax.config import Config
+from pvlad_jax.data.partition import split_names
+from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation import Result
+from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config, write_text
+
+METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
+STD = 'sample standard deviation over the splits (n - 1)'
+DONE = 'split_done.json'  # in a split's folder: its result and what it was made by
+# Do not change a result, so that a split is not scored again for them.
+_NO_MATTER = ('strips', 'clips_per_step')
+_PATIENCE = 20.0  # seconds; the common folder is held for moments only
+
+Say = Callable[[str], None]
+RunOne = Callable[[Config, Folder], Result]  # trains or evaluates one split in its (claimed) folder
+
+
+def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say: Say) -> dict | None:
+    """Does (mode 'train' or 'eval') every split that is not done and that no other process holds.
+
+    Args:
+      run_one: given the configuration of the split and its folder.
+
+    Returns:
+      What WORKDIR/eval/latest.json says, or None where splits are still being worked on by others.
+    """
+    names = split_names(TrackletDataset.open(config.dataset.data_dir, config.dataset.name))
+    if len(names) < 2:
+        raise UserError(f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at '0'.")
+    if jax.process_index() == 0:
+        _settle(workdir, config)
+    left = names
+    before = _agreed([n for n in names if _done(workdir, config, n, mode)], names)
+    if before:
+        say(f'Done before, and not done again: split {", ".join(before)}.')
+    while left:
+        name, held = _take(workdir, config, left, mode)
+        if name is None:
+            break
+        with held:
+            say(f'Split {name} of {names[0]} to {names[-1]}, in {_folder(workdir, name)}.')
+            one = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name))
+            result = run_one(one, _folder(workdir, name))
+            if jax.process_index() == 0:
+                write_text(_folder(workdir, name) / DONE, json.dumps(_mark(config, _folder(workdir, name)) | {'result': result.to_json()},
+                                                                     indent=1) + '\n')
+        left = [n for n in left if n != name]
+    open_ones = _agreed([n for n in names if not _done(workdir, config, n, mode)], names)
+    if open_ones:
+        say(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
+            'the same command goes on.')
+        return None
+    report = mean_of_splits({n: json.loads((_folder(workdir, n) / DONE).read_text())['result'] for n in names})
+    if jax.process_index() == 0:
+        with _patiently(workdir):
+            write_text(workdir / 'eval' / 'latest.json', json.dumps(report, indent=2) + '\n')
+        print_mean(report)
+    return report
+
+
+def mean_of_splits(results: dict[str, dict]) -> dict:
+    """Mean and standard deviation of the splits' results (`Result.to_json()`), and the results themselves.
+
+    Metrics at the top are the means. What results say of themselves (protocol, distance...) must be the same in all; UserError where not.
+    """
+    said = [f.name for f in dataclasses.fields(Result)
+            if f.name not in (*METRICS, 'cmc', 'split', 'step', 'checkpoint', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk')]
+    first = next(iter(results.values()))
+    differing = [name for name in said if any(r.get(name) != first.get(name) for r in results.values())]
+    if differing:
+        raise UserError(f'The splits were not scored alike: {", ".join(differing)} differ. Score them again, with --mode=eval.')
+    values = {name: np.array([r[name] for r in results.values()]) for name in METRICS}
+    return {**{name: first.get(name) for name in said}, 'split': f'mean of {len(results)} splits', 'std_kind': STD,
+            **{name: float(v.mean()) for name, v in values.items()},
+            'mean': {name: float(v.mean()) for name, v in values.items()},
+            'std': {name: float(v.std(ddof=1)) for name, v in values.items()},
+            'cmc': np.mean([r['cmc'] for r in results.values()], axis=0).tolist(), 'splits': results}
+
+
+def print_mean(report: dict, console: Console | None = None) -> None:
+    """A row a split, then mean and standard deviation, in per cent."""
+    shown = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP'}
+    table = Table(title=' '.join(filter(None, [report['dataset'], 'PARTIAL DATA' if report['partial'] else ''])))
+    for name in ('split', *shown, 'queries', 'step'):
+        table.add_column(name, justify='right')
+    for name, r in report['splits'].items():
+        table.add_row(name, *(f'{100 * r[m]:.2f}' for m in shown.values()), f'{r["n_query_valid"]} of {r["n_query"]}', str(r['step']))
+    table.add_section()
+    for name in ('mean', 'std'):
+        table.add_row(name, *(f'{100 * report[name][m]:.2f}' for m in shown.values()), '', '')
+    table.caption = ' · '.join(filter(None, [
+        f'protocol {report["protocol"]}', report['convention'],
+        f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''), f'frames {report["frames"]}', f'std: {STD}']))
+    (console or Console()).print(table)
+
+
+def _folder(workdir: Folder, name: str) -> Folder:
+    return workdir / f'split_{name}'
+
+
+def _mark(config: Config, folder: Folder) -> dict:
+    """What a result depends on beside the run's own configuration."""
+    evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in _NO_MATTER}
+    saved = folder / 'checkpoints'
+    steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()] if saved.exists() else []
+    return {'evaluation': evaluation, 'last_step': max(steps, default=None)}
+
+
+def _done(workdir: Folder, config: Config, name: str, mode: str) -> bool:
+    """Whether the split was scored as asked, from its last checkpoint; in training, one of the last step."""
+    path = _folder(workdir, name) / DONE
+    try:
+        done = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    check_config(path.parent, dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name)))
+    mark = _mark(config, path.parent)
+    trained = mode == 'eval' or mark['last_step'] == config.training.steps
+    return trained and 'result' in done and all(done.get(key) == value for key, value in mark.items())
+
+
+def _take(workdir: Folder, config: Config, names: list[str], mode: str) -> tuple[str | None, contextlib.AbstractContextManager | None]:
+    """(the first of the splits that is neither done nor held by another process, its lock), or (None, None).
+
+    Of several processes of one run, the first decides.
+    """
+    taken, lock = None, None
+    if jax.process_index() == 0:
+        for name in names:
+            try:
+                lock = claim(_folder(workdir, name))
+            except InUse:
+                continue
+            if not _done(workdir, config, name, mode):
+                taken = name
+                break
+            with lock:  # let go
+                lock = None
+    chosen = _agreed([taken] if taken else [], names)
+    return (chosen[0], lock or contextlib.nullcontext()) if chosen else (None, None)
+
+
+def _agreed(chosen: list[str], names: list[str]) -> list[str]:
+    """What the first of several processes of one run found."""
+    if jax.process_count() == 1:
+        return chosen
+    flags = multihost_utils.broadcast_one_to_all(np.array([n in chosen for n in names]))
+    return [n for n, yes in zip(names, np.asarray(flags)) if yes]
+
+
+def _settle(workdir: Folder, config: Config) -> None:
+    """The folder belongs to this configuration for good, as that of a single run does."""
+    with _patiently(workdir):
+        check_config(workdir, config)
+        if not (workdir / 'config.json').exists():
+            write_config(workdir, config)
+
+
+def _patiently(workdir: Folder) -> contextlib.AbstractContextManager:
+    """The lock of the common folder, which other processes of the same command hold for moments only."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return claim(workdir)
+        except InUse:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
