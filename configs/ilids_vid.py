@@ -1,0 +1,33 @@
+"""iLIDS-VID: the method of configs/mars.py on 300 people, half to train on and half to test, ten times.
+
+    python data_prep/build_tfds.py --dataset=ilids_vid --source=i-LIDS-VID.tar --data_dir=data
+    python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors
+    python main.py --config=configs/ilids_vid.py --config.dataset.split=all --workdir=runs/ilids_vid
+
+The last command trains and scores all ten splits (WORKDIR/split_0 ... split_9) and writes mean and standard deviation to
+WORKDIR/eval/latest.json. Given again it goes on; given to several processes or machines that share WORKDIR, they share the splits.
+One split alone: --config.dataset.split=3 with a working directory of its own.
+
+What to expect: NOT RUN on iLIDS-VID here, so no result is promised; docs/benchmarks.md has the published ones to stand beside. Halves are
+Wang's (ECCV 2014: the first 150 of a row are test people); --config.dataset.halves=swapped is what some public code does, and results
+say it. Query camera 1, gallery camera 2, one match a query: rank-1 is the number that is reported, and mAP is the mean reciprocal rank.
+
+Arguments after the file's name, weights and smaller devices: as in configs/mars.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default, mars
+
+
+def get_config(arguments: str = '') -> ConfigDict:
+    c = mars.method()
+    c.dataset.name = 'ilids_vid'
+    c.dataset.validation_share = 0.0  # 150 people are few: all train, and the last checkpoint is scored
+    c.clips.segments = 4  # S: tracklets have 23 to 192 frames; 64 frames are seen of one that has them
+    c.batch.people, c.batch.tracklets = 16, 2  # a person has one tracklet in each of two cameras
+    c.training.steps = 1_500  # 160 passes over 300 tracklets (ours)
+    c.training.head_steps = 200
+    c.training.eval_every = 500
+    c.optimizer.warmup_steps = 100
+    return mars.start(default.apply_arguments(c, arguments), arguments)
