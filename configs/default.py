@@ -11,6 +11,7 @@ ARGUMENTS = {
     'pooling': 'model.pooling',
     'backbone': 'model.backbone.name',
     'temporal': 'model.backbone.temporal',
+    'weights': 'model.backbone.weights',
     'last_stride': 'model.backbone.last_stride',
     'parts': 'model.parts',
     'words': 'model.words',
@@ -124,11 +125,13 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.training.eval_every = 100  # steps; 0 = at the end only
     c.training.eval_untrained = False  # evaluate before the first step as well
     c.training.checkpoint_every = 50  # steps
-    c.training.stop_on_nonfinite = True  # NaN or Inf in the loss ends the run, the last good checkpoint kept
+    c.training.stop_on_nonfinite = True  # NaN or Inf in the loss or gradient ends the run, the last good checkpoint kept
+    c.training.grace_seconds = 25.0  # from SIGTERM to the end, saved or not; clouds give 30 s or more
 
     c.evaluation = ConfigDict()
     c.evaluation.protocol = ''  # mars_official, gallery_only, cross_camera; empty = the data set's own
     c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'first:N'
+    c.evaluation.checkpoint = 'last'  # what is scored at the end: 'last', or 'best' by the mAP of the people held out for validation
     c.evaluation.flip = False  # average the embeddings of a video and of its mirror image
     c.evaluation.distance = 'cosine'  # cosine, euclidean, xqda, kissme
     c.evaluation.rerank = False  # k-reciprocal re-ranking (Zhong 2017)
@@ -143,6 +146,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.checkpoint.keep_latest = 2
     c.checkpoint.keep_best = 1  # by validation mAP, where a validation share is held out
 
+    c.compile_cache = 'workdir'  # compiled programs are kept in WORKDIR/compile_cache; another folder, or empty = nowhere
     c.profile = ''  # 'FIRST:LAST' writes a trace of these steps to WORKDIR/profile; empty = none
     return apply_arguments(c, arguments)
 

@@ -5,8 +5,8 @@ resharded on reading, and the data iterator's state is the index of the next bat
 """
 
 import contextlib
-import errno
 import logging
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +16,18 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from pvlad_jax.config import CheckpointConfig
-from pvlad_jax.errors import UserError
+from pvlad_jax.errors import UserError, no_room
 
 FORMAT = 1  # of what a checkpoint holds; others are refused
 BEST_BY = 'mAP'
+# On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of a checkpoint.
+DELETED = 'deleted'
 
-logging.getLogger('absl').setLevel(logging.WARNING)  # Orbax tells every step of every save
+# Orbax tells every step of every save, and of a failure first each of its threads; what fails is raised, and told here.
+logging.getLogger('absl').addFilter(lambda record: 'orbax' not in record.pathname)
+# ... and warns of each that has no metrics; only those after an evaluation have.
+logging.getLogger('absl').addFilter(lambda record: 'did not provide metrics' not in str(record.msg))
+logging.getLogger('asyncio').addFilter(lambda record: 'exception was never retrieved' not in str(record.msg))
 
 
 class Checkpoints:
@@ -34,13 +40,24 @@ class Checkpoints:
                                                       keep_checkpoints_without_metrics=False))
         self.directory = epath.Path(directory)
         self._manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), cleanup_tmp_directories=True))
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), best_fn=lambda m: m[BEST_BY],
+            cleanup_tmp_directories=True, todelete_subdir=DELETED))
+        self._delete()
 
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def best(self) -> tuple[int, float] | None:
+        """(step, its mAP on the validation people), the last of equals; None where no checkpoint has been scored on any."""
+        step = self._manager.best_step()
+        return None if step is None else (step, float(self._manager.metrics(step)[BEST_BY]))
+
     def save(self, step: int, state: Any, data_state: dict, config: dict, metrics: dict[str, float] | None = None) -> None:
         """Returns once the state is copied off the device. `metrics` (of validation) choose the best checkpoints."""
+        self._delete()
         about = {'format': FORMAT, 'data': data_state, 'config': config}
         with _disk_errors(self.directory):
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)),
@@ -73,8 +90,16 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # it would report the failure of the last save once more
+                self._manager.close()
+        self._delete()
+
+    def _delete(self) -> None:
+        if jax.process_index() == 0 and '://' not in str(self.directory):
+            shutil.rmtree(self.directory / DELETED, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -83,9 +108,9 @@ def _disk_errors(where: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = str(error)
-        if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in text:
-            raise UserError(f'No space left for the checkpoint in {where}. Earlier checkpoints are intact. '
+        sign = no_room(error)
+        if sign:
+            raise UserError(f'{sign}: the checkpoint cannot be written to {where}. Earlier checkpoints are intact. '
                             'Make room and give the same command again; it goes on from the last one.') from error
         if isinstance(error, PermissionError):
             raise UserError(f'The checkpoint cannot be written to {where}: {error.strerror}.') from error

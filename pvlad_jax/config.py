@@ -6,6 +6,7 @@ is an error at the start of a run and not a silent default in its middle.
 
 import dataclasses
 import json
+import re
 import types
 from typing import Any, get_type_hints
 
@@ -139,12 +140,14 @@ class TrainingConfig:
     eval_untrained: bool
     checkpoint_every: int
     stop_on_nonfinite: bool
+    grace_seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     protocol: str
     frames: str
+    checkpoint: str
     flip: bool
     distance: str
     rerank: bool
@@ -180,12 +183,14 @@ class Config:
     evaluation: EvaluationConfig
     mesh: MeshConfig
     checkpoint: CheckpointConfig
+    compile_cache: str
     profile: str
 
 
 # Fields that say how a run is carried out, not what it computes: they may differ when it is taken up again.
 MAY_CHANGE = ('dataset.data_dir', 'dataset.build_options', 'input', 'training.log_every', 'training.eval_every',
-              'training.eval_untrained', 'training.checkpoint_every', 'evaluation', 'mesh', 'checkpoint', 'profile',
+              'training.eval_untrained', 'training.checkpoint_every', 'training.grace_seconds',
+              'compile_cache', 'evaluation', 'mesh', 'checkpoint', 'profile',
               'model.backbone.remat')
 
 CHOICES = {
@@ -201,6 +206,7 @@ CHOICES = {
     'optimizer.name': ('adamw', 'adam', 'sgd'),
     'optimizer.schedule': ('cosine', 'steps', 'constant'),
     'evaluation.protocol': ('', 'mars_official', 'gallery_only', 'cross_camera'),
+    'evaluation.checkpoint': ('last', 'best'),
     'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme'),
 }
 
@@ -225,7 +231,23 @@ def freeze(config: ConfigDict) -> Config:
                         f'{frozen.batch.people}: every part of a batch holds whole people.')
     if not 0 <= frozen.dataset.validation_share < 1:
         raise UserError(f'config.dataset.validation_share = {frozen.dataset.validation_share} must lie in [0, 1).')
+    if not re.fullmatch(r'all|(even|first):[1-9][0-9]*', frozen.evaluation.frames):
+        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N' or 'first:N' with N at least 1.")
+    if frozen.evaluation.checkpoint == 'best' and not (frozen.dataset.validation_share and frozen.checkpoint.keep_best):
+        raise UserError("config.evaluation.checkpoint = 'best' needs people to choose it by and a place to keep it: "
+                        f'config.dataset.validation_share = {frozen.dataset.validation_share:g} and config.checkpoint.keep_best = '
+                        f"{frozen.checkpoint.keep_best} must be above 0. Or score the 'last' one.")
+    if frozen.profile:
+        profiled_steps(frozen.profile)
     return frozen
+
+
+def profiled_steps(profile: str) -> range:
+    """'3:5' -> the steps 3, 4 and 5, counted from 1."""
+    first, colon, last = profile.partition(':')
+    if not (colon and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        raise UserError(f"config.profile = {profile!r} is not 'FIRST:LAST', two step numbers from 1.")
+    return range(int(first), int(last) + 1)
 
 
 def _freeze(kind: type, node: ConfigDict, path: str) -> Any:

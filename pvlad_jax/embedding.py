@@ -59,6 +59,10 @@ def shares_of_processes(n_clips: np.ndarray, processes: int) -> list[np.ndarray]
     return [np.sort(np.array(share, np.int64)) for share in shares]
 
 
+class EmbeddingStopped(Exception):
+    """A process was asked to stop in the midst of embedding. All processes raise it."""
+
+
 class TrackletEmbedder:
     """Embeds tables of tracklets with one compiled step. Each process embeds its share on its own devices; all get the whole result."""
 
@@ -67,6 +71,7 @@ class TrackletEmbedder:
         devices = np.array(jax.local_devices() if devices is None else devices)
         self.mesh = Mesh(devices.reshape(-1, 1), ('data', 'fsdp'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
         check_divides('config.evaluation.clips_per_step', config.evaluation.clips_per_step, self.mesh)
+        self.stop: Callable[[], bool] = lambda: False  # asked after every step; true = give up
         batch, whole = batch_sharding(self.mesh), replicated(self.mesh)
         self._step = jax.jit(functools.partial(embed_step, network, flip=config.evaluation.flip),
                              in_shardings=(whole, whole, batch, batch, whole, whole, whole), out_shardings=(whole, whole))
@@ -92,9 +97,14 @@ class TrackletEmbedder:
             pending = (embedding, step)
             done += len(step.videos) - step.unfinished
             progress(done)
+            if self.stop():
+                break
         if pending is not None:
             _keep(result, *pending)
-        return _gather(result, shares, len(table))
+        whole = _gather(result, shares, len(table), self.stop())
+        if whole is None:
+            raise EmbeddingStopped
+        return whole
 
 
 def _keep(result: np.ndarray, embedding: jax.Array, step) -> None:
@@ -102,13 +112,16 @@ def _keep(result: np.ndarray, embedding: jax.Array, step) -> None:
     result[step.videos[:finished]] = np.asarray(embedding)[:finished]
 
 
-def _gather(mine: np.ndarray, shares: list[np.ndarray], rows: int) -> np.ndarray:
+def _gather(mine: np.ndarray, shares: list[np.ndarray], rows: int, stopped: bool) -> np.ndarray | None:
+    """None where any process has stopped."""
     if len(shares) == 1:
-        return mine
+        return None if stopped else mine
     longest = max(map(len, shares))
     padded = np.zeros((longest, mine.shape[1]), np.float32)
     padded[:len(mine)] = mine
-    everyone = multihost_utils.process_allgather(padded)
+    everyone, any_stopped = multihost_utils.process_allgather((padded, np.array(stopped)))
+    if any_stopped.any():
+        return None
     result = np.zeros((rows, mine.shape[1]), np.float32)
     for share, part in zip(shares, everyone):
         result[share] = part[:len(share)]

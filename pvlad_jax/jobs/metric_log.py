@@ -1,5 +1,6 @@
 """Where a run's numbers go: WORKDIR/metrics.jsonl and TensorBoard files."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -26,8 +27,9 @@ class MetricLog:
                 self._board.add_scalar(f'{kind}/{name}', value, step)
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        with contextlib.suppress(OSError):  # every line was flushed when it was written; a full disk has been told of
+            self._file.close()
+            self._board.close()
 
 
 def _up_to(line: str, step: int) -> bool:

@@ -6,24 +6,27 @@ updates and the data iterator before batch n, and a run that goes on from it rep
 
 import contextlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import flatten
 from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.embedding import EmbeddingStopped
 from pvlad_jax.errors import UserError
-from pvlad_jax.jobs.evaluate import Evaluator, Scored, report
+from pvlad_jax.evaluation import Result
+from pvlad_jax.jobs.evaluate import Evaluator, Scored, report, restore_chosen
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
+from pvlad_jax.jobs.step_trace import StepTrace
+from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
 from pvlad_jax.jobs.workdir import write_config
 from pvlad_jax.parallel.mesh import global_batch
+from pvlad_jax.parallel.processes import AnyOfUs
 from pvlad_jax.training.schedule import learning_rate
 from pvlad_jax.training.train_state import TrainState
 from pvlad_jax.training.train_step import make_train_step
@@ -31,12 +34,12 @@ from pvlad_jax.training.train_step import make_train_step
 Say = Callable[[str], None]
 
 
-class Preempted(Exception):
-    """The machine was asked back; the state is saved and the same command goes on from it."""
+def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | None = None) -> Result:
+    """Trains to the last step, from the last checkpoint where there is one, evaluates and reports.
 
-
-def train(experiment: Experiment, workdir: Path, say: Say) -> None:
-    """Trains to the last step, from the last checkpoint where there is one, evaluates and reports."""
+    Raises Preempted, with everything saved, soon after `stop` is asked for.
+    """
+    stop = stop or StopRequest()
     config = experiment.config
     checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
     evaluator = Evaluator(experiment)
@@ -46,66 +49,115 @@ def train(experiment: Experiment, workdir: Path, say: Say) -> None:
         say(f'A new run in {workdir}: {experiment.people} people, {len(experiment.partition.train)} tracklets to train on; '
             f'{jax.device_count()} {jax.devices()[0].platform} device(s).')
         step, state = 0, experiment.first_state(say)
-        write_config(workdir, config)
+        if jax.process_index() == 0:
+            write_config(workdir, config)
     else:
         state, data_state = checkpoints.restore(experiment.state_shapes())
         say(f'Going on in {workdir} after step {step} of {config.training.steps}.')
     log = MetricLog(workdir, step) if jax.process_index() == 0 else None
-    loop = _Loop(experiment, checkpoints, evaluator, log, say)
-    if step == 0 and config.training.eval_untrained:
-        loop.evaluate(state, 0)
+    loop = _Loop(experiment, checkpoints, evaluator, log, say, stop)
+    loop.evaluated = data_state.get('evaluated', -1)
+    evaluator.embed.stop = lambda: stop.asked
     try:
-        state = loop.run(state, step, batches, batches.iterator(data_state['next_index']))
-        scored = loop.evaluate(state, int(state.step))
+        if (step == 0 and config.training.eval_untrained) or (loop.evaluation_due(step) and loop.evaluated != step):
+            loop.evaluate(state, step)
+        state = loop.run(state, step, batches, batches.iterator(data_state['next_index']), workdir)
+        scored = loop.test(state, config.training.steps).of('last')
+        if config.evaluation.checkpoint == 'best':
+            checkpoints.wait()
+            state, which = restore_chosen(experiment, checkpoints)
+            best = int(state.step)
+            say(f'Of the checkpoints, step {best} is {which}.')
+            scored = (scored if best == config.training.steps else evaluator(state.variables(), best)).of(which)
+    except EmbeddingStopped:
+        checkpoints.wait()
+        raise Preempted('Asked to stop during an evaluation; training is saved. The same command evaluates again.') from None
+    except BaseException:
+        with contextlib.suppress(Exception):  # on a full disk these fail too, and the first reason is the one to tell
+            checkpoints.close()
+        raise
     finally:
-        checkpoints.close()
         if log:
             log.close()
+    checkpoints.close()
     report(experiment, workdir, state.variables(), scored, say)
+    return scored.result
+
+
+class _Pending(NamedTuple):
+    """A step that was dispatched and whose metrics have not been read yet."""
+
+    step: int  # updates made with it
+    metrics: dict
+    asked: bool | jax.Array  # whether any process had been asked to stop
 
 
 class _Loop:
-    def __init__(self, experiment: Experiment, checkpoints: Checkpoints, evaluator: Evaluator, log: MetricLog | None, say: Say):
+    def __init__(self, experiment: Experiment, checkpoints: Checkpoints, evaluator: Evaluator, log: MetricLog | None, say: Say,
+                 stop: StopRequest):
         self.experiment, self.config, self.checkpoints = experiment, experiment.config, checkpoints
-        self.evaluator, self.log, self.say = evaluator, log, say
-        self.validation: dict[str, float] | None = None  # of the state about to be saved
+        self.evaluator, self.log, self.say, self.stop = evaluator, log, say, stop
+        self.validation: dict[int, dict[str, float]] = {}  # step -> metrics that its checkpoint is chosen by
+        self.evaluated = -1  # last step that was
 
-    def run(self, state: TrainState, first: int, batches: TrainBatches, iterator) -> TrainState:
+    def evaluation_due(self, step: int) -> bool:
+        """In the midst of training; the end is always evaluated."""
+        every = self.config.training.eval_every
+        return bool(every) and 0 < step < self.config.training.steps and step % every == 0
+
+    def run(self, state: TrainState, first: int, batches: TrainBatches, iterator, workdir: Path) -> TrainState:
         config = self.config.training
         train_step = make_train_step(self.config, self.experiment.network, self.experiment.optimizer, self.experiment.mesh, state)
-        pace = _Pace(first, config.steps)
-        pending = None  # the step before: dispatched, its metrics not read yet
-        with _asked_to_stop() as stop:
-            for step in range(first, config.steps):
+        any_of_us = AnyOfUs(self.experiment.mesh)
+        pace, trace = _Pace(first, config.steps), StepTrace(self.config.profile, workdir)
+        pending: _Pending | None = None
+        with trace:
+            for done in range(first + 1, config.steps + 1):
+                trace.before(done)
                 batch = next(iterator)
+                asked = any_of_us(self.stop.asked)
                 state, metrics = train_step(state, global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, self.experiment.mesh))
+                self.stop.nothing_to_lose = False
+                trace.after(done, metrics)
+                # Several processes learn one step later what all of them have said, so that nobody waits for it.
+                stopping = asked is True or (pending is not None and bool(pending.asked))
                 if pending:
-                    self._account(*pending, batches, pace)
-                pending = (step + 1, metrics, batch['row'])
-                done = step + 1
-                evaluate = config.eval_every and done % config.eval_every == 0 and done < config.steps
-                if evaluate or stop.is_set() or done % config.checkpoint_every == 0 or done == config.steps:
-                    self._account(*pending, batches, pace)  # a state is saved only once its loss is known to be finite
+                    self._account(pending, batches, pace)
+                pending = _Pending(done, metrics, asked)
+                evaluate = self.evaluation_due(done) and not stopping
+                if evaluate or stopping or done % config.checkpoint_every == 0 or done == config.steps:
+                    self._account(pending, batches, pace)  # a state is saved only once its loss is known to be finite
                     pending = None
-                    if evaluate:
+                    if evaluate or (done == config.steps and not stopping):
                         with pace.paused():
-                            self.evaluate(state, done)
+                            try:  # the last state is saved with its validation metrics, and tested after that
+                                (self.evaluate if evaluate else self.validate)(state, done)
+                            except EmbeddingStopped:
+                                stopping = True
                     self._save(done, state, iterator)
-                    if stop.is_set() and done < config.steps:
+                    if stopping and done < config.steps:
                         self.checkpoints.wait()
                         raise Preempted(f'Asked to stop: saved after step {done} of {config.steps}. The same command goes on from there.')
         return state
 
     def evaluate(self, state: TrainState, step: int) -> Scored:
-        """Scores a state, writes it down, and tells it. Validation people, where there are any, choose the best checkpoint."""
+        """Scores a state, writes it down, and tells it."""
+        self.validate(state, step)
+        return self.test(state, step)
+
+    def validate(self, state: TrainState, step: int) -> None:
+        """Validation people, where there are any, choose the best checkpoint."""
         began = time.monotonic()
         if len(self.experiment.partition.validation_query):
             result = self.evaluator(state.variables(), step, 'validation').result
-            self.validation = {'mAP': float(result.mAP), 'rank_1': float(result.rank_1)}
+            self.validation[step] = {'mAP': float(result.mAP), 'rank_1': float(result.rank_1)}
             self._tell(step, 'validation', result, began)
+
+    def test(self, state: TrainState, step: int) -> Scored:
         began = time.monotonic()
         scored = self.evaluator(state.variables(), step)
         self._tell(step, 'eval', scored.result, began)
+        self.evaluated = step
         return scored
 
     def _tell(self, step: int, kind: str, result, began: float) -> None:
@@ -116,18 +168,21 @@ class _Loop:
                  f'{" (untrained network)" if step == 0 else ""}  [{time.monotonic() - began:.1f} s]')
 
     def _save(self, step: int, state: TrainState, iterator) -> None:
-        self.checkpoints.save(step, state, {'next_index': int(iterator.get_state()['next_index'])}, flatten(self.config), self.validation)
-        self.validation = None
+        place = {'next_index': int(iterator.get_state()['next_index']), 'evaluated': self.evaluated}
+        self.checkpoints.save(step, state, place, flatten(self.config), self.validation.pop(step, None))
 
-    def _account(self, step: int, metrics: dict, rows: np.ndarray, batches: TrainBatches, pace: '_Pace') -> None:
-        """Reads the metrics of a step; stops the run where its loss is not finite."""
+    def _account(self, pending: _Pending, batches: TrainBatches, pace: '_Pace') -> None:
+        """Reads the metrics of a step; stops the run where its loss or its gradient is not finite."""
+        step, metrics = pending.step, pending.metrics
         if step % self.config.training.log_every and not self.config.training.stop_on_nonfinite:
             return
-        loss = float(metrics['loss'])
-        if not math.isfinite(loss) and self.config.training.stop_on_nonfinite:
-            names = ', '.join(sorted(set(batches.train.tracklet[rows])))
-            raise UserError(f'The loss of step {step} is {loss}. The last good checkpoint (step {self.checkpoints.latest_step()}) is kept. '
-                            f'Lower config.optimizer.learning_rate, or look at this batch\'s tracklets: {names}')
+        loss, gradient = float(metrics['loss']), float(metrics['gradient_norm'])
+        if self.config.training.stop_on_nonfinite and not (math.isfinite(loss) and math.isfinite(gradient)):
+            what = f'loss of step {step} is {loss}' if not math.isfinite(loss) else f'gradient of step {step} has the norm {gradient}'
+            names = ', '.join(sorted(set(batches.train.tracklet[batches.identities.rows(step - 1)])))
+            saved = self.checkpoints.latest_step()
+            kept = 'There is no checkpoint yet.' if saved is None else f'The last good checkpoint (step {saved}) is kept.'
+            raise UserError(f'The {what}. {kept} Lower config.optimizer.learning_rate, or look at this batch\'s tracklets: {names}')
         if step % self.config.training.log_every and step != self.config.training.steps:
             return
         numbers = {name: float(value) for name, value in metrics.items()}
@@ -166,17 +221,3 @@ class _Pace:
         began = time.monotonic()
         yield
         self._paused += time.monotonic() - began
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets; outside the main thread nobody sets it."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)

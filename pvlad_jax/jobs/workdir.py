@@ -1,22 +1,46 @@
-"""The working directory of a run: one run at a time, one configuration for good."""
+"""The working directory of a run: one run at a time, one configuration for good. On a local disk or in object storage (gs://...)."""
 
+import contextlib
 import fcntl
 import json
 import os
 from pathlib import Path
-from typing import IO
+from typing import Any
+
+from etils import epath
 
 from pvlad_jax.config import Config, differences, flatten
 from pvlad_jax.errors import UserError
 
+Folder = Any  # pathlib.Path, or epath.Path in object storage: they read alike
 
-def claim(workdir: Path) -> IO:
+
+def folder(workdir: str | Path) -> Folder:
+    """UserError for object storage without the library that reads it."""
+    if '://' not in str(workdir):
+        return Path(workdir).expanduser().absolute()
+    try:
+        path = epath.Path(str(workdir))
+        path.exists()
+    except (ImportError, NotImplementedError, ValueError) as error:
+        raise UserError(f'The working directory {workdir} cannot be reached: {error}. gs:// needs `pip install gcsfs`.') from error
+    return path
+
+
+class InUse(UserError):
+    """Another run holds the working directory."""
+
+
+def claim(workdir: Folder) -> contextlib.AbstractContextManager:
     """Makes the folder and locks it; keep what is returned open. The system lets go when the process ends, however it ends.
 
-    UserError where another run holds it or it cannot be written.
+    Object storage has no such locks: there nothing is locked.
+    InUse where another run holds it, UserError where it cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        if isinstance(workdir, epath.Path) and '://' in str(workdir):
+            return contextlib.nullcontext()
         lock = open(workdir / '.lock', 'a+')
     except OSError as error:
         raise UserError(f'The working directory {workdir} cannot be written: {error.strerror}. Give another --workdir.') from error
@@ -25,14 +49,15 @@ def claim(workdir: Path) -> IO:
     except BlockingIOError:
         lock.seek(0)
         holder = lock.read().strip() or 'unknown'
-        raise UserError(f'Another run (process {holder}) is using {workdir}. Wait for it, stop it, or give another --workdir.') from None
+        lock.close()
+        raise InUse(f'Another run (process {holder}) is using {workdir}. Wait for it, stop it, or give another --workdir.') from None
     lock.truncate(0)
     lock.write(f'{os.getpid()}\n')
     lock.flush()
     return lock
 
 
-def check_config(workdir: Path, config: Config) -> None:
+def check_config(workdir: Folder, config: Config) -> None:
     """UserError where the folder belongs to a run of another configuration, with the fields that differ."""
     path = workdir / 'config.json'
     if not path.exists():
@@ -47,11 +72,11 @@ def check_config(workdir: Path, config: Config) -> None:
                         '\nGive another --workdir, or set these fields back.')
 
 
-def write_config(workdir: Path, config: Config) -> None:
+def write_config(workdir: Folder, config: Config) -> None:
     write_text(workdir / 'config.json', json.dumps(flatten(config), indent=1, sort_keys=True) + '\n')
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Folder, text: str) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')

@@ -20,7 +20,8 @@ BATCH_AXES = ('data', 'fsdp')
 
 def make_mesh(config: MeshConfig, devices=None) -> Mesh:
     """A mesh of all devices of all processes (or those given). -1 = what the other axis leaves. UserError where the sizes do not fit."""
-    devices = np.array(jax.devices() if devices is None else devices)
+    # By process, so that each process's devices hold neighbouring rows of a batch, and in the order that its share is read.
+    devices = np.array(sorted(jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id)))
     sizes = [config.data, config.fsdp]
     if sizes.count(-1) == 1:
         known = sizes[1 - sizes.index(-1)]

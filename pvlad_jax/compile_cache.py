@@ -1,0 +1,25 @@
+"""Compiled programs kept on disk, so that a run that is taken up again starts without compiling."""
+
+import hashlib
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def use(where: str, workdir: Any) -> None:
+    """config.compile_cache: 'workdir' = WORKDIR/compile_cache, another folder, or '' = none."""
+    if not where:
+        return
+    folder = workdir / 'compile_cache' if where == 'workdir' else Path(where).expanduser()
+    if jax.default_backend() == 'cpu':
+        # Programs for a CPU use its instructions; a working directory may move to a machine that lacks some of them.
+        folder = folder / f'cpu-{_processor()}'
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def _processor() -> str:
+    about = Path('/proc/cpuinfo')
+    flags = next((line for line in about.read_text().splitlines() if line.startswith(('flags', 'Features'))), '') if about.exists() else ''
+    return hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]

@@ -1,0 +1,196 @@
+"""The processes of one run: how they find each other, how they agree, and how all of them end when one does.
+
+Everything but finding each other and dying together goes through arrays of the mesh; these two go through JAX's coordination service.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from pvlad_jax.errors import EXIT_PEER_LOST, EXIT_USER_ERROR, UserError
+
+MODES = ('auto', 'on', 'off')
+FAILED = 'pvlad_jax/failed'  # key of the coordination service: what ended the run
+
+
+class Processes(NamedTuple):
+    """What the flags say. `heartbeat`: seconds without a sign of life after which a process counts as lost."""
+
+    mode: str = 'auto'
+    coordinator: str = ''
+    num_processes: int = 0
+    process_id: int = -1
+    heartbeat: int = 60
+
+
+def several_expected(environ: Mapping[str, str], tpu: bool) -> bool:
+    """Whether the surroundings have started this process as one of several: Slurm, Open MPI, a coordinator's address, a TPU machine.
+
+    On a TPU machine JAX asks Google's metadata how many there are; a single host is then one process of one.
+    """
+    counts = (environ.get('SLURM_NTASKS', '1') if 'SLURM_PROCID' in environ else '1', environ.get('OMPI_COMM_WORLD_SIZE', '1'))
+    if any(count.isdigit() and int(count) > 1 for count in counts):
+        return True
+    return 'JAX_COORDINATOR_ADDRESS' in environ or (tpu and environ.get('JAX_PLATFORMS', 'tpu').startswith('tpu'))
+
+
+def start(given: Processes) -> None:
+    """Connects this process to the others, where there are any. To be called before JAX is asked for its devices.
+
+    UserError where the flags do not fit together or the others are not found.
+    """
+    flags = (bool(given.coordinator), given.num_processes > 0, given.process_id >= 0)
+    if any(flags):
+        if not all(flags) or given.process_id >= given.num_processes:
+            raise UserError('--coordinator=HOST:PORT, --num_processes=N and --process_id=0..N-1 belong together: every process is given '
+                            'the same first two and a number of its own.')
+        if given.mode == 'off':
+            raise UserError('--multiprocess=off does not go with --coordinator.')
+        where = {'coordinator_address': given.coordinator, 'num_processes': given.num_processes, 'process_id': given.process_id,
+                 'cluster_detection_method': 'deactivate'}
+    elif given.mode == 'on' or (given.mode == 'auto' and several_expected(os.environ, _is_tpu_machine())):
+        where = {}
+    else:
+        return
+    import jax
+
+    # JAX would catch SIGTERM itself and agree on a step one network round later; jobs/stop_signal.py does it for one process and for many.
+    jax.config.update('jax_enable_preemption_service', False)
+    try:
+        jax.distributed.initialize(**where, heartbeat_timeout_seconds=given.heartbeat, initialization_timeout=300,
+                                   shutdown_timeout_seconds=given.heartbeat)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f'The processes of this run did not find each other: {_first_line(error)}. All must be started within five '
+                        'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI or TPU '
+                        'job. A single process needs --multiprocess=off.') from error
+    threading.Thread(target=_end_with_the_others, daemon=True).start()
+
+
+def _is_tpu_machine() -> bool:
+    return any(Path('/dev').glob('accel[0-9]*')) or (Path('/dev/vfio/0').exists() and 'TPU_NAME' in os.environ)
+
+
+def _client():
+    from jax._src import distributed  # JAX's own multi-host checkpoint library takes it from here too; there is no public name
+
+    return distributed.global_state.client
+
+
+def several() -> bool:
+    client = _client() if 'jax' in sys.modules else None
+    if client is None:
+        return False
+    import jax
+
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Process 0 locks, logs and writes reports. Known before devices are."""
+    from jax._src import distributed
+
+    return distributed.global_state.process_id in (0, None)
+
+
+def same_everywhere(what: str, value: str) -> None:
+    """UserError where this process was given something else than process 0."""
+    client = _client()
+    if client is None:
+        return
+    if is_first():
+        client.key_value_set(f'pvlad_jax/{what}', value)
+    elif client.blocking_key_value_get(f'pvlad_jax/{what}', 600_000) != value:
+        raise UserError(f'Process {_number()} was given another {what} than process 0. Give all processes the same command.')
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Ends this process, and the others with the same message. No farewell: the others may be waiting inside a collective."""
+    client = _client()
+    try:
+        client.key_value_set(FAILED, f'{code} Process {_number()}: {message}')
+    except Exception:  # somebody else was first, or the coordinator is gone
+        pass
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    if is_first():
+        threading.Event().wait(2)  # the service lives in this process: the others need a moment to hear
+    os._exit(code)
+
+
+def lost(error: BaseException) -> NoReturn:
+    """Ends this process because another one is gone."""
+    fail(f'Lost the connection to another process of this run ({_first_line(error)}). Give the same command again to all of them; '
+         'they go on from the last checkpoint.', EXIT_PEER_LOST)
+
+
+def means_lost(error: BaseException) -> bool:
+    """Whether an error of XLA comes from a process that is gone, and not from this one's own work."""
+    text = str(error)
+    return any(sign in text for sign in ('Gloo', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'Connection closed', 'Connection reset',
+                                         'coordination service', 'NCCL', 'heartbeat'))
+
+
+def finish() -> None:
+    """Waits for the others to come to their end too."""
+    if _client() is not None:
+        import jax
+
+        _finished.set()
+        jax.distributed.shutdown()
+
+
+_finished = threading.Event()
+
+
+def _end_with_the_others() -> None:
+    """Waits for the message of a process that fails. The main thread may sit in a collective that never ends."""
+    client = _client()
+    while not _finished.is_set():
+        try:
+            code, _, message = client.blocking_key_value_get(FAILED, 10_000).partition(' ')
+        except Exception as error:
+            if 'DEADLINE_EXCEEDED' in str(error) or 'NOT_FOUND' in str(error):
+                continue
+            if _finished.wait(1):
+                return
+            code, message = str(EXIT_PEER_LOST), (f'Lost the process that coordinates this run ({_first_line(error)}). Give the same '
+                                                  'command again to all processes; they go on from the last checkpoint.')
+        if not _finished.is_set():
+            print(message, file=sys.stderr, flush=True)
+            os._exit(int(code) if code.isdigit() else EXIT_USER_ERROR)
+
+
+def _number() -> int:
+    from jax._src import distributed
+
+    return distributed.global_state.process_id or 0
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))[:300]
+
+
+class AnyOfUs:
+    """Whether any process said yes at a step: the same answer everywhere, without waiting for it when it is asked for."""
+
+    def __init__(self, mesh):
+        import jax
+        import jax.numpy as jnp
+
+        from pvlad_jax.parallel.mesh import batch_sharding, replicated
+
+        self._alone = jax.process_count() == 1
+        self._sharding, self._devices = batch_sharding(mesh), len(mesh.local_devices)
+        self._any = jax.jit(jnp.any, out_shardings=replicated(mesh))
+
+    def __call__(self, yes: bool):
+        """bool(...) of what is returned is the answer; until it is read nothing waits."""
+        if self._alone:
+            return yes
+        import jax
+        import numpy as np
+
+        return self._any(jax.make_array_from_process_local_data(self._sharding, np.full(self._devices, yes)))

@@ -1,0 +1,52 @@
+"""The command line of the micro experiment, for tests that kill it: main.run with the backbone of tests/micro.py known.
+
+    python -m tests.run_micro DATA_DIR WORKDIR [--set training.steps=8 ...] [--devices 4] [--mode train] [--coordinator ...]
+"""
+
+import argparse
+import json
+import os
+import sys
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('data_dir')
+    parser.add_argument('workdir')
+    parser.add_argument('--set', nargs='*', default=[], metavar='FIELD=JSON')
+    parser.add_argument('--devices', type=int, default=1)
+    parser.add_argument('--mode', default='train')
+    parser.add_argument('--coordinator', default='')
+    parser.add_argument('--num_processes', type=int, default=0)
+    parser.add_argument('--process_id', type=int, default=-1)
+    parser.add_argument('--heartbeat', type=int, default=10)
+    parser.add_argument('--step_seconds', type=float, default=0.0, help='time added to every training step')
+    given = parser.parse_args()
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+    os.environ['XLA_FLAGS'] = (f'--xla_force_host_platform_device_count={given.devices} --xla_backend_optimization_level=0'
+                               ' --xla_cpu_use_fusion_emitters=false')
+    from absl import flags
+
+    import main as program
+
+    flags.FLAGS.mark_as_parsed()
+    import time
+
+    from pvlad_jax.data.train_batches import TrainBatches
+    from tests.micro import micro_config_dict
+
+    if given.step_seconds:
+        draw = TrainBatches.__getitem__
+        TrainBatches.__getitem__ = lambda self, step: (time.sleep(given.step_seconds), draw(self, step))[1]
+    fields = {name: json.loads(value) for name, value in (pair.split('=', 1) for pair in given.set)}
+    code = program.run(micro_config_dict(given.data_dir, **fields), given.workdir, given.mode,
+                       program.Processes('flags' if given.coordinator else 'off', given.coordinator, given.num_processes,
+                                      given.process_id, given.heartbeat))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # as main.py does
+
+
+if __name__ == '__main__':
+    main()

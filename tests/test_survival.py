@@ -1,0 +1,296 @@
+"""Runs that are killed, asked to stop, refused or out of room, as processes of their own: what is on disk afterwards is what it should be.
+
+    python -m tests.test_survival 20     # the long form of the kill loop, so many SIGKILLs
+"""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import main
+from pvlad_jax.checkpoint import Checkpoints
+from pvlad_jax.config import CheckpointConfig
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.parallel.mesh import whole_on_host
+from tests.micro import build_micro, micro_config, micro_config_dict
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 12
+# With validation people, moving average and OIM, so that all there is to restore is restored.
+RUN = {'training.steps': STEPS, 'training.checkpoint_every': 1, 'training.eval_every': 6, 'training.log_every': 1, 'optimizer.ema': 0.9,
+       'loss.oim': 0.5, 'dataset.validation_share': 0.34}
+
+
+def start(data_dir, workdir, *arguments, fields=None, **options) -> subprocess.Popen:
+    given = [f'{name}={json.dumps(value)}' for name, value in {**RUN, **(fields or {})}.items()]
+    return subprocess.Popen([sys.executable, '-m', 'tests.run_micro', str(data_dir), str(workdir), *arguments, '--set', *given],
+                            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, 'waited too long'
+        time.sleep(0.02)
+
+
+def lines(workdir: Path, kind: str) -> list[dict]:
+    path = Path(workdir) / 'metrics.jsonl'
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue  # being written
+    return [line for line in found if line['kind'] == kind]
+
+
+def states(data_dir, workdir) -> dict[int, tuple]:
+    """Every checkpoint that is listed: {step: (state on the host, state of the data)}. All of them must be readable."""
+    experiment = prepare(micro_config(data_dir, **RUN))
+    checkpoints = Checkpoints(Path(workdir) / 'checkpoints', CheckpointConfig(keep_latest=2, keep_best=1))
+    found = {}
+    for step in checkpoints.steps():
+        state, data = checkpoints.restore(experiment.state_shapes(), step)
+        found[step] = (whole_on_host(state), data)
+    checkpoints.close()
+    return found
+
+
+def assert_equal_to_the_bit(one, other) -> None:
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+
+
+def assert_same_run(data_dir, workdir, uninterrupted) -> None:
+    """Same final state, same numbers of every step and evaluation, same results."""
+    mine, theirs = states(data_dir, workdir), states(data_dir, uninterrupted)
+    assert max(mine) == max(theirs) == STEPS
+    assert_equal_to_the_bit(mine[STEPS][0], theirs[STEPS][0])
+    assert mine[STEPS][1] == theirs[STEPS][1]
+    for kind in ('train', 'eval', 'validation'):
+        ours, other = ([{k: v for k, v in x.items() if k != 'steps_per_second'} for x in lines(w, kind)] for w in (workdir, uninterrupted))
+        if kind != 'train':  # a run that is finished and given again evaluates again
+            ours = list({x['step']: x for x in ours}.values())
+        assert ours == other
+    result, other = (json.loads((Path(w) / 'eval' / 'latest.json').read_text()) for w in (workdir, uninterrupted))
+    assert result == other
+
+
+def saving(workdir) -> bool:
+    return bool(list((Path(workdir) / 'checkpoints').glob('*tmp*')))
+
+
+def at_its_end(workdir) -> bool:
+    written = lines(workdir, 'train')
+    return bool(written) and written[-1]['step'] == STEPS
+
+
+def kill_loop(data_dir, workdir, kills: int, seed: int, longest: float) -> list[int]:
+    """SIGKILLs a run so often, each at a random moment after the last, then lets it end. Returns the last step saved at each kill."""
+    rng, saved = random.Random(seed), []
+    while len(saved) < kills:
+        process = start(data_dir, workdir, '--step_seconds', '0.15')
+        if len(saved) % 2:  # every other one in the midst of a save
+            wait_for(lambda: saving(workdir) or at_its_end(workdir), process)
+            time.sleep(rng.uniform(0, 0.1))
+        else:
+            time.sleep(rng.uniform(0.5, longest))
+        process.kill()
+        process.communicate()
+        numbers = [int(p.name) for p in (Path(workdir) / 'checkpoints').glob('*') if p.name.isdigit()]
+        saved.append(max(numbers, default=0))
+        if saved[-1] == STEPS:  # it had come to its end before
+            break
+    process = start(data_dir, workdir)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, out + err
+    return saved
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(micro_data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('whole') / 'run'
+    process = start(micro_data, workdir)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, out + err
+    return workdir
+
+
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(micro_data, uninterrupted, tmp_path):
+    saved = kill_loop(micro_data, tmp_path / 'run', kills=3, seed=time.time_ns() % 1000, longest=5)
+    assert saved == sorted(saved)  # what was saved once is never lost
+    assert_same_run(micro_data, tmp_path / 'run', uninterrupted)
+    assert not list((tmp_path / 'run' / 'checkpoints').glob('*tmp*')) and not (tmp_path / 'run' / 'checkpoints' / 'deleted').exists()
+
+
+def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(micro_data, uninterrupted, tmp_path, capfd):
+    workdir = tmp_path / 'run'
+    fields = {'training.checkpoint_every': 100}
+    process = start(micro_data, workdir, '--step_seconds', '0.8', fields=fields)
+    wait_for(lambda: len(lines(workdir, 'train')) >= 2, process)
+    assert main.run(micro_config_dict(micro_data, **RUN), workdir, 'train') == 2
+    assert f'Another run (process {process.pid}) is using' in capfd.readouterr().err
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75 and 'The same command goes on' in err, err
+    assert time.monotonic() - began < 10
+    step = max(states(micro_data, workdir))
+    assert 2 <= step < STEPS and f'saved after step {step} of {STEPS}' in err
+    process = start(micro_data, workdir, fields=fields)
+    assert process.wait(timeout=100) == 0
+    assert_same_run(micro_data, workdir, uninterrupted)
+
+
+# A main thread that hears nothing for a while, as in a compilation: joining a thread that C code holds would be the same.
+BUSY = """
+import ctypes, sys, time
+from pvlad_jax.jobs import stop_signal
+with stop_signal.listening() as stop:
+    stop.grace, stop.nothing_to_lose = 0.5, sys.argv[1] == 'nothing'
+    print('ready', flush=True)
+    if sys.argv[1] == 'quick':
+        while not stop.asked:
+            time.sleep(0.01)
+    else:
+        ctypes.PyDLL(None).usleep(999_000)  # holds the interpreter's lock
+        ctypes.CDLL(None).sleep(20)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(('case', 'code', 'says'), [('nothing', 75, 'nothing to save yet'), ('slow', 75, 'not saved within 0.5 s'),
+                                                    ('quick', 3, '')])
+def test_sigterm_ends_the_process_within_the_grace_time_whatever_it_does(case, code, says):
+    process = subprocess.Popen([sys.executable, '-c', BUSY, case], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'ready\n'
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == code and says in err, err
+    assert time.monotonic() - began < 4
+
+
+def test_no_room_for_a_checkpoint_is_told_and_leaves_the_earlier_ones(micro_data, uninterrupted, tmp_path):
+    workdir = tmp_path / 'run'
+    shutil.copytree(uninterrupted, workdir)
+    for step in (STEPS, STEPS - 1):
+        shutil.rmtree(workdir / 'checkpoints' / str(step))
+    before = states(micro_data, workdir)
+    limit = 6_000  # bytes a file; the arrays of a checkpoint take more
+
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = start(micro_data, workdir, fields={'compile_cache': ''}, preexec_fn=small_files)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2 and err.strip().splitlines()[-1].startswith('Error: File too large: the checkpoint'), err
+    after = states(micro_data, workdir)
+    assert list(after) == list(before)
+    assert start(micro_data, workdir).wait(timeout=100) == 0
+    assert_equal_to_the_bit(states(micro_data, workdir)[STEPS][0], states(micro_data, uninterrupted)[STEPS][0])
+
+
+@pytest.mark.parametrize('what', ['loss', 'gradient'])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_data, tmp_path, capfd, monkeypatch, what):
+    from pvlad_jax.jobs import train as job
+
+    made = job.make_train_step
+
+    def make(*arguments):
+        step = made(*arguments)
+
+        def spoiled(state, batch):
+            wrong = int(state.step) == 4
+            state, metrics = step(state, batch)
+            name = 'loss' if what == 'loss' else 'gradient_norm'
+            return state, metrics | ({name: jax.numpy.float32('nan')} if wrong else {})
+
+        return spoiled
+
+    monkeypatch.setattr(job, 'make_train_step', make)
+    config = micro_config_dict(micro_data, **{'training.steps': 8, 'training.checkpoint_every': 2, 'training.log_every': 4})
+    assert main.run(config, tmp_path / 'run', 'train') == 2
+    err = capfd.readouterr().err
+    assert f'The {what} of step 5' in err and 'nan' in err and 'checkpoint (step 4) is kept' in err
+    experiment = prepare(micro_config(micro_data))
+    from pvlad_jax.data.train_batches import TrainBatches
+
+    batches = TrainBatches(experiment.dataset, experiment.partition.train, micro_config(micro_data))
+    for row in batches[4]['row']:
+        assert batches.train.tracklet[row] in err
+    monkeypatch.setattr(job, 'make_train_step', made)  # mended: the same command goes on
+    assert main.run(config, tmp_path / 'run', 'train') == 0
+    assert 'Going on' in capfd.readouterr().out
+
+
+def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
+    """The same on eight devices, under fsdp, with accumulation: three pieces against one run."""
+    from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
+    from pvlad_jax.jobs.train import train
+
+    fields = {**RUN, 'training.steps': 5, 'mesh.data': 2, 'mesh.fsdp': 4, 'batch.tracklets': 4, 'optimizer.accumulate': 2,
+              'training.eval_every': 0}
+    config = micro_config(micro_data, **fields)
+    heard: list[str] = []
+    train(prepare(config), tmp_path / 'whole', heard.append)
+    for last in (2, 4):
+        stop = StopRequest()
+
+        def say(text, stop=stop, last=last):
+            if text.startswith(f'step     {last - 1}/'):
+                stop._asked.set()
+
+        with pytest.raises(Preempted, match='saved after step'):
+            train(prepare(config), tmp_path / 'pieces', say, stop)
+    train(prepare(config), tmp_path / 'pieces', heard.append)
+    assert any('Going on' in text for text in heard)
+    final = []
+    for name in ('whole', 'pieces'):
+        checkpoints = Checkpoints(tmp_path / name / 'checkpoints', config.checkpoint)
+        state, data = checkpoints.restore(prepare(config).state_shapes())
+        final.append((whole_on_host(state), data['next_index']))
+        checkpoints.close()
+    assert_equal_to_the_bit(*final)
+
+
+def test_a_traced_run_leaves_a_profile(micro_data, tmp_path):
+    config = micro_config_dict(micro_data, **{'training.steps': 3, 'profile': '2:3'})
+    assert main.run(config, tmp_path / 'run', 'train') == 0
+    assert list((tmp_path / 'run' / 'profile').rglob('*.xplane.pb'))
+
+
+def by_hand(kills: int) -> None:
+    """The long form; prints what happened."""
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    folder = Path(tempfile.mkdtemp())
+    build_micro(folder / 'data')
+    assert start(folder / 'data', folder / 'whole').wait() == 0
+    seed, count, loops = time.time_ns() % 1000, 0, 0
+    began = time.monotonic()
+    while count < kills:
+        saved = kill_loop(folder / 'data', folder / f'run{loops}', kills - count, seed + loops, longest=8)
+        assert_same_run(folder / 'data', folder / f'run{loops}', folder / 'whole')
+        count, loops = count + len(saved), loops + 1
+        print(f'{len(saved)} kills, saved until then: {saved}; the end is the same to the bit', flush=True)
+    print(f'{count} SIGKILLs in {loops} runs of {STEPS} steps, seed {seed}, {time.monotonic() - began:.0f} s')
+    shutil.rmtree(folder)
+
+
+if __name__ == '__main__':
+    by_hand(int(sys.argv[1]))
