@@ -1,5 +1,7 @@
 """Embeddings of whole tables: packing tracklets into steps, over any devices, changes no embedding."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -61,7 +63,7 @@ def test_steps_hold_every_frame_once_and_are_full(made):
     steps = list(clip_steps(experiment.dataset, table, 5, clips.frames, clips.height, clips.width, threads=3))
     assert sum(int(s.valid.sum()) for s in steps) == table.n_frames.sum()
     assert all((s.slot < 5).all() for s in steps[:-1])
-    for step, following in zip(steps, steps[1:]):
+    for step, following in itertools.pairwise(steps):
         assert step.unfinished == following.continues == (step.videos[-1] == following.videos[0])
         assert (step.clips[~step.valid] == 0).all() and (np.diff(step.slot) >= 0).all()
     assert not steps[0].continues and not steps[-1].unfinished
