@@ -23,7 +23,7 @@ from pvlad_jax.parallel.processes import Processes
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The configuration, e.g. configs/mars.py', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where checkpoints, metrics and results of this run go')
-MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 
+MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'],
                           'train (with evaluations), or eval: score the checkpoint that config.evaluation.checkpoint says')
 MULTIPROCESS = flags.DEFINE_enum('multiprocess', 'auto', processes.MODES,
                                  'auto: several processes where Slurm, Open MPI, JAX_COORDINATOR_ADDRESS or a TPU machine says so; on, off')
