@@ -46,6 +46,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.batch = ConfigDict()
     c.batch.people = 8  # people in a training batch (P of P x K sampling, Hermans 2017)
     c.batch.tracklets = 4  # tracklets of each of them (K of P x K sampling)
+    c.batch.together = 1  # so many people of consecutive numbers are drawn together (2 for twins: they meet in a batch)
 
     c.augment = ConfigDict()  # the same for all frames of a clip
     c.augment.flip = 0.5  # probability of a horizontal flip

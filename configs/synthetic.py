@@ -16,6 +16,7 @@ def get_config(arguments: str = ''):
     c.clips.height, c.clips.width = 64, 32
     c.clips.frames = 8
     c.augment.pad = 3
+    c.batch.together = 2 if twins else 1
     c.model.embedding = 256
     c.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
     c.optimizer.learning_rate = 2e-3

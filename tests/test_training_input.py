@@ -76,6 +76,15 @@ def test_people_are_seen_equally_often_and_cameras_mixed(opened):
     assert any((batches.rows(s) != IdentityBatches(roles.train, 3, 2, 6).rows(s)).any() for s in range(3))
 
 
+def test_neighbours_meet_in_a_batch(opened):
+    _, roles = opened
+    batches = IdentityBatches(roles.train, people=2, tracklets=2, seed=5, together=2)
+    pairs = {tuple(sorted(set(roles.train.person_id[batches.rows(step)].tolist()))) for step in range(30)}
+    assert pairs == {(1, 2), (3, 4), (5, 6)}
+    turns = [tuple(roles.train.person_id[batches.rows(s)[0]] // 2.1 for s in range(t, t + 3)) for t in range(0, 30, 3)]
+    assert len(set(turns)) > 2  # the order of pairs changes
+
+
 def test_a_person_with_few_tracklets_gives_them_again(opened):
     _, roles = opened
     one = roles.train.select(np.r_[0, 4:len(roles.train)])  # person 1 keeps a single tracklet

@@ -16,9 +16,11 @@ class IdentityBatches:
     People come in rounds: each round is a new order of everybody, cut into batches, so that all are seen equally often however many
     tracklets they have (one person of MARS has 271, one has 1). What is left of a round after whole batches waits for another.
     Of a person, tracklets of different cameras are preferred; one with fewer than K gives some of them again.
+    With `together` > 1, people of consecutive numbers, so many at a time, follow each other in a round: look-alikes whose numbers a data
+    set has put side by side then meet in a batch, and are each other's hardest negatives.
     """
 
-    def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int):
+    def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int, together: int = 1):
         labels, ids = person_labels(train)
         if len(ids) < 2:
             raise UserError(f'The training set holds {len(ids)} person(s); telling people apart takes at least two.')
@@ -29,7 +31,8 @@ class IdentityBatches:
         self.labels, self.person_ids = labels, ids
         self._rows = np.split(np.argsort(labels, kind='stable'), np.cumsum(np.bincount(labels))[:-1])
         self._cameras = train.camera_id
-        self._order = functools.lru_cache(maxsize=4)(lambda turn: np.random.default_rng([seed, 1, turn]).permutation(len(ids)))
+        group = (ids - 1) // together
+        self._order = functools.lru_cache(maxsize=4)(lambda turn: _shuffled_groups(group, np.random.default_rng([seed, 1, turn])))
 
     def rows(self, step: int) -> Int[np.ndarray, 'B']:
         """Rows of the training table, P·K of them, person by person."""
@@ -47,3 +50,10 @@ class IdentityBatches:
             rank[i] = seen[camera] = seen.get(camera, -1) + 1
         rows = rows[np.argsort(rank, kind='stable')]
         return np.resize(rows, self.tracklets)
+
+
+def _shuffled_groups(group: Int[np.ndarray, 'I'], rng: np.random.Generator) -> Int[np.ndarray, 'I']:
+    """A random order of 0..I-1 in which members of a group stand side by side."""
+    order = rng.permutation(len(group))
+    place_of_group = rng.permutation(group.max() + 1)
+    return order[np.argsort(place_of_group[group[order]], kind='stable')]

@@ -33,7 +33,7 @@ class TrainBatches:
         if config.batch.size % processes:
             raise ValueError(f'A batch of {config.batch.size} tracklets cannot be cut evenly among {processes} processes.')
         self.dataset, self.train, self.config, self.augment = dataset, train, config, augment
-        self.identities = IdentityBatches(train, config.batch.people, config.batch.tracklets, config.seed)
+        self.identities = IdentityBatches(train, config.batch.people, config.batch.tracklets, config.seed, config.batch.together)
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
         self.skipped = 0  # corrupt records met so far, with input.on_error='skip'
