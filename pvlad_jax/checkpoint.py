@@ -39,10 +39,10 @@ class Checkpoints:
             policies.append(checkpoint_managers.BestN(get_metric_fn=lambda m: m[BEST_BY], n=config.keep_best,
                                                       keep_checkpoints_without_metrics=False))
         self.directory = epath.Path(directory)
+        self._delete(DELETED, '*.orbax-checkpoint-tmp*')  # a run that was killed in the midst of a save leaves its beginning
         self._manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), best_fn=lambda m: m[BEST_BY],
             cleanup_tmp_directories=True, todelete_subdir=DELETED))
-        self._delete()
 
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
@@ -71,6 +71,9 @@ class Checkpoints:
         """
         step = self.latest_step() if step is None else step
         where = self.directory / str(step)
+        if step not in self._manager.all_steps():
+            raise UserError(f'There is no checkpoint of step {step} in {self.directory}; there are: '
+                            f'{", ".join(map(str, self.steps())) or "none"}.')
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         try:
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
@@ -97,9 +100,11 @@ class Checkpoints:
                 self._manager.close()
         self._delete()
 
-    def _delete(self) -> None:
+    def _delete(self, *patterns: str) -> None:
         if jax.process_index() == 0 and '://' not in str(self.directory):
-            shutil.rmtree(self.directory / DELETED, ignore_errors=True)
+            for pattern in patterns or (DELETED,):
+                for folder in self.directory.glob(pattern):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

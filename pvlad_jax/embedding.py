@@ -90,7 +90,8 @@ class TrackletEmbedder:
         done = 0
         for step in clip_steps(self.dataset, table.select(mine), config.evaluation.clips_per_step, clips.frames, clips.height,
                                clips.width, config.evaluation.frames, config.input.threads):
-            embedding, carry = self._step(variables, carry, step.clips, step.valid, step.slot, np.int32(len(step.videos) - 1),
+            clips_here, valid_here = (jax.device_put(x, batch_sharding(self.mesh)) for x in (step.clips, step.valid))
+            embedding, carry = self._step(variables, carry, clips_here, valid_here, step.slot, np.int32(len(step.videos) - 1),
                                           np.bool_(step.unfinished))
             if pending is not None:  # results of the step before are fetched while this one computes
                 _keep(result, *pending)

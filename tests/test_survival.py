@@ -94,31 +94,35 @@ def saving(workdir) -> bool:
     return bool(list((Path(workdir) / 'checkpoints').glob('*tmp*')))
 
 
-def at_its_end(workdir) -> bool:
-    written = lines(workdir, 'train')
-    return bool(written) and written[-1]['step'] == STEPS
+def last_saved(workdir) -> int:
+    return max((int(p.name) for p in (Path(workdir) / 'checkpoints').glob('*') if p.name.isdigit()), default=0)
 
 
-def kill_loop(data_dir, workdir, kills: int, seed: int, longest: float) -> list[int]:
-    """SIGKILLs a run so often, each at a random moment after the last, then lets it end. Returns the last step saved at each kill."""
-    rng, saved = random.Random(seed), []
-    while len(saved) < kills:
-        process = start(data_dir, workdir, '--step_seconds', '0.15')
-        if len(saved) % 2:  # every other one in the midst of a save
-            wait_for(lambda: saving(workdir) or at_its_end(workdir), process)
-            time.sleep(rng.uniform(0, 0.1))
+def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float) -> list[tuple[str, int]]:
+    """SIGKILLs a run once for each kind of moment, then lets it end. Returns (kind, last step saved) of each kill.
+
+    'any': so many seconds after the start, up to `longest`; 'step': after a save or two; 'save': while the next is being written.
+    """
+    rng, kills = random.Random(seed), []
+    for kind in kinds:
+        process = start(data_dir, workdir, '--step_seconds', '0.3')
+        if kind == 'any':
+            time.sleep(rng.uniform(0.2, longest))
         else:
-            time.sleep(rng.uniform(0.5, longest))
+            enough = min(last_saved(workdir) + rng.randint(1, 2), STEPS)
+            wait_for(lambda enough=enough: last_saved(workdir) >= enough, process)
+            if kind == 'save':
+                wait_for(lambda: saving(workdir) or last_saved(workdir) == STEPS, process)
+            time.sleep(rng.uniform(0, 0.2))
         process.kill()
         process.communicate()
-        numbers = [int(p.name) for p in (Path(workdir) / 'checkpoints').glob('*') if p.name.isdigit()]
-        saved.append(max(numbers, default=0))
-        if saved[-1] == STEPS:  # it had come to its end before
+        kills.append((kind, last_saved(workdir)))
+        if kills[-1][1] == STEPS:
             break
     process = start(data_dir, workdir)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
-    return saved
+    return kills
 
 
 @pytest.fixture(scope='module')
@@ -131,8 +135,9 @@ def uninterrupted(micro_data, tmp_path_factory):
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(micro_data, uninterrupted, tmp_path):
-    saved = kill_loop(micro_data, tmp_path / 'run', kills=3, seed=time.time_ns() % 1000, longest=5)
-    assert saved == sorted(saved)  # what was saved once is never lost
+    kills = kill_loop(micro_data, tmp_path / 'run', ['save', 'any', 'step'], seed=time.time_ns() % 1000, longest=5)
+    saved = [step for _, step in kills]
+    assert saved == sorted(saved) and saved[0] > 0  # what was saved once is never lost
     assert_same_run(micro_data, tmp_path / 'run', uninterrupted)
     assert not list((tmp_path / 'run' / 'checkpoints').glob('*tmp*')) and not (tmp_path / 'run' / 'checkpoints' / 'deleted').exists()
 
@@ -284,10 +289,11 @@ def by_hand(kills: int) -> None:
     seed, count, loops = time.time_ns() % 1000, 0, 0
     began = time.monotonic()
     while count < kills:
-        saved = kill_loop(folder / 'data', folder / f'run{loops}', kills - count, seed + loops, longest=8)
+        kinds = random.Random(seed + loops).choices(['any', 'step', 'save', 'save'], k=kills - count)
+        happened = kill_loop(folder / 'data', folder / f'run{loops}', kinds, seed + loops, longest=8)
         assert_same_run(folder / 'data', folder / f'run{loops}', folder / 'whole')
-        count, loops = count + len(saved), loops + 1
-        print(f'{len(saved)} kills, saved until then: {saved}; the end is the same to the bit', flush=True)
+        count, loops = count + len(happened), loops + 1
+        print(f'{len(happened)} kills, (moment, last step saved): {happened}; the end is the same to the bit', flush=True)
     print(f'{count} SIGKILLs in {loops} runs of {STEPS} steps, seed {seed}, {time.monotonic() - began:.0f} s')
     shutil.rmtree(folder)
 

@@ -72,9 +72,11 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     except EmbeddingStopped:
         checkpoints.wait()
         raise Preempted('Asked to stop during an evaluation; training is saved. The same command evaluates again.') from None
-    except BaseException:
-        with contextlib.suppress(Exception):  # on a full disk these fail too, and the first reason is the one to tell
-            checkpoints.close()
+    except BaseException as error:
+        # Closing waits for the others, who may be gone or know nothing of this error.
+        if jax.process_count() == 1 or isinstance(error, NotFinite):
+            with contextlib.suppress(Exception):  # on a full disk this fails too, and the first reason is the one to tell
+                checkpoints.close()
         raise
     finally:
         if log:
@@ -82,6 +84,10 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     checkpoints.close()
     report(experiment, workdir, state.variables(), scored, say)
     return scored.result
+
+
+class NotFinite(UserError):
+    """NaN or Inf; all processes see it at the same step."""
 
 
 class _Pending(NamedTuple):
@@ -182,7 +188,7 @@ class _Loop:
             names = ', '.join(sorted(set(batches.train.tracklet[batches.identities.rows(step - 1)])))
             saved = self.checkpoints.latest_step()
             kept = 'There is no checkpoint yet.' if saved is None else f'The last good checkpoint (step {saved}) is kept.'
-            raise UserError(f'The {what}. {kept} Lower config.optimizer.learning_rate, or look at this batch\'s tracklets: {names}')
+            raise NotFinite(f'The {what}. {kept} Lower config.optimizer.learning_rate, or look at this batch\'s tracklets: {names}')
         if step % self.config.training.log_every and step != self.config.training.steps:
             return
         numbers = {name: float(value) for name, value in metrics.items()}

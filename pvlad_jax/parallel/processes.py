@@ -6,6 +6,7 @@ Everything but finding each other and dying together goes through arrays of the 
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -13,7 +14,9 @@ from typing import NamedTuple, NoReturn
 from pvlad_jax.errors import EXIT_PEER_LOST, EXIT_USER_ERROR, UserError
 
 MODES = ('auto', 'on', 'off')
-FAILED = 'pvlad_jax/failed'  # key of the coordination service: what ended the run
+# Keys of the coordination service.
+FAILED = 'pvlad_jax/failed'  # what ended the run
+ALIVE = 'pvlad_jax/alive'  # of each process, a number that keeps rising
 
 
 class Processes(NamedTuple):
@@ -60,13 +63,17 @@ def start(given: Processes) -> None:
     # JAX would catch SIGTERM itself and agree on a step one network round later; jobs/stop_signal.py does it for one process and for many.
     jax.config.update('jax_enable_preemption_service', False)
     try:
-        jax.distributed.initialize(**where, heartbeat_timeout_seconds=given.heartbeat, initialization_timeout=300,
-                                   shutdown_timeout_seconds=given.heartbeat)
+        # JAX's own heartbeats end a process with a stack trace of C++; ours are heard before.
+        jax.distributed.initialize(**where, heartbeat_timeout_seconds=2 * given.heartbeat, initialization_timeout=300,
+                                   shutdown_timeout_seconds=2 * given.heartbeat)
     except (ValueError, RuntimeError) as error:
         raise UserError(f'The processes of this run did not find each other: {_first_line(error)}. All must be started within five '
                         'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI or TPU '
                         'job. A single process needs --multiprocess=off.') from error
     threading.Thread(target=_end_with_the_others, daemon=True).start()
+    threading.Thread(target=_show_life, args=(given.heartbeat,), daemon=True).start()
+    if is_first():
+        threading.Thread(target=_watch_life, args=(given.heartbeat,), daemon=True).start()
 
 
 def _is_tpu_machine() -> bool:
@@ -154,13 +161,41 @@ def _end_with_the_others() -> None:
         except Exception as error:
             if 'DEADLINE_EXCEEDED' in str(error) or 'NOT_FOUND' in str(error):
                 continue
-            if _finished.wait(1):
-                return
             code, message = str(EXIT_PEER_LOST), (f'Lost the process that coordinates this run ({_first_line(error)}). Give the same '
                                                   'command again to all processes; they go on from the last checkpoint.')
         if not _finished.is_set():
             print(message, file=sys.stderr, flush=True)
             os._exit(int(code) if code.isdigit() else EXIT_USER_ERROR)
+
+
+def _show_life(heartbeat: float) -> None:
+    """For as long as this process is there, also while it waits for the others to finish."""
+    client, count = _client(), 0
+    while True:
+        try:
+            client.key_value_set(f'{ALIVE}/{_number()}', str(count), allow_overwrite=True)
+        except Exception:  # the service is gone: _end_with_the_others sees to it
+            return
+        count += 1
+        time.sleep(heartbeat / 5)
+
+
+def _watch_life(heartbeat: float) -> None:
+    """Process 0 ends the run once another one has been silent for so many seconds."""
+    client, heard = _client(), {}
+    while not _finished.wait(heartbeat / 5):
+        try:
+            signs = dict(client.key_value_dir_get(ALIVE))
+        except Exception:
+            continue
+        now = time.monotonic()
+        for name, sign in signs.items():
+            before = heard.setdefault(name, (sign, now))
+            if before[0] != sign:
+                heard[name] = (sign, now)
+            elif now - before[1] > heartbeat and not _finished.is_set():
+                fail(f'Lost process {name.rsplit("/", 1)[-1]} of this run: no sign of life for {heartbeat:g} s. Give the same command '
+                     'again to all processes; they go on from the last checkpoint.', EXIT_PEER_LOST)
 
 
 def _number() -> int:

@@ -1,0 +1,167 @@
+"""Checkpoints: on another mesh, of another network or format, damaged; which of them are kept."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pvlad_jax.checkpoint import Checkpoints
+from pvlad_jax.config import CheckpointConfig
+from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.errors import UserError
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host
+from pvlad_jax.training.train_step import make_train_step
+from tests.micro import micro_config
+
+FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'loss.oim': 0.5}
+KEEP = CheckpointConfig(keep_latest=2, keep_best=1)
+
+
+def on_devices(n: int, monkeypatch, data_dir, **fields):
+    """An experiment on the first n devices; arrays of 64 and more elements are sharded under fsdp."""
+    monkeypatch.setattr('pvlad_jax.parallel.sharding_rules.SMALLEST_SHARDED', 64)
+    monkeypatch.setattr('pvlad_jax.jobs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:n]))
+    return prepare(micro_config(data_dir, **FIELDS, **fields))
+
+
+def go_on(experiment, state, first: int, last: int):
+    """(state, losses) of the steps from `first` up to `last`."""
+    step = make_train_step(experiment.config, experiment.network, experiment.optimizer, experiment.mesh, state)
+    batches = TrainBatches(experiment.dataset, experiment.partition.train, experiment.config)
+    losses = []
+    for i in range(first, last):
+        batch = {k: batches[i][k] for k in ('clips', 'valid', 'label')}
+        state, metrics = step(state, global_batch(batch, experiment.mesh))
+        losses.append(float(metrics['loss']))
+    return state, losses
+
+
+def sharded(state) -> bool:
+    return any(any(x.sharding.spec) for x in jax.tree.leaves(state) if isinstance(x, jax.Array))
+
+
+@pytest.mark.parametrize(('eight', 'two'), [({}, {'mesh.data': 1, 'mesh.fsdp': 2}), ({'mesh.data': 2, 'mesh.fsdp': 4}, {})],
+                         ids=['data to fsdp', 'fsdp to data'])
+def test_saved_on_eight_devices_goes_on_on_two(micro_data, tmp_path, monkeypatch, eight, two):
+    experiment = on_devices(8, monkeypatch, micro_data, **eight)
+    state, _ = go_on(experiment, experiment.first_state(), 0, 2)
+    assert sharded(state) == bool(eight)
+    checkpoints = Checkpoints(tmp_path, KEEP)
+    checkpoints.save(2, state, {'next_index': 2}, {})
+    checkpoints.close()
+    saved = whole_on_host(state)
+    expected, losses = go_on(experiment, state, 2, 5)
+
+    other = on_devices(2, monkeypatch, micro_data, **two)
+    checkpoints = Checkpoints(tmp_path, KEEP)
+    restored, data = checkpoints.restore(other.state_shapes())
+    checkpoints.close()
+    assert data == {'next_index': 2} and sharded(restored) == bool(two)
+    assert {d for x in jax.tree.leaves(restored) for d in x.sharding.device_set} == set(jax.devices()[:2])
+    jax.tree.map(np.testing.assert_array_equal, saved, whole_on_host(restored))
+    ended, losses_on_two = go_on(other, restored, data['next_index'], 5)
+    np.testing.assert_allclose(losses_on_two, losses, rtol=1e-4)
+    expected, ended = whole_on_host(expected), whole_on_host(ended)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(ended), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.fixture(scope='module')
+def made(micro_data, tmp_path_factory):
+    """(experiment, its first state on the host, folder with the checkpoints of steps 1 and 2)."""
+    experiment = prepare(micro_config(micro_data, **FIELDS))
+    state = experiment.first_state()
+    folder = tmp_path_factory.mktemp('made')
+    checkpoints = Checkpoints(folder, KEEP)
+    for step in (1, 2):
+        checkpoints.save(step, state, {'next_index': step}, {'model.words': 3})
+    checkpoints.close()
+    return experiment, whole_on_host(state), folder
+
+
+def restore(experiment, folder: Path, step: int | None = None):
+    checkpoints = Checkpoints(folder, KEEP)
+    try:
+        return checkpoints.restore(experiment.state_shapes(), step)
+    finally:
+        checkpoints.close()
+
+
+@pytest.mark.parametrize('fields', [{'model.words': 4}, {'model.bnneck': True}, {'model.pooling': 'average'}, {'optimizer.name': 'adamw'},
+                                    {'optimizer.ema': 0.0}], ids=lambda f: '='.join(map(str, *f.items())))
+def test_a_checkpoint_of_another_network_is_refused(made, micro_data, fields):
+    _, _, folder = made
+    other = prepare(micro_config(micro_data, **{**FIELDS, **fields}))
+    with pytest.raises(UserError, match='does not fit this network'):
+        restore(other, folder)
+
+
+@pytest.mark.parametrize('number', [0, 2])
+def test_another_format_is_refused(made, tmp_path, number):
+    experiment, _, folder = made
+    shutil.copytree(folder, tmp_path / 'c')
+    about = tmp_path / 'c' / '2' / 'about' / 'metadata'
+    content = json.loads(about.read_text())
+    about.write_text(json.dumps({**content, 'format': number}))
+    with pytest.raises(UserError, match=f'checkpoint format {number}; this program reads 1'):
+        restore(experiment, tmp_path / 'c')
+
+
+def test_a_step_that_is_not_there_is_told(made):
+    experiment, _, folder = made
+    with pytest.raises(UserError, match=r'no checkpoint of step 7 .* 1, 2'):
+        restore(experiment, folder, 7)
+
+
+@pytest.mark.parametrize('how', ['cut', 'gone', 'changed'])
+def test_a_damaged_checkpoint_is_told_or_harmless(made, tmp_path, how):
+    """File by file. Never another state than the one that was saved, and the checkpoint before it stays readable."""
+    experiment, saved, folder = made
+    told = 0
+    files = sorted(p.relative_to(folder) for p in (folder / '2').rglob('*') if p.is_file())
+    assert len(files) > 5
+    for file in files:
+        shutil.rmtree(tmp_path / 'c', ignore_errors=True)
+        shutil.copytree(folder, tmp_path / 'c')
+        path = tmp_path / 'c' / file
+        content = path.read_bytes()
+        if how == 'gone':
+            path.unlink()
+        elif how == 'cut':
+            path.write_bytes(content[:len(content) // 2])
+        elif content:
+            middle = len(content) // 2
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1:])
+        try:
+            state, data = restore(experiment, tmp_path / 'c')
+        except UserError as error:
+            assert 'damaged' in str(error) or 'format' in str(error), error
+            told += 1
+        else:
+            if data != {'next_index': 1}:  # where even the step's mark is gone, the one before is the last
+                assert data == {'next_index': 2}
+                jax.tree.map(np.testing.assert_array_equal, saved, whole_on_host(state))
+        state, data = restore(experiment, tmp_path / 'c', 1)
+        assert data == {'next_index': 1}
+    assert told >= 2
+
+
+def test_the_latest_and_the_best_are_kept_and_nothing_half_deleted(made, tmp_path):
+    experiment, _, _ = made
+    state = experiment.first_state()
+    checkpoints = Checkpoints(tmp_path / 'c', KEEP)
+    for step, mAP in ((1, 0.3), (2, 0.9), (3, 0.5), (4, None), (5, None)):
+        checkpoints.save(step, state, {'next_index': step}, {}, None if mAP is None else {'mAP': mAP})
+    checkpoints.close()
+    assert sorted(p.name for p in (tmp_path / 'c').iterdir() if p.is_dir()) == ['2', '4', '5']
+    # What a kill in the midst of a save or of a deletion leaves behind goes at the next start.
+    (tmp_path / 'c' / 'deleted' / '3').mkdir(parents=True)
+    shutil.copytree(tmp_path / 'c' / '5', tmp_path / 'c' / '6.orbax-checkpoint-tmp')
+    again = Checkpoints(tmp_path / 'c', KEEP)
+    assert again.steps() == [2, 4, 5] and again.best() == (2, pytest.approx(0.9)) and again.latest_step() == 5
+    again.close()
+    assert sorted(p.name for p in (tmp_path / 'c').iterdir() if p.is_dir()) == ['2', '4', '5']

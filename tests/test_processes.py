@@ -1,0 +1,170 @@
+"""Two processes on one machine: the same run as one process makes, one end for both, and one message."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pvlad_jax.checkpoint import Checkpoints
+from pvlad_jax.config import CheckpointConfig
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation import read_embeddings
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.parallel import processes
+from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.parallel.processes import Processes, several_expected
+from tests.micro import micro_config
+
+ROOT = Path(__file__).resolve().parents[1]
+# SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
+RUN = {'training.steps': 4, 'training.checkpoint_every': 2, 'training.log_every': 1, 'optimizer.name': 'sgd',
+       'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'loss.oim': 0.5, 'model.words': 4, 'model.descriptor': 64,
+       'model.embedding': 64}
+FSDP = {'mesh.data': 2, 'mesh.fsdp': 4}
+
+
+def start(data_dir, workdir, *arguments, fields=None, devices=8) -> subprocess.Popen:
+    given = [f'{name}={json.dumps(value)}' for name, value in {**RUN, **(fields or {})}.items()]
+    return subprocess.Popen([sys.executable, '-m', 'tests.run_micro', str(data_dir), str(workdir), '--devices', str(devices), *arguments,
+                             '--set', *given], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start_two(data_dir, workdir, *arguments, fields=None, second=None) -> list[subprocess.Popen]:
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    return [start(data_dir, workdir, '--coordinator', f'localhost:{port}', '--num_processes', '2', '--process_id', str(i), *arguments,
+                  fields={**(fields or {}), **((second or {}) if i else {})}, devices=4) for i in range(2)]
+
+
+def ends(several: list[subprocess.Popen], code: int, seconds: float = 120) -> list[tuple[str, str]]:
+    """(stdout, stderr) of each, once all have ended with this code."""
+    said = []
+    try:
+        until = time.monotonic() + seconds
+        for process in several:
+            said.append(process.communicate(timeout=max(until - time.monotonic(), 0.1)))
+    finally:
+        for process in several:
+            process.kill()
+    assert [p.returncode for p in several] == [code] * len(several), said
+    return said
+
+
+def numbers(workdir: Path, kind: str = 'train') -> list[dict]:
+    path = Path(workdir) / 'metrics.jsonl'
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue  # being written
+    return [x for x in found if x['kind'] == kind]
+
+
+def wait_for_step(several: list[subprocess.Popen], workdir, step: int) -> None:
+    until = time.monotonic() + 90
+    while not any(x['step'] >= step for x in numbers(workdir)):
+        assert all(p.poll() is None for p in several), [p.communicate() for p in several]
+        assert time.monotonic() < until, 'waited too long'
+        time.sleep(0.05)
+
+
+def final_state(data_dir, workdir, fields):
+    """On this process's eight devices, whoever saved it."""
+    experiment = prepare(micro_config(data_dir, **{**RUN, **fields}))
+    checkpoints = Checkpoints(Path(workdir) / 'checkpoints', CheckpointConfig(keep_latest=2, keep_best=0))
+    state, _ = checkpoints.restore(experiment.state_shapes())
+    checkpoints.close()
+    return whole_on_host(state)
+
+
+@pytest.mark.parametrize('fields', [{}, FSDP], ids=['data', 'fsdp'])
+def test_two_processes_of_four_devices_equal_one_of_eight(micro_data, tmp_path, fields):
+    one = start(micro_data, tmp_path / 'one', fields=fields)
+    ends([one], 0)
+    two = ends(start_two(micro_data, tmp_path / 'two', fields=fields), 0)
+    assert 'step     4/4' in two[0][0] and 'step' not in two[1][0]  # process 0 speaks for both
+    for a, b in zip(numbers(tmp_path / 'one'), numbers(tmp_path / 'two'), strict=True):
+        for name in a.keys() - {'steps_per_second', 'kind'}:
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-5), name
+    one, two = (final_state(micro_data, tmp_path / name, fields) for name in ('one', 'two'))
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5, err_msg=jax.tree_util.keystr(path))
+    for role in ('query', 'gallery'):
+        one, two = (read_embeddings(tmp_path / name / 'embeddings' / f'{role}.npz') for name in ('one', 'two'))
+        assert list(one.tracklet) == list(two.tracklet)
+        np.testing.assert_allclose(one.embedding, two.embedding, atol=1e-4)
+
+
+def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goes_on(micro_data, tmp_path):
+    fields = {**FSDP, 'training.checkpoint_every': 100, 'training.steps': 12}
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.5', fields=fields)
+    wait_for_step(two, tmp_path / 'run', 2)
+    two[1].send_signal(signal.SIGTERM)
+    said = ends(two, 75)
+    assert said[0][1].count('saved after step') == 1
+    step = int(said[0][1].split('saved after step ')[1].split()[0])
+    assert f'saved after step {step} of 12' in said[1][1]
+    alone = start(micro_data, tmp_path / 'run', fields={**fields, 'mesh.data': 1, 'mesh.fsdp': 2}, devices=2)
+    ((out, _),) = ends([alone], 0)
+    assert f'Going on in {tmp_path / "run"} after step {step} of 12' in out
+    assert [x['step'] for x in numbers(tmp_path / 'run')] == list(range(1, 13))
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_killed_process_ends_the_other_with_a_message(micro_data, tmp_path, victim):
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.3', fields={'training.steps': 400})
+    wait_for_step(two, tmp_path / 'run', 2)
+    two[victim].kill()
+    began = time.monotonic()
+    _, err = two[1 - victim].communicate(timeout=60)
+    # Where the coordinator dies, JAX's own message (and abort) may come before ours.
+    assert two[1 - victim].returncode in ((69,) if victim else (69, -signal.SIGABRT)), err
+    assert ('Lost ' in err and 'Give the same command again' in err) or (not victim and 'another task died' in err)
+    assert time.monotonic() - began < 30
+
+
+def test_a_mistake_ends_all_with_its_message(micro_data, tmp_path):
+    said = ends(start_two(micro_data, tmp_path / 'run', second={'seed': 1}), 2)
+    assert all('given another configuration than process 0' in err for _, err in said)
+    assert not (tmp_path / 'run' / 'config.json').exists()
+
+
+@pytest.mark.parametrize(('environ', 'tpu', 'expected'), [
+    ({}, False, False),
+    ({}, True, True),
+    ({'JAX_PLATFORMS': 'cpu'}, True, False),
+    ({'SLURM_NTASKS': '8', 'SLURM_PROCID': '3'}, False, True),
+    ({'SLURM_NTASKS': '8'}, False, False),  # inside sbatch, but not started by srun
+    ({'SLURM_NTASKS': '1', 'SLURM_PROCID': '0'}, False, False),
+    ({'OMPI_COMM_WORLD_SIZE': '2'}, False, True),
+    ({'JAX_COORDINATOR_ADDRESS': 'host:1234'}, False, True),
+])
+def test_surroundings_say_whether_there_are_others(environ, tpu, expected):
+    assert several_expected(environ, tpu) is expected
+
+
+@pytest.mark.parametrize('given', [
+    Processes(coordinator='localhost:1'), Processes(num_processes=2), Processes(process_id=0),
+    Processes(coordinator='localhost:1', num_processes=2, process_id=2),
+    Processes(mode='off', coordinator='localhost:1', num_processes=2, process_id=0)])
+def test_flags_that_do_not_belong_together_are_told(given):
+    with pytest.raises(UserError, match='--coordinator'):
+        processes.start(given)
+
+
+def test_nothing_is_started_where_nobody_else_is(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(('SLURM_', 'OMPI_', 'JAX_COORDINATOR')):
+            monkeypatch.delenv(name)
+    processes.start(Processes())
+    assert not jax.distributed.is_initialized() and not processes.several() and processes.is_first()
