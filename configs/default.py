@@ -68,7 +68,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.model.backbone.weights = ''  # safetensors file made by data_prep/import_weights.py; empty = random start
     c.model.backbone.temporal = '3d'  # '3d', or '2d': every temporal kernel 1 (the control)
     c.model.backbone.last_stride = 1  # spatial stride of the last stage: 1 (Luo 2019, Sun 2018) or 2 (as published)
-    c.model.backbone.batch_norm = 'live'  # 'live', or 'frozen': statistics of the imported weights, in training too
+    c.model.backbone.batch_norm = 'live'  # 'live'; 'device': of each device's share apart; 'frozen': the imported ones, in training too
     c.model.backbone.remat = False  # recompute each stage in the backward pass: less memory, more time
     c.model.dtype = 'float32'  # of the convolutions: 'float32' or 'bfloat16'; norms, softmax, sums and losses are float32 always
     c.model.pooling = 'person_vlad'  # person_vlad, part_attention, average, max, stripes

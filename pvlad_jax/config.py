@@ -199,7 +199,7 @@ CHOICES = {
     'input.on_error': ('stop', 'skip'),
     'model.backbone.temporal': ('3d', '2d'),
     'model.backbone.last_stride': (1, 2),
-    'model.backbone.batch_norm': ('live', 'frozen'),
+    'model.backbone.batch_norm': ('live', 'device', 'frozen'),
     'model.dtype': ('float32', 'bfloat16'),
     'model.pooling': ('person_vlad', 'part_attention', 'average', 'max', 'stripes'),
     'model.mask_kernel': (1, 3),

@@ -8,6 +8,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pvlad_jax.config import Config
+from pvlad_jax.models.batch_norm import statistics_by_group
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.parallel.mesh import BATCH_AXES, batch_sharding, replicated
 from pvlad_jax.parallel.sharding_rules import state_shardings
@@ -24,8 +25,9 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
     """
 
     def loss_of(params, batch_stats, loss_state, batch):
-        output, updates = network.apply({'params': params, 'batch_stats': batch_stats}, batch['clips'], batch['valid'], train=True,
-                                        mutable=['batch_stats'])
+        with statistics_by_group(mesh.size if config.model.backbone.batch_norm == 'device' else 1):
+            output, updates = network.apply({'params': params, 'batch_stats': batch_stats}, batch['clips'], batch['valid'], train=True,
+                                            mutable=['batch_stats'])
         loss, metrics, loss_state = total_loss(config.loss, output, batch['label'], params, loss_state)
         return loss, (metrics, dict(updates.get('batch_stats', {})), loss_state)
 

@@ -85,7 +85,8 @@ def build_backbone(
     """The module of a backbone; see `BackboneSpec` for its call.
 
     temporal: '3d', or '2d' for the control whose temporal kernels are 1. last_stride: 1 or 2, spatial stride of the last
-    strided layer. batch_norm: 'live' or 'frozen' (running statistics in training too). remat: recompute stages in
+    strided layer. batch_norm: 'live', 'device' (statistics of each device's share, which the training step
+    sees to) or 'frozen' (running statistics in training too). remat: recompute stages in
     the backward pass. dtype: of the convolutions. clip: (T, H, W) to check beforehand.
     Raises UserError for unknown names and values and for a clip smaller than the stride.
     """
@@ -93,7 +94,7 @@ def build_backbone(
     for field, value, known in (
         ('temporal', temporal, ('3d', '2d')),
         ('last_stride', last_stride, (1, 2)),
-        ('batch_norm', batch_norm, ('live', 'frozen')),
+        ('batch_norm', batch_norm, ('live', 'device', 'frozen')),
     ):
         if value not in known:
             raise UserError(f'model.backbone.{field} is {value!r}; it must be one of {", ".join(map(repr, known))}.')

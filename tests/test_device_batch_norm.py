@@ -1,0 +1,50 @@
+"""BatchNorm whose statistics are those of each device's share of the batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.models.batch_norm import BatchNorm, statistics_by_group
+from pvlad_jax.parallel.mesh import global_batch
+from pvlad_jax.training.train_step import make_train_step
+from tests.micro import micro_config
+
+
+@pytest.mark.parametrize('groups', [1, 2, 4])
+def test_groups_equal_as_many_batches_apart(groups):
+    rng = np.random.default_rng(groups)
+    x = rng.normal(3, 2, (8, 3, 2, 2, 5)).astype(np.float32) * np.arange(1, 9).reshape(8, 1, 1, 1, 1)
+    valid = np.arange(3) < rng.integers(1, 4, (8, 1))
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(0), x, valid, True)
+
+    def run(x, valid):
+        return norm.apply(variables, x, valid, True, mutable=['batch_stats'])
+
+    with statistics_by_group(groups):
+        got, after = run(x, valid)
+    parts = [run(*part) for part in zip(np.split(x, groups), np.split(valid, groups))]
+    np.testing.assert_allclose(got, np.concatenate([part[0] for part in parts]), rtol=1e-5, atol=1e-5)
+    for name, value in after['batch_stats'].items():
+        np.testing.assert_allclose(value, np.mean([part[1]['batch_stats'][name] for part in parts], 0), rtol=1e-5, atol=1e-6)
+
+
+def test_the_training_step_takes_them_device_by_device(micro_data):
+    """The first gradient differs from that of global statistics, and nothing of the backbone's forward pass crosses devices."""
+    experiments = {kind: prepare(micro_config(micro_data, **{'model.backbone.batch_norm': kind, 'batch.tracklets': 4}))
+                   for kind in ('live', 'device')}
+    after, reductions = {}, {}
+    for kind, e in experiments.items():
+        state = e.first_state()
+        step = make_train_step(e.config, e.network, e.optimizer, e.mesh, state)
+        batch = TrainBatches(e.dataset, e.partition.train, e.config)[0]
+        batch = global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, e.mesh)
+        reductions[kind] = step.lower(state, batch).compile().as_text().count('all-reduce(')
+        state, metrics = step(state, batch)
+        after[kind] = jax.tree.leaves(state.batch_stats['backbone'])
+        assert np.isfinite(float(metrics['loss']))
+    assert reductions['device'] < reductions['live']
+    assert not all(jnp.allclose(a, b) for a, b in zip(after['live'], after['device']))
