@@ -1,0 +1,43 @@
+"""How a job ends: every mistake of the user's in one message, every other end with a code of its own, and no process left waiting."""
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from pvlad_jax.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError, no_room
+from pvlad_jax.jobs import stop_signal
+from pvlad_jax.parallel import processes
+
+
+def exit_code(job: Callable[[stop_signal.StopRequest], None]) -> int:
+    """Does the job and returns the exit code. An exception that nobody expected keeps its traceback."""
+    with stop_signal.listening() as stop:
+        try:
+            job(stop)
+        except UserError as error:
+            return _end(f'Error: {error}', EXIT_USER_ERROR)
+        except stop_signal.Preempted as error:
+            print(error, file=sys.stderr)
+            processes.finish()
+            return EXIT_PREEMPTED
+        except KeyboardInterrupt:
+            return _end('Interrupted. The same command goes on from the last checkpoint.', EXIT_INTERRUPTED)
+        except Exception as error:
+            if isinstance(error, OSError) and no_room(error):
+                return _end(f'Error: {no_room(error)}: {error.filename or "the working directory"} cannot be written. Checkpoints are '
+                            'intact. Make room and give the same command again.', EXIT_USER_ERROR)
+            if not processes.several():
+                raise
+            if processes.means_lost(error):
+                processes.lost(error)
+            traceback.print_exc()
+            processes.fail(f'{type(error).__name__}: {error}', 1)
+    processes.finish()
+    return 0
+
+
+def _end(message: str, code: int) -> int:
+    if processes.several():
+        processes.fail(message, code)
+    print(message, file=sys.stderr)
+    return code

@@ -1,0 +1,55 @@
+"""One job of a working directory, of one split or of all, by one process or by several."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pvlad_jax import compile_cache
+from pvlad_jax.config import Config, flatten, freeze
+from pvlad_jax.evaluation import Result
+from pvlad_jax.jobs import workdir as workdirs
+from pvlad_jax.jobs.all_splits import all_splits
+from pvlad_jax.jobs.evaluate import evaluate
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.jobs.stop_signal import StopRequest
+from pvlad_jax.jobs.train import train
+from pvlad_jax.parallel import processes
+from pvlad_jax.parallel.processes import Processes
+
+
+def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None]) -> None:
+    """Trains (`mode='train'`) or evaluates (`'eval'`).
+
+    Args:
+      config: a ConfigDict, checked here.
+      several: how this process finds the others.
+      stop: heard between steps.
+      build: makes a data set that the configuration can make and that is not there yet.
+    """
+    frozen = freeze(config)
+    stop.grace = frozen.training.grace_seconds
+    processes.start(several)
+    processes.same_everywhere('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
+    first = processes.is_first()
+    folder = workdirs.folder(workdir)
+    every_split = frozen.dataset.split == 'all'  # then each split has a folder of its own, which is claimed when its turn comes
+    with workdirs.claim(folder) if first and not every_split else contextlib.nullcontext():
+        if not every_split:
+            workdirs.check_config(folder, frozen)
+        build(frozen)
+        compile_cache.use(frozen.compile_cache, folder)
+
+        def say(text: str) -> None:
+            if first:
+                print(text, flush=True)
+
+        def run_one(config: Config, folder: workdirs.Folder) -> Result:
+            workdirs.check_config(folder, config)
+            stop.nothing_to_lose = not stop.asked
+            return train(prepare(config), folder, say, stop) if mode == 'train' else evaluate(prepare(config), folder, say)
+
+        if every_split:
+            all_splits(frozen, folder, mode, run_one, say)
+        else:
+            run_one(frozen, folder)
