@@ -212,9 +212,9 @@ CHOICES = {
 }
 
 AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height', 'clips.width', 'batch.people', 'batch.tracklets',
-                'batch.together', 'input.threads', 'model.words', 'model.descriptor', 'model.embedding', 'optimizer.accumulate', 'training.steps',
-                'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step', 'checkpoint.keep_latest',
-                'vlad_init.descriptors', 'vlad_init.batches')
+                'batch.together', 'input.threads', 'model.words', 'model.descriptor', 'model.embedding', 'optimizer.accumulate',
+                'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
+                'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
 
 def freeze(config: ConfigDict) -> Config:
