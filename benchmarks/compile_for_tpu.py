@@ -47,7 +47,7 @@ BYTES = {'pred': 1, 's8': 1, 'u8': 1, 's16': 2, 'u16': 2, 'bf16': 2, 'f16': 2, '
 KINDS = 'all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute'
 COLLECTIVE = re.compile(rf' = (?P<type>\(.*?\)|\S+) (?P<kind>{KINDS})(?:-start)?\(')
 ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
-GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+),(?P<size>\d+)\])')
+GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+),(?P<size>\d+)\]|mesh\[(?P<mesh>[^\]]*)\].*?\{(?P<axes>\'[^}]*)\})')
 
 
 def collectives(hlo: str, chips: int) -> dict[str, dict]:
@@ -64,14 +64,24 @@ def collectives(hlo: str, chips: int) -> dict[str, dict]:
         sizes = [BYTES.get(kind_, 4) * _product(shape) for kind_, shape in ARRAY.findall(match['type'])]
         if '-start(' in line and kind != 'all-reduce':  # its result holds operand and result
             sizes = [max(sizes)]
-        group = GROUPS.search(line)
-        n = chips if not group else int(group['size']) if group['size'] else len(group['first'].split(','))
+        n = _group_size(line, chips)
         size = sum(sizes) * (n if kind == 'reduce-scatter' else 1)
         entry = found.setdefault(kind, {'count': 0, 'bytes': 0, 'moved': 0.0})
         entry['count'] += 1
         entry['bytes'] += size
         entry['moved'] += (2 if kind == 'all-reduce' else 1) * size * (n - 1) / max(n, 1)
     return found
+
+
+def _group_size(line: str, chips: int) -> int:
+    """Of replica_groups={{0,1},{2,3}}, [2,2]<=[4], or mesh['a'=2,'b'=2] {'a'}."""
+    group = GROUPS.search(line)
+    if not group:
+        return chips
+    if group['mesh'] is None:
+        return int(group['size'] or len(group['first'].split(',')))
+    sizes = dict(re.findall(r"('[^']+')=(\d+)", group['mesh']))
+    return _product(','.join(sizes[axis] for axis in re.findall(r"'[^']+'", group['axes'])))
 
 
 def _product(shape: str) -> int:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+import main
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.errors import UserError
@@ -21,7 +22,7 @@ from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel import processes
 from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.parallel.processes import Processes, several_expected
-from tests.micro import micro_config
+from tests.micro import micro_config, micro_config_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 # SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
@@ -89,9 +90,9 @@ def final_state(data_dir, workdir, fields):
 
 @pytest.mark.parametrize('fields', [{}, FSDP], ids=['data', 'fsdp'])
 def test_two_processes_of_four_devices_equal_one_of_eight(micro_data, tmp_path, fields):
-    one = start(micro_data, tmp_path / 'one', fields=fields)
-    ends([one], 0)
-    two = ends(start_two(micro_data, tmp_path / 'two', fields=fields), 0)
+    running = start_two(micro_data, tmp_path / 'two', fields=fields)
+    assert main.run(micro_config_dict(micro_data, **{**RUN, **fields}), tmp_path / 'one', 'train') == 0
+    two = ends(running, 0)
     assert 'step     4/4' in two[0][0] and 'step' not in two[1][0]  # process 0 speaks for both
     for a, b in zip(numbers(tmp_path / 'one'), numbers(tmp_path / 'two'), strict=True):
         for name in a.keys() - {'steps_per_second', 'kind'}:
@@ -120,9 +121,12 @@ def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goe
     assert [x['step'] for x in numbers(tmp_path / 'run')] == list(range(1, 13))
 
 
-@pytest.mark.parametrize('victim', [0, 1])
+LONG = pytest.mark.skipif('LONG_TESTS' not in os.environ, reason='half a minute; set LONG_TESTS=1 to run it')
+
+
+@pytest.mark.parametrize('victim', [pytest.param(0, marks=LONG), 1])
 def test_a_killed_process_ends_the_other_with_a_message(micro_data, tmp_path, victim):
-    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.3', fields={'training.steps': 400})
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.3', '--heartbeat', '5', fields={'training.steps': 400})
     wait_for_step(two, tmp_path / 'run', 2)
     two[victim].kill()
     began = time.monotonic()
