@@ -47,7 +47,8 @@ BYTES = {'pred': 1, 's8': 1, 'u8': 1, 's16': 2, 'u16': 2, 'bf16': 2, 'f16': 2, '
 KINDS = 'all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute'
 COLLECTIVE = re.compile(rf' = (?P<type>\(.*?\)|\S+) (?P<kind>{KINDS})(?:-start)?\(')
 ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
-GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+),(?P<size>\d+)\]|mesh\[(?P<mesh>[^\]]*)\].*?\{(?P<axes>\'[^}]*)\})')
+GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+),(?P<size>\d+)\]|'
+                    r"mesh\[(?P<mesh>[^\]]*)\].*?\{(?P<axes>'[^}]*)\})")
 
 
 def collectives(hlo: str, chips: int) -> dict[str, dict]:
