@@ -3,14 +3,15 @@
     pip install -r requirements.txt -r requirements-tpu.txt      # libtpu brings the compiler; no TPU is needed
     python benchmarks/compile_for_tpu.py --topology=v5e:2x2 --topology=v5e:4x4 --set=model.backbone.name=i3d_mixed_4f
 
-The batch is fixed a chip. Figures of the compiled program are a chip's share, as XLA counts them; the times are estimates:
+The batch is fixed a device: a chip, or one of the two cores of a v4 or v5p chip, with half the chip's figures. Figures of the compiled
+program are a device's share, as XLA counts them; the times are estimates:
 
     compute = FLOPs / peak        memory = bytes accessed / HBM bandwidth
-    collectives = sum of factor x bytes x (n - 1) / n / ICI bandwidth     n = chips that take part; factor 2 for all-reduce, else 1
+    collectives = sum of factor x bytes x (n - 1) / n / ICI bandwidth     n = devices that take part; factor 2 for all-reduce, else 1
     step = max(compute, memory) + collectives        efficiency = max(compute, memory) / step
 
 Nothing overlaps and every operation runs at its peak or bandwidth, so the first is pessimistic and the second optimistic. "Efficiency" is
-that of scaling: 1 where the other chips cost nothing.
+that of scaling: 1 where the other devices cost nothing.
 """
 
 import argparse
@@ -51,7 +52,7 @@ GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+
                     r"mesh\[(?P<mesh>[^\]]*)\].*?\{(?P<axes>'[^}]*)\})")
 
 
-def collectives(hlo: str, chips: int) -> dict[str, dict]:
+def collectives(hlo: str, devices: int) -> dict[str, dict]:
     """{kind: {'count', 'bytes', 'moved'}} of a compiled program. bytes: of the larger of operand and result; moved: of formula above.
 
     Collectives inside loops count once; the training step has loops only with optimizer.accumulate > 1.
@@ -65,7 +66,7 @@ def collectives(hlo: str, chips: int) -> dict[str, dict]:
         sizes = [BYTES.get(kind_, 4) * _product(shape) for kind_, shape in ARRAY.findall(match['type'])]
         if '-start(' in line and kind != 'all-reduce':  # its result holds operand and result
             sizes = [max(sizes)]
-        n = _group_size(line, chips)
+        n = _group_size(line, devices)
         size = sum(sizes) * (n if kind == 'reduce-scatter' else 1)
         entry = found.setdefault(kind, {'count': 0, 'bytes': 0, 'moved': 0.0})
         entry['count'] += 1
@@ -74,11 +75,11 @@ def collectives(hlo: str, chips: int) -> dict[str, dict]:
     return found
 
 
-def _group_size(line: str, chips: int) -> int:
+def _group_size(line: str, devices: int) -> int:
     """Of replica_groups={{0,1},{2,3}}, [2,2]<=[4], or mesh['a'=2,'b'=2] {'a'}."""
     group = GROUPS.search(line)
     if not group:
-        return chips
+        return devices
     if group['mesh'] is None:
         return int(group['size'] or len(group['first'].split(',')))
     sizes = dict(re.findall(r"('[^']+')=(\d+)", group['mesh']))
@@ -117,7 +118,7 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
         for parent in parents:
             node = node[parent]
         node[leaf] = type(node[leaf])(value) if not isinstance(node[leaf], bool) else value.lower() == 'true'
-    c.batch.people = given.tracklets_per_chip * len(devices) // c.batch.tracklets
+    c.batch.people = given.tracklets_per_device * len(devices) // c.batch.tracklets
     config = freeze(c)
     mesh = make_mesh(config.mesh, devices)
     network = build_network(config.model, given.people)
@@ -136,8 +137,10 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
     cost = cost[0] if isinstance(cost, list) else cost
     if given.hlo:
         Path(given.hlo).write_text(compiled.as_text())
-    return {'topology': topology, 'chips': len(devices), 'mesh': dict(mesh.shape), 'batch': config.batch.size,
-            'backbone': config.model.backbone.name, 'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
+    return {'topology': topology, 'devices': len(devices), 'cores': len(devices) // len({tuple(d.coords) for d in devices}),
+            'mesh': dict(mesh.shape), 'batch': config.batch.size,
+            'backbone': config.model.backbone.name,
+            'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
             'arguments': memory.argument_size_in_bytes, 'temporaries': memory.temp_size_in_bytes,
             'outputs_apart': memory.output_size_in_bytes - memory.alias_size_in_bytes, 'flops': cost['flops'],
             'bytes': cost['bytes accessed'], 'collectives': collectives(compiled.as_text(), len(devices)), 'compile_seconds': seconds}
@@ -145,13 +148,13 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
 
 def estimate(found: dict) -> dict:
     """The roofline of the docstring, times in seconds."""
-    chip = CHIPS[found['topology'].split(':')[0]]
-    compute, memory = found['flops'] / chip.peak, found['bytes'] / chip.bandwidth
-    moved = sum(c['moved'] for c in found['collectives'].values()) / chip.ici
+    chip, cores = CHIPS[found['topology'].split(':')[0]], found['cores']
+    compute, memory = cores * found['flops'] / chip.peak, cores * found['bytes'] / chip.bandwidth
+    moved = cores * sum(c['moved'] for c in found['collectives'].values()) / chip.ici
     step = max(compute, memory) + moved
     used = found['arguments'] + found['temporaries'] + found['outputs_apart']
     return {'compute': compute, 'memory': memory, 'collectives': moved, 'step': step, 'efficiency': max(compute, memory) / step,
-            'used': used, 'fits': used <= chip.memory}
+            'used': used, 'fits': cores * used <= chip.memory}
 
 
 def row(found: dict) -> str:
@@ -163,14 +166,14 @@ def row(found: dict) -> str:
             f'{e["efficiency"]:.1%} | {found["compile_seconds"]:.0f} |')
 
 
-HEAD = ('| topology | data x fsdp | batch | memory a chip, GB | TFLOP a chip | GB accessed a chip | collectives a chip | compute, ms* | '
+HEAD = ('| topology | data x fsdp | batch | memory a device, GB | TFLOP a device | GB accessed | collectives | compute, ms* | '
         'memory, ms* | collectives, ms* | step, ms* | efficiency* | compiled in, s |\n|' + '---|' * 13)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--topology', action='append', default=[], help='such as v5e:2x2; several may be given')
-    parser.add_argument('--tracklets_per_chip', type=int, default=16, help='rows of the batch a chip')
+    parser.add_argument('--tracklets_per_device', type=int, default=16, help='rows of the batch a device')
     parser.add_argument('--people', type=int, default=625, help='classes (MARS: 625)')
     parser.add_argument('--set', action='append', default=[], metavar='FIELD=VALUE', help='fields of configs/default.py')
     parser.add_argument('--timeout', type=int, default=1800, help='seconds for each topology')

@@ -47,9 +47,11 @@ def test_forms_that_tpu_programs_use(line, expected):
 
 def test_the_estimate_is_the_formula():
     chip = CHIPS['v5e']
-    found = {'topology': 'v5e:2x2', 'flops': chip.peak * 1e-3, 'bytes': chip.bandwidth * 3e-3, 'arguments': 8e9, 'temporaries': 8.5e9,
-             'outputs_apart': 0, 'collectives': {'all-reduce': {'moved': chip.ici * 1e-3}}}
+    found = {'topology': 'v5e:2x2', 'cores': 1, 'flops': chip.peak * 1e-3, 'bytes': chip.bandwidth * 3e-3,
+             'arguments': 8e9, 'temporaries': 8.5e9, 'outputs_apart': 0, 'collectives': {'all-reduce': {'moved': chip.ici * 1e-3}}}
     e = estimate(found)
     assert (e['compute'], e['memory'], e['collectives']) == pytest.approx((1e-3, 3e-3, 1e-3))
     assert e['step'] == pytest.approx(4e-3) and e['efficiency'] == pytest.approx(0.75)
     assert not e['fits']  # 16.5 of 16 GB
+    halves = estimate({**found, 'cores': 2})
+    assert halves['compute'] == pytest.approx(2e-3) and halves['efficiency'] == pytest.approx(0.75)

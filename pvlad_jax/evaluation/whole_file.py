@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from etils import epath
 
 from pvlad_jax.errors import UserError
 
@@ -14,6 +17,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     UserError where the disk does not let it; the old file then stays.
     """
+    if '://' in str(path):  # object storage: an object appears whole
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / Path(str(path)).name
+            yield local
+            epath.Path(str(path)).write_bytes(local.read_bytes())
+        return
     path = Path(path)
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:

@@ -2,34 +2,45 @@
 
 import contextlib
 import json
-from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from pvlad_jax.jobs.workdir import write_text
+from pvlad_jax.jobs.workdir import Folder, write_text
 
 
 class MetricLog:
-    """One JSON object a line: {"step": ..., "kind": "train" | "eval", ...numbers}. A run taken up at a step forgets what lies after it."""
+    """One JSON object a line: {"step": ..., "kind": "train" | "eval", ...numbers}. A run taken up at a step forgets what lies after it.
 
-    def __init__(self, workdir: Path, step: int):
+    Objects in storage cannot be added to: there the file is written anew with every line, and there are no TensorBoard files.
+    """
+
+    def __init__(self, workdir: Folder, step: int):
         self._path = workdir / 'metrics.jsonl'
+        self._text = ''
         if self._path.exists():
-            write_text(self._path, ''.join(line + '\n' for line in self._path.read_text().splitlines() if _up_to(line, step)))
-        self._file = open(self._path, 'a')
-        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
+            self._text = ''.join(line + '\n' for line in self._path.read_text().splitlines() if _up_to(line, step))
+            write_text(self._path, self._text)
+        remote = '://' in str(workdir)
+        self._file = None if remote else open(self._path, 'a')
+        self._board = None if remote else SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
 
     def write(self, step: int, kind: str, numbers: dict[str, float]) -> None:
-        self._file.write(json.dumps({'step': step, 'kind': kind, **numbers}) + '\n')
+        line = json.dumps({'step': step, 'kind': kind, **numbers}) + '\n'
+        if self._file is None:
+            self._text += line
+            self._path.write_text(self._text)
+            return
+        self._file.write(line)
         self._file.flush()
         for name, value in numbers.items():
             if isinstance(value, int | float):
                 self._board.add_scalar(f'{kind}/{name}', value, step)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # every line was flushed when it was written; a full disk has been told of
-            self._file.close()
-            self._board.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # every line was flushed when it was written; a full disk has been told of
+                self._file.close()
+                self._board.close()
 
 
 def _up_to(line: str, step: int) -> bool:
