@@ -6,6 +6,8 @@
 import argparse
 import json
 import os
+import resource
+import signal
 import sys
 
 
@@ -21,7 +23,11 @@ def main() -> None:
     parser.add_argument('--process_id', type=int, default=-1)
     parser.add_argument('--heartbeat', type=int, default=10)
     parser.add_argument('--step_seconds', type=float, default=0.0, help='time added to every training step')
+    parser.add_argument('--file_limit', type=int, default=0, help='bytes that a file may have, as on a disk that is nearly full')
     given = parser.parse_args()
+    if given.file_limit:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_limit, given.file_limit))
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
     os.environ['XLA_FLAGS'] = (f'--xla_force_host_platform_device_count={given.devices} --xla_backend_optimization_level=0'
