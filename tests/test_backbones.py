@@ -13,6 +13,7 @@ from pvlad_jax.models.backbones import BACKBONES, build_backbone, c3d, i3d
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.r3d import R3D
+from tests.micro import PROJECT_BACKBONES
 
 # Parameters of each publication's network without its classifier: r3d_18 33,371,472 and r2plus1d_18 31,505,325 with 400 classes in
 # torchvision, I3D 12,287,264 in PyTorch ports, whose 7,280 BatchNorm scales the original lacks; the others from the layer tables.
@@ -61,7 +62,7 @@ def clips(shape, seed=0):
     return np.random.default_rng(seed).standard_normal((*shape, 3), np.float32)
 
 
-@pytest.mark.parametrize('name', BACKBONES)
+@pytest.mark.parametrize('name', PROJECT_BACKBONES)
 def test_layer_table(name):
     """Parameters, stages, strides and channels are as published, for both last strides and in the 2D control."""
     spec = BACKBONES[name]
@@ -193,7 +194,7 @@ def test_bad_input_is_named():
         build_backbone('r3d_18', last_stride=3)
     with pytest.raises(UserError, match='batch_norm'):
         build_backbone('r3d_18', batch_norm='off')
-    for name, spec in BACKBONES.items():
+    for name, spec in PROJECT_BACKBONES.items():
         for axis in range(3):
             clip = list(spec.min_clip(2))
             clip[axis] -= 1
