@@ -1,16 +1,16 @@
 """Eight virtual CPU devices, whatever the machine has; real data where it lies beside the repository."""
 
 import os
-
-os.environ['JAX_PLATFORMS'] = 'cpu'
-# Compilation is most of a test's time: least optimisation, and the older fusions, cut it to a third.
-os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
-                           ' --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false')
-
 from pathlib import Path
 
 import pytest
 from absl import flags
+
+from tests import quick_compilation
+
+# Before anything imports JAX.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {quick_compilation.xla_flags(devices=8)}'
 
 flags.FLAGS.mark_as_parsed()  # Grain reads flags, and no absl application runs here
 

@@ -10,6 +10,8 @@ import resource
 import signal
 import sys
 
+from tests import quick_compilation
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -30,8 +32,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_limit, given.file_limit))
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
-    os.environ['XLA_FLAGS'] = (f'--xla_force_host_platform_device_count={given.devices} --xla_backend_optimization_level=0'
-                               ' --xla_cpu_use_fusion_emitters=false')
+    os.environ['XLA_FLAGS'] = quick_compilation.xla_flags(given.devices)
     from absl import flags
 
     import main as program

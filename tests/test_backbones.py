@@ -14,6 +14,7 @@ from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.r3d import R3D
 from tests.micro import PROJECT_BACKBONES
+from tests.quick_compilation import OPTIONS
 
 # Parameters of each publication's network without its classifier: r3d_18 33,371,472 and r2plus1d_18 31,505,325 with 400 classes in
 # torchvision, I3D 12,287,264 in PyTorch ports, whose 7,280 BatchNorm scales the original lacks; the others from the layer tables.
@@ -30,8 +31,6 @@ PARAMETERS = {
     'c3d_bn': 27_655_936 + 2_752,
     'r3d_tiny': 900_528,
 }
-# Compiling is most of these tests' time; results do not depend on how well the code is optimised.
-QUICK = {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False}
 
 
 def shapes(module, clip):
@@ -55,7 +54,7 @@ def draw(tree, seed=0):
 
 
 def compiled(function, *arguments):
-    return jax.jit(function).lower(*arguments).compile(compiler_options=QUICK)(*arguments)
+    return jax.jit(function).lower(*arguments).compile(compiler_options=OPTIONS)(*arguments)
 
 
 def clips(shape, seed=0):
@@ -116,7 +115,7 @@ def test_masked_frames_change_nothing(kind, thin):
     """Whatever they hold and however many they are; in training, so batch statistics are included."""
     module, variables = small_network(kind)
     x, valid = clips((2, 32, 16, 16)), np.arange(32)[None] < np.array([[19], [9]])
-    run = jax.jit(lambda x, v: module.apply(variables, x, v, True, mutable=['batch_stats']), compiler_options=QUICK)
+    run = jax.jit(lambda x, v: module.apply(variables, x, v, True, mutable=['batch_stats']), compiler_options=OPTIONS)
     (features, out), stats = run(np.where(valid[..., None, None, None], x, 0), valid)
     (other, _), other_stats = run(np.where(valid[..., None, None, None], x, np.nan), valid)
     jax.tree.map(np.testing.assert_array_equal, (features, stats), (other, other_stats))
@@ -161,7 +160,7 @@ def test_2d_control_sees_one_frame_at_a_time(thin):
         x, valid = clips((1, 16, 16, 16)), np.ones((1, 16), bool)
         noisy = clips((1, 16, 16, 16), seed=1)
         noisy[:, ::stride] = x[:, ::stride]
-        run = jax.jit(lambda x, m=module, w=variables, v=valid: m.apply(w, x, v, False)[0], compiler_options=QUICK)
+        run = jax.jit(lambda x, m=module, w=variables, v=valid: m.apply(w, x, v, False)[0], compiler_options=OPTIONS)
         np.testing.assert_array_equal(run(x), run(noisy))
 
 

@@ -16,7 +16,7 @@ from pvlad_jax.parallel.sharding_rules import state_shardings
 from pvlad_jax.training.losses import init_loss_state
 
 # Of random draws that run once: I3D's take 36 s to compile for CPU with XLA's usual options (2 cores, 2026-11-22), and far less so.
-FAST_COMPILATION = {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False}
+FAST_COMPILATION = {'xla_backend_optimization_level': 0}
 
 
 @flax.struct.dataclass
