@@ -216,6 +216,12 @@ AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height'
                 'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
                 'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
+AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'model.parts',
+                 'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps', 'optimizer.clip_norm',
+                 'optimizer.weight_decay', 'checkpoint.keep_best')
+
+SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
+
 
 def freeze(config: ConfigDict) -> Config:
     """Typed, frozen and checked. Raises UserError that names the field: unknown, missing, of a wrong type, or out of its range."""
@@ -227,6 +233,16 @@ def freeze(config: ConfigDict) -> Config:
     for path in AT_LEAST_ONE:
         if flat[path] < 1:
             raise UserError(f'config.{path} = {flat[path]!r} must be at least 1.')
+    for path in AT_LEAST_ZERO:
+        if not flat[path] >= 0:
+            raise UserError(f'config.{path} = {flat[path]!r} must not be negative.')
+    for path in SHARES:
+        if not 0 <= flat[path] <= 1:
+            raise UserError(f'config.{path} = {flat[path]!r} must lie in [0, 1].')
+    area = frozen.augment.erase_area
+    if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
+        raise UserError(f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
+                        'such as (0.02, 0.25).')
     if frozen.batch.people % frozen.optimizer.accumulate:
         raise UserError(f'config.optimizer.accumulate = {frozen.optimizer.accumulate} must divide config.batch.people = '
                         f'{frozen.batch.people}: every part of a batch holds whole people.')

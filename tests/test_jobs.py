@@ -117,6 +117,9 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
     ({'dataset.split': '7'}, "split = '7'"),
     ({'loss.identity': -1.0}, 'must not be negative'),
     ({'training.steps': 0}, 'at least 1'),
+    ({'augment.erase_area': (3,)}, 'two shares'),
+    ({'augment.flip': 1.5}, 'must lie in [0, 1]'),
+    ({'input.prefetch': -1}, 'must not be negative'),
     ({'mesh.data': 3}, 'does not fit 8 device'),
     ({'dataset.validation_share': 0.99}, 'validation_share'),
 ])
@@ -132,6 +135,12 @@ def test_another_configuration_leaves_the_run_alone(run, capfd):
     other.model.words = 2
     assert 'model.words: 3 before, 2 now' in fails(capfd, other, workdir)
     assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == before
+
+
+def test_a_corrupt_record_ends_the_run_with_its_name(micro_data, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr('pvlad_jax.data.records._LazyFrames.__getitem__', lambda self, index: b'\xff\xd8 no image')
+    said = fails(capfd, micro_config_dict(micro_data, **{'model.pooling': 'average'}), tmp_path / 'run')
+    assert 'Tracklet' in said and 'cannot be decoded' in said
 
 
 def test_nothing_to_evaluate_and_nowhere_to_write(micro_data, tmp_path, capfd):

@@ -15,7 +15,7 @@ from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.parallel.sharding_rules import state_shardings
 from pvlad_jax.training.losses import init_loss_state
 
-# Of random draws that run once: I3D's take 36 s to compile for CPU with XLA's usual options (2 cores, 2026-11-22), and far less so.
+# Of random draws that run once: with XLA's usual options, optimising them for CPU takes longer than anything they do.
 FAST_COMPILATION = {'xla_backend_optimization_level': 0}
 
 
