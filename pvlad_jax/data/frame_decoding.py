@@ -29,13 +29,15 @@ def decode(encoded: bytes, height: int, width: int) -> UInt8[np.ndarray, 'H W 3'
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def decode_clips(encoded, index, height: int, width: int, name: str) -> UInt8[np.ndarray, '*clips H W 3']:
+def decode_clips(encoded, index, height: int, width: int, name: str,
+                 out: UInt8[np.ndarray, '*clips H W 3'] | None = None) -> UInt8[np.ndarray, '*clips H W 3']:
     """The frames that `index` (any shape, -1 = none) names out of a sequence of encoded images; a frame named twice is decoded once.
 
-    Raises CorruptRecord with the tracklet's name and the frame.
+    They go into `out`, an array of zeros, where there is one. Raises CorruptRecord with the tracklet's name and the frame.
     """
     index = np.asarray(index)
-    clips = np.zeros((index.size, height, width, 3), np.uint8)
+    whole = np.zeros((*index.shape, height, width, 3), np.uint8) if out is None else out
+    clips = whole.reshape(index.size, height, width, 3)
     places: dict[int, int] = {}
     for place, i in enumerate(index.ravel()):
         if i < 0:
@@ -49,4 +51,4 @@ def decode_clips(encoded, index, height: int, width: int, name: str) -> UInt8[np
             raise CorruptRecord(f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {error}. Convert the data set '
                                 'again from intact frames, or set --config.input.on_error=skip.') from error
         places[int(i)] = place
-    return clips.reshape(*index.shape, height, width, 3)
+    return whole

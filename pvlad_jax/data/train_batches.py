@@ -1,11 +1,13 @@
 """The training input: a Grain pipeline whose n-th element is the n-th batch, whoever asks and whenever."""
 
+import concurrent.futures
 import functools
+import threading
 from collections.abc import Iterator
-from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from pvlad_jax.config import Config
 from pvlad_jax.data.augmentation import augment_clip
@@ -37,34 +39,55 @@ class TrainBatches:
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
         self.skipped = 0  # corrupt records met so far, with input.on_error='skip'
+        self._counting = threading.Lock()
+
+    @functools.cached_property
+    def _threads(self) -> concurrent.futures.Executor:
+        # Tracklets are shared out, not batches: a batch of the MARS recipe is 200 MB, too much for every core to make one of its own.
+        return concurrent.futures.ThreadPoolExecutor(self.config.input.threads, thread_name_prefix='tracklets')
 
     def __getitem__(self, step: int) -> Batch:
-        rows = self.identities.rows(step)
-        examples = [self._example(step, place, rows[place]) for place in self.places]
-        return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+        rows, clips = self.identities.rows(step), self.config.clips
+        b, shape = len(self.places), (clips.segments, clips.frames)
+        batch = {'clips': np.zeros((b, *shape, clips.height, clips.width, 3), np.uint8), 'valid': np.zeros((b, *shape), bool),
+                 'label': self.identities.labels[rows[self.places]], 'row': rows[self.places].astype(np.int32)}
+        made = [self._threads.submit(self._example, step, place, rows[place], batch['clips'][i], batch['valid'][i])
+                for i, place in enumerate(self.places)]
+        try:
+            for example in made:
+                example.result()
+        finally:
+            for example in made:
+                example.cancel()
+        return batch
 
-    def _example(self, step: int, place: int, row: int) -> dict[str, Any]:
+    def _example(self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']) -> None:
+        """Fills in the clips of one tracklet, black at first, and their mask."""
         config, clips_config = self.config, self.config.clips
         rng = np.random.default_rng([config.seed, 3, step, place])
         index = segment_clips(int(self.train.n_frames[row]), clips_config.segments, clips_config.frames, clips_config.stride, rng)
         record = self.dataset.read(self.train.split[row], self.train.row[row])
         try:
-            clips = decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet)
+            decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet, out=clips)
         except CorruptRecord:
             if config.input.on_error == 'stop':
                 raise
-            self.skipped += 1
-            clips, index = np.zeros((*index.shape, clips_config.height, clips_config.width, 3), np.uint8), np.full_like(index, -1)
-        valid = index >= 0
+            with self._counting:
+                self.skipped += 1
+            clips[...] = 0
+            return
+        np.greater_equal(index, 0, out=valid)
         if self.augment:
-            clips = np.stack([augment_clip(clip, config.augment, rng) for clip in clips])
-            clips *= valid[..., None, None, None]  # jitter and erasing have coloured the padding
-        return {'clips': clips, 'valid': valid, 'label': self.identities.labels[row], 'row': np.int32(row)}
+            for s, clip in enumerate(clips):
+                clips[s] = augment_clip(clip, config.augment, rng)
+            clips[~valid] = 0  # jitter and erasing have coloured the padding
 
-    def iterator(self, first_step: int = 0) -> Iterator[Batch]:
-        """Batches from `first_step` on, made ahead by threads, always in order. Its `get_state()` is {'next_index': step}."""
-        options = grain.ReadOptions(num_threads=self.config.input.threads, prefetch_buffer_size=self.config.input.prefetch)
-        iterator = iter(grain.MapDataset.range(ENDLESS).map(functools.partial(_item, self)).to_iter_dataset(options))
+    def iterator(self, first_step: int = 0, end: int = ENDLESS) -> Iterator[Batch]:
+        """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index': step}."""
+        ahead = self.config.input.prefetch
+        # These threads wait for those that make the tracklets: one for each batch that is begun.
+        options = grain.ReadOptions(num_threads=max(ahead, 1), prefetch_buffer_size=ahead)
+        iterator = iter(grain.MapDataset.range(end).map(functools.partial(_item, self)).to_iter_dataset(options))
         iterator.set_state({'next_index': first_step})
         return iterator
 
