@@ -1,6 +1,17 @@
-"""A working directory in object storage, which a file system in memory stands in for. Checkpoints go there by TensorStore: not here."""
+"""A working directory in object storage: a file system in memory stands in for it, or a server on this machine for whole runs.
 
+    python -m tests.test_object_storage 10     # the long form of the killed run, so many SIGKILLs
+"""
+
+import importlib.util
 import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +22,9 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
 from pvlad_jax.jobs import workdir as workdirs
 from pvlad_jax.jobs.metric_log import MetricLog
-from tests.micro import micro_config
+from tests.micro import build_micro, micro_config
+from tests.object_storage_server import bucket_server
+from tests.test_survival import STEPS, assert_same_run, start, states
 
 
 class Bucket(MemoryFileSystem):
@@ -49,3 +62,92 @@ def test_configuration_metrics_and_results_go_to_the_bucket(bucket, micro_data, 
     (tmp_path / 'query.npz').write_bytes((folder / 'embeddings' / 'query.npz').read_bytes())
     np.testing.assert_array_equal(read_embeddings(tmp_path / 'query.npz').embedding, made.embedding)
     assert any(name.endswith('config.json') for name in Bucket.store)
+
+
+GCSFS = importlib.util.find_spec('gcsfs') is not None
+WORKDIR = 'gs://bucket/runs/one'
+
+
+def downloaded(bucket, folder: Path) -> Path:
+    """What lies in the bucket's working directory, as files of a fresh folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, stored in bucket.objects.items():
+        path = folder / name.removeprefix(WORKDIR.removeprefix('gs://bucket/') + '/')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(stored.content)
+    return folder
+
+
+def ended(process, code: int = 0) -> str:
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == code, out + err
+    return out
+
+
+def committed(bucket) -> set[int]:
+    return {int(name.split('/')[-2]) for name in bucket.objects if name.endswith('/commit_success.txt') and name.split('/')[-2].isdigit()}
+
+
+@pytest.mark.skipif(not GCSFS, reason='needs gcsfs: pip install -r requirements-gcs.txt')
+def test_a_whole_run_in_a_bucket_killed_in_a_save_equals_the_local_one(micro_data, tmp_path, monkeypatch):
+    with bucket_server() as (bucket, environment):
+        local = start(micro_data, tmp_path / 'local')
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        process = start(micro_data, WORKDIR)
+
+        def kill_before_the_mark_of_step_3(name: str) -> None:
+            if name.endswith('checkpoints/3/commit_success.txt'):
+                process.kill()
+                process.wait()
+                raise ConnectionAbortedError  # the mark is not stored: everything else of this step is
+
+        bucket.before_put = kill_before_the_mark_of_step_3
+        ended(process, -9)
+        assert committed(bucket) == {1, 2} and any('checkpoints/3/state/' in name for name in bucket.objects)
+        bucket.before_put = lambda name: None
+        assert f'after step 2 of {STEPS}' in ended(start(micro_data, WORKDIR))
+        ended(local)
+        assert_same_run(micro_data, downloaded(bucket, tmp_path / 'copy'), tmp_path / 'local')
+        assert sorted(states(micro_data, tmp_path / 'copy')) == sorted(committed(bucket))
+        bucket.delete('runs/one/eval/latest.json')
+        ended(start(micro_data, WORKDIR, '--mode', 'eval'))
+        scored, trained = (json.loads(bucket.objects[f'runs/one/eval/{name}.json'].content) for name in ('latest', f'step_{STEPS}'))
+        assert scored == trained
+
+
+def by_hand(kills: int) -> None:
+    """SIGKILLs at random moments, most of them in or around a save; prints what happened."""
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    folder, rng = Path(tempfile.mkdtemp()), random.Random(time.time_ns())
+    build_micro(folder / 'data')
+    ended(start(folder / 'data', folder / 'local'))
+    count, runs, began = 0, 0, time.monotonic()
+    while count < kills:
+        with bucket_server() as (bucket, environment):
+            os.environ.update(environment)
+            while count < kills and max(committed(bucket), default=0) < STEPS - 1:
+                process, seen = start(folder / 'data', WORKDIR, '--step_seconds', '0.3'), [0]
+                after = rng.randint(1, 60)  # objects written by it; a save has about 16
+
+                def kill(name, process=process, seen=seen, after=after):
+                    seen[0] += '/checkpoints/' in name
+                    if seen[0] == after:
+                        process.kill()
+
+                bucket.before_put = kill
+                process.communicate()
+                if process.returncode == 0:
+                    break
+                count += 1
+                print(f'killed at object {after} that it saved; committed: {sorted(committed(bucket))}', flush=True)
+            bucket.before_put = lambda name: None
+            ended(start(folder / 'data', WORKDIR))
+            assert_same_run(folder / 'data', downloaded(bucket, folder / 'copy'), folder / 'local')
+            runs += 1
+    print(f'{count} SIGKILLs in {runs} runs of {STEPS} steps in a bucket, the end the same to the bit; {time.monotonic() - began:.0f} s')
+    shutil.rmtree(folder)
+
+
+if __name__ == '__main__':
+    by_hand(int(sys.argv[1]))
