@@ -39,6 +39,8 @@ def test_a_run_leaves_results_embeddings_metrics_and_pictures(run):
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     assert [(x['kind'], x['step']) for x in lines if x['kind'] == 'eval'] == [('eval', 0), ('eval', 3), ('eval', 6)]
     assert [x['step'] for x in lines if x['kind'] == 'train'] == [1, 2, 3, 4, 5, 6]
+    waits = [x['input_wait'] for x in lines if x['kind'] == 'train']
+    assert waits[0] == 0 and all(0 <= share < 1 for share in waits) and max(waits) > 0
     assert [x['step'] for x in lines if x['kind'] == 'validation'] == [0, 3, 6]
     assert list((workdir / 'tensorboard').iterdir())
     assert (workdir / 'eval' / 'ranked_strips.png').read_bytes()[:4] == b'\x89PNG'

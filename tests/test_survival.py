@@ -81,7 +81,8 @@ def assert_same_run(data_dir, workdir, uninterrupted) -> None:
     assert_equal_to_the_bit(mine[STEPS][0], theirs[STEPS][0])
     assert mine[STEPS][1] == theirs[STEPS][1]
     for kind in ('train', 'eval', 'validation'):
-        ours, other = ([{k: v for k, v in x.items() if k != 'steps_per_second'} for x in lines(w, kind)] for w in (workdir, uninterrupted))
+        ours, other = ([{k: v for k, v in x.items() if k not in ('steps_per_second', 'input_wait')} for x in lines(w, kind)]
+                       for w in (workdir, uninterrupted))
         if kind != 'train':  # a run that is finished and given again evaluates again
             ours = list({x['step']: x for x in ours}.values())
         assert ours == other

@@ -120,7 +120,8 @@ class _Loop:
         with trace:
             for done in range(first + 1, config.steps + 1):
                 trace.before(done)
-                batch = next(iterator)
+                with pace.waiting():
+                    batch = next(iterator)
                 asked = any_of_us(self.stop.asked)
                 state, metrics = train_step(state, global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, self.experiment.mesh))
                 self.stop.nothing_to_lose = False
@@ -193,7 +194,7 @@ class _Loop:
             return
         numbers = {name: float(value) for name, value in metrics.items()}
         numbers |= {'learning_rate': float(learning_rate(self.config.optimizer, self.config.training.steps)(step - 1)),
-                    'steps_per_second': pace.rate(step), 'skipped_records': batches.skipped}
+                    'steps_per_second': pace.rate(step), 'input_wait': pace.wait_share(), 'skipped_records': batches.skipped}
         if self.log:
             self.log.write(step, 'train', numbers)
         terms = '  '.join(f'{name[5:]} {value:.3f}' for name, value in numbers.items() if name.startswith('loss_'))
@@ -206,14 +207,26 @@ class _Pace:
     """Steps a second since the last line, and the time left; the first step, which compiles, and evaluations do not count."""
 
     def __init__(self, first: int, last: int):
-        self._last, self._base, self._since, self._paused = last, first + 1, None, 0.0
+        self._last, self._base, self._since, self._paused, self._waited = last, first + 1, None, 0.0, 0.0
 
     def rate(self, step: int) -> float:
-        now = time.monotonic()
         if self._since is None:
-            self._since, self._base = now, step
+            self._since, self._base, self._waited = time.monotonic(), step, 0.0
             return 0.0
-        return (step - self._base) / max(now - self._since - self._paused, 1e-9)
+        return (step - self._base) / self._elapsed()
+
+    def _elapsed(self) -> float:
+        return max(time.monotonic() - self._since - self._paused, 1e-9)
+
+    def wait_share(self) -> float:
+        """Of that time, how much the loop waited for its next batch. Devices may still be at the step before, so they waited no longer."""
+        return 0.0 if self._since is None else self._waited / self._elapsed()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
 
     def remaining(self, step: int) -> str:
         rate = self.rate(step)
