@@ -79,12 +79,15 @@ def hold_out(train: TrackletTable, share: float, seed: int) -> tuple[TrackletTab
     """(kept, held out): whole people, those seen by two known cameras or more, a seeded choice."""
     if share == 0:
         return train, train.select(np.zeros(len(train), bool))
-    seen_twice = [p for p in np.unique(train.person_id)
-                  if len({c for c in train.camera_id[train.person_id == p] if c >= 0}) >= 2]
-    count = max(2, round(share * len(np.unique(train.person_id))))
-    if len(seen_twice) < count or len(np.unique(train.person_id)) < count + 2:
+    people_in_all = len(np.unique(train.person_id))
+    known = train.camera_id >= 0
+    seen = np.unique(np.stack([train.person_id[known], train.camera_id[known]]), axis=1)[0]  # a person once for each camera
+    people, cameras = np.unique(seen, return_counts=True)
+    seen_twice = people[cameras >= 2]
+    count = max(2, round(share * people_in_all))
+    if len(seen_twice) < count or people_in_all < count + 2:
         raise UserError(f'config.dataset.validation_share = {share} holds out {count} people seen by two cameras, and must leave two to '
-                        f'train on; the training set has {len(seen_twice)} such people, {len(np.unique(train.person_id))} in all. '
+                        f'train on; the training set has {len(seen_twice)} such people, {people_in_all} in all. '
                         'Lower it, or set it to 0.')
     people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
     out = np.isin(train.person_id, people)
@@ -93,12 +96,10 @@ def hold_out(train: TrackletTable, share: float, seed: int) -> tuple[TrackletTab
 
 def first_of_each_camera(table: TrackletTable) -> tuple[TrackletTable, TrackletTable]:
     """(query, gallery) as MARS chooses them: one query for every person and camera of people seen by two cameras or more."""
+    pairs, first = np.unique(np.stack([table.person_id, table.camera_id]), axis=1, return_index=True)
+    _, person, cameras = np.unique(pairs[0], return_inverse=True, return_counts=True)
     is_query = np.zeros(len(table), bool)
-    for person in np.unique(table.person_id):
-        rows = np.flatnonzero(table.person_id == person)
-        cameras, first = np.unique(table.camera_id[rows], return_index=True)
-        if len(cameras) >= 2:
-            is_query[rows[first]] = True
+    is_query[first[cameras[person] >= 2]] = True
     return table.select(is_query), table.select(~is_query)
 
 
