@@ -12,11 +12,11 @@ def get_config(arguments: str = ''):
     twins = 'twins' in names
     c = default.get_config()
     c.dataset.name = 'synthetic_twins' if twins else 'synthetic'
-    c.dataset.build_options = {'train_people': 64, 'test_people': 32, 'cameras': 3, 'tracklets_per_camera': 2, 'twins': twins, 'seed': 0}
+    c.dataset.build_options = {'train_people': 64, 'test_people': 32, 'cameras': 3,
+                               'tracklets_per_camera': 6 if twins else 2, 'twins': twins, 'seed': 0}
     c.clips.height, c.clips.width = 64, 32
     c.clips.frames = 8
     c.augment.pad = 3
-    c.batch.together = 2 if twins else 1
     c.model.embedding = 256
     c.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
     c.optimizer.learning_rate = 2e-3
@@ -24,4 +24,11 @@ def get_config(arguments: str = ''):
     c.training.eval_every = 75
     c.training.eval_untrained = True
     c.training.checkpoint_every = 40
+    if twins:
+        # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are learned beside.
+        c.batch.people, c.batch.tracklets, c.batch.together = 16, 2, 2
+        c.training.steps = 300
+        c.training.eval_every = 0
+        c.training.eval_untrained = False
+        c.training.checkpoint_every = 100
     return default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))

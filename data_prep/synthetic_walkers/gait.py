@@ -89,8 +89,8 @@ _FACTOR_NOISE = {'frequency': 0.03, 'stride': 0.05, 'knee_lift': 0.05, 'arm_swin
 _SUM_NOISE = {'arm_lag': 0.006, 'arm_asymmetry': 0.03, 'leg_asymmetry': 0.01, 'lean': 0.012, 'sway': 0.006, 'twist': 0.01}
 
 # Twins: ranges of the slower and the faster twin's frequency, strides a second.
-SLOW_TWIN = (0.62, 0.78)
-FAST_TWIN = (1.15, 1.45)
+SLOW_TWIN = (0.50, 0.64)
+FAST_TWIN = (1.40, 1.70)
 
 
 def draw_gait(rng: np.random.Generator) -> Gait:
