@@ -139,6 +139,17 @@ def test_padding_is_black_and_masked(opened, micro_data):
     assert shorter
 
 
+def test_a_short_tracklet_is_coloured_by_its_own_frames(opened, micro_data):
+    dataset, roles = opened
+    fields = {'augment.erase': 0.0, 'augment.pad': 0, 'augment.contrast': 0.9}
+    long, short = (TrainBatches(dataset, roles.train, micro_config(micro_data, **{**fields, 'clips.segments': 1, 'clips.frames': frames}))
+                   for frames in (16, 13))  # no tracklet has more than 12, so that one is padded by four frames and more, the other less
+    for step in range(3):
+        a, b = long[step], short[step]
+        assert (a['row'] == b['row']).all() and not a['valid'][:, :, 13:].any()
+        np.testing.assert_array_equal(a['clips'][:, :, :13], b['clips'])
+
+
 def test_only_the_sampled_frames_are_read():
     class Spy(list):
         read: list = []  # noqa: RUF012  one test's memory
@@ -177,7 +188,9 @@ CLIP = np.random.default_rng(0).integers(0, 256, (3, 16, 8, 3), dtype=np.uint8)
 
 
 def augmented(clip=CLIP, seed=0, **fields):
-    return augment_clip(clip, dataclasses.replace(PLAIN, **fields), np.random.default_rng(seed))
+    clip = clip.copy()
+    augment_clip(clip, dataclasses.replace(PLAIN, **fields), np.random.default_rng(seed))
+    return clip
 
 
 def test_every_frame_of_a_clip_is_treated_alike():
@@ -206,11 +219,17 @@ def test_each_kind_of_augmentation():
     assert changed[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].mean() > 0.95  # one rectangle
 
 
+def jittered(clip, *factors):
+    clip = clip.copy()
+    jitter_colour(clip, *factors)
+    return clip
+
+
 def test_colour_jitter_is_its_definition():
     grey = np.array([0.299, 0.587, 0.114])
     x = CLIP.astype(float)
-    bright = np.clip(jitter_colour(CLIP // 2, 1.2, 1, 1), 0, 255)
+    bright = np.clip(jittered(CLIP // 2, 1.2, 1, 1), 0, 255)
     np.testing.assert_allclose(bright, np.clip((CLIP // 2) * 1.2, 0, 255), atol=1)
     mean = x.reshape(-1, 3).mean(0) @ grey
-    np.testing.assert_allclose(jitter_colour(CLIP, 1, 0.5, 1), 0.5 * x + 0.5 * mean, atol=1)
-    np.testing.assert_allclose(jitter_colour(CLIP, 1, 1, 0), np.repeat((x @ grey)[..., None], 3, -1), atol=1)
+    np.testing.assert_allclose(jittered(CLIP, 1, 0.5, 1), 0.5 * x + 0.5 * mean, atol=1)
+    np.testing.assert_allclose(jittered(CLIP, 1, 1, 0), np.repeat((x @ grey)[..., None], 3, -1), atol=1)

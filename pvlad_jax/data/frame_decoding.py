@@ -14,9 +14,13 @@ class CorruptRecord(UserError):
     """A frame that cannot be decoded. The message names the tracklet and the frame."""
 
 
-def decode(encoded: bytes, height: int, width: int) -> UInt8[np.ndarray, 'H W 3']:
+def decode(encoded: bytes, out: UInt8[np.ndarray, 'H W 3']) -> None:
     """JPEG or PNG -> RGB, resized (area average when it shrinks, bilinear when it grows). ValueError when it is neither, or broken."""
+    height, width = out.shape[:2]
     if encoded[:2] == b'\xff\xd8':
+        if simplejpeg.decode_jpeg_header(encoded)[:2] == (height, width):
+            simplejpeg.decode_jpeg(encoded, 'RGB', buffer=out)
+            return
         image = simplejpeg.decode_jpeg(encoded, 'RGB')
     else:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
@@ -24,9 +28,10 @@ def decode(encoded: bytes, height: int, width: int) -> UInt8[np.ndarray, 'H W 3'
             raise ValueError('neither JPEG nor PNG, or broken')
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     if image.shape[:2] == (height, width):
-        return image
+        out[...] = image
+        return
     shrinks = image.shape[0] > height
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    out[...] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def decode_clips(encoded, index, height: int, width: int, name: str,
@@ -46,7 +51,7 @@ def decode_clips(encoded, index, height: int, width: int, name: str,
             clips[place] = clips[places[int(i)]]
             continue
         try:
-            clips[place] = decode(encoded[i], height, width)
+            decode(encoded[i], clips[place])
         except (ValueError, cv2.error, IndexError) as error:
             raise CorruptRecord(f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {error}. Convert the data set '
                                 'again from intact frames, or set --config.input.on_error=skip.') from error

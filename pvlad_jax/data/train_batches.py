@@ -78,9 +78,9 @@ class TrainBatches:
             return
         np.greater_equal(index, 0, out=valid)
         if self.augment:
-            for s, clip in enumerate(clips):
-                clips[s] = augment_clip(clip, config.augment, rng)
-            clips[~valid] = 0  # jitter and erasing have coloured the padding
+            for clip, frames in zip(clips, valid.sum(axis=1)):  # they come first, and then the padding, which stays black
+                if frames:
+                    augment_clip(clip[:frames], config.augment, rng)
 
     def iterator(self, first_step: int = 0, end: int = ENDLESS) -> Iterator[Batch]:
         """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index': step}."""
