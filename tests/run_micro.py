@@ -25,6 +25,8 @@ def main() -> None:
     parser.add_argument('--process_id', type=int, default=-1)
     parser.add_argument('--heartbeat', type=int, default=10)
     parser.add_argument('--step_seconds', type=float, default=0.0, help='time added to every training step')
+    parser.add_argument('--embed_seconds', type=float, default=0.0, help='time added to every step of an evaluation')
+    parser.add_argument('--corrupt', default='', help='tracklet whose frames cannot be decoded')
     parser.add_argument('--file_limit', type=int, default=0, help='bytes that a file may have, as on a disk that is nearly full')
     given = parser.parse_args()
     if given.file_limit:
@@ -46,6 +48,17 @@ def main() -> None:
     if given.step_seconds:
         draw = TrainBatches.__getitem__
         TrainBatches.__getitem__ = lambda self, step: (time.sleep(given.step_seconds), draw(self, step))[1]
+    if given.embed_seconds:
+        from pvlad_jax import embedding
+
+        steps = embedding.clip_steps
+        embedding.clip_steps = lambda *a: (time.sleep(given.embed_seconds) or step for step in steps(*a))
+    if given.corrupt:
+        from pvlad_jax.data import records
+
+        read = records.TrackletDataset.read
+        records.TrackletDataset.read = lambda self, *where: records.EncodedTracklet(
+            (whole := read(self, *where)).tracklet, [b'no image'] * len(whole.frames) if whole.tracklet == given.corrupt else whole.frames)
     fields = {name: json.loads(value) for name, value in (pair.split('=', 1) for pair in given.set)}
     code = program.run(micro_config_dict(given.data_dir, **fields), given.workdir, given.mode,
                        program.Processes('flags' if given.coordinator else 'off', given.coordinator, given.num_processes,

@@ -16,6 +16,7 @@ import pytest
 import main
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig
+from pvlad_jax.data.identity_batches import IdentityBatches
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.jobs.experiment import prepare
@@ -23,6 +24,7 @@ from pvlad_jax.parallel import processes
 from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.parallel.processes import Processes, several_expected
 from tests.micro import micro_config, micro_config_dict
+from tests.micro_splits import build_micro_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 # SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
@@ -38,12 +40,12 @@ def start(data_dir, workdir, *arguments, fields=None, devices=8) -> subprocess.P
                              '--set', *given], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def start_two(data_dir, workdir, *arguments, fields=None, second=None) -> list[subprocess.Popen]:
+def start_two(data_dir, workdir, *arguments, fields=None, second=None, devices=4) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
     return [start(data_dir, workdir, '--coordinator', f'localhost:{port}', '--num_processes', '2', '--process_id', str(i), *arguments,
-                  fields={**(fields or {}), **((second or {}) if i else {})}, devices=4) for i in range(2)]
+                  fields={**(fields or {}), **((second or {}) if i else {})}, devices=devices) for i in range(2)]
 
 
 def ends(several: list[subprocess.Popen], code: int, seconds: float = 120) -> list[tuple[str, str]]:
@@ -122,6 +124,63 @@ def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goe
 
 
 LONG = pytest.mark.skipif('LONG_TESTS' not in os.environ, reason='half a minute; set LONG_TESTS=1 to run it')
+
+
+def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_saved(micro_data, tmp_path):
+    fields = {'training.checkpoint_every': 100, 'training.eval_every': 2, 'evaluation.clips_per_step': 1}
+    two = start_two(micro_data, tmp_path / 'run', '--embed_seconds', '2', fields=fields, devices=1)  # 16 s and more for the queries alone
+    wait_for_step(two, tmp_path / 'run', 2)
+    began = time.monotonic()
+    two[1].send_signal(signal.SIGTERM)
+    said = ends(two, 75)
+    assert time.monotonic() - began < 10
+    assert all('saved after step 2 of 4' in err for _, err in said)
+    assert (tmp_path / 'run' / 'checkpoints' / '2').exists() and not numbers(tmp_path / 'run', 'eval')
+
+
+def test_sigterm_to_one_of_two_before_the_first_step_ends_both(micro_data, tmp_path):
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '60', fields={'model.pooling': 'average'})
+    assert any(line.startswith('A new run') for line in two[0].stdout)
+    began = time.monotonic()
+    two[0].send_signal(signal.SIGTERM)  # with it goes the service through which the others hear
+    said = ends(two, 75)
+    assert time.monotonic() - began < 10
+    assert all('nothing to save yet' in err for _, err in said)
+
+
+def test_a_corrupt_record_of_one_ends_both_with_its_name(micro_data, tmp_path):
+    experiment = prepare(micro_config(micro_data, **RUN))
+    rows = [set(IdentityBatches(experiment.partition.train, 4, 2, 0, 1).rows(step)) for step in range(4)]
+    late = experiment.partition.train.tracklet[min(rows[3] - rows[0] - rows[1] - rows[2])]
+    said = ends(start_two(micro_data, tmp_path / 'run', '--corrupt', late, fields={'model.pooling': 'average'}), 2)
+    assert all(err.count(f"Tracklet '{late}', frame 0") == 1 and 'cannot be decoded' in err for _, err in said), said
+    assert max(x['step'] for x in numbers(tmp_path / 'run')) <= 3
+
+
+def test_a_loss_that_is_not_finite_ends_both_with_the_tracklets(micro_data, tmp_path):
+    fields = {'model.pooling': 'average', 'optimizer.learning_rate': 1e38, 'optimizer.clip_norm': 0.0, 'optimizer.warmup_steps': 0}
+    said = ends(start_two(micro_data, tmp_path / 'run', fields=fields), 2)
+    assert all("this batch's tracklets: p" in err for _, err in said), said
+
+
+@LONG
+def test_two_build_the_walkers_together_and_wait_for_each_other(tmp_path):
+    build = {'train_people': 6, 'test_people': 3, 'cameras': 2, 'tracklets_per_camera': 2, 'twins': False, 'seed': 0}
+    fields = {'dataset.name': 'walkers', 'dataset.build_options': build, 'training.steps': 2}
+    said = ends(start_two(tmp_path / 'data', tmp_path / 'run', fields=fields), 0, 300)
+    assert (tmp_path / 'data' / 'walkers').is_dir() and 'step     2/2' in said[0][0]
+    assert not list((tmp_path / 'data' / 'walkers').glob('incomplete*'))
+
+
+@LONG
+def test_two_go_through_all_splits_as_one_does(tmp_path):
+    build_micro_splits(tmp_path / 'data')
+    fields = {'dataset.name': 'micro_splits', 'dataset.split': 'all', 'training.steps': 2, 'batch.people': 4}
+    said = ends(start_two(tmp_path / 'data', tmp_path / 'two', fields=fields), 0, 300)
+    ends([start(tmp_path / 'data', tmp_path / 'one', fields=fields)], 0, 300)
+    one, two = (json.loads((tmp_path / name / 'eval' / 'latest.json').read_text()) for name in ('one', 'two'))
+    assert two['split'] == 'mean of 3 splits' and 'mean' in said[0][0] and 'mean' not in said[1][0]
+    assert one['mean'] == pytest.approx(two['mean'], abs=1e-6)
 
 
 @pytest.mark.parametrize('victim', [pytest.param(0, marks=LONG), 1])

@@ -29,7 +29,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     """
     frozen = freeze(config)
     stop.grace = frozen.training.grace_seconds
-    processes.start(several)
+    processes.start(several, stop.ask)
     processes.same_everywhere('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
     first = processes.is_first()
     folder = workdirs.folder(workdir)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 from pvlad_jax.errors import EXIT_PREEMPTED
+from pvlad_jax.parallel import processes
 
 
 class Preempted(Exception):
@@ -15,7 +16,7 @@ class Preempted(Exception):
 
 
 class StopRequest:
-    """`asked` turns true with SIGTERM. From then on the run has `grace` seconds to save and to end.
+    """`asked` turns true with SIGTERM to any process of the run. From then on it has `grace` seconds to save and to end.
 
     While `nothing_to_lose` (no step made since the start), the process ends at once; a run that has not ended after `grace` seconds
     ends unsaved: its last checkpoint is whole, and the machine would be gone anyway.
@@ -26,21 +27,30 @@ class StopRequest:
         self.nothing_to_lose = True
         self._asked = threading.Event()
         self._ended = threading.Event()
+        self._wake: int | None = None  # end of the pipe that the watching thread reads
 
     @property
     def asked(self) -> bool:
         return self._asked.is_set()
+
+    def ask(self) -> None:
+        """What SIGTERM does, for another thread to call."""
+        self._asked.set()
+        with contextlib.suppress(OSError):  # nobody listens any more
+            if self._wake is not None:
+                os.write(self._wake, bytes([signal.SIGTERM]))
 
     def _watch(self, signals: int) -> None:
         while signal.SIGTERM not in os.read(signals, 64):
             if self._ended.is_set():
                 return
         self._asked.set()
+        processes.ask_all_to_stop()
         if not self.nothing_to_lose and self._ended.wait(self.grace):
             return
         why = 'nothing to save yet' if self.nothing_to_lose else f'not saved within {self.grace:g} s, the last checkpoint stands'
         print(f'Asked to stop: {why}. The same command starts again.', file=sys.stderr, flush=True)
-        os._exit(EXIT_PREEMPTED)
+        processes.leave(EXIT_PREEMPTED)
 
 
 @contextlib.contextmanager
@@ -53,6 +63,7 @@ def listening() -> Iterator[StopRequest]:
     # Python runs handlers in the main thread only, between two of its own instructions; the byte in the pipe wakes a thread at once.
     signals, wake = os.pipe()
     os.set_blocking(wake, False)
+    request._wake = wake
     before = signal.signal(signal.SIGTERM, lambda *_: request._asked.set())
     before_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     watcher = threading.Thread(target=request._watch, args=(signals,), daemon=True)
@@ -61,6 +72,7 @@ def listening() -> Iterator[StopRequest]:
         yield request
     finally:
         request._ended.set()
+        request._wake = None
         signal.set_wakeup_fd(before_wake)
         signal.signal(signal.SIGTERM, before)
         os.write(wake, b'\0')

@@ -3,11 +3,12 @@
 Everything but finding each other and dying together goes through arrays of the mesh; these two go through JAX's coordination service.
 """
 
+import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -17,6 +18,9 @@ MODES = ('auto', 'on', 'off')
 # Keys of the coordination service.
 FAILED = 'pvlad_jax/failed'  # what ended the run
 ALIVE = 'pvlad_jax/alive'  # of each process, a number that keeps rising
+STOP = 'pvlad_jax/stop'  # a process was asked to stop
+HEARD = 'pvlad_jax/heard'  # of each process that ends: it needs the coordinator no more
+FAREWELL = 4.0  # longest that telling the others, or waiting for them to hear, may take, in seconds
 
 
 class Processes(NamedTuple):
@@ -40,8 +44,10 @@ def several_expected(environ: Mapping[str, str], tpu: bool) -> bool:
     return 'JAX_COORDINATOR_ADDRESS' in environ or (tpu and environ.get('JAX_PLATFORMS', 'tpu').startswith('tpu'))
 
 
-def start(given: Processes) -> None:
+def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
     """Connects this process to the others, where there are any. To be called before JAX is asked for its devices.
+
+    `asked` is called, in a thread, once another process has been asked to stop (`ask_all_to_stop`).
 
     UserError where the flags do not fit together or the others are not found.
     """
@@ -71,6 +77,7 @@ def start(given: Processes) -> None:
                         'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI or TPU '
                         'job. A single process needs --multiprocess=off.') from error
     threading.Thread(target=_end_with_the_others, daemon=True).start()
+    threading.Thread(target=_stop_with_the_others, args=(asked,), daemon=True).start()
     threading.Thread(target=_show_life, args=(given.heartbeat,), daemon=True).start()
     if is_first():
         threading.Thread(target=_watch_life, args=(given.heartbeat,), daemon=True).start()
@@ -87,12 +94,12 @@ def _client():
 
 
 def several() -> bool:
-    client = _client() if 'jax' in sys.modules else None
-    if client is None:
+    """Does not ask for devices: all processes would have to."""
+    if 'jax' not in sys.modules:
         return False
-    import jax
+    from jax._src import distributed
 
-    return jax.process_count() > 1
+    return distributed.global_state.client is not None and distributed.global_state.num_processes > 1
 
 
 def is_first() -> bool:
@@ -115,16 +122,48 @@ def same_everywhere(what: str, value: str) -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """Ends this process, and the others with the same message. No farewell: the others may be waiting inside a collective."""
-    client = _client()
-    try:
-        client.key_value_set(FAILED, f'{code} Process {_number()}: {message}')
-    except Exception:  # somebody else was first, or the coordinator is gone
-        pass
+    _finished.set()  # this process need not be told
     print(message, file=sys.stderr, flush=True)
+    _tell(FAILED, f'{code} Process {_number()}: {message}')
+    leave(code)
+
+
+def ask_all_to_stop() -> None:
+    """Tells the others that this process was asked to stop, wherever they are: they may be in the midst of a long evaluation."""
+    if several():
+        _tell(STOP, 'yes')
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process at once, the first of several once the others have heard why: the service lives in it."""
+    _finished.set()
+    if several() and is_first():
+        _wait_until_heard()
+    elif several():
+        _tell(f'{HEARD}/{_number()}', 'yes')
     sys.stdout.flush()
-    if is_first():
-        threading.Event().wait(2)  # the service lives in this process: the others need a moment to hear
     os._exit(code)
+
+
+def _wait_until_heard() -> None:
+    from jax._src import distributed
+
+    until = time.monotonic() + FAREWELL
+    for number in range(1, distributed.global_state.num_processes):
+        with contextlib.suppress(Exception):  # it is gone already
+            _client().blocking_key_value_get(f'{HEARD}/{number}', max(int(1000 * (until - time.monotonic())), 1))
+
+
+def _tell(key: str, value: str) -> None:
+    """To whoever asks the coordinator, in a thread of its own: the coordinator may be gone or not there yet."""
+
+    def tell() -> None:
+        with contextlib.suppress(Exception):  # somebody else was first
+            _client().key_value_set(key, value)
+
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    telling.join(FAREWELL)
 
 
 def lost(error: BaseException) -> NoReturn:
@@ -165,7 +204,19 @@ def _end_with_the_others() -> None:
                                                   'command again to all processes; they go on from the last checkpoint.')
         if not _finished.is_set():
             print(message, file=sys.stderr, flush=True)
-            os._exit(int(code) if code.isdigit() else EXIT_USER_ERROR)
+            leave(int(code) if code.isdigit() else EXIT_USER_ERROR)
+
+
+def _stop_with_the_others(asked: Callable[[], None]) -> None:
+    client = _client()
+    while not _finished.is_set():
+        try:
+            client.blocking_key_value_get(STOP, 10_000)
+        except Exception as error:
+            if 'DEADLINE_EXCEEDED' in str(error) or 'NOT_FOUND' in str(error):
+                continue
+            return  # the service is gone: _end_with_the_others sees to it
+        return asked()
 
 
 def _show_life(heartbeat: float) -> None:
