@@ -47,6 +47,7 @@ CHIPS = {
 BYTES = {'pred': 1, 's8': 1, 'u8': 1, 's16': 2, 'u16': 2, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4, 'f32': 4, 's64': 8, 'u64': 8, 'f64': 8}
 KINDS = 'all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute'
 COLLECTIVE = re.compile(rf' = (?P<type>\(.*?\)|\S+) (?P<kind>{KINDS})(?:-start)?\(')
+CHANNEL = re.compile(r'channel_id=(\d+)')
 ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
 GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+),(?P<size>\d+)\]|'
                     r"mesh\[(?P<mesh>[^\]]*)\].*?\{(?P<axes>'[^}]*)\})")
@@ -55,19 +56,30 @@ GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+
 def collectives(hlo: str, devices: int) -> dict[str, dict]:
     """{kind: {'count', 'bytes', 'moved'}} of a compiled program. bytes: of the larger of operand and result; moved: of formula above.
 
-    Collectives inside loops count once; the training step has loops only with optimizer.accumulate > 1.
+    A collective that runs beside other work stands in several computations of the program, under one channel; it counts once. So does one
+    inside a loop; the training step has loops only with optimizer.accumulate > 1.
     """
     found: dict[str, dict] = {}
+    channels: set[str] = set()
+    computation = ''
     for line in hlo.splitlines():
+        if line.endswith('{') and not line.startswith(' '):
+            computation = line
         match = COLLECTIVE.search(line)
         if not match:
             continue
-        kind = match['kind']
+        channel = CHANNEL.search(line)
+        if channel and channel[1] in channels:
+            continue
+        channels |= {channel[1]} if channel else set()
+        # TPU programs have no reduce-scatter of their own: it is an all-reduce whose computation keeps a share of the sum.
+        kind, size_of_sum = match['kind'], computation.startswith('%all-reduce-scatter')
+        kind = 'reduce-scatter' if size_of_sum else kind
         sizes = [BYTES.get(kind_, 4) * _product(shape) for kind_, shape in ARRAY.findall(match['type'])]
         if '-start(' in line and kind != 'all-reduce':  # its result holds operand and result
             sizes = [max(sizes)]
         n = _group_size(line, devices)
-        size = sum(sizes) * (n if kind == 'reduce-scatter' else 1)
+        size = sum(sizes) * (n if kind == 'reduce-scatter' and not size_of_sum else 1)
         entry = found.setdefault(kind, {'count': 0, 'bytes': 0, 'moved': 0.0})
         entry['count'] += 1
         entry['bytes'] += size

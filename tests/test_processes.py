@@ -181,6 +181,9 @@ def test_two_go_through_all_splits_as_one_does(tmp_path):
     one, two = (json.loads((tmp_path / name / 'eval' / 'latest.json').read_text()) for name in ('one', 'two'))
     assert two['split'] == 'mean of 3 splits' and 'mean' in said[0][0] and 'mean' not in said[1][0]
     assert one['mean'] == pytest.approx(two['mean'], abs=1e-6)
+    for split in ('split_0', 'split_1', 'split_2'):
+        one, two = ([x['loss'] for x in numbers(tmp_path / name / split)] for name in ('one', 'two'))
+        assert len(one) == 2 and one == pytest.approx(two, rel=1e-4)
 
 
 @pytest.mark.parametrize('victim', [pytest.param(0, marks=LONG), 1])
