@@ -1,7 +1,7 @@
 """3D convolution and max pooling, exact, in the formulation that suits the platform.
 
 GPU and TPU get XLA's own 3D convolution. XLA:CPU runs that one naively, but its 2D convolutions and matrix products
-are good, so on CPU the same sum is written with those (`cpu_formulation`).
+are good, so on CPU the same sum is written with those (`cpu_conv3d`).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Triple = tuple[int, int, int]
-
-# Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
-THIN_CHANNELS = 8
+from pvlad_jax.models.cpu_conv3d import Padding, Triple, cpu_conv3d
 
 
 def centred_padding(kernel: Sequence[int]) -> Padding:
@@ -46,45 +42,10 @@ def native(x, kernel, strides: Triple, padding: Padding):
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'))
 
 
-def _spatial(x: Float[Array, 'N T H W C'], kernel: Float[Array, 'kh kw C D'], strides, padding):
-    """2D convolution of every frame by itself, time merged into the batch."""
-    n, t = x.shape[:2]
-    if kernel.shape[:2] == (1, 1) and all(p == (0, 0) for p in padding):
-        return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    y = lax.conv_general_dilated(
-        x.reshape(n * t, *x.shape[2:]), kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
-    return y.reshape(n, t, *y.shape[1:])
-
-
-def _temporal_taps(x, kt: int, stride: int, padding: tuple[int, int]) -> list[Float[Array, 'N t H W C']]:
-    """The frames that each of the kt taps of a temporal kernel sees, one array a tap."""
-    x = jnp.pad(x, ((0, 0), padding, (0, 0), (0, 0), (0, 0)))
-    t = (x.shape[1] - kt) // stride + 1
-    return [lax.slice_in_dim(x, tap, tap + (t - 1) * stride + 1, stride, axis=1) for tap in range(kt)]
-
-
-def cpu_formulation(x, kernel, strides: Triple, padding: Padding):
-    """The same convolution as a sum over temporal taps of 2D convolutions (matrix products where the kernel is kt x 1 x 1).
-
-    Thin inputs (pixels) have their taps side by side in the channels instead and need a single 2D convolution.
-    """
-    kt, kh, kw, c_in, c_out = kernel.shape
-    taps = _temporal_taps(x, kt, strides[0], padding[0])
-    if kt > 1 and c_in <= THIN_CHANNELS:
-        stacked = kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * c_in, c_out)
-        return _spatial(jnp.concatenate(taps, axis=-1), stacked, strides[1:], padding[1:])
-    parts = [_spatial(tap, kernel[i], strides[1:], padding[1:]) for i, tap in enumerate(taps)]
-    if kt == 1:
-        return parts[0]
-    # Partial sums in float32, as one native convolution would keep them.
-    return sum(part.astype(jnp.float32) for part in parts).astype(x.dtype)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _by_platform(x, kernel, strides, padding):
     chosen = {'default': partial(native, strides=strides, padding=padding)}
-    return lax.platform_dependent(x, kernel, cpu=partial(cpu_formulation, strides=strides, padding=padding), **chosen)
+    return lax.platform_dependent(x, kernel, cpu=partial(cpu_conv3d, strides=strides, padding=padding), **chosen)
 
 
 def _by_platform_forward(x, kernel, strides, padding):
@@ -96,7 +57,7 @@ def _by_platform_backward(strides, padding, residuals, cotangent):
     def gradients(formulation):
         return lambda x, kernel, g: jax.vjp(partial(formulation, strides=strides, padding=padding), x, kernel)[1](g)
 
-    return lax.platform_dependent(*residuals, cotangent, cpu=gradients(cpu_formulation), default=gradients(native))
+    return lax.platform_dependent(*residuals, cotangent, cpu=gradients(cpu_conv3d), default=gradients(native))
 
 
 _by_platform.defvjp(_by_platform_forward, _by_platform_backward)
@@ -116,7 +77,7 @@ def conv3d(
     """
     strides = tuple(strides)
     padding = centred_padding(kernel.shape[:3]) if padding is None else tuple(tuple(p) for p in padding)
-    choices: dict[str, Callable] = {'auto': _by_platform, 'native': native, 'cpu': cpu_formulation}
+    choices: dict[str, Callable] = {'auto': _by_platform, 'native': native, 'cpu': cpu_conv3d}
     return choices[formulation](x, kernel, strides, padding)
 
 
