@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from pvlad_jax.errors import EXIT_PEER_LOST, EXIT_USER_ERROR, UserError
@@ -84,7 +83,10 @@ def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
 
 
 def _is_tpu_machine() -> bool:
-    return any(Path('/dev').glob('accel[0-9]*')) or (Path('/dev/vfio/0').exists() and 'TPU_NAME' in os.environ)
+    """As JAX itself tells, on virtual machines and in GKE: TPU chips on the PCI bus, and libtpu installed."""
+    from jax._src import cloud_tpu_init
+
+    return cloud_tpu_init.running_in_cloud_tpu_vm
 
 
 def _client():
