@@ -17,6 +17,9 @@ def use(where: str, workdir: Any) -> None:
         # Programs for a CPU use its instructions; a working directory may move to a machine that lacks some of them.
         folder = folder / f'cpu-{_processor()}'
     jax.config.update('jax_compilation_cache_dir', str(folder))
+    # Everything: small programs too take longer to compile than to read.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
 def _processor() -> str:

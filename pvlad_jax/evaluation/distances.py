@@ -8,7 +8,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jaxtyping import Array, Float, Int
 
 from pvlad_jax.errors import UserError
@@ -54,6 +53,8 @@ class MatrixDistance:
     def rows(self, index: Int[np.ndarray, 'b']) -> Float[Array, 'b M']:
         rows = self.matrix[index]
         if rows.dtype.itemsize > 4:  # places in the row's order instead: float32 would tie what float64 tells apart
+            import scipy.stats  # slow to import, and seldom needed
+
             rows = scipy.stats.rankdata(rows, method='dense', axis=1)
         padding = padded_size(self.shape[1]) - self.shape[1]
         return jnp.asarray(np.pad(rows.astype(np.float32), ((0, 0), (0, padding))))

@@ -3,8 +3,6 @@
 import contextlib
 import json
 
-from tensorboardX import SummaryWriter
-
 from pvlad_jax.jobs.workdir import Folder, write_text
 
 
@@ -22,7 +20,7 @@ class MetricLog:
             write_text(self._path, self._text)
         remote = '://' in str(workdir)
         self._file = None if remote else open(self._path, 'a')
-        self._board = None if remote else SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
+        self._board, self._board_folder, self._purge_step = None, str(workdir / 'tensorboard'), step + 1 if step else None
 
     def write(self, step: int, kind: str, numbers: dict[str, float]) -> None:
         line = json.dumps({'step': step, 'kind': kind, **numbers}) + '\n'
@@ -32,6 +30,10 @@ class MetricLog:
             return
         self._file.write(line)
         self._file.flush()
+        if self._board is None:
+            from tensorboardX import SummaryWriter  # slow to import, since it imports torch where that is installed
+
+            self._board = SummaryWriter(self._board_folder, purge_step=self._purge_step)
         for name, value in numbers.items():
             if isinstance(value, int | float):
                 self._board.add_scalar(f'{kind}/{name}', value, step)
@@ -40,7 +42,8 @@ class MetricLog:
         if self._file is not None:
             with contextlib.suppress(OSError):  # every line was flushed when it was written; a full disk has been told of
                 self._file.close()
-                self._board.close()
+                if self._board is not None:
+                    self._board.close()
 
 
 def _up_to(line: str, step: int) -> bool:

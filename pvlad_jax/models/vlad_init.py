@@ -5,12 +5,12 @@ Host code (NumPy, scikit-learn). It depends on the descriptors and the seed alon
 threads.
 """
 
+import concurrent.futures
 import os
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from pvlad_jax.errors import UserError
@@ -107,6 +107,8 @@ def kmeans_words(descriptors: Float[np.ndarray, 'n D'], words: int, seed: int) -
         raise UserError(f'config.model.words = {words} VLAD words need as many distinct local descriptors, but '
                         f'only {len(distinct)} were found among {len(descriptors)}. Lower config.model.words, or '
                         'raise config.vlad_init.descriptors or the number of training clips.')
+    from sklearn.cluster import KMeans  # slow to import, and not needed by a run that goes on from a checkpoint
+
     # The order in which threads add floats is not fixed, and a resumed run must find the same words: one
     # thread.
     with threadpool_limits(limits=1):
@@ -178,18 +180,22 @@ def initialise_words(
         parts = [np.concatenate(parts)]
     if limit is not None:
         parts = [_thin(part, limit, seed) for part in parts]
-    start = {'centres': [], 'assignment_weight': [], 'assignment_bias': []}
-    for p, part in enumerate(parts):
-        part = np.asarray(part, np.float32)
+
+    def words_of(p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        part = np.asarray(parts[p], np.float32)
         part = unit(part[np.any(part != 0, axis=-1)])
         try:
             centres = kmeans_words(part, words, seed + 1000 * p)
             weight, bias, _ = assignment_from_centres(centres, part, rule, alpha, alpha_scale)
         except UserError as error:
             raise UserError(f'{"Shared codebook" if shared_codebook else f"Part {p}"}: {error}') from None
-        for name, value in (('centres', centres), ('assignment_weight', weight), ('assignment_bias', bias)):
-            start[name].append(value)
-    return {name: np.stack(values) for name, values in start.items()}
+        return centres, weight, bias
+
+    # Each part's k-means has one thread (above), so several run side by side. The limit is the whole process's and is put back when a
+    # `with` ends: the one around them all must end last.
+    with threadpool_limits(limits=1), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        start = list(threads.map(words_of, range(len(parts))))
+    return {name: np.stack(values) for name, values in zip(('centres', 'assignment_weight', 'assignment_bias'), zip(*start))}
 
 
 def _thin(descriptors: Float[np.ndarray, 'n D'], limit: int, seed: int) -> Float[np.ndarray, 'm D']:

@@ -58,6 +58,9 @@ def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.Grad
         variables = network.init(network_key, jnp.zeros((1, 1, clips.frames, clips.height, clips.width, 3), jnp.uint8),
                                  jnp.ones((1, 1, clips.frames), bool))
         loss_params, loss_state = init_loss_state(config.loss, people, config.model.embedding, loss_key)
+        # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled anew.
+        variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
+                                                          (variables, loss_params, loss_state))
         params = dict(variables['params']) | loss_params
         return TrainState(jnp.zeros((), jnp.int32), params, dict(variables.get('batch_stats', {})), optimizer.init(params), loss_state,
                           jax.tree.map(jnp.copy, params) if config.optimizer.ema else None)
