@@ -27,17 +27,11 @@ from pvlad_jax.evaluation import read_embeddings
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
 
 
-def result_of(workdir: Path) -> dict | None:
-    """rank_1, mAP ... of a run that has ended, else None."""
-    latest = workdir / 'eval' / 'latest.json'
-    if not latest.exists():
-        return None
-    result, config = json.loads(latest.read_text()), json.loads((workdir / 'config.json').read_text())
-    if result['step'] < config['training']['steps']:
-        return None
-    if config['dataset']['build_options'].get('twins'):
-        result |= twins(workdir)
-    return result
+def result_of(workdir: Path) -> dict[str, float]:
+    """rank_1, mAP ... of a run that has ended."""
+    config = json.loads((workdir / 'config.json').read_text())
+    result = json.loads((workdir / 'eval' / 'latest.json').read_text())
+    return result | (twins(workdir) if config['dataset.build_options'].get('twins') else {})
 
 
 def twins(workdir: Path) -> dict[str, float]:
@@ -58,18 +52,18 @@ def twins(workdir: Path) -> dict[str, float]:
             'before_twin': float((best[0] > best[1]).mean())}
 
 
-def run(config: str, arguments: str, seed: int, workdir: Path, flags: list[str]) -> dict:
+def result(config: str, arguments: str, seed: int, workdir: Path, flags: list[str]) -> dict:
     """Makes the run where it has not ended, and returns its result. RuntimeError with the run's last words where it fails."""
-    if (done := result_of(workdir)) is not None:
-        return done
     file, _, given = config.partition(':')
     together = ','.join(filter(None, (given, arguments, f'seed={seed}')))
-    command = [sys.executable, str(MAIN), f'--config={file}:{together}', f'--workdir={workdir}', '--config.evaluation.strips=0', *flags]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    result = result_of(workdir) if ended.returncode == 0 else None
-    if result is None:
-        raise RuntimeError(f'{" ".join(command)}\nended with {ended.returncode}: {(ended.stderr or ended.stdout)[-2000:]}')
-    return result
+    asked = [f'--config={file}:{together}', '--config.evaluation.strips=0', *flags]
+    ended = workdir / 'ended.json'  # with these flags; with others, main.py compares the configurations and says what differs
+    if not ended.exists() or json.loads(ended.read_text()) != asked:
+        run = subprocess.run([sys.executable, str(MAIN), f'--workdir={workdir}', *asked], capture_output=True, text=True)
+        if run.returncode:
+            raise RuntimeError(f'{workdir} ended with {run.returncode}: {(run.stderr or run.stdout)[-2000:]}')
+        ended.write_text(json.dumps(asked) + '\n')
+    return result_of(workdir)
 
 
 def row(name: str, results: list[dict]) -> dict:
@@ -95,7 +89,7 @@ def main() -> int:
     plan = [(name, seed) for seed in seeds for name in choices]
     with ThreadPoolExecutor(options.at_once) as pool:
         folders = {name: options.workdir / re.sub(r'\W+', '_', name).lower() for name in choices}
-        made = {(name, seed): pool.submit(run, options.config, choices[name], seed, folders[name] / f'seed{seed}', flags)
+        made = {(name, seed): pool.submit(result, options.config, choices[name], seed, folders[name] / f'seed{seed}', flags)
                 for name, seed in plan}
         try:
             results = {key: future.result() for key, future in made.items()}
