@@ -149,15 +149,29 @@ def against_faiss(name: str, query: Embeddings, gallery: Embeddings, rounds: int
             row(f'{name}: CMC and mAP in full against top-{NEIGHBOURS} of FAISS Flat', full, peer_again)]
 
 
-def peak_memory(which: str, size: int) -> None:
-    """Prints the largest memory of this process (Linux), in MB, after scoring at MARS size."""
-    query, gallery = mars_sized(size)
+def peak_memory(which: str, size: int, n_gallery: int, n_query: int) -> None:
+    """Prints the largest memory of this process (Linux), in MB, after scoring at MARS size, or that of a larger gallery."""
+    query, gallery = large(n_gallery, n_query, size) if n_gallery else mars_sized(size)
     if which == 'ours':
-        score(query, gallery)
+        score(query, gallery, 'gallery_only' if n_gallery else 'mars_official')
     else:
         numpy_evaluator(query, gallery)
     # Of this program alone; getrusage would count the parent's memory at the fork.
     print(int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024)
+
+
+def peak_memory_of_process(which: str, options, n_gallery: int = 0) -> float:
+    command = [sys.executable, __file__, f'--peak_memory={which}', f'--size={options.size}', f'--galleries={n_gallery or ""}',
+               f'--queries={options.queries}']
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def growth(seconds: dict[int, float]) -> list[dict]:
+    """Time a gallery tracklet of each size against that of the smallest of the large ones: a ratio of 1 = linear."""
+    first = min(seconds, default=0)
+    return [{'name': f'{n:,}: time a gallery tracklet, against {first:,}', 'ours': 1e6 * seconds[n] / n,
+             'peer': 1e6 * seconds[first] / first, 'unit': 'µs', 'ratio': seconds[first] / first / (seconds[n] / n)}
+            for n in seconds if n != first]
 
 
 def main() -> int:
@@ -171,29 +185,35 @@ def main() -> int:
     parser.add_argument('--peak_memory', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_memory:
-        peak_memory(options.peak_memory, options.size)
+        peak_memory(options.peak_memory, options.size, int(options.galleries or 0), options.queries)
         return 0
 
-    rows = []
+    rows, seconds = [], {}
     query, gallery = mars_sized(options.size)
     rows.append(against_numpy('MARS size: CMC and mAP against NumPy', query, gallery, 'mars_official', options.rounds, len(query)))
     rows += against_faiss('MARS size', query, gallery.select(~np.isin(gallery.tracklet, query.tracklet)), options.rounds)
-    memory = {which: float(subprocess.run([sys.executable, __file__, f'--peak_memory={which}', f'--size={options.size}'], check=True,
-                                          capture_output=True, text=True).stdout) for which in ('ours', 'peer')}
+    memory = {which: peak_memory_of_process(which, options) for which in ('ours', 'peer')}
     rows.append({'name': 'MARS size: peak memory of the process', **memory, 'unit': 'MB', 'ratio': memory['peer'] / memory['ours']})
     for n_gallery in map(int, filter(None, options.galleries.split(','))):
         query, gallery = large(n_gallery, options.queries, options.size)
         name = f'{n_gallery:,} x {options.queries:,}'
         rows.append(against_numpy(f'{name}: CMC and mAP against NumPy', query, gallery, 'gallery_only', options.rounds,
                                   options.peer_queries))
+        seconds[n_gallery] = rows[-1]['ours']
         rows += against_faiss(name, query, gallery, options.rounds)
+        given, matrix = (4 * n_gallery * x / 2**20 for x in (options.size, options.queries))
+        del query, gallery
+        memory = peak_memory_of_process('ours', options, n_gallery)
+        rows.append({'name': f'{name}: peak memory of the process ({given:,.0f} MB are the embeddings); as peer these and the full matrix',
+                     'ours': memory, 'peer': given + matrix, 'unit': 'MB', 'ratio': (given + matrix) / memory})
+    rows += growth(seconds)
 
     table = Table(title=f'{options.size} numbers an embedding; ratio above 1 = ours is faster (or smaller)')
     for column in ('', 'ours', 'peer', 'unit', 'ratio', 'spread of ours', 'spread of peer'):
         table.add_column(column, justify='left' if not column else 'right')
     for r in rows:
         spreads = ['–'.join(f'{s:.3g}' for s in r[side]) if side in r else '' for side in ('ours_spread', 'peer_spread')]
-        table.add_row(r['name'], f'{r["ours"]:.3g}', f'{r["peer"]:.3g}', r['unit'], f'{r["ratio"]:.2f}', *spreads)
+        table.add_row(r['name'], f'{r["ours"]:.4g}', f'{r["peer"]:.4g}', r['unit'], f'{r["ratio"]:.2f}', *spreads)
     Console(width=160).print(table)
     if not any('FAISS' in r['name'] for r in rows):
         print('faiss is not installed: no comparison with it (pip install faiss-cpu).')
