@@ -266,7 +266,7 @@ def show(rows: list[dict], title: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', help='JSON file for the rows')
-    parser.add_argument('--backbones', default='r3d_18,i3d,c3d,r3d_tiny')
+    parser.add_argument('--backbones', help='by commas; r3d_18,i3d,c3d,r3d_tiny, and with --layers r3d_18,i3d')
     parser.add_argument('--batch', default='16x4x16x256x128' if ON_GPU else '2x2x8x128x64',
                         help='people x tracklets x frames x height x width')
     parser.add_argument('--dtype', default='bfloat16' if ON_GPU else 'float32', choices=('float32', 'bfloat16'))
@@ -276,6 +276,7 @@ def main() -> int:
     parser.add_argument('--layers', action='store_true', help='every layer shape of the backbones by itself instead')
     parser.add_argument('--memory_of', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.backbones = options.backbones or ('r3d_18,i3d' if options.layers else 'r3d_18,i3d,c3d,r3d_tiny')
     if options.memory_of:
         print_memory(options)
         return 0
@@ -284,7 +285,7 @@ def main() -> int:
     if options.layers:
         import layer_speed
 
-        rows = layer_speed.measure(configuration, options, interleaved)
+        rows = layer_speed.measure(options, interleaved, DEVICE)
         layer_speed.show(rows, title)
     else:
         rows = []
