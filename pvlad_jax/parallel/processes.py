@@ -72,7 +72,7 @@ def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
         jax.distributed.initialize(**where, heartbeat_timeout_seconds=2 * given.heartbeat, initialization_timeout=300,
                                    shutdown_timeout_seconds=2 * given.heartbeat)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f'The processes of this run did not find each other: {_first_line(error).rstrip(".")}. All must be started within five '
+        raise UserError(f'The processes of this run did not find each other: {_first_line(error)}. All must be started within five '
                         'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI or TPU '
                         'job. A single process needs --multiprocess=off.') from error
     threading.Thread(target=_end_with_the_others, daemon=True).start()
@@ -258,7 +258,7 @@ def _number() -> int:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), repr(error))[:300]
+    return next(iter(str(error).strip().splitlines()), repr(error))[:300].rstrip('.')
 
 
 class AnyOfUs:
