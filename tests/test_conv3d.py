@@ -8,6 +8,7 @@ from jax import lax
 
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv3d import centred_padding, conv3d, max_pool3d, same_padding
+from pvlad_jax.models.cpu_conv3d import kernel_gradient_as_products
 
 # kernel, strides, input channels, padding (None = centred)
 CASES = [
@@ -38,6 +39,8 @@ def test_the_formulations_are_one_function(kernel, strides, channels, padding):
         for formulation in ('native', 'cpu', 'auto'):
             y, gradients = jax.vjp(lambda x, w, f=formulation: conv3d(x, w, strides, padding, f), x, w)
             results.append((y, *gradients(g)))
+        # What large pictures get.
+        results.append((*results[0][:2], kernel_gradient_as_products(x, w, strides, tuple(pads), g)))
         return results
 
     native, *others = everything(x, w, g)

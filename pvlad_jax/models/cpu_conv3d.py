@@ -16,6 +16,8 @@ Triple = tuple[int, int, int]
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
+# From this many places of an output frame the kernel's gradient is taken as products.
+LARGE_PICTURE = 256
 
 
 def _frames_seen(tap: int, frames: int, outputs: int, stride: int, front: int) -> tuple[int, int]:
@@ -107,6 +109,13 @@ def _aligned(x, g, axis: int, tap: int, outputs: int, stride: int, front: int):
 
 
 def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
+    """As products for large pictures; of small ones what JAX derives is no slower (16 x 8 places, 32 channels: 90 against 78)."""
+    if g.shape[2] * g.shape[3] >= LARGE_PICTURE:
+        return kernel_gradient_as_products(x, kernel, strides, padding, g)
+    return jax.vjp(lambda kernel: forward(x, kernel, strides, padding), kernel)[1](g)[0]
+
+
+def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g):
     """Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kt·kh taps.
 
     What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3 places, far from what any convolution is
