@@ -176,7 +176,7 @@ def waiting_row(folder: Path, steps: int) -> dict:
     """A short training run, as its user would start it; what its metrics say of waiting."""
     root = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as workdir:
-        settings = {'dataset.name': NAME, 'dataset.data_dir': folder, 'training.steps': steps, 'training.log_every': steps,
+        settings = {'dataset.name': NAME, 'dataset.data_dir': folder, 'training.steps': steps, 'training.log_every': max(1, steps // 3),
                     'training.eval_every': 0, 'training.eval_untrained': False, 'evaluation.strips': 0, 'batch.people': 8}
         subprocess.run([sys.executable, 'main.py', '--config=configs/tracklet_folder.py:pooling=average', f'--workdir={workdir}',
                         *(f'--config.{name}={value}' for name, value in settings.items())], cwd=root, check=True, stdout=subprocess.DEVNULL)

@@ -70,9 +70,24 @@ class Compilation:
             self.told[name] += amount
 
 
+class Joined:
+    """A thread, with the time for which it is waited for."""
+
+    def __init__(self, thread, clock: Clock):
+        self.join = clock.timed('waiting for the step to be compiled', thread.join)
+
+
+class NoTorch:
+    """An environment without torch."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == 'torch':
+            raise ModuleNotFoundError('torch is hidden here')
+
+
 def child(options) -> None:
     """Runs the demo to the end of its first step, writes the split as JSON, and leaves; with --save once that step is saved."""
-    sys.modules['torch'] = None
+    sys.meta_path.insert(0, NoTorch())
     from absl import flags
 
     import main as program
@@ -111,11 +126,15 @@ def child(options) -> None:
             if not options.save:
                 os._exit(0)
             return out
+
+        first.lower = step.lower  # it is compiled ahead
         return first
 
     saving, save = [], train.Checkpoints.save
     train.Checkpoints.save = lambda self, *args: (saving.append(self), save(self, *args))
     train.make_train_step = make_step
+    ahead = train.compile_ahead
+    train.compile_ahead = lambda *args: Joined(ahead(*args), clock)
     sys.exit(program.run(config, options.workdir, 'train'))
 
 

@@ -29,7 +29,7 @@ from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.parallel.processes import AnyOfUs
 from pvlad_jax.training.schedule import learning_rate
 from pvlad_jax.training.train_state import TrainState
-from pvlad_jax.training.train_step import make_train_step
+from pvlad_jax.training.train_step import compile_ahead, make_train_step
 
 Say = Callable[[str], None]
 
@@ -45,6 +45,11 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     evaluator = Evaluator(experiment)
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count())
     step, data_state = checkpoints.latest_step(), {'next_index': 0}
+    shapes = experiment.state_shapes()
+    train_step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, shapes)
+    # Not with several processes: each waits for the others' part of an evaluation, and would pay for the slowest compilation.
+    alone = jax.process_count() == 1 and step != config.training.steps
+    ahead = compile_ahead(train_step, config, experiment.mesh, shapes) if alone else None
     if step is None:
         say(f'A new run in {workdir}: {experiment.people} people, {len(experiment.partition.train)} tracklets to train on; '
             f'{jax.device_count()} {jax.devices()[0].platform} device(s).')
@@ -52,7 +57,7 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
         if jax.process_index() == 0:
             write_config(workdir, config)
     else:
-        state, data_state = checkpoints.restore(experiment.state_shapes())
+        state, data_state = checkpoints.restore(shapes)
         say(f'Going on in {workdir} after step {step} of {config.training.steps}.')
     log = MetricLog(workdir, step) if jax.process_index() == 0 else None
     loop = _Loop(experiment, checkpoints, evaluator, log, say, stop)
@@ -61,7 +66,9 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     try:
         if (step == 0 and config.training.eval_untrained) or (loop.evaluation_due(step) and loop.evaluated != step):
             loop.evaluate(state, step)
-        state = loop.run(state, step, batches, batches.iterator(data_state['next_index']), workdir)
+        if ahead:
+            ahead.join()
+        state = loop.run(state, step, train_step, batches, batches.iterator(data_state['next_index']), workdir)
         scored = loop.test(state, config.training.steps).of('last')
         if config.evaluation.checkpoint == 'best':
             checkpoints.wait()
@@ -111,9 +118,8 @@ class _Loop:
         every = self.config.training.eval_every
         return bool(every) and 0 < step < self.config.training.steps and step % every == 0
 
-    def run(self, state: TrainState, first: int, batches: TrainBatches, iterator, workdir: Path) -> TrainState:
+    def run(self, state: TrainState, first: int, train_step: Callable, batches: TrainBatches, iterator, workdir: Path) -> TrainState:
         config = self.config.training
-        train_step = make_train_step(self.config, self.experiment.network, self.experiment.optimizer, self.experiment.mesh, state)
         any_of_us = AnyOfUs(self.experiment.mesh)
         pace, trace = _Pace(first, config.steps), StepTrace(self.config.profile, workdir)
         pending: _Pending | None = None

@@ -1,5 +1,7 @@
 """One update: forward, losses, gradients, optimiser, moving average; one program over the whole mesh."""
 
+import contextlib
+import threading
 from collections.abc import Callable
 
 import jax
@@ -58,6 +60,25 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
 
     shardings = state_shardings(state, mesh)
     return jax.jit(step, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=(shardings, replicated(mesh)), donate_argnums=0)
+
+
+def compile_ahead(train_step: Callable, config: Config, mesh: Mesh, shapes: TrainState) -> threading.Thread:
+    """Traces and compiles a step of `make_train_step` in a thread, while others prepare for it. Join it before the first step.
+
+    The jitted function keeps what is made here. What fails here fails again, and is told, when the step is called.
+    """
+    clips, sharding = config.clips, batch_sharding(mesh)
+    frames = (config.batch.size, clips.segments, clips.frames)
+    batch = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for name, shape, dtype in (
+        ('clips', (*frames, clips.height, clips.width, 3), 'uint8'), ('valid', frames, 'bool'), ('label', frames[:1], 'int32'))}
+
+    def compile_step() -> None:
+        with contextlib.suppress(Exception):
+            train_step.lower(shapes, batch).compile()
+
+    thread = threading.Thread(target=compile_step, name='compile_ahead')
+    thread.start()
+    return thread
 
 
 def _parts(x, parts: int, tracklets: int, mesh: Mesh):
