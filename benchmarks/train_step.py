@@ -8,6 +8,7 @@ is timed, embedding, loss and gradient norm of two steps are compared: the comma
 turn, medians are compared. Ratios above 1 = ours is faster. "Cores" are the processor seconds of a run by its seconds; PyTorch's
 threads spin while they wait.
 
+JAX_NUM_CPU_DEVICES=2 (JAX's own) splits our batch over two virtual devices, as it does for main.py: more of two cores is used.
 PyTorch: channels_last_3d, oneDNN (CPU) or cudnn.benchmark and TF32 or bf16 autocast (GPU), fused AdamW, `--compile` for torch.compile.
 """
 
@@ -107,7 +108,7 @@ class Peer:
 
 class Ours:
     def __init__(self, config: Config, variables: tuple[dict, dict]):
-        mesh = make_mesh(config.mesh, jax.devices()[:1])
+        mesh = make_mesh(config.mesh, jax.devices()[:1] if ON_GPU else jax.devices())
         network = build_network(config.model, PEOPLE)
         optimizer = make_optimizer(config.optimizer, 1000, variables[0])
         state = init_state(config, network, optimizer, PEOPLE, mesh)
@@ -281,7 +282,9 @@ def main() -> int:
         print_memory(options)
         return 0
     peak = product_flops(options.dtype, 5)
-    title = f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {options.batch}, {options.dtype}; product {peak / 1e9:.0f} GFLOP/s'
+    ours_on = 1 if ON_GPU else len(jax.devices())
+    title = (f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores (ours on {ours_on} device(s)), {options.batch}, {options.dtype}; '
+             f'product {peak / 1e9:.0f} GFLOP/s')
     if options.layers:
         import layer_speed
 
