@@ -3,6 +3,7 @@
     python -m tests.test_survival 20     # the long form of the kill loop, so many SIGKILLs
 """
 
+import gc
 import json
 import os
 import random
@@ -204,6 +205,21 @@ def test_no_room_for_a_checkpoint_is_told_and_leaves_the_earlier_ones(micro_data
     assert list(after) == list(before)
     assert start(micro_data, workdir).wait(timeout=100) == 0
     assert_equal_to_the_bit(states(micro_data, workdir)[STEPS][0], states(micro_data, uninterrupted)[STEPS][0])
+
+
+@pytest.mark.parametrize(('message', 'told'), [('Event loop is closed', False), ('anything else', True)])
+def test_threads_of_a_failed_save_have_no_say(message, told, capfd, monkeypatch):
+    from pvlad_jax.jobs import ending
+
+    monkeypatch.setattr('sys.unraisablehook', ending.unraisable)
+
+    class Late:
+        def __del__(self):
+            raise RuntimeError(message)
+
+    Late()
+    gc.collect()
+    assert ('RuntimeError' in capfd.readouterr().err) == told
 
 
 @pytest.mark.parametrize('what', ['loss', 'gradient'])

@@ -9,8 +9,16 @@ from pvlad_jax.jobs import stop_signal
 from pvlad_jax.parallel import processes
 
 
+def unraisable(late) -> None:
+    """Of a save that failed, TensorStore's threads still report their parts to an event loop that Orbax has closed: no news to anybody."""
+    error = late.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
+        sys.__unraisablehook__(late)
+
+
 def exit_code(job: Callable[[stop_signal.StopRequest], None]) -> int:
     """Does the job and returns the exit code. An exception that nobody expected keeps its traceback."""
+    sys.unraisablehook = unraisable
     with stop_signal.listening() as stop:
         try:
             job(stop)
