@@ -90,7 +90,7 @@ def torch_backbone(name: str) -> nn.Module:
     if name.startswith('i3d'):
         return TorchI3D(spec.stages[-1])
     if name.startswith('c3d'):
-        return TorchC3D(normalise=name == 'c3d_bn')
+        return TorchC3D(normalise=name == 'c3d_bn', last_stride=1)
     if name.startswith('r'):
         options = {k: v for k, v in spec.build.keywords.items() if k not in ('label', 'stage_strides')}
         peer = TorchR3D(**options, last_stride=1)

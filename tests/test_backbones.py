@@ -298,12 +298,12 @@ def test_training_equals_pytorch():
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *means)
 
 
-@pytest.mark.parametrize('normalise', [False, True])
-def test_c3d_equals_pytorch(normalise, thin):
+@pytest.mark.parametrize(('normalise', 'last_stride'), [(False, 2), (True, 1)])
+def test_c3d_equals_pytorch(normalise, last_stride, thin):
     pytest.importorskip('torch')
     from torch_backbones import TorchC3D
 
-    peer = randomised(TorchC3D(widths=(4, 8, 16, 32, 32), normalise=normalise))
+    peer = randomised(TorchC3D(widths=(4, 8, 16, 32, 32), normalise=normalise, last_stride=last_stride))
     names = {'weight': 'params/{}/{}', 'bias': 'params/{}/norm/bias'}
     names |= {'running_mean': 'batch_stats/{}/norm/mean', 'running_var': 'batch_stats/{}/norm/var'}
     tensors = {}
@@ -317,7 +317,7 @@ def test_c3d_equals_pytorch(normalise, thin):
             tensors[ours] = array.transpose(2, 3, 4, 1, 0) if array.ndim == 5 else array
         elif leaf in names:
             tensors[names[leaf].format(layer, 'norm/scale')] = array
-    module = C3D(normalise=normalise, last_stride=2)
+    module = C3D(normalise=normalise, last_stride=last_stride)
     x, valid = clips((2, 9, 18, 33)), np.ones((2, 9), bool)
     features, _ = compiled(lambda w, x, v: module.apply(w, x, v, False), imported(tensors), x, valid)
     assert_equal(features, in_torch(peer, x))

@@ -77,8 +77,9 @@ class TorchR3D(nn.Module):
 class TorchC3D(nn.Module):
     """Names as the common Sports-1M state dict: conv1, conv2, conv3a, ..."""
 
-    def __init__(self, widths=(64, 128, 256, 512, 512), normalise=False):
+    def __init__(self, widths=(64, 128, 256, 512, 512), normalise=False, last_stride=2):
         super().__init__()
+        self.last_stride = last_stride
         self.names = ['conv1', 'conv2', 'conv3a', 'conv3b', 'conv4a', 'conv4b', 'conv5a', 'conv5b']
         c_in = 3
         for name in self.names:
@@ -92,7 +93,10 @@ class TorchC3D(nn.Module):
         for name in self.names:
             if name in ('conv2', 'conv3a', 'conv4a', 'conv5a'):
                 window = (1, 2, 2) if name == 'conv2' else (2, 2, 2)
-                x = F.max_pool3d(x, window, window, ceil_mode=True)
+                if name == 'conv5a' and self.last_stride == 1:
+                    x = same_max_pool(x, window, (2, 1, 1))
+                else:
+                    x = F.max_pool3d(x, window, window, ceil_mode=True)
             x = getattr(self, name)(x)
             x = getattr(self, name.replace('conv', 'norm'), nn.Identity())(x)
             x = x if name == 'conv5b' else F.relu(x)
