@@ -1,7 +1,7 @@
-"""3D convolution for XLA:CPU, whose own one is naive: a sum of 2D convolutions forward, matrix products for the kernel's gradient.
+"""3D convolution for XLA:CPU, whose own one is naive: 2D convolutions of frames forward, matrix products for the kernel's gradient.
 
-Figures here are GFLOP a processor second (clips of 8 x 64 x 32, 64 channels, kernel 3x3x3; one core of 2, jaxlib 0.10.2), which bears other
-load on the machine: forward 109, gradient of the input 118, gradient of the kernel 22 if it is left to JAX, 57 to 124 as below.
+Kernels of three frames go by `temporal_winograd` where that saves work, all else as a sum over temporal taps. What each trick gave stands beside
+it, and for every layer of R3D-18 and I3D in docs/performance_layers.md.
 """
 
 from functools import partial
@@ -11,8 +11,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Triple = tuple[int, int, int]
+from pvlad_jax.models import temporal_winograd
+from pvlad_jax.models.cpu_frame_conv import (
+    Padding,
+    Triple,
+    aligned,
+    frame_conv,
+    frame_kernel_gradient,
+    output_size,
+    taps_seen,
+    width_windows,
+)
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
@@ -20,26 +29,19 @@ THIN_CHANNELS = 8
 LARGE_PICTURE = 256
 
 
-def _frames_seen(tap: int, frames: int, outputs: int, stride: int, front: int) -> tuple[int, int]:
-    """(first, end) of the output frames that see a frame of the clip, not padding, through this tap of the kernel."""
-    first = max(0, -(-(front - tap) // stride))
-    end = min(outputs, (frames - 1 + front - tap) // stride + 1)
-    return first, max(first, end)
-
-
-def _spatial(x: Float[Array, 'N T H W C'], kernel: Float[Array, 'kh kw C D'], strides, padding):
-    """2D convolution of every frame by itself, time merged into the batch."""
-    n, t = x.shape[:2]
-    if kernel.shape[:2] == (1, 1) and all(p == (0, 0) for p in padding):
-        return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    y = lax.conv_general_dilated(
-        x.reshape(n * t, *x.shape[2:]), kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
-    return y.reshape(n, t, *y.shape[1:])
-
-
 def _outputs(x, kernel, strides: Triple, padding: Padding) -> Triple:
-    return tuple((n + sum(p) - k) // s + 1 for n, k, s, p in zip(x.shape[1:4], kernel.shape[:3], strides, padding))
+    return tuple(output_size(*about) for about in zip(x.shape[1:4], kernel.shape[:3], strides, padding))
+
+
+def _saves_in_time(x, kernel, strides: Triple, padding: Padding) -> bool:
+    """Whether `temporal_winograd` is the faster way. In float32 alone: half precision would round its sums of frames."""
+    kt, kh, kw, _, _ = kernel.shape
+    if kt != 3 or strides[0] != 1 or kh * kw == 1 or x.dtype != jnp.float32:
+        return False
+    (front, back), frames = padding[0], x.shape[1]
+    outputs = output_size(frames, kt, 1, (front, back))
+    seen = [taps_seen(tap, frames, outputs, 1, front) for tap in range(kt)]
+    return temporal_winograd.products_saved(sum(end - first for first, end in seen), outputs)
 
 
 def _time_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int):
@@ -49,23 +51,8 @@ def _time_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, s
     return jnp.concatenate([lax.slice_in_dim(x, i, i + (outputs - 1) * stride + 1, stride, 1) for i in range(k)], axis=-1)
 
 
-def _width_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int):
-    """[N, T, H, w, k·C]: likewise along the width, where a window lies together in memory.
-
-    So each is copied as a whole: 1.7 ms for clips of 2 x 8 x 64 x 32 x 64, against 7.9 for a concatenation of shifted copies.
-    """
-    n, t, h, _, c = x.shape
-    if k == 1 and stride == 1:
-        return x
-    end = (outputs - 1) * stride + k - front - x.shape[3]
-    rows = lax.pad(x, jnp.zeros((), x.dtype), [*[(0, 0, 0)] * 3, (front, end, 0), (0, 0, 0)]).reshape(n * t * h, -1)
-    starts = jnp.arange(outputs) * (stride * c)
-    windows = jax.vmap(lambda start: lax.dynamic_slice(rows, (0, start), (n * t * h, k * c)), out_axes=1)(starts)
-    return windows.reshape(n, t, h, outputs, k * c)
-
-
 def forward(x, kernel, strides: Triple, padding: Padding):
-    """A sum over temporal taps of 2D convolutions (matrix products where the kernel is kt x 1 x 1).
+    """A sum over temporal taps of 2D convolutions (matrix products where the kernel is kt x 1 x 1), or `temporal_winograd`.
 
     A tap is computed at the output frames only where it sees the clip: of clips of 8, 4, 2, 1 frames, 8, 17, 33 and 67 % of the products of
     a 3x3x3 kernel are with padding. Thin inputs (pixels) have their taps side by side in the channels and need a single 2D convolution.
@@ -75,14 +62,16 @@ def forward(x, kernel, strides: Triple, padding: Padding):
     stride, front = strides[0], padding[0][0]
     if kt > 1 and c_in <= THIN_CHANNELS:
         stacked = kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * c_in, c_out)
-        return _spatial(_time_taps_in_channels(x, kt, t, stride, front), stacked, strides[1:], padding[1:])
+        return frame_conv(_time_taps_in_channels(x, kt, t, stride, front), stacked, strides[1:], padding[1:])
+    if _saves_in_time(x, kernel, strides, padding):
+        return temporal_winograd.forward(x, kernel, t, front, strides[1:], padding[1:])
     parts = []
     for tap in range(kt):
-        first, end = _frames_seen(tap, x.shape[1], t, stride, front)
+        first, end = taps_seen(tap, x.shape[1], t, stride, front)
         if first < end:
             start = first * stride + tap - front
             seen = lax.slice_in_dim(x, start, start + (end - first - 1) * stride + 1, stride, axis=1)
-            part = _spatial(seen, kernel[tap], strides[1:], padding[1:])
+            part = frame_conv(seen, kernel[tap], strides[1:], padding[1:])
             # Partial sums in float32, as one native convolution would keep them.
             part = part if kt == 1 else part.astype(jnp.float32)
             parts.append(jnp.pad(part, ((0, 0), (first, t - end), (0, 0), (0, 0), (0, 0))))
@@ -90,22 +79,11 @@ def forward(x, kernel, strides: Triple, padding: Padding):
 
 
 def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
+    """At stride 1 a convolution of the output's gradient with the reversed kernel, by the ways above; else as JAX derives it."""
+    back = tuple((k - 1 - p[0], k - 1 - p[1]) for k, p in zip(kernel.shape, padding))
+    if strides == (1, 1, 1) and all(p >= 0 for pair in back for p in pair):
+        return forward(g, kernel[::-1, ::-1, ::-1].swapaxes(3, 4), strides, back)
     return jax.vjp(lambda x: forward(x, kernel, strides, padding), x)[1](g)[0]
-
-
-def _aligned(x, g, axis: int, tap: int, outputs: int, stride: int, front: int):
-    """x and g cut or padded so that along an axis the tap of output place o sees place o of x. None where it sees padding alone."""
-    size = x.shape[axis]
-    first, end = _frames_seen(tap, size, outputs, stride, front)
-    if first >= end:
-        return None
-    if stride == 1:
-        # Output place o sees place o + tap - front; a negative width of padding cuts off.
-        before = tap - front
-        widths = [(before, size - outputs - before, 0) if i == axis else (0, 0, 0) for i in range(g.ndim)]
-        return x, lax.pad(g, jnp.zeros((), g.dtype), widths)
-    start = first * stride + tap - front
-    return lax.slice_in_dim(x, start, start + (end - first - 1) * stride + 1, stride, axis), lax.slice_in_dim(g, first, end, axis=axis)
 
 
 def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
@@ -116,36 +94,23 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
 
 
 def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g):
-    """Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kt·kh taps.
-
-    What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3 places, far from what any convolution is
-    made for. Taps along the width stand side by side in the channels (three copies of x); along an axis of stride 1 it is g that is shifted
-    against x, since its copies are smaller. gᵀ comes first, because the factor that lies across memory should be the narrow one.
-    """
+    """`frame_kernel_gradient` of every temporal tap, or of `temporal_winograd`'s four convolutions; thin inputs have all taps at once."""
     kt, kh, kw, c_in, c_out = kernel.shape
-    t, h, w = _outputs(x, kernel, strides, padding)
-    time_taps = range(kt)
+    t, _, w = _outputs(x, kernel, strides, padding)
+    (stride, sh, sw), front = strides, padding[0][0]
     if kt > 1 and c_in <= THIN_CHANNELS:
-        x, time_taps = _time_taps_in_channels(x, kt, t, strides[0], padding[0][0]), [None]
-    x = _width_taps_in_channels(x, kw, w, strides[2], padding[2][0])
-
-    def product(i, j):
-        """Of tap i in time, j in height."""
-        pair = (x, g)
-        for axis, tap, outputs in ((1, i, t), (2, j, h)):
-            if tap is not None and pair is not None:
-                pair = _aligned(*pair, axis, tap, outputs, strides[axis - 1], padding[axis - 1][0])
-        if pair is None:
-            return jnp.zeros((c_out, x.shape[-1]), jnp.float32)
-        seen, gradient = (a.reshape(-1, a.shape[-1]) for a in pair)
-        return lax.dot_general(gradient, seen, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-
-    products = jnp.stack([product(i, j) for i in time_taps for j in range(kh)])
-    if time_taps == [None]:
-        out = products.reshape(kh, c_out, kw, kt, c_in).transpose(3, 0, 2, 4, 1)
-    else:
-        out = products.reshape(kt, kh, c_out, kw, c_in).transpose(0, 1, 3, 4, 2)
-    return out.astype(kernel.dtype)
+        windows = width_windows(_time_taps_in_channels(x, kt, t, stride, front), kw, w, sw, padding[2][0])
+        gradient = frame_kernel_gradient(windows, g, kw, kh, sh, padding[1][0])
+        return gradient.reshape(kh, kw, kt, c_in, c_out).transpose(2, 0, 1, 3, 4).astype(kernel.dtype)
+    if _saves_in_time(x, kernel, strides, padding):
+        return temporal_winograd.kernel_gradient(x, g, (kh, kw), front, strides[1:], padding[1:])
+    windows = width_windows(x, kw, w, sw, padding[2][0])
+    taps = []
+    for tap in range(kt):
+        pair = aligned(windows, g, 1, tap, stride, front)
+        none = jnp.zeros((kh, kw, c_in, c_out), jnp.float32)
+        taps.append(none if pair is None else frame_kernel_gradient(*pair, kw, kh, sh, padding[1][0]))
+    return jnp.stack(taps).astype(kernel.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
