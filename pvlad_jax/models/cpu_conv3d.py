@@ -15,12 +15,12 @@ from pvlad_jax.models import temporal_winograd
 from pvlad_jax.models.cpu_frame_conv import (
     Padding,
     Triple,
-    aligned,
     frame_conv,
     frame_kernel_gradient,
     output_size,
+    phases,
+    shifted,
     taps_seen,
-    width_windows,
 )
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
@@ -96,20 +96,18 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
 def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g):
     """`frame_kernel_gradient` of every temporal tap, or of `temporal_winograd`'s four convolutions; thin inputs have all taps at once."""
     kt, kh, kw, c_in, c_out = kernel.shape
-    t, _, w = _outputs(x, kernel, strides, padding)
-    (stride, sh, sw), front = strides, padding[0][0]
+    (stride, *strides), (time, *padding) = strides, padding
     if kt > 1 and c_in <= THIN_CHANNELS:
-        windows = width_windows(_time_taps_in_channels(x, kt, t, stride, front), kw, w, sw, padding[2][0])
-        gradient = frame_kernel_gradient(windows, g, kw, kh, sh, padding[1][0])
+        stacked = _time_taps_in_channels(x, kt, g.shape[1], stride, time[0])
+        gradient = frame_kernel_gradient(stacked, g, (kh, kw), strides, padding)
         return gradient.reshape(kh, kw, kt, c_in, c_out).transpose(2, 0, 1, 3, 4).astype(kernel.dtype)
-    if _saves_in_time(x, kernel, strides, padding):
-        return temporal_winograd.kernel_gradient(x, g, (kh, kw), front, strides[1:], padding[1:])
-    windows = width_windows(x, kw, w, sw, padding[2][0])
+    if _saves_in_time(x, kernel, (stride, *strides), (time, *padding)):
+        return temporal_winograd.kernel_gradient(x, g, (kh, kw), time[0], strides, padding)
     taps = []
-    for tap in range(kt):
-        pair = aligned(windows, g, 1, tap, stride, front)
+    for part, offset in phases(x, 1, kt, stride, time[0]):
+        gradient = shifted(g, 1, offset, part.shape[1])
         none = jnp.zeros((kh, kw, c_in, c_out), jnp.float32)
-        taps.append(none if pair is None else frame_kernel_gradient(*pair, kw, kh, sh, padding[1][0]))
+        taps.append(none if gradient is None else frame_kernel_gradient(part, gradient, (kh, kw), strides, padding))
     return jnp.stack(taps).astype(kernel.dtype)
 
 

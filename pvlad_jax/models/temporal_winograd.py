@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models.cpu_frame_conv import frame_conv, frame_kernel_gradient, width_windows
+from pvlad_jax.models.cpu_frame_conv import frame_conv, frame_kernel_gradient
 
 
 def products_saved(frames_seen: int, outputs: int) -> bool:
@@ -51,13 +51,11 @@ def kernel_gradient(
     x: Float[Array, 'N T H W C'], g: Float[Array, 'N t h w D'], kernel: tuple[int, int], front: int, strides, padding
 ) -> Float[Array, '3 kh kw C D']:
     """Of `forward`, float32: the transposes of its steps in reverse. kernel: (kh, kw)."""
-    (kh, kw), w = kernel, g.shape[3]
     outputs = g.shape[1]
     g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, 2 * _pairs(outputs) - outputs, 0), *[(0, 0, 0)] * 3])
     y0, y1 = (lax.slice_in_dim(g, i, None, 2, axis=1) for i in range(2))
     of_products = [y0, y0 + y1, y0 - y1, -y1]
     a, b, c, d = (
-        frame_kernel_gradient(width_windows(v, kw, w, strides[1], padding[1][0]), of_product, kw, kh, strides[0], padding[0][0])
-        for v, of_product in zip(_inputs(x, outputs, front), of_products)
+        frame_kernel_gradient(v, of_product, kernel, strides, padding) for v, of_product in zip(_inputs(x, outputs, front), of_products)
     )
     return jnp.stack([a + (b + c) / 2, (b - c) / 2, d + (b + c) / 2])
