@@ -41,7 +41,7 @@ def _saves_in_time(x, kernel, strides: Triple, padding: Padding) -> bool:
     (front, back), frames = padding[0], x.shape[1]
     outputs = output_size(frames, kt, 1, (front, back))
     seen = [taps_seen(tap, frames, outputs, 1, front) for tap in range(kt)]
-    return temporal_winograd.products_saved(sum(end - first for first, end in seen), outputs)
+    return temporal_winograd.saves_convolutions(sum(end - first for first, end in seen), outputs)
 
 
 def _time_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int):
