@@ -14,6 +14,7 @@ from ml_collections import config_flags
 from configs import default
 from pvlad_jax.jobs.ending import exit_code
 from pvlad_jax.jobs.flag_errors import parse_flags
+from pvlad_jax.jobs.huge_pages import use_huge_pages
 from pvlad_jax.parallel.processes import MODES, Processes
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The configuration, e.g. configs/mars.py', lock_config=True)
@@ -60,5 +61,6 @@ def main(argv) -> int:
 
 
 if __name__ == '__main__':
+    use_huge_pages()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # of XLA: errors only
     app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), fields=default.get_config()))

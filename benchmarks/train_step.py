@@ -26,6 +26,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+if __name__ == '__main__':
+    from pvlad_jax.jobs.huge_pages import use_huge_pages
+
+    use_huge_pages()  # as main.py does; both sides have them
+
 import jax
 import jax.numpy as jnp
 import numpy as np

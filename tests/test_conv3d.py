@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from pvlad_jax.models import cpu_frame_conv, temporal_winograd
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv3d import centred_padding, conv3d, max_pool3d, same_padding
 from pvlad_jax.models.cpu_conv3d import kernel_gradient_as_products
@@ -49,6 +50,94 @@ def test_the_formulations_are_one_function(kernel, strides, channels, padding):
         for ours, theirs in zip(other, native):
             scale = np.abs(theirs).max()
             np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=2e-6)
+
+
+def oracle_of(x, w, strides, padding, g):
+    """The convolution and its two gradients by XLA's own, in float64."""
+    with jax.enable_x64(True):
+        x, w, g = (jnp.asarray(a, jnp.float64) for a in (x, w, g))
+        axes = ('NDHWC', 'DHWIO', 'NDHWC')
+        y, pull = jax.vjp(lambda x, w: lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=axes), x, w)
+        return [np.asarray(a) for a in (y, *pull(g))]
+
+
+def assert_same(ours, theirs, tolerance):
+    for a, b in zip(ours, theirs):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a / np.abs(b).max(), b / np.abs(b).max(), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize('together', [(1, 1), (1, 5), (2, 5)])
+@pytest.mark.parametrize(
+    ('kernel', 'strides', 'padding'),
+    [
+        ((3, 3, 3), (1, 1, 1), ((1, 1),) * 3),
+        ((1, 3, 3), (1, 2, 2), ((0, 0), (0, 1), (0, 1))),
+        ((1, 7, 7), (1, 2, 2), ((0, 0), (3, 3), (3, 3))),
+        ((1, 2, 2), (1, 1, 3), ((0, 0), (1, 0), (1, 0))),
+        ((1, 3, 3), (1, 1, 1), ((0, 0), (0, 0), (0, 0))),
+    ],
+)
+def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, together, monkeypatch):
+    def side_by_side(width, terms, channels, clips, frames):
+        return min(together[0], clips), frames if together[1] > 1 else 1
+
+    monkeypatch.setattr(cpu_frame_conv, 'side_by_side', side_by_side)
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2, 5, 6, 7, 9)).astype(np.float32)
+    w = rng.normal(size=(*kernel, 9, 4)).astype(np.float32)
+    y = jax.eval_shape(lambda: conv3d(x, w, strides, padding, 'cpu'))
+    g = rng.normal(size=y.shape).astype(np.float32)
+    y, pull = jax.vjp(lambda x, w: conv3d(x, w, strides, padding, 'cpu'), x, w)
+    assert_same((y, *pull(g)), oracle_of(x, w, strides, padding, g), 3e-6)
+
+
+def test_what_keeps_threads_busy():
+    """As measured with two threads: cores used by 3x3 convolutions of a picture with so many places in width and channels."""
+    for width, c_in, c_out, cores in [
+        (32, 64, 64, 1.0), (64, 64, 64, 1.0), (72, 64, 64, 1.1), (80, 64, 64, 1.3), (96, 64, 64, 1.6), (128, 64, 64, 2.0),
+        (16, 64, 128, 1.0), (16, 128, 128, 2.0), (64, 64, 128, 2.0), (8, 128, 192, 1.5), (8, 32, 96, 1.0), (4, 160, 320, 1.67),
+    ]:
+        assert 2 * cpu_frame_conv.busy(width, 9 * c_in, c_out, threads=2) == pytest.approx(cores, abs=0.15)
+    assert cpu_frame_conv.side_by_side(32, 576, 64, clips=4, frames=8, threads=2) == (1, 8)
+    assert cpu_frame_conv.side_by_side(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (4, 2)  # the frames of one clip are not enough
+    assert cpu_frame_conv.side_by_side(16, 9 * 128, 128, clips=4, frames=4, threads=2) == (1, 1)  # busy as they are
+    assert cpu_frame_conv.side_by_side(32, 576, 64, clips=4, frames=8, threads=1) == (1, 1)
+
+
+def test_winograds_matrices_are_exact():
+    """OUTPUT @ ((KERNEL @ k) * (INPUT @ d)) is the correlation of six numbers with three."""
+    d, k = np.eye(6), np.eye(3)
+    matrices = (np.array(m, float) for m in (temporal_winograd.OUTPUT, temporal_winograd.KERNEL, temporal_winograd.INPUT))
+    output, kernel, inputs = matrices
+    bilinear = np.einsum('om,mk,md->okd', output, kernel @ k, inputs @ d)
+    expected = np.zeros((4, 3, 6))
+    for o in range(4):
+        for tap in range(3):
+            expected[o, tap, o + tap] = 1
+    np.testing.assert_allclose(bilinear, expected, atol=1e-15)
+
+
+@pytest.mark.parametrize(('frames', 'padding'), [(3, (1, 1)), (4, (1, 1)), (7, (1, 1)), (8, (1, 1)), (8, (2, 0)), (6, (0, 0)), (5, (2, 2))])
+def test_filtering_along_time_is_the_convolution(frames, padding):
+    rng = np.random.default_rng(5)
+    x = np.maximum(rng.normal(size=(2, frames, 5, 4, 24)), 0).astype(np.float32)
+    w = rng.normal(size=(3, 3, 3, 24, 8)).astype(np.float32)
+    outputs, space = frames + sum(padding) - 2, ((1, 1), (1, 1))
+    g = rng.normal(size=(2, outputs, 5, 4, 8)).astype(np.float32)
+
+    @jax.jit
+    def ours(x, w, g):
+        y, pull = jax.vjp(lambda x: temporal_winograd.forward(x, w, outputs, padding[0], (1, 1), space), x)
+        return y, pull(g)[0], temporal_winograd.kernel_gradient(x, g, (3, 3), padding[0], (1, 1), space)
+
+    assert_same(ours(x, w, g), oracle_of(x, w, (1, 1, 1), (padding, *space), g), 2e-6)
+
+
+def test_filtering_along_time_is_taken_where_it_saves_convolutions():
+    """Of clips padded by one frame on both sides: taps see 3 T - 2 frames."""
+    taken = [frames for frames in range(1, 17) if temporal_winograd.saves_convolutions(max(3 * frames - 2, 1), frames)]
+    assert taken == [3, 4, *range(5, 17)]
 
 
 def test_the_platform_chooses():

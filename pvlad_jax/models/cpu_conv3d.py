@@ -1,7 +1,7 @@
 """3D convolution for XLA:CPU, whose own one is naive: 2D convolutions of frames forward, matrix products for the kernel's gradient.
 
-Kernels of three frames go by `temporal_winograd` where that saves work, all else as a sum over temporal taps. What each trick gave stands beside
-it, and for every layer of R3D-18 and I3D in docs/performance_layers.md.
+Kernels of three frames go by `temporal_winograd` where that saves work, all else as a sum over temporal taps. What each trick gave stands
+beside it, and for every layer of R3D-18 and I3D in docs/performance_layers.md.
 """
 
 from functools import partial
@@ -25,8 +25,8 @@ from pvlad_jax.models.cpu_frame_conv import (
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
-# From this many places of an output frame the kernel's gradient is taken as products.
-LARGE_PICTURE = 256
+# From this many places of an output frame the kernel's gradient is taken as products; with `temporal_winograd` from the second number.
+LARGE_PICTURE = (256, 1024)
 
 
 def _outputs(x, kernel, strides: Triple, padding: Padding) -> Triple:
@@ -87,8 +87,12 @@ def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
 
 
 def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
-    """As products for large pictures; of small ones what JAX derives is no slower (16 x 8 places, 32 channels: 90 against 78)."""
-    if g.shape[2] * g.shape[3] >= LARGE_PICTURE:
+    """As products for large pictures; of small ones what JAX derives is no slower.
+
+    Two cores, ms derived, as products: 64 channels at 64 x 32 places 116, 83; 128 at 32 x 16 31, 33; 192 at 16 x 8 11, 13; with a stride
+    of 2, where nothing is filtered along time, 128 at 32 x 16 37, 25; 256 at 16 x 8 10, 11.
+    """
+    if g.shape[2] * g.shape[3] >= LARGE_PICTURE[_saves_in_time(x, kernel, strides, padding)]:
         return kernel_gradient_as_products(x, kernel, strides, padding, g)
     return jax.vjp(lambda kernel: forward(x, kernel, strides, padding), kernel)[1](g)[0]
 

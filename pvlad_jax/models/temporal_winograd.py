@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering along time, F(4,3): four output frames of a kernel of three frames with six 2D convolutions instead of twelve.
+"""Winograd's minimal filtering along time, F(4,3): four output frames of a kernel of three with six 2D convolutions instead of twelve.
 
 Winograd 1980; Lavin and Gray 2016, section 4. Four output frames see six input frames d; the six kernels are KERNEL @ (k0, k1, k2), the
 six frames they are convolved with INPUT @ d, and the output frames are OUTPUT @ the six results. The matrices are those of Toom and Cook
@@ -45,7 +45,12 @@ def _frames(x: Float[Array, 'N T H W C'], outputs: int, front: int) -> list[Floa
 
 
 def forward(
-    x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 kh kw C D'], outputs: int, front: int, strides: Sequence[int], padding: Sequence[Pair]
+    x: Float[Array, 'N T H W C'],
+    kernel: Float[Array, '3 kh kw C D'],
+    outputs: int,
+    front: int,
+    strides: Sequence[int],
+    padding: Sequence[Pair],
 ) -> Float[Array, 'N t h w D']:
     """outputs: frames of the result; front: frames of zeros before the clip; strides, padding: in (H, W)."""
     d = _frames(x, outputs, front)
@@ -55,7 +60,12 @@ def forward(
 
 
 def kernel_gradient(
-    x: Float[Array, 'N T H W C'], g: Float[Array, 'N t h w D'], kernel: Pair, front: int, strides: Sequence[int], padding: Sequence[Pair]
+    x: Float[Array, 'N T H W C'],
+    g: Float[Array, 'N t h w D'],
+    kernel: Pair,
+    front: int,
+    strides: Sequence[int],
+    padding: Sequence[Pair],
 ) -> Float[Array, '3 kh kw C D']:
     """Of `forward`, float32: the transposes of its steps in reverse. kernel: (kh, kw)."""
     outputs = g.shape[1]
