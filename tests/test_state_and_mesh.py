@@ -36,7 +36,9 @@ def assert_same(one, other, atol=2e-5):
         for key in a:
             assert a[key] == pytest.approx(b[key], abs=1e-4, rel=1e-4), key
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one[1]), jax.tree.leaves(other[1])):
-        np.testing.assert_allclose(a, b, atol=atol, rtol=1e-3, err_msg=jax.tree_util.keystr(path))
+        # Rounding goes by a tensor's largest values: on an AMD EPYC one and eight round the stem's gradient (up to 1.2) by 8e-5 apart.
+        allowed = max(atol, 1e-4 * np.abs(b).max(initial=0))
+        np.testing.assert_allclose(a, b, atol=allowed, rtol=1e-3, err_msg=jax.tree_util.keystr(path))
 
 
 # SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
