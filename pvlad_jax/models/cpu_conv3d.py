@@ -25,8 +25,9 @@ from pvlad_jax.models.cpu_frame_conv import (
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
-# From this many places of an output frame the kernel's gradient is taken as products; with `temporal_winograd` from the second number.
-LARGE_PICTURE = (256, 1024)
+# From this many places of an output frame the kernel's gradient is taken as products: without and with `temporal_winograd`.
+LARGE_PICTURE = 256
+LARGE_PICTURE_FILTERED = 1024
 
 
 def _outputs(x, kernel, strides: Triple, padding: Padding) -> Triple:
@@ -92,13 +93,14 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
     Two cores, ms derived, as products: 64 channels at 64 x 32 places 116, 83; 128 at 32 x 16 31, 33; 192 at 16 x 8 11, 13; with a stride
     of 2, where nothing is filtered along time, 128 at 32 x 16 37, 25; 256 at 16 x 8 10, 11.
     """
-    if g.shape[2] * g.shape[3] >= LARGE_PICTURE[_saves_in_time(x, kernel, strides, padding)]:
+    large = LARGE_PICTURE_FILTERED if _saves_in_time(x, kernel, strides, padding) else LARGE_PICTURE
+    if g.shape[2] * g.shape[3] >= large:
         return kernel_gradient_as_products(x, kernel, strides, padding, g)
     return jax.vjp(lambda kernel: forward(x, kernel, strides, padding), kernel)[1](g)[0]
 
 
 def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g):
-    """`frame_kernel_gradient` of every temporal tap, or of `temporal_winograd`'s four convolutions; thin inputs have all taps at once."""
+    """`frame_kernel_gradient` of every temporal tap, or of `temporal_winograd`'s six convolutions; thin inputs have all taps at once."""
     kt, kh, kw, c_in, c_out = kernel.shape
     (stride, *strides), (time, *padding) = strides, padding
     if kt > 1 and c_in <= THIN_CHANNELS:

@@ -77,6 +77,6 @@ def kernel_gradient(
         return frame_kernel_gradient(_weighted(weights[0], d), _weighted(weights[1], y), kernel, strides, padding)
 
     # A loop, since XLA would take the windows of all six, and of all layers, from the forward pass and keep them until they are needed:
-    # temporaries of a step of R3D-18 on clips of 4 x 8 x 128 x 64 pixels 911 -> 552 MB.
+    # temporaries of a step of R3D-18 on clips of 4 x 8 x 128 x 64 pixels 911 -> 562 MB.
     products = lax.map(of_one, (jnp.array(INPUT, x.dtype), jnp.array(OUTPUT, g.dtype).T))
     return jnp.einsum('ij,i...->j...', jnp.array(KERNEL, products.dtype), products, precision=lax.Precision.HIGHEST)
