@@ -12,16 +12,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pvlad_jax.models import temporal_winograd
-from pvlad_jax.models.cpu_frame_conv import (
-    Padding,
-    Triple,
-    frame_conv,
-    frame_kernel_gradient,
-    output_size,
-    phases,
-    shifted,
-    taps_seen,
-)
+from pvlad_jax.models.cpu_frame_conv import Padding, Pair, Triple, frame_conv, output_size
+from pvlad_jax.models.cpu_kernel_gradient import frame_kernel_gradient, phases, shifted
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
@@ -34,6 +26,13 @@ def _outputs(x, kernel, strides: Triple, padding: Padding) -> Triple:
     return tuple(output_size(*about) for about in zip(x.shape[1:4], kernel.shape[:3], strides, padding))
 
 
+def _taps_seen(tap: int, frames: int, outputs: int, stride: int, front: int) -> Pair:
+    """(first, end) of the output frames that see a frame of the clip, not padding, through this tap of the kernel."""
+    first = max(0, -(-(front - tap) // stride))
+    end = min(outputs, (frames - 1 + front - tap) // stride + 1)
+    return first, max(first, end)
+
+
 def _saves_in_time(x, kernel, strides: Triple, padding: Padding) -> bool:
     """Whether `temporal_winograd` is the faster way. In float32 alone: half precision would round its sums of frames."""
     kt, kh, kw, _, _ = kernel.shape
@@ -41,7 +40,7 @@ def _saves_in_time(x, kernel, strides: Triple, padding: Padding) -> bool:
         return False
     (front, back), frames = padding[0], x.shape[1]
     outputs = output_size(frames, kt, 1, (front, back))
-    seen = [taps_seen(tap, frames, outputs, 1, front) for tap in range(kt)]
+    seen = [_taps_seen(tap, frames, outputs, 1, front) for tap in range(kt)]
     return temporal_winograd.saves_convolutions(sum(end - first for first, end in seen), outputs)
 
 
@@ -68,7 +67,7 @@ def forward(x, kernel, strides: Triple, padding: Padding):
         return temporal_winograd.forward(x, kernel, t, front, strides[1:], padding[1:])
     parts = []
     for tap in range(kt):
-        first, end = taps_seen(tap, x.shape[1], t, stride, front)
+        first, end = _taps_seen(tap, x.shape[1], t, stride, front)
         if first < end:
             start = first * stride + tap - front
             seen = lax.slice_in_dim(x, start, start + (end - first - 1) * stride + 1, stride, axis=1)
@@ -109,12 +108,15 @@ def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g)
         return gradient.reshape(kh, kw, kt, c_in, c_out).transpose(2, 0, 1, 3, 4).astype(kernel.dtype)
     if _saves_in_time(x, kernel, (stride, *strides), (time, *padding)):
         return temporal_winograd.kernel_gradient(x, g, (kh, kw), time[0], strides, padding)
-    taps = []
-    for part, offset in phases(x, 1, kt, stride, time[0]):
-        gradient = shifted(g, 1, offset, part.shape[1])
-        none = jnp.zeros((kh, kw, c_in, c_out), jnp.float32)
-        taps.append(none if gradient is None else frame_kernel_gradient(part, gradient, (kh, kw), strides, padding))
-    return jnp.stack(taps).astype(kernel.dtype)
+    parts, taps = phases(x, 1, kt, stride, time[0])
+
+    def of_tap(first, offset):
+        gradient = shifted(g, 1, offset, parts[first].shape[1])
+        if gradient is None:
+            return jnp.zeros((kh, kw, c_in, c_out), jnp.float32)
+        return frame_kernel_gradient(parts[first], gradient, (kh, kw), strides, padding)
+
+    return jnp.stack([of_tap(*tap) for tap in taps]).astype(kernel.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -1,4 +1,4 @@
-"""2D convolution of every frame of clips by itself on XLA:CPU, and the gradient of its kernel; the parts of `cpu_conv3d`.
+"""2D convolution of every frame of clips by itself on XLA:CPU: what `cpu_conv3d` and `temporal_winograd` are made of.
 
 XLA:CPU hands 2D convolutions and matrix products to YNNPACK, which reaches the processor's peak with them, but shares out among threads
 only (places along the width) x (channels of the result) of *one* picture. The narrow pictures of walking people are one share: 64 channels
@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -18,7 +17,9 @@ Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Triple = tuple[int, int, int]
 Pair = tuple[int, int]
 
-THREADS = os.cpu_count() or 1  # of XLA:CPU and YNNPACK
+# Of XLA:CPU and YNNPACK. Another number may choose another layout, which is the same function up to rounding; processes of one run that
+# put clips together must agree in it.
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
@@ -82,74 +83,3 @@ def frame_conv(
 
 def _conv2d(x, kernel, strides, padding):
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-
-
-def width_windows(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int) -> Float[Array, 'N T H w kC']:
-    """What each tap of a kernel sees along the width, zeros outside, side by side in the channels.
-
-    A window lies together in memory, so each is copied as a whole: 1.7 ms for clips of 2 x 8 x 64 x 32 x 64, against 7.9 for a
-    concatenation of shifted copies.
-    """
-    n, t, h, width, c = x.shape
-    if k == 1 and stride == 1:
-        return x
-    end = (outputs - 1) * stride + k - front - width
-    rows = lax.pad(x, jnp.zeros((), x.dtype), [*[(0, 0, 0)] * 3, (front, end, 0), (0, 0, 0)]).reshape(n * t * h, -1)
-    starts = jnp.arange(outputs) * (stride * c)
-    windows = jax.vmap(lambda start: lax.dynamic_slice(rows, (0, start), (n * t * h, k * c)), out_axes=1)(starts)
-    return windows.reshape(n, t, h, outputs, k * c)
-
-
-def taps_seen(tap: int, size: int, outputs: int, stride: int, front: int) -> Pair:
-    """(first, end) of the output places along an axis that see a place of the input, not padding, through this tap of the kernel."""
-    first = max(0, -(-(front - tap) // stride))
-    end = min(outputs, (size - 1 + front - tap) // stride + 1)
-    return first, max(first, end)
-
-
-def phases(x: Array, axis: int, taps: int, stride: int, front: int) -> list[tuple[Array, int]]:
-    """For every tap of a strided kernel (what it may see of x, offset): place o of the output sees place o + offset of it.
-
-    Cut once for all taps that share it, before windows are made: cutting rows and frames out of windows took 97 ms of a step of R3D-18.
-    """
-    parts = {}
-    for tap in range(taps):
-        first = (tap - front) % stride
-        if first not in parts:
-            parts[first] = x if stride == 1 else lax.slice_in_dim(x, first, None, stride, axis)
-    return [(parts[(tap - front) % stride], (tap - front) // stride) for tap in range(taps)]
-
-
-def shifted(g: Array, axis: int, offset: int, size: int) -> Array | None:
-    """g moved along an axis to the places that its places see: g of place o stands at o + offset of `size`. None where nothing is seen."""
-    outputs = g.shape[axis]
-    if offset + outputs <= 0 or offset >= size:
-        return None
-    # A negative width of padding cuts off.
-    widths = [(offset, size - outputs - offset, 0) if i == axis else (0, 0, 0) for i in range(g.ndim)]
-    return lax.pad(g, jnp.zeros((), g.dtype), widths)
-
-
-def frame_kernel_gradient(
-    x: Float[Array, 'N T H W C'], g: Float[Array, 'N T h w D'], kernel: Pair, strides: Sequence[int], padding: Sequence[Pair]
-) -> Float[Array, 'kh kw C D']:
-    """Of `frame_conv`, float32. kernel: (kh, kw).
-
-    Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kh taps. What JAX
-    derives is a convolution whose window is the whole picture and whose result has 3 x 3 places, far from what any convolution is made
-    for. It is g that is shifted against x, since its copies are smaller. gᵀ comes first, because the factor that lies across memory
-    should be the narrow one.
-    """
-    (kh, kw), c, (w, d) = kernel, x.shape[-1], g.shape[-2:]
-    windows: dict[int, Array] = {}
-    products = []
-    for part, offset in phases(x, 2, kh, strides[0], padding[0][0]):
-        gradient = shifted(g, 2, offset, part.shape[2])
-        if gradient is None:
-            products.append(jnp.zeros((d, kw * c), jnp.float32))
-            continue
-        if id(part) not in windows:
-            windows[id(part)] = width_windows(part, kw, w, strides[1], padding[1][0]).reshape(-1, kw * c)
-        factors = gradient.reshape(-1, d), windows[id(part)]
-        products.append(lax.dot_general(*factors, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32))
-    return jnp.stack(products).reshape(kh, d, kw, c).transpose(0, 2, 3, 1)
