@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from pvlad_jax.models import cpu_frame_conv, temporal_winograd
+from pvlad_jax.models import cpu_frame_conv, cpu_kernel_gradient, height_winograd, temporal_winograd
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv3d import centred_padding, conv3d, max_pool3d, same_padding
 from pvlad_jax.models.cpu_conv3d import kernel_gradient_as_products
@@ -22,6 +22,8 @@ CASES = [
     ((3, 5, 5), (1, 2, 2), 3, None),
     ((7, 7, 7), (2, 2, 2), 3, ((2, 3), (2, 3), (3, 2))),
     ((2, 2, 2), (2, 1, 2), 9, ((0, 1), (1, 0), (0, 0))),
+    ((1, 5, 3), (1, 1, 1), 9, None),
+    ((1, 4, 3), (1, 3, 1), 9, ((0, 0), (0, 2), (1, 1))),
 ]
 
 
@@ -116,6 +118,29 @@ def test_winograds_matrices_are_exact():
         for tap in range(3):
             expected[o, tap, o + tap] = 1
     np.testing.assert_allclose(bilinear, expected, atol=1e-15)
+
+
+@pytest.mark.parametrize('taps', height_winograd.FILTERS)
+def test_the_matrices_for_the_height_are_exact(taps):
+    """TAPS @ ((G @ g) * (SEEN @ x)) is, for every tap, g0 x[tap] + g1 x[tap + 1]."""
+    points, seen, of_taps = height_winograd.FILTERS[taps]
+    gradients = np.array([height_winograd.G[point] for point in points], float)
+    bilinear = np.einsum('tp,pg,px->tgx', of_taps, gradients, np.array(seen, float))
+    expected = np.zeros((taps, 2, taps + 1))
+    for tap in range(taps):
+        expected[tap, 0, tap] = expected[tap, 1, tap + 1] = 1
+    np.testing.assert_allclose(bilinear, expected, atol=1e-15)
+
+
+@pytest.mark.parametrize(('kernel', 'strides', 'size'), [((3, 3), (1, 1), (9, 8)), ((7, 7), (2, 2), (16, 14)), ((3, 3), (2, 2), (7, 8))])
+def test_in_half_precision_no_rows_are_added(kernel, strides, size):
+    """Products of half precision's own numbers, summed in float32: what is lost is what float32 loses."""
+    rng = np.random.default_rng(7)
+    padding = tuple((k // 2, k // 2) for k in kernel)
+    x = jnp.asarray(rng.normal(size=(2, 1, *size, 8)), jnp.bfloat16)
+    g = jnp.asarray(rng.normal(size=(2, 1, *(-(-n // s) for n, s in zip(size, strides)), 4)), jnp.bfloat16)
+    exact = oracle_of(x.astype(jnp.float32), np.zeros((1, *kernel, 8, 4)), (1, *strides), ((0, 0), *padding), g.astype(jnp.float32))[2][0]
+    assert_same([np.asarray(cpu_kernel_gradient.frame_kernel_gradient(x, g, kernel, strides, padding))], [exact], 1e-6)
 
 
 @pytest.mark.parametrize(('frames', 'padding'), [(3, (1, 1)), (4, (1, 1)), (7, (1, 1)), (8, (1, 1)), (8, (2, 0)), (6, (0, 0)), (5, (2, 2))])

@@ -4,6 +4,7 @@ Kernels of three frames go by `temporal_winograd` where that saves work, all els
 beside it, and for every layer of R3D-18 and I3D in docs/performance_layers.md.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -17,9 +18,8 @@ from pvlad_jax.models.cpu_kernel_gradient import frame_kernel_gradient, phases, 
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
-# From this many places of an output frame the kernel's gradient is taken as products: without and with `temporal_winograd`.
-LARGE_PICTURE = 256
-LARGE_PICTURE_FILTERED = 1024
+# The kernel's gradient is taken as products where this many times the places of the output are at least C x D.
+PLACES_WORTH = 48
 
 
 def _outputs(x, kernel, strides: Triple, padding: Padding) -> Triple:
@@ -87,13 +87,14 @@ def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
 
 
 def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
-    """As products for large pictures; of small ones what JAX derives is no slower.
+    """As products, or as JAX derives it where the kernel is large for so few places, or is a single place.
 
-    Two cores, ms derived, as products: 64 channels at 64 x 32 places 116, 83; 128 at 32 x 16 31, 33; 192 at 16 x 8 11, 13; with a stride
-    of 2, where nothing is filtered along time, 128 at 32 x 16 37, 25; 256 at 16 x 8 10, 11.
+    Two cores, ms derived, as products: 64 channels at 4 x 8 x 64 x 32 places 120, 59; 128 -> 192 at 4 x 4 x 16 x 8 11, 9; 128 -> 256 at
+    4 x 8 x 8 x 4 12, 8; but 256 -> 256 at 4 x 2 x 16 x 8 13, 18, and 512 -> 512 at 4 x 4 x 16 x 8 101, 201: there reading and writing the
+    products of all taps takes longer than making them.
     """
-    large = LARGE_PICTURE_FILTERED if _saves_in_time(x, kernel, strides, padding) else LARGE_PICTURE
-    if g.shape[2] * g.shape[3] >= large:
+    c, d = kernel.shape[3:]
+    if kernel.shape[1:3] != (1, 1) and math.prod(g.shape[:4]) * PLACES_WORTH >= c * d:
         return kernel_gradient_as_products(x, kernel, strides, padding, g)
     return jax.vjp(lambda kernel: forward(x, kernel, strides, padding), kernel)[1](g)[0]
 

@@ -12,6 +12,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pvlad_jax.models.cpu_frame_conv import Pair
+from pvlad_jax.models.height_winograd import FILTERS, MOST_TAPS, G, weighted
+
+# Columns of a product that one thread takes. Narrower windows that meet the same factor are put together: the stem of R3D-18, 63 columns,
+# 51 -> 36 ms; of I3D, 147 columns, 35 -> 42.
+NARROW = 64
 
 
 def width_windows(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int) -> Float[Array, 'N T H w kC']:
@@ -50,23 +55,50 @@ def shifted(g: Array, axis: int, offset: int, size: int) -> Array | None:
     return lax.pad(g, jnp.zeros((), g.dtype), widths)
 
 
+def _neighbours(kernel: int, stride: int, front: int, at_most: int) -> list[list[int]]:
+    """Taps of a kernel that see rows next to each other in a picture with every stride-th row, up to so many together."""
+    phases = [[tap for tap in range(kernel) if (tap - front) % stride == first] for first in range(stride)]
+    return [taps[i : i + at_most] for taps in phases for i in range(0, len(taps), at_most)]
+
+
 def frame_kernel_gradient(
     x: Float[Array, 'N T H W C'], g: Float[Array, 'N T h w D'], kernel: Pair, strides: Sequence[int], padding: Sequence[Pair]
 ) -> Float[Array, 'kh kw C D']:
     """float32. kernel: (kh, kw); g: gradient of the output; strides and padding in (H, W).
 
-    It is g that is shifted against x, since its copies are smaller. gᵀ comes first, because the factor that lies across memory should be
-    the narrow one.
+    gᵀ comes first in the products, because the factor that lies across memory should be the narrow one. In half precision, where sums of
+    rows would be rounded, every tap goes by itself.
     """
-    (kh, kw), c, (w, d) = kernel, x.shape[-1], g.shape[-2:]
-    parts, taps = phases(x, 2, kh, strides[0], padding[0][0])
-    windows = {first: width_windows(part, kw, w, strides[1], padding[1][0]) for first, part in parts.items()}
+    (kh, kw), height, c, (h, w, d) = kernel, x.shape[2], x.shape[-1], g.shape[2:]
+    stride, front, pairs = strides[0], padding[0][0], -(-h // 2)
+    if h % 2:
+        g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 0)])
+    g = g[:, :, ::2], g[:, :, 1::2]
 
-    def product(first, offset):
-        gradient = shifted(g, 2, offset, parts[first].shape[2])
-        if gradient is None:
-            return jnp.zeros((d, kw * c), jnp.float32)
-        factors = gradient.reshape(-1, d), windows[first].reshape(-1, kw * c)
-        return lax.dot_general(*factors, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    sets = _neighbours(kh, stride, front, MOST_TAPS if x.dtype == jnp.float32 else 1)
+    windows: dict[int | str, dict[int, Array]] = {}  # by point and set of taps
+    for i, taps in enumerate(sets):
+        first, places = taps[0] - front, 2 * pairs + len(taps) - 1
+        behind = first + (places - 1) * stride + 1 - height
+        rows = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), (-first, behind, 0), (0, 0, 0), (0, 0, 0)])
+        end = (pairs - 1) * 2 * stride + 1
+        rows = [lax.slice_in_dim(rows, j * stride, j * stride + end, 2 * stride, 2) for j in range(len(taps) + 1)]
+        for point, weights in zip(FILTERS[len(taps)].points, FILTERS[len(taps)].seen):
+            seen = width_windows(weighted(weights, rows), kw, w, strides[1], padding[1][0])
+            windows.setdefault(point, {})[i] = seen.reshape(-1, kw * c)
 
-    return jnp.stack([product(*tap) for tap in taps]).reshape(kh, d, kw, c).transpose(0, 2, 3, 1)
+    products: dict[tuple[int, int | str], Float[Array, 'D kw C']] = {}
+    for point, of_sets in windows.items():
+        gradient = weighted(G[point], g).reshape(-1, d)
+        together = len(of_sets) if kw * c <= NARROW else 1
+        for i in range(0, len(of_sets), together):
+            some = list(of_sets)[i : i + together]
+            factors = gradient, jnp.concatenate([of_sets[j] for j in some], axis=1)
+            product = lax.dot_general(*factors, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+            products |= {(j, point): part.reshape(d, kw, c) for j, part in zip(some, jnp.split(product, len(some), axis=1))}
+
+    of_tap = {}
+    for i, taps in enumerate(sets):
+        points, _, weights_of_taps = FILTERS[len(taps)]
+        of_tap |= {tap: weighted(weights, [products[i, point] for point in points]) for tap, weights in zip(taps, weights_of_taps)}
+    return jnp.stack([of_tap[tap] for tap in range(kh)]).transpose(0, 2, 3, 1)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from pvlad_jax.models.cpu_frame_conv import Pair, frame_conv
 from pvlad_jax.models.cpu_kernel_gradient import frame_kernel_gradient
+from pvlad_jax.models.height_winograd import weighted
 
 FRAMES = 4  # output frames at a time
 INPUT = ((2, 3, -4, -3, 2, 0), (0, 2, 5, 1, -2, 0), (0, 2, 1, -5, 2, 0), (0, -1, -2, 1, 2, 0), (0, -2, 1, 2, -1, 0), (0, 2, 3, -4, -3, 2))
@@ -30,12 +31,6 @@ OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -1 / 2, 0), (0, 1, 1, 4, 1 / 4, 0), 
 def saves_convolutions(frames_seen: int, outputs: int) -> bool:
     """Whether it takes fewer 2D convolutions of a frame than there are pairs of a tap and a frame of the clip that it sees."""
     return len(INPUT) * -(-outputs // FRAMES) < frames_seen
-
-
-def _weighted(weights, terms: Sequence[Array]) -> Array:
-    """The sum. Numbers among the weights that are zero or one cost nothing; they may be traced as well."""
-    known = [weight if isinstance(weight, int | float) else None for weight in weights]
-    return sum(term if k == 1 else weight * term for k, weight, term in zip(known, weights, terms) if k != 0)
 
 
 def _frames(x: Float[Array, 'N T H W C'], outputs: int, front: int) -> list[Float[Array, 'N T/4 H W C']]:
@@ -55,8 +50,8 @@ def forward(
 ) -> Float[Array, 'N t h w D']:
     """outputs: frames of the result; front: frames of zeros before the clip; strides, padding: in (H, W)."""
     d = _frames(x, outputs, front)
-    m = [frame_conv(_weighted(row, d), _weighted(of_kernel, kernel), strides, padding) for row, of_kernel in zip(INPUT, KERNEL)]
-    y = jnp.stack([_weighted(row, m) for row in OUTPUT], axis=2)
+    m = [frame_conv(weighted(row, d), weighted(of_kernel, kernel), strides, padding) for row, of_kernel in zip(INPUT, KERNEL)]
+    y = jnp.stack([weighted(row, m) for row in OUTPUT], axis=2)
     return y.reshape(y.shape[0], -1, *y.shape[3:])[:, :outputs]
 
 
@@ -74,10 +69,9 @@ def kernel_gradient(
     g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, -outputs % FRAMES, 0), *[(0, 0, 0)] * 3])
     y = [g[:, i::FRAMES] for i in range(FRAMES)]
 
-    def of_one(weights):
-        return frame_kernel_gradient(_weighted(weights[0], d), _weighted(weights[1], y), kernel, strides, padding)
-
+    seen = jnp.stack([weighted(row, d) for row in INPUT])
+    gradients = jnp.stack([weighted(column, y) for column in zip(*OUTPUT)])
     # A loop, since XLA would take the windows of all six, and of all layers, from the forward pass and keep them until they are needed:
     # temporaries of a step of R3D-18 on clips of 4 x 8 x 128 x 64 pixels 911 -> 562 MB.
-    products = lax.map(of_one, (jnp.array(INPUT, x.dtype), jnp.array(OUTPUT, g.dtype).T))
+    products = lax.map(lambda one: frame_kernel_gradient(*one, kernel, strides, padding), (seen, gradients))
     return jnp.einsum('ij,i...->j...', jnp.array(KERNEL, products.dtype), products, precision=lax.Precision.HIGHEST)
