@@ -14,12 +14,12 @@ from jaxtyping import Array, Float
 
 from pvlad_jax.models import temporal_winograd
 from pvlad_jax.models.cpu_frame_conv import Padding, Pair, Triple, frame_conv, output_size
-from pvlad_jax.models.cpu_kernel_gradient import frame_kernel_gradient, phases, shifted
+from pvlad_jax.models.cpu_kernel_gradient import frame_kernel_gradient
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
 # The kernel's gradient is taken as products where this many times the places of the output are at least C x D.
-PLACES_WORTH = 48
+PLACES_WORTH = 64
 
 
 def _outputs(x, kernel, strides: Triple, padding: Padding) -> Triple:
@@ -31,6 +31,15 @@ def _taps_seen(tap: int, frames: int, outputs: int, stride: int, front: int) -> 
     first = max(0, -(-(front - tap) // stride))
     end = min(outputs, (frames - 1 + front - tap) // stride + 1)
     return first, max(first, end)
+
+
+def _frames_seen(x, tap: int, outputs: int, stride: int, front: int) -> tuple[Array | None, int, int]:
+    """Frames of the clip that a tap of the kernel sees (None if it sees padding only), and the output frames (first, end) that see them."""
+    first, end = _taps_seen(tap, x.shape[1], outputs, stride, front)
+    if first == end:
+        return None, first, end
+    start = first * stride + tap - front
+    return lax.slice_in_dim(x, start, start + (end - first - 1) * stride + 1, stride, axis=1), first, end
 
 
 def _saves_in_time(x, kernel, strides: Triple, padding: Padding) -> bool:
@@ -67,10 +76,8 @@ def forward(x, kernel, strides: Triple, padding: Padding):
         return temporal_winograd.forward(x, kernel, t, front, strides[1:], padding[1:])
     parts = []
     for tap in range(kt):
-        first, end = _taps_seen(tap, x.shape[1], t, stride, front)
-        if first < end:
-            start = first * stride + tap - front
-            seen = lax.slice_in_dim(x, start, start + (end - first - 1) * stride + 1, stride, axis=1)
+        seen, first, end = _frames_seen(x, tap, t, stride, front)
+        if seen is not None:
             part = frame_conv(seen, kernel[tap], strides[1:], padding[1:])
             # Partial sums in float32, as one native convolution would keep them.
             part = part if kt == 1 else part.astype(jnp.float32)
@@ -90,7 +97,7 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
     """As products, or as JAX derives it where the kernel is large for so few places, or is a single place.
 
     Two cores, ms derived, as products: 64 channels at 4 x 8 x 64 x 32 places 120, 59; 128 -> 192 at 4 x 4 x 16 x 8 11, 9; 128 -> 256 at
-    4 x 8 x 8 x 4 12, 8; but 256 -> 256 at 4 x 2 x 16 x 8 13, 18, and 512 -> 512 at 4 x 4 x 16 x 8 101, 201: there reading and writing the
+    4 x 8 x 8 x 4 12, 8; 256 -> 256 at 4 x 2 x 16 x 8 14, 14; but 512 -> 512 at 4 x 4 x 16 x 8 101, 201: there reading and writing the
     products of all taps takes longer than making them.
     """
     c, d = kernel.shape[3:]
@@ -109,15 +116,14 @@ def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g)
         return gradient.reshape(kh, kw, kt, c_in, c_out).transpose(2, 0, 1, 3, 4).astype(kernel.dtype)
     if _saves_in_time(x, kernel, (stride, *strides), (time, *padding)):
         return temporal_winograd.kernel_gradient(x, g, (kh, kw), time[0], strides, padding)
-    parts, taps = phases(x, 1, kt, stride, time[0])
 
-    def of_tap(first, offset):
-        gradient = shifted(g, 1, offset, parts[first].shape[1])
-        if gradient is None:
+    def of_tap(tap):
+        seen, first, end = _frames_seen(x, tap, g.shape[1], stride, time[0])
+        if seen is None:
             return jnp.zeros((kh, kw, c_in, c_out), jnp.float32)
-        return frame_kernel_gradient(parts[first], gradient, (kh, kw), strides, padding)
+        return frame_kernel_gradient(seen, g[:, first:end], (kh, kw), strides, padding)
 
-    return jnp.stack([of_tap(*tap) for tap in taps]).astype(kernel.dtype)
+    return jnp.stack([of_tap(tap) for tap in range(kt)]).astype(kernel.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

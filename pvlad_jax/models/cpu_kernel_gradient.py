@@ -1,7 +1,8 @@
 """The gradient of the kernel of `cpu_frame_conv.frame_conv`, as matrix products.
 
-Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kh taps. What JAX derives
-is a convolution whose window is the whole picture and whose result has 3 x 3 places, far from what any convolution is made for.
+Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kh taps, fewer and of half
+the places with `height_winograd`. What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3 places,
+far from what any convolution is made for; its long sums round four to eight times as much.
 """
 
 from collections.abc import Sequence
@@ -35,26 +36,6 @@ def width_windows(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: in
     return windows.reshape(n, t, h, outputs, k * c)
 
 
-def phases(x: Array, axis: int, taps: int, stride: int, front: int) -> tuple[dict[int, Array], list[tuple[int, int]]]:
-    """(what taps of a strided kernel see of x, by its first place; for every tap that place and an offset).
-
-    Place o of the output sees place o + offset of what its tap sees. Cut once for all taps that share it, before windows are made: cutting
-    rows and frames out of windows took 97 ms of a step of R3D-18.
-    """
-    seen = [((tap - front) % stride, (tap - front) // stride) for tap in range(taps)]
-    return {first: x if stride == 1 else lax.slice_in_dim(x, first, None, stride, axis) for first in {first for first, _ in seen}}, seen
-
-
-def shifted(g: Array, axis: int, offset: int, size: int) -> Array | None:
-    """g moved along an axis to the places that its places see: g of place o stands at o + offset of `size`. None where nothing is seen."""
-    outputs = g.shape[axis]
-    if offset + outputs <= 0 or offset >= size:
-        return None
-    # A negative width of padding cuts off.
-    widths = [(offset, size - outputs - offset, 0) if i == axis else (0, 0, 0) for i in range(g.ndim)]
-    return lax.pad(g, jnp.zeros((), g.dtype), widths)
-
-
 def _neighbours(kernel: int, stride: int, front: int, at_most: int) -> list[list[int]]:
     """Taps of a kernel that see rows next to each other in a picture with every stride-th row, up to so many together."""
     phases = [[tap for tap in range(kernel) if (tap - front) % stride == first] for first in range(stride)]
@@ -75,8 +56,9 @@ def frame_kernel_gradient(
         g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 0)])
     g = g[:, :, ::2], g[:, :, 1::2]
 
+    # What the taps see: for every point of the filtering, of every set of taps that has it.
     sets = _neighbours(kh, stride, front, MOST_TAPS if x.dtype == jnp.float32 else 1)
-    windows: dict[int | str, dict[int, Array]] = {}  # by point and set of taps
+    windows: dict[int | str, dict[int, Array]] = {}
     for i, taps in enumerate(sets):
         first, places = taps[0] - front, 2 * pairs + len(taps) - 1
         behind = first + (places - 1) * stride + 1 - height
@@ -87,6 +69,7 @@ def frame_kernel_gradient(
             seen = width_windows(weighted(weights, rows), kw, w, strides[1], padding[1][0])
             windows.setdefault(point, {})[i] = seen.reshape(-1, kw * c)
 
+    # Its products with the output's gradient, by set and point.
     products: dict[tuple[int, int | str], Float[Array, 'D kw C']] = {}
     for point, of_sets in windows.items():
         gradient = weighted(G[point], g).reshape(-1, d)
