@@ -74,8 +74,8 @@ def make_optimizer(
 def _clip(norm: float) -> optax.GradientTransformation:
     """What optax.clip_by_global_norm does, by a product instead of a quotient.
 
-    XLA holds quotients to be dear and keeps all clipped gradients, once more the size of the network, for the rules that read them; products
-    it makes again in each.
+    XLA holds quotients to be dear and keeps all clipped gradients, once more the size of the network, for the rules that read them;
+    products it makes again in each.
     """
 
     def shorten(updates, _):
