@@ -2,7 +2,7 @@
 
 Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kh taps, fewer and of half
 the places with `height_winograd`. What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3 places,
-far from what any convolution is made for; its long sums round four to eight times as much.
+far from what any convolution is made for; its long sums round up to eight times as much.
 """
 
 from collections.abc import Sequence
