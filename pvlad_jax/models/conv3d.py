@@ -75,8 +75,13 @@ def conv3d(
     padding: zeros (before, after) in T, H, W; None = `centred_padding`.
     formulation: 'auto' (by platform), 'native' or 'cpu'. All are the same function up to rounding.
     """
-    strides = tuple(strides)
     padding = centred_padding(kernel.shape[:3]) if padding is None else tuple(tuple(p) for p in padding)
+    return _traced_once(x, kernel, tuple(strides), padding, formulation)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
+def _traced_once(x, kernel, strides: Triple, padding: Padding, formulation: str):
+    """Layers of one shape share a trace, in all programs of a process. Half the tracing at the start of a run was of convolutions."""
     choices: dict[str, Callable] = {'auto': _by_platform, 'native': native, 'cpu': cpu_conv3d}
     return choices[formulation](x, kernel, strides, padding)
 
