@@ -192,8 +192,12 @@ def test_interrupt_leaves_nothing_and_can_be_repeated(tmp_path):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return read(source)
 
-    with pytest.raises(KeyboardInterrupt):
-        build(raw(read_frames=interrupt), tmp_path, progress=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which programs in the background of a script are without
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(raw(read_frames=interrupt), tmp_path, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert list(tmp_path.rglob('*')) == []
     assert is_built(build(raw(), tmp_path, progress=False))
 
