@@ -35,7 +35,7 @@ def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable[UInt
         index = np.concatenate([index, np.full((clips_per_step - len(index), clip_frames), -1)])
         clips = np.where((index >= 0)[..., None, None, None], np.stack(some)[index], 0).astype(np.uint8)
         slot = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
-        start = carry if carry is not None else carried_statistics(network, variables, (clip_frames, *some[0].shape[:2]), flip)
+        start = carry if carry is not None else carried_statistics(network, variables, clips, index >= 0, flip)
         return _jitted_step(network, variables, start, clips, index >= 0, slot, np.int32(0), np.bool_(unfinished), flip=flip)
 
     for frame in frames:
@@ -84,8 +84,9 @@ class TrackletEmbedder:
         shares = shares_of_processes(n_clips, jax.process_count())
         mine = shares[jax.process_index()]
         variables = jax.device_put(whole_on_host(variables), replicated(self.mesh))
-        nothing_yet = jax.device_put(carried_statistics(self.network, variables, (clips.frames, clips.height, clips.width),
-                                                        config.evaluation.flip), replicated(self.mesh))
+        shape = (config.evaluation.clips_per_step, clips.frames, clips.height, clips.width, 3)
+        like = (jax.ShapeDtypeStruct(*about, sharding=batch_sharding(self.mesh)) for about in ((shape, 'uint8'), (shape[:2], 'bool')))
+        nothing_yet = jax.device_put(carried_statistics(self.network, variables, *like, config.evaluation.flip), replicated(self.mesh))
         carry, pending, result = nothing_yet, None, np.zeros((len(mine), self.network.embedding), np.float32)
         done = 0
         for step in clip_steps(self.dataset, table.select(mine), config.evaluation.clips_per_step, clips.frames, clips.height,

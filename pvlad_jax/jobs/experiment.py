@@ -12,8 +12,9 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.records import TrackletDataset
 from pvlad_jax.errors import UserError
+from pvlad_jax.jobs.garbage import searched_later
 from pvlad_jax.models.backbones import build_backbone
-from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network
+from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
 from pvlad_jax.models.weights import load_backbone_weights
 from pvlad_jax.parallel.mesh import check_divides, make_mesh, whole_on_host
 from pvlad_jax.training.losses import check_loss
@@ -36,6 +37,7 @@ class Experiment:
         """What a checkpoint is restored into."""
         return state_shapes(self.config, self.network, self.optimizer, self.people, self.mesh)
 
+    @searched_later()
     def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
         """What training begins with: imported backbone weights, VLAD words by k-means over the training set."""
         state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
@@ -71,6 +73,7 @@ def _put(state: TrainState, path: tuple[str, ...], params, batch_stats=None) -> 
     return state
 
 
+@searched_later()
 def prepare(config: Config) -> Experiment:
     """Opens and builds; UserError for everything that does not fit together, before anything is computed."""
     clips, model = config.clips, config.model
@@ -85,7 +88,6 @@ def prepare(config: Config) -> Experiment:
     roles = partition(dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed)
     people = len(person_labels(roles.train)[1])
     network = build_network(model, people)
-    video = (1, 1, clips.frames, clips.height, clips.width, 3)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct(video, 'uint8'), jax.ShapeDtypeStruct(video[:3], bool))
+    shapes = jax.eval_shape(first_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
     optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.head_steps)
     return Experiment(config, dataset, roles, people, network, optimizer, mesh)

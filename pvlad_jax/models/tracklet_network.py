@@ -1,7 +1,10 @@
 """The whole network: clips of a tracklet -> one embedding (flow and shapes: docs/design.md)."""
 
+from functools import partial
+
 import flax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
@@ -72,6 +75,21 @@ class TrackletNetwork(nn.Module):
         feature, embedding, classified = self.embed(merge_clips(statistics, self.aggregator.merge, s), train)
         masks, words, descriptors = (None if x is None else x.reshape(b, s, *x.shape[1:]) for x in looks)
         return Output(feature, embedding, self.classifier(classified), masks, words, descriptors, times.reshape(b, s, -1))
+
+
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
+def first_variables(network: TrackletNetwork, clip: tuple[int, int, int], key: Array) -> dict:
+    """What the network begins with: `params` and `batch_stats`. clip: (T, H, W).
+
+    Traced once, whoever asks for the shapes or has it within a program of his own.
+    """
+    return network.init(key, jnp.zeros((1, 1, *clip, 3), jnp.uint8), jnp.ones((1, 1, clip[0]), bool))
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T']) -> Statistics:
+    """`TrackletNetwork.statistics` at test, traced once like `first_variables`."""
+    return network.apply(variables, clips, valid, method='statistics')[0]
 
 
 def build_network(config: ModelConfig, people: int) -> TrackletNetwork:

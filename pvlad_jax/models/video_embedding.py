@@ -6,15 +6,18 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from pvlad_jax.models.aggregators import Statistics, merge_slots, merge_two, nothing
 from pvlad_jax.models.person_vlad import l2_normalise
-from pvlad_jax.models.tracklet_network import TrackletNetwork
+from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
 
 
-def carried_statistics(network: TrackletNetwork, variables: dict, clip_shape: tuple[int, int, int], flip: bool = False) -> Statistics:
-    """The carry before the first step: statistics of no clip, [1, ...] (with `flip` two of them, [2, ...])."""
-    shapes = jax.eval_shape(lambda v: network.apply(v, jnp.zeros((1, *clip_shape, 3), jnp.uint8), jnp.ones((1, clip_shape[0]), bool),
-                                                    method='statistics')[0], variables)
-    empty = nothing(shapes, network.aggregator.merge)
-    return jax.tree.map(lambda s: jnp.concatenate([s] * (2 if flip else 1)), empty)
+def carried_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'],
+                       flip: bool = False) -> Statistics:
+    """The carry before the first step: statistics of no clip, [1, ...] (with `flip` two of them, [2, ...]).
+
+    Of clips and valid, those of the steps to come, only shapes and shardings matter (jax.ShapeDtypeStruct will do). With the same, the
+    network is not traced once more for the step.
+    """
+    shapes, views = jax.eval_shape(clip_statistics, network, variables, clips, valid), 2 if flip else 1
+    return nothing(jax.tree.map(lambda s: jax.ShapeDtypeStruct((views, *s.shape[1:]), s.dtype), shapes), network.aggregator.merge)
 
 
 def embed_step(network: TrackletNetwork, variables: dict, carry: Statistics, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'],
@@ -34,8 +37,7 @@ def embed_step(network: TrackletNetwork, variables: dict, carry: Statistics, cli
     embeddings, carries = [], []
     for view in range(2 if flip else 1):
         seen = clips[:, :, :, ::-1] if view else clips
-        statistics, _, _ = network.apply(variables, seen, valid, method='statistics')
-        videos = merge_slots(statistics, merge, slot, n)
+        videos = merge_slots(clip_statistics(network, variables, seen, valid), merge, slot, n)
         before = jax.tree.map(lambda c: c[view:view + 1], carry)  # noqa: B023  used at once
         videos = jax.tree.map(lambda v, first: v.at[:1].set(first), videos,
                               merge_two(jax.tree.map(lambda v: v[:1], videos), before, merge))

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from pvlad_jax.config import Config
-from pvlad_jax.models.tracklet_network import TrackletNetwork
+from pvlad_jax.models.tracklet_network import TrackletNetwork, first_variables
 from pvlad_jax.parallel.sharding_rules import state_shardings
 from pvlad_jax.training.losses import init_loss_state
 
@@ -55,8 +55,7 @@ def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.Grad
 
     def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
-        variables = network.init(network_key, jnp.zeros((1, 1, clips.frames, clips.height, clips.width, 3), jnp.uint8),
-                                 jnp.ones((1, 1, clips.frames), bool))
+        variables = first_variables(network, (clips.frames, clips.height, clips.width), network_key)
         loss_params, loss_state = init_loss_state(config.loss, people, config.model.embedding, loss_key)
         # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled anew.
         variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
