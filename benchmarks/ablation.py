@@ -22,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rows import new_file, write
 from pvlad_jax.evaluation import read_embeddings
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
@@ -80,7 +81,7 @@ def main() -> int:
     parser.add_argument('--workdir', required=True, type=Path, help='the runs go into WORKDIR/CHOICE/seedN')
     parser.add_argument('--seeds', default='0,1,2')
     parser.add_argument('--at_once', type=int, default=1, help='runs side by side')
-    parser.add_argument('--output', help='JSON file for the rows')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument('choices', nargs='+', metavar='NAME=ARGUMENTS')
     end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
     options, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1:]
@@ -109,7 +110,7 @@ def main() -> int:
         table.add_row(r['name'], *cells)
     Console(width=180).print(table)
     if options.output:
-        Path(options.output).write_text(json.dumps({'rows': rows}, indent=2) + '\n')
+        write(options.output, rows)
     return 0
 
 

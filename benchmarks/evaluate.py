@@ -1,4 +1,4 @@
-"""Scoring against a straightforward NumPy evaluator, and exact search against FAISS (pip install faiss-cpu; left out where missing).
+"""Scoring against a straightforward NumPy evaluator, and exact search against FAISS (left out where it is not installed).
 
     python benchmarks/evaluate.py --output=evaluate.json
 
@@ -8,7 +8,6 @@ counts, the results are compared: the command ends with 1 where they differ.
 """
 
 import argparse
-import json
 import re
 import statistics
 import subprocess
@@ -19,9 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.rows import new_file, show, write
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
 from pvlad_jax.evaluation.distances import between
 from pvlad_jax.evaluation.top_k import top_k
@@ -176,7 +174,7 @@ def growth(seconds: dict[int, float]) -> list[dict]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--output', help='JSON file for the rows')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument('--size', type=int, default=512, help='of an embedding')
     parser.add_argument('--galleries', default='100000,1000000', help='sizes of the larger galleries; empty = MARS only')
     parser.add_argument('--queries', type=int, default=1000, help='for the larger galleries')
@@ -208,17 +206,11 @@ def main() -> int:
                      'ours': memory, 'peer': given + matrix, 'unit': 'MB', 'ratio': (given + matrix) / memory})
     rows += growth(seconds)
 
-    table = Table(title=f'{options.size} numbers an embedding; ratio above 1 = ours is faster (or smaller)')
-    for column in ('', 'ours', 'peer', 'unit', 'ratio', 'spread of ours', 'spread of peer'):
-        table.add_column(column, justify='left' if not column else 'right')
-    for r in rows:
-        spreads = ['–'.join(f'{s:.3g}' for s in r[side]) if side in r else '' for side in ('ours_spread', 'peer_spread')]
-        table.add_row(r['name'], f'{r["ours"]:.4g}', f'{r["peer"]:.4g}', r['unit'], f'{r["ratio"]:.2f}', *spreads)
-    Console(width=160).print(table)
+    show(rows, f'{options.size} numbers an embedding; ratio above 1 = ours is faster (or smaller)')
     if not any('FAISS' in r['name'] for r in rows):
-        print('faiss is not installed: no comparison with it (pip install faiss-cpu).')
+        print('faiss is not installed: no comparison with it (pip install -r requirements-benchmarks.txt).')
     if options.output:
-        Path(options.output).write_text(json.dumps({'rows': rows}, indent=2) + '\n')
+        write(options.output, rows)
     return 0
 
 

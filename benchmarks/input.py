@@ -20,8 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.rows import need, new_file, show, write
 
 SIDES = {'ours': '', 'peer': 'DataLoader', 'peer_uint8': 'DataLoader that leaves normalising to the device, as ours does'}
 NAME = 'input_benchmark'
@@ -188,7 +187,7 @@ def waiting_row(folder: Path, steps: int) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--output', help='JSON file for the rows')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument('--folder', help='where the data are made, and kept for the next time; empty = a temporary folder')
     parser.add_argument('--people', type=int, default=8, help='of a batch; also P of P x K')
     parser.add_argument('--tracklets', type=int, default=4, help='of each of them in a batch')
@@ -205,6 +204,7 @@ def main() -> int:
     if options.side:
         child(options)
         return 0
+    need('torch')
 
     from benchmarks.input_growth import growth_rows
 
@@ -217,17 +217,10 @@ def main() -> int:
             rows.append(waiting_row(folder, options.steps))
         rows += growth_rows(folder, [int(n) for n in options.records.split(',') if n], options.peer_records)
 
-    table = Table(title=f'Batches of {options.people} people x {options.tracklets} tracklets x 2 clips x 16 frames of 256x128; '
-                        'ratio above 1 = ours is faster (or smaller)')
-    for column in ('', 'ours', 'peer', 'unit', 'ratio', 'spread of ours', 'spread of peer'):
-        table.add_column(column, justify='left' if not column else 'right')
-    for r in rows:
-        spreads = ['–'.join(f'{s:.4g}' for s in r[side]) if side in r else '' for side in ('ours_spread', 'peer_spread')]
-        peer = ('' if r[k] is None else f'{r[k]:.{digits}g}' for k, digits in (('peer', 4), ('ratio', 3)))
-        table.add_row(r['name'], f'{r["ours"]:.4g}', next(peer), r['unit'], next(peer), *spreads)
-    Console(width=180).print(table)
+    show(rows, f'Batches of {options.people} people x {options.tracklets} tracklets x 2 clips x 16 frames of 256x128; '
+               'ratio above 1 = ours is faster (or smaller)')
     if options.output:
-        Path(options.output).write_text(json.dumps({'rows': rows}, indent=2) + '\n')
+        write(options.output, rows)
     return 0
 
 

@@ -8,11 +8,15 @@ the largest value; a ratio above 1 = ours errs less.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.rows import need, new_file, write
+
+if __name__ == '__main__':
+    need('torch')
 
 import jax
 import numpy as np
@@ -72,7 +76,7 @@ def measure(name: str) -> list[dict]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--output', help='JSON file for the rows')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     options = parser.parse_args()
     rows = [row for name in LAYERS for row in measure(name)]
     table = Table(title=f'Largest error against float64, {jax.devices()[0].device_kind}, float32')
@@ -83,7 +87,7 @@ def main() -> int:
     Console(width=120).print(table)
     if options.output:
         about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__, 'torch': torch.__version__}
-        Path(options.output).write_text(json.dumps({'rows': rows, 'about': about}, indent=1) + '\n')
+        write(options.output, rows, about=about)
     return 0
 
 

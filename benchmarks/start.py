@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rows import new_file, write
+
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {'/jax/compilation_cache/cache_hits': 'fetched', '/jax/compilation_cache/cache_misses': 'compiled'}
 DURATIONS = {'/jax/core/compile/jaxpr_trace_duration': 'tracing', '/jax/core/compile/jaxpr_to_mlir_module_duration': 'lowering',
@@ -150,7 +152,7 @@ def start(kind: str, workdir: Path, data: str) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--output', help='JSON file for the rows')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument('--data', default='data', help='where the synthetic walkers lie, or are built before anything is timed')
     parser.add_argument('--rounds', type=int, default=3)
     for name, kind in (('workdir', str), ('report', str), ('since', float)):
@@ -199,7 +201,7 @@ def main() -> int:
     table.add_row('programs in the cache', *(f'{last[kind]["programs"]} ({last[kind]["megabytes"]:.1f} MB)' for kind in STARTS))
     Console(width=140).print(table)
     if options.output:
-        Path(options.output).write_text(json.dumps({'rows': rows, 'runs': runs}, indent=2) + '\n')
+        write(options.output, rows, runs=runs)
     return 0
 
 

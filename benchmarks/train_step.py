@@ -1,4 +1,4 @@
-"""Our training step, and embedding, against the same network in PyTorch (pip install torch; torch==2.13.0 is the CPU build).
+"""Our training step, and embedding, against the same network in PyTorch.
 
     python benchmarks/train_step.py --output=train_step.json            # CPU: small clips; GPU: those of configs/mars.py
     python benchmarks/train_step.py --layers --output=layers.json       # every convolution and pooling of R3D-18 and I3D by itself
@@ -14,7 +14,6 @@ PyTorch: channels_last_3d, oneDNN (CPU) or cudnn.benchmark and TF32 or bf16 auto
 
 import argparse
 import dataclasses
-import json
 import os
 import re
 import statistics
@@ -26,10 +25,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.rows import need, new_file, write
+
 if __name__ == '__main__':
     from pvlad_jax.jobs.huge_pages import use_huge_pages
 
     use_huge_pages()  # as main.py does; both sides have them
+    need('torch')
 
 import jax
 import jax.numpy as jnp
@@ -271,7 +273,7 @@ def show(rows: list[dict], title: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--output', help='JSON file for the rows')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument('--backbones', help='by commas; r3d_18,i3d,c3d,r3d_tiny, and with --layers r3d_18,i3d')
     parser.add_argument('--batch', default='16x4x16x256x128' if ON_GPU else '2x2x8x128x64',
                         help='people x tracklets x frames x height x width')
@@ -306,7 +308,7 @@ def main() -> int:
     if options.output:
         about = {'device': jax.devices()[0].device_kind, 'cores': os.cpu_count(), 'batch': options.batch, 'dtype': options.dtype,
                  'product_gflops': peak / 1e9, 'jax': jax.__version__, 'torch': torch.__version__, 'torch_compile': options.compile}
-        Path(options.output).write_text(json.dumps({'rows': rows, 'about': about}, indent=1) + '\n')
+        write(options.output, rows, about=about)
     return 0
 
 

@@ -1,0 +1,46 @@
+"""Rows of a comparison, ours against a peer: the table of them, the JSON file, and what stands in the way of either told before anything
+is measured.
+
+A row is {"name", "ours", "peer", "unit", "ratio"}, a ratio above 1 = ours is better, with "ours_spread" and "peer_spread" (least, most)
+where it was measured several times.
+"""
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def need(*modules: str) -> None:
+    """Ends the program, with what to do, where a peer is not installed."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(f'{Path(sys.argv[0]).name} compares with {" and ".join(missing)}, not installed here: '
+                 'pip install -r requirements-benchmarks.txt')
+
+
+def new_file(text: str) -> Path:
+    """For `add_argument(type=...)`: a file that can be written when the measuring is done."""
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f'{text}: {"is a folder" if path.is_dir() else "there is no such folder"}')
+    return path
+
+
+def write(path: Path, rows: list[dict], **more) -> None:
+    path.write_text(json.dumps({'rows': rows, **more}, indent=1) + '\n')
+
+
+def show(rows: list[dict], title: str) -> None:
+    table = Table(title=title)
+    for column in ('', 'ours', 'peer', 'unit', 'ratio', 'spread of ours', 'spread of peer'):
+        table.add_column(column, justify='left' if not column else 'right')
+    for r in rows:
+        spreads = ['–'.join(f'{s:.4g}' for s in r.get(f'{side}_spread', ())) for side in ('ours', 'peer')]
+        peer, ratio = ('' if r[key] is None else f'{r[key]:.{digits}g}' for key, digits in (('peer', 4), ('ratio', 3)))
+        table.add_row(r['name'], f'{r["ours"]:.4g}', peer, r['unit'], ratio, *spreads)
+    Console(width=180).print(table)
