@@ -83,7 +83,7 @@ def assert_same(ours, theirs, tolerance):
 def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, together, monkeypatch):
     asked = []
 
-    def side_by_side(width, terms, channels, clips, frames):
+    def side_by_side(width, terms, channels, clips, frames, threads):
         asked.append(width)
         return min(together[0], clips), frames if together[1] > 1 else 1
 
@@ -108,6 +108,17 @@ def test_what_keeps_threads_busy():
     assert cpu_frame_conv.side_by_side(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (4, 2)  # the frames of one clip are not enough
     assert cpu_frame_conv.side_by_side(16, 9 * 128, 128, clips=4, frames=4, threads=2) == (1, 1)  # busy as they are
     assert cpu_frame_conv.side_by_side(32, 576, 64, clips=4, frames=8, threads=1) == (1, 1)
+
+
+def test_processes_on_unequal_machines_have_one_program(monkeypatch):
+    def program(processes, threads):
+        monkeypatch.setattr(jax, 'process_count', lambda: processes)
+        monkeypatch.setattr(cpu_frame_conv, 'THREADS', threads)
+        x, w = jax.ShapeDtypeStruct((4, 8, 64, 32, 64), jnp.float32), jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+        return str(jax.make_jaxpr(lambda x, w: cpu_frame_conv.frame_conv(x, w, (1, 1), ((1, 1), (1, 1))))(x, w))
+
+    assert program(1, 2) != program(1, 1)
+    assert program(2, 2) == program(2, 1) == program(2, 16)
 
 
 def test_winograds_matrices_are_exact():

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -17,8 +18,7 @@ Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Triple = tuple[int, int, int]
 Pair = tuple[int, int]
 
-# Of XLA:CPU and YNNPACK. Another number may choose another layout, which is the same function up to rounding; processes of one run that
-# put clips together must agree in it.
+# Of XLA:CPU and YNNPACK.
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
@@ -27,7 +27,14 @@ def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
     return (size + sum(padding) - kernel) // stride + 1
 
 
-def busy(width: int, terms: int, channels: int, threads: int = THREADS) -> float:
+def threads_reckoned_with() -> int:
+    """Another number may choose another layout, which is the same function up to rounding, but another program. Processes of one run, whose
+    machines need not be alike, must have the same one: several count on two threads each.
+    """
+    return THREADS if jax.process_count() == 1 else 2
+
+
+def busy(width: int, terms: int, channels: int, threads: int) -> float:
     """The share of the threads' time that is used, 0 to 1, for a picture row of so many places and channels, each a sum of so many terms.
 
     Of ynnpack/subgraph/dot.cc in google/XNNPACK (August 2026): a thread gets up to 64 places x 64 channels at a time, or twice as many
@@ -45,7 +52,7 @@ def busy(width: int, terms: int, channels: int, threads: int = THREADS) -> float
     return (whole + rest) / (threads * max(rounds, 1))
 
 
-def side_by_side(width: int, terms: int, channels: int, clips: int, frames: int, threads: int = THREADS) -> tuple[int, int]:
+def side_by_side(width: int, terms: int, channels: int, clips: int, frames: int, threads: int) -> tuple[int, int]:
     """(clips, frames) to be convolved as one wide picture, for so many output places in width; (1, 1) = every frame by itself.
 
     The column of zeros between two frames costs 1 / width of the products. Clips are put together only where it pays, since those of a
@@ -69,7 +76,7 @@ def frame_conv(
         return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
     h, w = (output_size(*about) for about in zip((height, width), (kh, kw), strides, padding))
     left, right = padding[1]
-    clips, frames = side_by_side(w, kh * kw * c, d, n, t)
+    clips, frames = side_by_side(w, kh * kw * c, d, n, t, threads_reckoned_with())
     if clips * frames == 1:
         return _conv2d(x.reshape(n * t, height, width, c), kernel, strides, padding).reshape(n, t, h, w, d)
     # Every frame begins a multiple of the stride after the last, with zeros between them for the windows of both.
