@@ -101,9 +101,12 @@ def child(options) -> None:
     if options.save:
         config.training.checkpoint_every = 1
 
-    import jax
+    from pvlad_jax.jobs.garbage import never_searched
 
-    from pvlad_jax.jobs import experiment, job, train
+    with never_searched():  # as in main.py
+        import jax
+
+        from pvlad_jax.jobs import experiment, job, train
 
     clock, compilation, imported = Clock(), Compilation(), (time.time() - options.since, time.process_time())
     job.prepare = clock.timed('data set, network, mesh', job.prepare)

@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, whatever the machine has; real data where it lies beside the repository."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests import quick_compilation
 # Before anything imports JAX.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {quick_compilation.xla_flags(devices=8)}'
+
+# Searches for garbage are a fourteenth of the suite's time if as frequent as usual.
+gc.set_threshold(20_000, 20, 20)
 
 flags.FLAGS.mark_as_parsed()  # Grain reads flags, and no absl application runs here
 

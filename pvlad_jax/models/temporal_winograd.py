@@ -74,4 +74,4 @@ def kernel_gradient(
     # A loop, since XLA would take the windows of all six, and of all layers, from the forward pass and keep them until they are needed:
     # temporaries of a step of R3D-18 on clips of 4 x 8 x 128 x 64 pixels 911 -> 562 MB, 668 with the sums above.
     products = lax.map(lambda one: frame_kernel_gradient(*one, kernel, strides, padding), (seen, gradients))
-    return jnp.einsum('ij,i...->j...', jnp.array(KERNEL, products.dtype), products, precision=lax.Precision.HIGHEST)
+    return lax.dot_general(jnp.array(KERNEL, products.dtype), products, (((0,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
