@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from configs import default
 from pvlad_jax.jobs.ending import exit_code
 from pvlad_jax.jobs.flag_errors import parse_flags
-from pvlad_jax.jobs.garbage import never_searched
+from pvlad_jax.jobs.garbage_collection import frozen_imports
 from pvlad_jax.jobs.huge_pages import use_huge_pages
 from pvlad_jax.parallel.processes import MODES, Processes
 
@@ -42,7 +42,7 @@ def run(config, workdir: str | Path, mode: str, several: Processes = Processes(m
     """Does the job and returns the exit code; a user's mistake is one message, not a traceback."""
 
     def job(stop) -> None:
-        with never_searched():
+        with frozen_imports():
             from pvlad_jax.jobs.job import work  # JAX and all that is slow to import come after the flags are known to be right
         work(config, workdir, mode, several, stop, build)
 

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import new_file, write
+from pvlad_jax.jobs.huge_pages import use_huge_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {'/jax/compilation_cache/cache_hits': 'fetched', '/jax/compilation_cache/cache_misses': 'compiled'}
@@ -101,9 +102,9 @@ def child(options) -> None:
     if options.save:
         config.training.checkpoint_every = 1
 
-    from pvlad_jax.jobs.garbage import never_searched
+    from pvlad_jax.jobs.garbage_collection import frozen_imports
 
-    with never_searched():  # as in main.py
+    with frozen_imports():  # as in main.py
         import jax
 
         from pvlad_jax.jobs import experiment, job, train
@@ -209,4 +210,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    use_huge_pages()  # as main.py does
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The start of a job: networks are traced once, and the search for garbage waits."""
+"""The start of a job: networks are traced once, and the garbage collector waits."""
 
 import gc
 
@@ -6,7 +6,7 @@ import pytest
 
 from pvlad_jax.jobs.evaluate import Evaluator
 from pvlad_jax.jobs.experiment import prepare
-from pvlad_jax.jobs.garbage import never_searched, searched_later
+from pvlad_jax.jobs.garbage_collection import collection_paused, frozen_imports
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from tests.micro import micro_config
 
@@ -31,12 +31,12 @@ def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
 
 
 @pytest.mark.parametrize('before', [True, False])
-@pytest.mark.parametrize('ends', [searched_later, never_searched])
-def test_the_search_for_garbage_is_on_after_the_start_where_it_was_before(ends, before):
+@pytest.mark.parametrize('start', [collection_paused, frozen_imports])
+def test_the_collector_is_on_after_the_start_where_it_was_before(start, before):
     enabled = gc.isenabled()
     (gc.enable if before else gc.disable)()
     try:
-        with pytest.raises(KeyError), ends():
+        with pytest.raises(KeyError), start():
             assert not gc.isenabled()
             raise KeyError
         assert gc.isenabled() == before
@@ -44,12 +44,15 @@ def test_the_search_for_garbage_is_on_after_the_start_where_it_was_before(ends, 
         (gc.enable if enabled else gc.disable)()
 
 
-def test_what_is_imported_is_not_searched_again():
-    frozen = gc.get_freeze_count()
+def test_what_is_imported_is_not_gone_through_again_but_a_former_job_is():
+    gc.unfreeze()
     try:
-        with never_searched():
-            kept = [[] for _ in range(1000)]
-        assert gc.get_freeze_count() >= frozen + 1000
-        assert not any(kept[0] is one for one in gc.get_objects(generation=2))
+        with frozen_imports():
+            modules = [[] for _ in range(1000)]
+        frozen = gc.get_freeze_count()
+        assert frozen >= 1000 and not any(modules[0] is one for one in gc.get_objects(generation=2))
+        with frozen_imports():
+            job = [[] for _ in range(1000)]
+        assert gc.get_freeze_count() <= frozen and any(job[0] is one for one in gc.get_objects())
     finally:
         gc.unfreeze()

@@ -12,7 +12,7 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.records import TrackletDataset
 from pvlad_jax.errors import UserError
-from pvlad_jax.jobs.garbage import searched_later
+from pvlad_jax.jobs.garbage_collection import collection_paused
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
 from pvlad_jax.models.weights import load_backbone_weights
@@ -37,7 +37,7 @@ class Experiment:
         """What a checkpoint is restored into."""
         return state_shapes(self.config, self.network, self.optimizer, self.people, self.mesh)
 
-    @searched_later()
+    @collection_paused()
     def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
         """What training begins with: imported backbone weights, VLAD words by k-means over the training set."""
         state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
@@ -73,7 +73,7 @@ def _put(state: TrainState, path: tuple[str, ...], params, batch_stats=None) -> 
     return state
 
 
-@searched_later()
+@collection_paused()
 def prepare(config: Config) -> Experiment:
     """Opens and builds; UserError for everything that does not fit together, before anything is computed."""
     clips, model = config.clips, config.model
