@@ -1,6 +1,6 @@
 """The same network, losses and update in PyTorch, written and tuned as its users would: what `train_step.py` measures against.
 
-Backbones come from tests/torch_backbones.py (checked layer by layer in tests/test_backbones.py); I3D is here as a module that trains.
+Backbones come from tests/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py); I3D is here as a module that trains.
 """
 
 import sys
