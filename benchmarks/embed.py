@@ -40,11 +40,10 @@ def measure(mode: str, length: int) -> dict:
     import importlib.util
 
     import jax
-    import jax.numpy as jnp
 
     from pvlad_jax.config import freeze
     from pvlad_jax.embedding import embed_video
-    from pvlad_jax.models.tracklet_network import build_network
+    from pvlad_jax.models.tracklet_network import build_network, first_variables
 
     spec = importlib.util.spec_from_file_location('config', CONFIG.value)
     module = importlib.util.module_from_spec(spec)
@@ -52,8 +51,7 @@ def measure(mode: str, length: int) -> dict:
     config = freeze(module.get_config())
     clips = config.clips
     network = build_network(config.model, people=2)
-    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 1, clips.frames, clips.height, clips.width, 3), jnp.uint8),
-                                      jnp.ones((1, 1, clips.frames), bool))
+    variables = jax.jit(first_variables, static_argnums=(0, 1))(network, (clips.frames, clips.height, clips.width), jax.random.key(0))
 
     def one_pass():
         n = -(-length // clips.frames)

@@ -8,6 +8,7 @@ where it was measured several times.
 import argparse
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -26,8 +27,11 @@ def need(*modules: str) -> None:
 def new_file(text: str) -> Path:
     """For `add_argument(type=...)`: a file that can be written when the measuring is done."""
     path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f'{text}: {"is a folder" if path.is_dir() else "there is no such folder"}')
+    folder = path.absolute().parent
+    reason = ('it is a folder' if path.is_dir() else f'there is no folder {folder}' if not folder.is_dir() else
+              'it cannot be written' if not os.access(path if path.exists() else folder, os.W_OK) else '')
+    if reason:
+        raise argparse.ArgumentTypeError(f'{text}: {reason}. Give another file.')
     return path
 
 

