@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models.cpu_conv3d import Padding, Triple, cpu_conv3d
+from pvlad_jax.models.cpu_conv3d import Padding, Triple, cpu_conv3d, forward, gradients
 
 
 def centred_padding(kernel: Sequence[int]) -> Padding:
@@ -42,25 +42,21 @@ def native(x, kernel, strides: Triple, padding: Padding):
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _by_platform(x, kernel, strides, padding):
-    chosen = {'default': partial(native, strides=strides, padding=padding)}
-    return lax.platform_dependent(x, kernel, cpu=partial(cpu_conv3d, strides=strides, padding=padding), **chosen)
+def _chosen(x, kernel, strides, padding):
+    of_platform = {name: partial(f, strides=strides, padding=padding) for name, f in (('cpu', forward), ('default', native))}
+    return lax.platform_dependent(x, kernel, **of_platform)
 
 
-def _by_platform_forward(x, kernel, strides, padding):
-    return _by_platform(x, kernel, strides, padding), (x, kernel)
-
-
-def _by_platform_backward(strides, padding, residuals, cotangent):
+def _chosen_gradients(strides, padding, residuals, cotangent):
     # Derived for each platform by itself: differentiating through the choice would keep residuals of both branches.
-    def gradients(formulation):
-        return lambda x, kernel, g: jax.vjp(partial(formulation, strides=strides, padding=padding), x, kernel)[1](g)
+    def of_native(x, kernel, g):
+        return jax.vjp(partial(native, strides=strides, padding=padding), x, kernel)[1](g)
 
-    return lax.platform_dependent(*residuals, cotangent, cpu=gradients(cpu_conv3d), default=gradients(native))
+    return lax.platform_dependent(*residuals, cotangent, cpu=partial(gradients, strides=strides, padding=padding), default=of_native)
 
 
-_by_platform.defvjp(_by_platform_forward, _by_platform_backward)
+_by_platform = jax.custom_vjp(_chosen, nondiff_argnums=(2, 3))
+_by_platform.defvjp(lambda x, kernel, strides, padding: (_chosen(x, kernel, strides, padding), (x, kernel)), _chosen_gradients)
 
 
 def conv3d(
@@ -101,7 +97,9 @@ class Conv3D(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, 'N T H W C']) -> Float[Array, 'N t h w D']:
         kernel = self.param('kernel', self.kernel_init, (*self.kernel, x.shape[-1], self.features), jnp.float32)
-        y = conv3d(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding)
+        # Only the shape is looked at before there are weights: one operation instead of hundreds to be traced.
+        formulation = 'native' if self.is_initializing() else 'auto'
+        y = conv3d(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding, formulation)
         if self.use_bias:
             bias = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
             y = y + jnp.expand_dims(bias, (0, 1, 2, 3)).astype(self.dtype)

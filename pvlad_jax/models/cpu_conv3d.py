@@ -126,6 +126,11 @@ def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g)
     return jnp.stack([of_tap(tap) for tap in range(kt)]).astype(kernel.dtype)
 
 
+def gradients(x, kernel, g, strides: Triple, padding: Padding):
+    """Of the input and of the kernel, for the gradient g of the output."""
+    return input_gradient(x, kernel, strides, padding, g), kernel_gradient(x, kernel, strides, padding, g)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def cpu_conv3d(x: Float[Array, 'N T H W C'], kernel: Float[Array, 'kt kh kw C D'], strides: Triple, padding: Padding):
     """The convolution of `pvlad_jax.models.conv3d` with the gradients above."""
@@ -134,7 +139,5 @@ def cpu_conv3d(x: Float[Array, 'N T H W C'], kernel: Float[Array, 'kt kh kw C D'
 
 cpu_conv3d.defvjp(
     lambda x, kernel, strides, padding: (forward(x, kernel, strides, padding), (x, kernel)),
-    lambda strides, padding, residuals, g: (
-        input_gradient(*residuals, strides, padding, g), kernel_gradient(*residuals, strides, padding, g)
-    ),
+    lambda strides, padding, residuals, g: gradients(*residuals, g, strides, padding),
 )

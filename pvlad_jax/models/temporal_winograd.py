@@ -49,8 +49,8 @@ def forward(
     padding: Sequence[Pair],
 ) -> Float[Array, 'N t h w D']:
     """outputs: frames of the result; front: frames of zeros before the clip; strides, padding: in (H, W)."""
-    d = _frames(x, outputs, front)
-    m = [frame_conv(weighted(row, d), weighted(of_kernel, kernel), strides, padding) for row, of_kernel in zip(INPUT, KERNEL)]
+    d, taps = _frames(x, outputs, front), list(kernel)
+    m = [frame_conv(weighted(row, d), weighted(of_kernel, taps), strides, padding) for row, of_kernel in zip(INPUT, KERNEL)]
     y = jnp.stack([weighted(row, m) for row in OUTPUT], axis=2)
     return y.reshape(y.shape[0], -1, *y.shape[3:])[:, :outputs]
 
