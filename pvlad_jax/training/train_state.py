@@ -15,8 +15,9 @@ from pvlad_jax.models.tracklet_network import TrackletNetwork, first_variables
 from pvlad_jax.parallel.sharding_rules import state_shardings
 from pvlad_jax.training.losses import init_loss_state
 
-# Of random draws that run once: with XLA's usual options, optimising them for CPU takes longer than anything they do.
-FAST_COMPILATION = {'xla_backend_optimization_level': 0}
+# Of random draws that run once: with XLA's usual options, optimising them for CPU takes longer than anything they do. At level 0 it takes
+# hardly less than at 1 (the demo: 2.0 instead of 2.3 s), and the draws five times as long (0.2 instead of 0.04 s, at every start).
+FAST_COMPILATION = {'xla_backend_optimization_level': 1}
 
 
 @flax.struct.dataclass
