@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
 from pvlad_jax.config import Config
@@ -16,7 +15,7 @@ from pvlad_jax.data.video_steps import clip_steps
 from pvlad_jax.errors import UserError
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.models.video_embedding import carried_statistics, embed_step
-from pvlad_jax.parallel.mesh import batch_sharding, check_divides, replicated, whole_on_host
+from pvlad_jax.parallel.mesh import batch_sharding, check_divides, local_mesh, replicated, whole_on_host
 
 _jitted_step = jax.jit(embed_step, static_argnums=(0,), static_argnames=('flip',))
 
@@ -68,8 +67,7 @@ class TrackletEmbedder:
 
     def __init__(self, network: TrackletNetwork, config: Config, dataset: TrackletDataset, devices=None):
         self.network, self.config, self.dataset = network, config, dataset
-        devices = np.array(jax.local_devices() if devices is None else devices)
-        self.mesh = Mesh(devices.reshape(-1, 1), ('data', 'fsdp'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+        self.mesh = local_mesh(devices)
         check_divides('config.evaluation.clips_per_step', config.evaluation.clips_per_step, self.mesh)
         self.stop: Callable[[], bool] = lambda: False  # asked after every step; true = give up
         batch, whole = batch_sharding(self.mesh), replicated(self.mesh)

@@ -2,12 +2,15 @@
 
 import gc
 
+import jax
 import pytest
 
+from pvlad_jax.embedding import TrackletEmbedder
 from pvlad_jax.jobs.evaluate import Evaluator
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.jobs.garbage_collection import collection_paused, frozen_imports
 from pvlad_jax.models.tracklet_network import TrackletNetwork
+from pvlad_jax.training.train_state import init_state
 from tests.micro import micro_config
 
 
@@ -28,6 +31,27 @@ def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
     evaluator(state.variables(), 0)
     evaluator(state.variables(), 1)
     assert traced == ['first weights', 'clips']
+    # Words are sought on one device, with steps as large as those of an evaluation: where it has the same device, it needs no other trace.
+    traced.clear()
+    experiment = prepare(micro_config(micro_data, **{'model.embedding': 37}))
+    state = experiment.first_state()
+    TrackletEmbedder(experiment.network, experiment.config, experiment.dataset, jax.local_devices()[:1])(
+        state.variables(), experiment.partition.query)
+    assert traced == ['first weights', 'clips']
+
+
+def test_first_weights_need_no_trace_of_the_filtered_convolutions(micro_data, monkeypatch):
+    class Traced(Exception):
+        pass
+
+    def traced(*args, **kwargs):
+        raise Traced
+
+    monkeypatch.setattr('pvlad_jax.models.conv3d.forward', traced)
+    experiment = prepare(micro_config(micro_data, **{'clips.width': 24}))  # as no other test has it
+    init_state(experiment.config, experiment.network, experiment.optimizer, experiment.people, experiment.mesh)
+    with pytest.raises(Traced):
+        experiment.first_state()  # which looks at features
 
 
 @pytest.mark.parametrize('before', [True, False])

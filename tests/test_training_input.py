@@ -119,6 +119,8 @@ def test_threads_and_restarts_change_nothing(opened, micro_data):
     first = [next(iterator) for _ in range(5)]
     assert iterator.get_state() == {'next_index': 5}
     again = TrainBatches(dataset, roles.train, micro_config(micro_data, **{'input.threads': 1})).iterator(3)
+    again.start_prefetch()  # as at the start of a run; what is read ahead has not been taken
+    assert again.get_state() == {'next_index': 3}
     for step, batch in ((3, next(again)), (4, next(again))):
         for key in batch:
             np.testing.assert_array_equal(batch[key], first[step][key])

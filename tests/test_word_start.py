@@ -1,5 +1,7 @@
 """What training begins with: centred descriptors, words where the descriptors are, the same on every run and mesh."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -51,3 +53,11 @@ def test_the_start_is_the_same_every_time_and_for_the_average(micro_data):
 def test_a_start_without_centring_leaves_the_bias(micro_data):
     _, plain = started(micro_data, **{'vlad_init.centred': False})
     np.testing.assert_array_equal(plain.params['aggregator']['part_alignment']['part_descriptor']['bias'], 0)
+
+
+def test_the_sample_does_not_depend_on_how_many_clips_a_step_has(micro_data):
+    experiment, state = started(micro_data)  # 16 clips a batch
+    whole = descriptors_of(experiment, state)
+    for n in (5, 16, 24):
+        other = dataclasses.replace(experiment.config, evaluation=dataclasses.replace(experiment.config.evaluation, clips_per_step=n))
+        np.testing.assert_allclose(descriptors_of(dataclasses.replace(experiment, config=other), state), whole, rtol=1e-4, atol=1e-6)

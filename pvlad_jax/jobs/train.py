@@ -63,12 +63,15 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     loop = _Loop(experiment, checkpoints, evaluator, log, say, stop)
     loop.evaluated = data_state.get('evaluated', -1)
     evaluator.embed.stop = lambda: stop.asked
+    iterator = batches.iterator(data_state['next_index'])
+    if step < config.training.steps:
+        iterator.start_prefetch()  # the first batches are read while the step is compiled
     try:
         if (step == 0 and config.training.eval_untrained) or (loop.evaluation_due(step) and loop.evaluated != step):
             loop.evaluate(state, step)
         if ahead:
             ahead.join()
-        state = loop.run(state, step, train_step, batches, batches.iterator(data_state['next_index']), workdir)
+        state = loop.run(state, step, train_step, batches, iterator, workdir)
         scored = loop.test(state, config.training.steps).of('last')
         if config.evaluation.checkpoint == 'best':
             checkpoints.wait()

@@ -87,9 +87,10 @@ def first_variables(network: TrackletNetwork, clip: tuple[int, int, int], key: A
 
 
 @partial(jax.jit, static_argnums=0, inline=True)
-def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T']) -> Statistics:
+def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T']) -> tuple[
+        Statistics, Looks, Bool[Array, 'N t']]:
     """`TrackletNetwork.statistics` at test, traced once like `first_variables`."""
-    return network.apply(variables, clips, valid, method='statistics')[0]
+    return network.apply(variables, clips, valid, method='statistics')
 
 
 def build_network(config: ModelConfig, people: int) -> TrackletNetwork:

@@ -16,7 +16,7 @@ def carried_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[A
     Of clips and valid, those of the steps to come, only shapes and shardings matter (jax.ShapeDtypeStruct will do). With the same, the
     network is not traced once more for the step.
     """
-    shapes, views = jax.eval_shape(clip_statistics, network, variables, clips, valid), 2 if flip else 1
+    shapes, views = jax.eval_shape(clip_statistics, network, variables, clips, valid)[0], 2 if flip else 1
     return nothing(jax.tree.map(lambda s: jax.ShapeDtypeStruct((views, *s.shape[1:]), s.dtype), shapes), network.aggregator.merge)
 
 
@@ -37,7 +37,7 @@ def embed_step(network: TrackletNetwork, variables: dict, carry: Statistics, cli
     embeddings, carries = [], []
     for view in range(2 if flip else 1):
         seen = clips[:, :, :, ::-1] if view else clips
-        videos = merge_slots(clip_statistics(network, variables, seen, valid), merge, slot, n)
+        videos = merge_slots(clip_statistics(network, variables, seen, valid)[0], merge, slot, n)
         before = jax.tree.map(lambda c: c[view:view + 1], carry)  # noqa: B023  used at once
         videos = jax.tree.map(lambda v, first: v.at[:1].set(first), videos,
                               merge_two(jax.tree.map(lambda v: v[:1], videos), before, merge))

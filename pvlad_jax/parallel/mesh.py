@@ -33,6 +33,12 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
     return Mesh(devices.reshape(sizes), BATCH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
 
+def local_mesh(devices=None) -> Mesh:
+    """A mesh of the devices of this process (or those given), for what it does by itself."""
+    devices = np.array(jax.local_devices() if devices is None else devices)
+    return Mesh(devices.reshape(-1, 1), BATCH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
