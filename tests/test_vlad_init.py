@@ -2,6 +2,7 @@
 
 import os
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -55,6 +56,19 @@ def test_words_depend_on_the_seed_alone():
     again = [kmeans_words(points, 5, 3) for _ in range(2)]
     np.testing.assert_array_equal(*again)
     assert not np.array_equal(again[0], kmeans_words(points, 5, 4))
+
+
+def test_the_number_of_threads_changes_no_word():
+    points = unit(np.random.default_rng(0).normal(size=(20_000, SIZE)))
+    before, words = cv2.getNumThreads(), []
+    try:
+        for threads in (1, 2, 5):
+            cv2.setNumThreads(threads)
+            words.append(kmeans_words(points, 7, 3))
+    finally:
+        cv2.setNumThreads(before)
+    np.testing.assert_array_equal(words[0], words[1])
+    np.testing.assert_array_equal(words[0], words[2])
 
 
 def test_alpha_makes_the_nearest_word_a_hundred_times_the_second():
