@@ -26,10 +26,12 @@ def sample_descriptors(config: Config, network: TrackletNetwork, variables: dict
     mesh = local_mesh(jax.local_devices()[:1])
     variables = jax.device_put(variables, replicated(mesh))
     describe = jax.jit(functools.partial(_descriptors, network))
+    # As in an evaluation, for which the network is then traced no more; but never more than a batch has, since this device is alone.
+    n = min(config.evaluation.clips_per_step, config.batch.size * config.clips.segments)
     sample, pending = DescriptorSample(config.vlad_init.descriptors, config.seed), None
     for step in range(config.vlad_init.batches):
         batch = batches[step]
-        for clips, valid in _in_steps(batch['clips'], batch['valid'], config.evaluation.clips_per_step):
+        for clips, valid in _in_steps(batch['clips'], batch['valid'], n):
             described = describe(variables, *jax.device_put((clips, valid), batch_sharding(mesh)))
             if pending is not None:  # fetched while the next ones are computed
                 sample.add(*jax.device_get(pending))
@@ -41,7 +43,7 @@ def sample_descriptors(config: Config, network: TrackletNetwork, variables: dict
 
 def _in_steps(clips: UInt8[np.ndarray, 'B S T H W 3'], valid: Bool[np.ndarray, 'B S T'], n: int) -> Iterator[tuple[
         UInt8[np.ndarray, 'N T H W 3'], Bool[np.ndarray, 'N T']]]:
-    """N clips at a time, as an evaluation takes them, for which the network is then traced no more. The last are filled up with padding."""
+    """N clips at a time; the last are filled up with padding."""
     clips, valid = (x.reshape(-1, *x.shape[2:]) for x in (clips, valid))
     for start in range(0, len(clips), n):
         some = clips[start:start + n], valid[start:start + n]
