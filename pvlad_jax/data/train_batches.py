@@ -3,7 +3,6 @@
 import concurrent.futures
 import functools
 import threading
-from collections.abc import Iterator
 
 import grain
 import numpy as np
@@ -82,8 +81,10 @@ class TrainBatches:
                 if frames:
                     augment_clip(clip[:frames], config.augment, rng)
 
-    def iterator(self, first_step: int = 0, end: int = ENDLESS) -> Iterator[Batch]:
-        """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index': step}."""
+    def iterator(self, first_step: int = 0, end: int = ENDLESS) -> grain.DatasetIterator[Batch]:
+        """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index': step};
+        it begins to read with the first `next()`, or with `start_prefetch()`.
+        """
         ahead = self.config.input.prefetch
         # These threads wait for those that make the tracklets: one for each batch that is begun.
         options = grain.ReadOptions(num_threads=max(ahead, 1), prefetch_buffer_size=ahead)

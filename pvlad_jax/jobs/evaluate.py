@@ -18,6 +18,7 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips, score, write_embeddings, write_result, write_strips
 from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
 from pvlad_jax.jobs.experiment import Experiment
+from pvlad_jax.models.tracklet_network import clip_statistics
 from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.training.train_state import TrainState
 
@@ -94,7 +95,7 @@ def draw(experiment: Experiment, folder: Path, variables: dict, scored: Scored, 
     if long_enough:
         chosen = [long_enough[i] for i in np.unique(np.linspace(0, len(long_enough) - 1, min(count, 4)).round().astype(int))]
         clips = np.stack([frames(name, np.arange(clips_config.frames)) for name in chosen])
-        look = jax.jit(lambda v, x: experiment.network.apply(v, x, jnp.ones(x.shape[:2], bool), method='statistics')[1].part_masks)
+        look = jax.jit(lambda v, x: clip_statistics(experiment.network, v, x, jnp.ones(x.shape[:2], bool))[1].part_masks)
         masks = look(variables, clips)
         if masks is not None:
             write_strips(folder / 'part_masks.png', part_mask_picture(list(clips), list(np.asarray(masks))))

@@ -43,12 +43,13 @@ def native(x, kernel, strides: Triple, padding: Padding):
 
 
 def _chosen(x, kernel, strides, padding):
-    of_platform = {name: partial(f, strides=strides, padding=padding) for name, f in (('cpu', forward), ('default', native))}
-    return lax.platform_dependent(x, kernel, **of_platform)
+    about = {'strides': strides, 'padding': padding}
+    return lax.platform_dependent(x, kernel, cpu=partial(forward, **about), default=partial(native, **about))
 
 
 def _chosen_gradients(strides, padding, residuals, cotangent):
     # Derived for each platform by itself: differentiating through the choice would keep residuals of both branches.
+    # Not by `cpu_conv3d`, whose forward pass would be traced once more for it.
     def of_native(x, kernel, g):
         return jax.vjp(partial(native, strides=strides, padding=padding), x, kernel)[1](g)
 

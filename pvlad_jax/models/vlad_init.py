@@ -16,7 +16,9 @@ from pvlad_jax.errors import UserError
 
 RESTARTS = 3  # k-means++ may begin with two centres in one cluster; the best of three seldom ends so
 ITERATIONS = 100
-STILL = 1e-2  # on the unit sphere: it ends when no centre moves farther; the sum of squared distances is then that of scikit-learn
+# Distance on the unit sphere: k-means ends when no centre moves farther. Sums of squared distances of the demo's eight parts together:
+# 16,274 with 0.03, 16,224 with this, 16,213 with 0.003 and twice the time at 100,000 descriptors; 16,232 by scikit-learn as it comes.
+STILL = 1e-2
 
 
 class DescriptorSample:
