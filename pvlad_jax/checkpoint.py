@@ -1,13 +1,16 @@
-"""Checkpoints: the state, the place in the data and the configuration, written by Orbax, whole or not at all.
+"""Checkpoints: the state, the place in the data and the configuration, written atomically by Orbax.
 
 WORKDIR/checkpoints/STEP, on local disk or object storage. A checkpoint restores on any mesh and any number of processes: the arrays are
-resharded on reading, and the data iterator's state is the index of the next batch, which is the same for everyone.
+resharded on reading, and the data iterator's state is the index of the next batch, which is the same for all processes. A state is saved
+before it is evaluated; what the evaluation found is added to its folder afterwards (STEP/evaluation.json).
 """
 
 import contextlib
+import dataclasses
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,32 +20,36 @@ from orbax.checkpoint import checkpoint_managers
 
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.errors import UserError, no_room
+from pvlad_jax.jobs.workdir import write_text
 
 FORMAT = 1  # of what a checkpoint holds; others are refused
 BEST_BY = 'mAP'
+EVALUATION = 'evaluation.json'  # in a step's folder: {"validation": {"mAP": ...}} or {"failed": "reason"}; {} = evaluated, nobody to validate on
 # On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of a checkpoint.
 DELETED = 'deleted'
 
-# Orbax tells every step of every save, and of a failure first each of its threads; what fails is raised, and told here.
+# Orbax logs every step of every save, and of a failure first each of its threads; failures are raised, and reported here.
 logging.getLogger('absl').addFilter(lambda record: 'orbax' not in record.pathname)
-# ... and warns of each that has no metrics; only those after an evaluation have.
-logging.getLogger('absl').addFilter(lambda record: 'did not provide metrics' not in str(record.msg))
 logging.getLogger('asyncio').addFilter(lambda record: 'exception was never retrieved' not in str(record.msg))
 
 
 class Checkpoints:
-    """The checkpoints of one run. Saving is asynchronous; `close` waits for it."""
+    """The checkpoints of one run. Saving is asynchronous; `close` waits for it.
 
-    def __init__(self, directory: Any, config: CheckpointConfig):
-        policies = [checkpoint_managers.LatestN(config.keep_latest)]
-        if config.keep_best:
-            policies.append(checkpoint_managers.BestN(get_metric_fn=lambda m: m[BEST_BY], n=config.keep_best,
-                                                      keep_checkpoints_without_metrics=False))
-        self.directory = epath.Path(directory)
-        self._delete(DELETED, '*.orbax-checkpoint-tmp*')  # a run that was killed in the midst of a save leaves its beginning
-        self._manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), best_fn=lambda m: m[BEST_BY],
-            cleanup_tmp_directories=True, todelete_subdir=DELETED))
+    With `read_only` nothing in the folder is created, changed or deleted, so that checkpoints can be read while another process trains.
+    """
+
+    def __init__(self, directory: Any, config: CheckpointConfig, read_only: bool = False):
+        self.directory, self._config, self._read_only = epath.Path(directory), config, read_only
+        self._evaluations: dict[int, dict] = {}
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+        else:
+            self._delete(DELETED, '*.orbax-checkpoint-tmp*')  # a run that was killed during a save leaves its beginning
+            options = ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(self._kept), cleanup_tmp_directories=True,
+                                                   todelete_subdir=DELETED)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._read_evaluations()
 
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
@@ -50,18 +57,69 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
+    def reload(self) -> None:
+        """Looks at the folder again: another process may have saved and deleted checkpoints."""
+        self._manager.reload()
+        self._read_evaluations()
+
+    def evaluation(self, step: int) -> dict | None:
+        """What `record_evaluation` was given for a step; None where it has not been evaluated."""
+        return self._evaluations.get(step)
+
     def best(self) -> tuple[int, float] | None:
         """(step, its mAP on the validation people), the last of equals; None where no checkpoint has been scored on any."""
-        step = self._manager.best_step()
-        return None if step is None else (step, float(self._manager.metrics(step)[BEST_BY]))
+        scores = self._scores()
+        best = kept_steps(list(scores), scores, latest=0, best=1)
+        return next(((step, scores[step]) for step in best), None)
 
-    def save(self, step: int, state: Any, data_state: dict, config: dict, metrics: dict[str, float] | None = None) -> None:
-        """Returns once the state is copied off the device. `metrics` (of validation) choose the best checkpoints."""
+    def save(self, step: int, state: Any, data_state: dict, config: dict, dataset: dict | None = None) -> None:
+        """Returns once the state is copied off the device. `dataset`: the fingerprint of the data that it was trained on."""
         self._delete()
-        about = {'format': FORMAT, 'data': data_state, 'config': config}
+        about = {'format': FORMAT, 'data': data_state, 'config': config, 'dataset': dataset}
         with _disk_errors(self.directory):
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)),
-                               metrics=metrics, force=True)
+                               force=True)
+
+    def record_evaluation(self, step: int, record: dict) -> None:
+        """Adds to a saved step what its evaluation found, and deletes the checkpoints that are then no longer among the best.
+
+        `record['validation'][BEST_BY]` chooses the best. A step that was not saved is ignored. All processes must call it.
+        """
+        self.wait()
+        if step not in self.steps():
+            return
+        with _disk_errors(self.directory):
+            if jax.process_index() == 0:
+                write_text(self.directory / str(step) / EVALUATION, json.dumps(record) + '\n')
+            self._evaluations[step] = record
+            for old in sorted(set(self.steps()) - self._kept(self.steps())):
+                self._manager.delete(old)
+        self._delete()
+
+    def _scores(self) -> dict[int, float]:
+        """Validation mAP of the steps that have one."""
+        found = {}
+        for step in self.steps():
+            value = ((self._evaluations.get(step) or {}).get('validation') or {}).get(BEST_BY)
+            if isinstance(value, int | float):
+                found[step] = float(value)
+        return found
+
+    def _kept(self, steps: Sequence[int]) -> set[int]:
+        return kept_steps(steps, self._scores(), self._config.keep_latest, self._config.keep_best)
+
+    def _read_evaluations(self) -> None:
+        self._evaluations = {step: record for step in self.steps() if (record := _read_evaluation(self.directory / str(step))) is not None}
+
+    def about(self, step: int) -> dict:
+        """What a step says of itself: 'format', 'data' (the data iterator's state), 'config', 'dataset'. UserError as in `restore`."""
+        where = self.directory / str(step)
+        with self._damage_reported(where):
+            about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
+            if about.get('format') != FORMAT:
+                raise UserError(f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
+                                'Use the version of the program that wrote it, or start anew in another --workdir.')
+        return about
 
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict]:
         """(state, data iterator's state) of a step, by default the last.
@@ -75,18 +133,21 @@ class Checkpoints:
             raise UserError(f'There is no checkpoint of step {step} in {self.directory}; there are: '
                             f'{", ".join(map(str, self.steps())) or "none"}.')
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        try:
-            about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
-            if about.get('format') != FORMAT:
-                raise UserError(f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
-                                'Use the version of the program that wrote it, or start anew in another --workdir.')
+        about = self.about(step)
+        with self._damage_reported(where):
             state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))['state']
+        return state, about['data']
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _damage_reported(where: Any) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, TypeError, KeyError, OSError) as error:
             first = str(error).strip().splitlines()
             raise UserError(f'The checkpoint {where} does not fit this network or is damaged: {first[0] if first else error!r} ... '
                             'Use the configuration it was made with (config.json in the working directory), remove this step\'s folder '
                             'to go back to the one before, or start anew in another --workdir.') from error
-        return state, about['data']
 
     def wait(self) -> None:
         with _disk_errors(self.directory):
@@ -101,10 +162,40 @@ class Checkpoints:
         self._delete()
 
     def _delete(self, *patterns: str) -> None:
-        if jax.process_index() == 0 and '://' not in str(self.directory):
+        if not self._read_only and jax.process_index() == 0 and '://' not in str(self.directory):
             for pattern in patterns or (DELETED,):
                 for folder in self.directory.glob(pattern):
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def kept_steps(steps: Sequence[int], scores: Mapping[int, float], latest: int, best: int) -> set[int]:
+    """The `latest` last of the steps, and the `best` ones with the highest scores, of equals the last."""
+    kept = set(sorted(steps)[-latest:] if latest else [])
+    scored = sorted((step for step in steps if step in scores), key=lambda step: (scores[step], step))
+    return kept | set(scored[-best:] if best else [])
+
+
+@dataclasses.dataclass
+class _LatestAndBest(checkpoint_managers.PreservationPolicy):
+    """`kept_steps` as Orbax asks for it. Its own BestN knows only metrics that are there when a step is saved."""
+
+    kept: Callable[[Sequence[int]], set[int]]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        kept = self.kept([checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step in kept for checkpoint in checkpoints]
+
+
+def _read_evaluation(folder: Any) -> dict | None:
+    """Of a step's folder; former versions of this program saved validation metrics with the step, as Orbax does."""
+    for path, as_record in ((folder / EVALUATION, lambda x: x), (folder / 'metrics' / 'metrics', lambda x: {'validation': x})):
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict):
+            return as_record(content)
+    return None
 
 
 @contextlib.contextmanager

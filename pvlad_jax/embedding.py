@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from pvlad_jax.config import Config
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
@@ -76,7 +76,20 @@ class TrackletEmbedder:
 
     def __call__(self, variables: dict, table: TrackletTable, progress: Callable[[int], None] = lambda done: None) -> Float[
             np.ndarray, 'N E']:
-        """Unit embeddings of the table's tracklets, in its order, float32. `progress` hears how many are done here."""
+        """Unit embeddings of the table's tracklets, in its order, float32. `progress` hears how many are done here.
+
+        UserError, in all processes alike, where a tracklet cannot be decoded.
+        """
+        return self._embed(variables, table, progress, None)[0]
+
+    def decodable(self, variables: dict, table: TrackletTable) -> tuple[Float[np.ndarray, 'M E'], Bool[np.ndarray, 'N']]:
+        """(embeddings of the tracklets that can be decoded, mask of these among the table's rows): config.input.on_error = 'skip'."""
+        embedding, skipped = self._embed(variables, table, lambda done: None, set())
+        return embedding[~skipped], ~skipped
+
+    def _embed(self, variables: dict, table: TrackletTable, progress: Callable[[int], None], skipped: set[int] | None) -> tuple[
+            Float[np.ndarray, 'N E'], Bool[np.ndarray, 'N']]:
+        """(embeddings, mask of the rows that are not to be used); `skipped` collects those of this process's share, None = an error."""
         config, clips = self.config, self.config.clips
         n_clips = np.array([-(-len(kept_frames(int(n), config.evaluation.frames)) // clips.frames) for n in table.n_frames], np.int64)
         shares = shares_of_processes(n_clips, jax.process_count())
@@ -86,9 +99,17 @@ class TrackletEmbedder:
         like = (jax.ShapeDtypeStruct(*about, sharding=batch_sharding(self.mesh)) for about in ((shape, 'uint8'), (shape[:2], 'bool')))
         nothing_yet = jax.device_put(carried_statistics(self.network, variables, *like, config.evaluation.flip), replicated(self.mesh))
         carry, pending, result = nothing_yet, None, np.zeros((len(mine), self.network.embedding), np.float32)
-        done = 0
-        for step in clip_steps(self.dataset, table.select(mine), config.evaluation.clips_per_step, clips.frames, clips.height,
-                               clips.width, config.evaluation.frames, config.input.threads):
+        done, failure = 0, None
+        steps = clip_steps(self.dataset, table.select(mine), config.evaluation.clips_per_step, clips.frames, clips.height,
+                           clips.width, config.evaluation.frames, config.input.threads, skipped)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration:
+                break
+            except UserError as error:  # told once all processes know of it: they wait for each other below
+                failure = error
+                break
             clips_here, valid_here = (jax.device_put(x, batch_sharding(self.mesh)) for x in (step.clips, step.valid))
             embedding, carry = self._step(variables, carry, clips_here, valid_here, step.slot, np.int32(len(step.videos) - 1),
                                           np.bool_(step.unfinished))
@@ -101,10 +122,8 @@ class TrackletEmbedder:
                 break
         if pending is not None:
             _keep(result, *pending)
-        whole = _gather(result, shares, len(table), self.stop())
-        if whole is None:
-            raise EmbeddingStopped
-        return whole
+        unusable = np.isin(np.arange(len(mine)), list(skipped or ()))
+        return _gather(result, unusable, shares, len(table), self.stop(), failure)
 
 
 def _keep(result: np.ndarray, embedding: jax.Array, step) -> None:
@@ -112,17 +131,30 @@ def _keep(result: np.ndarray, embedding: jax.Array, step) -> None:
     result[step.videos[:finished]] = np.asarray(embedding)[:finished]
 
 
-def _gather(mine: np.ndarray, shares: list[np.ndarray], rows: int, stopped: bool) -> np.ndarray | None:
-    """None where any process has stopped."""
+_FAILURE_BYTES = 1024  # of a message, as processes exchange it
+
+
+def _gather(mine: np.ndarray, skipped: np.ndarray, shares: list[np.ndarray], rows: int, stopped: bool, failure: UserError | None) -> tuple[
+        np.ndarray, np.ndarray]:
+    """Embeddings and mask of the whole table. EmbeddingStopped where any process has stopped, UserError where one has failed."""
     if len(shares) == 1:
-        return None if stopped else mine
+        if failure is not None:
+            raise failure
+        if stopped:
+            raise EmbeddingStopped
+        return mine, skipped
     longest = max(map(len, shares))
-    padded = np.zeros((longest, mine.shape[1]), np.float32)
-    padded[:len(mine)] = mine
-    everyone, any_stopped = multihost_utils.process_allgather((padded, np.array(stopped)))
+    padded, mask, text = np.zeros((longest, mine.shape[1]), np.float32), np.zeros(longest, bool), np.zeros(_FAILURE_BYTES, np.uint8)
+    padded[:len(mine)], mask[:len(mine)] = mine, skipped
+    message = str(failure or '').encode()[:_FAILURE_BYTES]
+    text[:len(message)] = list(message)
+    everyone, masks, any_stopped, texts = multihost_utils.process_allgather((padded, mask, np.array(stopped), text))
+    messages = [bytes(t).rstrip(b'\0').decode(errors='ignore') for t in np.asarray(texts)]
+    if any(messages):
+        raise UserError(next(filter(None, messages))) from failure
     if any_stopped.any():
-        return None
-    result = np.zeros((rows, mine.shape[1]), np.float32)
-    for share, part in zip(shares, everyone):
-        result[share] = part[:len(share)]
-    return result
+        raise EmbeddingStopped
+    result, unusable = np.zeros((rows, mine.shape[1]), np.float32), np.zeros(rows, bool)
+    for share, part, part_mask in zip(shares, everyone, masks):
+        result[share], unusable[share] = part[:len(share)], part_mask[:len(share)]
+    return result, unusable

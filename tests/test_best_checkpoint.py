@@ -12,6 +12,7 @@ from pvlad_jax.config import CheckpointConfig, freeze
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import read_embeddings, score
 from pvlad_jax.jobs import train as train_job
+from pvlad_jax.jobs.training_evaluation import TrainingEvaluation
 from tests.micro import micro_config_dict
 
 STEPS = 4
@@ -66,7 +67,9 @@ def test_the_best_outlives_newer_ones_and_a_restart(tmp_path):
     metrics = {1: 0.2, 2: None, 3: 0.8, 4: 0.8, 5: None, 6: 0.1, 7: None, 8: None}
     for step, value in metrics.items():  # a process for each step
         checkpoints = Checkpoints(tmp_path / 'c', CheckpointConfig(keep_latest=2, keep_best=1))
-        checkpoints.save(step, {'w': like['w'] + step}, {}, {}, None if value is None else {'mAP': value, 'rank_1': 1 - value})
+        checkpoints.save(step, {'w': like['w'] + step}, {}, {})
+        if value is not None:
+            checkpoints.record_evaluation(step, {'validation': {'mAP': value, 'rank_1': 1 - value}})
         checkpoints.close()
     checkpoints = Checkpoints(tmp_path / 'c', CheckpointConfig(keep_latest=2, keep_best=1))
     assert checkpoints.best() == (4, 0.8) and checkpoints.steps() == [4, 7, 8]  # of equals the last
@@ -85,7 +88,7 @@ def test_validation_before_the_first_step_is_nobodys(micro_data, tmp_path):
 def test_a_best_that_nothing_was_chosen_by_is_told(micro_data, tmp_path, capfd):
     config = micro_config_dict(micro_data, **{**FIELDS, 'training.eval_every': 0})
     with pytest.MonkeyPatch.context() as patch:  # as where a run was stopped before its first evaluation
-        patch.setattr(train_job._Loop, 'validate', lambda self, state, step: None)
+        patch.setattr(TrainingEvaluation, '_validate', lambda self, state, step: {})
         assert main.run(config, tmp_path / 'run', 'train') == 0
     config.evaluation.checkpoint = 'best'
     assert main.run(config, tmp_path / 'run', 'eval') == 2

@@ -155,7 +155,9 @@ def test_the_latest_and_the_best_are_kept_and_nothing_half_deleted(made, tmp_pat
     state = experiment.first_state()
     checkpoints = Checkpoints(tmp_path / 'c', KEEP)
     for step, mAP in ((1, 0.3), (2, 0.9), (3, 0.5), (4, None), (5, None)):
-        checkpoints.save(step, state, {'next_index': step}, {}, None if mAP is None else {'mAP': mAP})
+        checkpoints.save(step, state, {'next_index': step}, {})
+        if mAP is not None:
+            checkpoints.record_evaluation(step, {'validation': {'mAP': mAP}})
     checkpoints.close()
     assert sorted(p.name for p in (tmp_path / 'c').iterdir() if p.is_dir()) == ['2', '4', '5']
     # What a kill in the midst of a save or of a deletion leaves behind goes at the next start.

@@ -38,9 +38,14 @@ class IdentityBatches:
         """Rows of the training table, P·K of them, person by person."""
         turn, place = divmod(step, len(self.person_ids) // self.people)
         chosen = self._order(turn)[place * self.people:(place + 1) * self.people]
-        return np.concatenate([self._of_person(step, label) for label in chosen])
+        return np.concatenate([self.of_label(step, label) for label in chosen])
 
-    def _of_person(self, step: int, label: int) -> Int[np.ndarray, 'K']:
+    def rows_of_label(self, label: int) -> Int[np.ndarray, 'R']:
+        """All rows of a person."""
+        return self._rows[label]
+
+    def of_label(self, step: int, label: int) -> Int[np.ndarray, 'K']:
+        """The K rows of a person that a batch of this step takes, if it takes that person."""
         rng = np.random.default_rng([self.seed, 2, step, label])
         rows = rng.permutation(self._rows[label])
         # The n-th tracklet of each camera comes before any camera's n+1-th.

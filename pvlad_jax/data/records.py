@@ -77,8 +77,18 @@ class TrackletDataset:
         return {split: builder.as_data_source(split, decoders=skip) for split in self.tables}
 
     def read(self, split: str, row: int) -> EncodedTracklet:
-        record = self._sources[split][int(row)]
-        return EncodedTracklet(record['tracklet'].decode(), _LazyFrames(record['frames']))
+        """CorruptRecord where the record is damaged."""
+        source = self._sources[split]
+        try:
+            record = source[int(row)]
+            return EncodedTracklet(record['tracklet'].decode(), _LazyFrames(record['frames']))
+        except OSError:
+            raise  # the disk, not the record
+        except Exception as error:  # ArrayRecord and protobuf have classes of their own
+            from pvlad_jax.data.frame_decoding import CorruptRecord
+
+            raise CorruptRecord(f'Tracklet {str(self.tables[split].tracklet[int(row)])!r} (record {row} of split {split} in {self.folder}) '
+                                f'is damaged: {error}. Convert the data set again, or set --config.input.on_error=skip.') from error
 
 
 class _LazyFrames(Sequence):

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import threading
 
 import grain
 import numpy as np
@@ -14,6 +13,7 @@ from pvlad_jax.data.clip_sampling import segment_clips
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.identity_batches import IdentityBatches
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.replacement import Replacements
 
 # Of a Grain range; training ends long before it.
 ENDLESS = 2**31 - 1
@@ -24,9 +24,10 @@ Batch = dict[str, np.ndarray]
 class TrainBatches:
     """`self[step]` is this process's share of the batch of that step:
 
-    clips [b,S,T,H,W,3] uint8, valid [b,S,T] bool, label [b] int32 (0..I-1), row [b] int32 (of the training table).
+    clips [b,S,T,H,W,3] uint8, valid [b,S,T] bool, label [b] int32 (0..I-1), row [b] int32 (of the training table), replaced [b] bool.
     The rows of the global batch are cut evenly, in order, among the processes; which rows they are and how they are augmented depends on
-    (seed, step, place in the global batch) alone.
+    (seed, step, place in the global batch) alone. With config.input.on_error = 'skip' another tracklet takes the place of one that cannot
+    be decoded (data/replacement.py), with its own label, and `replaced` says where; with 'stop' CorruptRecord is raised.
     """
 
     def __init__(self, dataset: TrackletDataset, train: TrackletTable, config: Config, process: int = 0, processes: int = 1,
@@ -37,8 +38,9 @@ class TrainBatches:
         self.identities = IdentityBatches(train, config.batch.people, config.batch.tracklets, config.seed, config.batch.together)
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
-        self.skipped = 0  # corrupt records met so far, with input.on_error='skip'
-        self._counting = threading.Lock()
+        self.skipped: set[str] = set()  # tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them
+        self._replacements = Replacements(self.identities, config.seed, self._intact)
+        self._known_intact: dict[int, bool] = {}
 
     @functools.cached_property
     def _threads(self) -> concurrent.futures.Executor:
@@ -46,40 +48,61 @@ class TrainBatches:
         return concurrent.futures.ThreadPoolExecutor(self.config.input.threads, thread_name_prefix='tracklets')
 
     def __getitem__(self, step: int) -> Batch:
-        rows, clips = self.identities.rows(step), self.config.clips
+        rows, clips = self.identities.rows(step)[self.places], self.config.clips
         b, shape = len(self.places), (clips.segments, clips.frames)
-        batch = {'clips': np.zeros((b, *shape, clips.height, clips.width, 3), np.uint8), 'valid': np.zeros((b, *shape), bool),
-                 'label': self.identities.labels[rows[self.places]], 'row': rows[self.places].astype(np.int32)}
-        made = [self._threads.submit(self._example, step, place, rows[place], batch['clips'][i], batch['valid'][i])
+        batch = {'clips': np.zeros((b, *shape, clips.height, clips.width, 3), np.uint8), 'valid': np.zeros((b, *shape), bool)}
+        made = [self._threads.submit(self._example, step, place, rows[i], batch['clips'][i], batch['valid'][i])
                 for i, place in enumerate(self.places)]
         try:
-            for example in made:
-                example.result()
+            taken = np.array([example.result() for example in made], np.int32)
         finally:
             for example in made:
                 example.cancel()
-        return batch
+        return batch | {'label': self.identities.labels[taken], 'row': taken, 'replaced': taken != rows}
 
-    def _example(self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']) -> None:
-        """Fills in the clips of one tracklet, black at first, and their mask."""
+    def _example(self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']) -> int:
+        """Fills in the clips of one tracklet, black at first, and their mask. Returns the row that was taken."""
+        try:
+            self._fill(step, place, row, clips, valid)
+            return row
+        except CorruptRecord:
+            if self.config.input.on_error == 'stop':
+                raise
+            self.skipped.add(str(self.train.tracklet[row]))
+        for other in self._replacements.rows(step, place):
+            clips[...] = 0
+            try:
+                self._fill(step, place, other, clips, valid)
+                return other
+            except CorruptRecord:  # the file has changed since it was found intact
+                continue
+        raise AssertionError('unreachable: the last of the replacements is an error')
+
+    def _fill(self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']) -> None:
         config, clips_config = self.config, self.config.clips
         rng = np.random.default_rng([config.seed, 3, step, place])
         index = segment_clips(int(self.train.n_frames[row]), clips_config.segments, clips_config.frames, clips_config.stride, rng)
         record = self.dataset.read(self.train.split[row], self.train.row[row])
-        try:
-            decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet, out=clips)
-        except CorruptRecord:
-            if config.input.on_error == 'stop':
-                raise
-            with self._counting:
-                self.skipped += 1
-            clips[...] = 0
-            return
+        decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet, out=clips)
         np.greater_equal(index, 0, out=valid)
         if self.augment:
             for clip, frames in zip(clips, valid.sum(axis=1)):  # they come first, and then the padding, which stays black
                 if frames:
                     augment_clip(clip[:frames], config.augment, rng)
+
+    def _intact(self, row: int) -> bool:
+        """Whether every frame of a tracklet can be decoded."""
+        if row not in self._known_intact:
+            frame = np.zeros((1, self.config.clips.height, self.config.clips.width, 3), np.uint8)
+            try:
+                record = self.dataset.read(self.train.split[row], self.train.row[row])
+                for i in range(int(self.train.n_frames[row])):
+                    decode_clips(record.frames, np.array([i]), *frame.shape[1:3], record.tracklet, out=frame)
+                self._known_intact[row] = True
+            except CorruptRecord:
+                self.skipped.add(str(self.train.tracklet[row]))
+                self._known_intact[row] = False
+        return self._known_intact[row]
 
     def iterator(self, first_step: int = 0, end: int = ENDLESS) -> grain.DatasetIterator[Batch]:
         """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index': step};

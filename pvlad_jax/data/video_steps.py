@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
-from pvlad_jax.data.frame_decoding import decode_clips
+from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
 
 
@@ -33,8 +33,12 @@ class ClipStep:
 
 
 def clip_steps(dataset: TrackletDataset, table: TrackletTable, n_clips: int, frames: int, height: int, width: int,
-               policy: str = 'all', threads: int = 4) -> Iterator[ClipStep]:
-    """All frames (or those of `policy`) of all tracklets of the table, in its order, N clips of T frames a step."""
+               policy: str = 'all', threads: int = 4, skipped: set[int] | None = None) -> Iterator[ClipStep]:
+    """All frames (or those of `policy`) of all tracklets of the table, in its order, N clips of T frames a step.
+
+    Where `skipped` is given, rows of tracklets that cannot be decoded are added to it, and their clips are padding; the caller leaves
+    out whatever comes of them. Otherwise CorruptRecord is raised.
+    """
 
     def place(start: int) -> ClipStep:
         chosen = plan[start:start + n_clips]
@@ -44,12 +48,20 @@ def clip_steps(dataset: TrackletDataset, table: TrackletTable, n_clips: int, fra
         videos: list[int] = []
         record = None
         for i, (row, index) in enumerate(chosen):
-            if not videos or videos[-1] != row:
+            first_clip = not videos or videos[-1] != row
+            if first_clip:
                 videos.append(row)
-                record = dataset.read(table.split[row], table.row[row])
-            clips[i] = decode_clips(record.frames, index, height, width, record.tracklet)
-            valid[i] = index >= 0
             slot[i] = len(videos) - 1
+            try:
+                if first_clip:
+                    record = dataset.read(table.split[row], table.row[row])
+                if skipped is None or row not in skipped:
+                    clips[i] = decode_clips(record.frames, index, height, width, record.tracklet)
+                    valid[i] = index >= 0
+            except CorruptRecord:
+                if skipped is None:
+                    raise
+                skipped.add(row)
         before, after = plan[start - 1] if start else None, plan[start + n_clips] if start + n_clips < len(plan) else None
         return ClipStep(clips, valid, slot, videos, before is not None and before[0] == chosen[0][0],
                         after is not None and after[0] == chosen[-1][0])

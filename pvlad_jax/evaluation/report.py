@@ -42,9 +42,20 @@ class Result:
     checkpoint: str = ''  # which one of a run: 'last', or 'best' and how that was chosen
     convention: str = ''  # such as which half of a split is test
     partial: bool = False  # the data set lacks something of the benchmark
+    # Tracklets that could not be decoded (config.input.on_error = 'skip'): in none of the counts above, neither asked for nor searched.
+    skipped_query: int = 0
+    skipped_gallery: int = 0
+    skipped_train: int = 0  # for distances learned on the training set
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self)
+
+
+def skipped_of(result: dict) -> str:
+    """'LEFT OUT, not decodable: 1 query, 2 gallery tracklets', from a result's fields; '' where nothing was."""
+    counts = {'query': result['skipped_query'], 'gallery': result['skipped_gallery'], 'training': result['skipped_train']}
+    named = [f'{count} {kind}' for kind, count in counts.items() if count]
+    return f'LEFT OUT, cannot be decoded: {", ".join(named)} tracklet(s)' if named else ''
 
 
 def write_result(path: str | Path, result: Result) -> None:
@@ -65,6 +76,6 @@ def print_table(result: Result, console: Console | None = None) -> None:
             f'gallery {result.n_gallery}' + (f' ({result.n_junk} junk)' if result.n_junk else ''),
             f'distance {result.distance}' + (', re-ranked' if result.rerank else ''), f'frames {result.frames}', result.convention,
             f'step {result.step}' if result.step is not None else '', f'checkpoint {result.checkpoint}' if result.checkpoint else '',
-            f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '']
+            f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '', skipped_of(result.to_json())]
     table.caption = ' · '.join(filter(None, said))
     (console or Console()).print(table)

@@ -22,9 +22,12 @@ from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.records import TrackletDataset
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
+from pvlad_jax.evaluation.report import skipped_of
+from pvlad_jax.jobs.evaluate import EvaluationFailed
 from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config, write_text
 
 METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
+SKIPPED = ('skipped_query', 'skipped_gallery', 'skipped_train')
 STD = 'sample standard deviation over the splits (n - 1)'
 DONE = 'split_done.json'  # in a split's folder: its result and what it was made by
 # Do not change a result, so that a split is not scored again for them.
@@ -53,6 +56,7 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
     before = _agreed([n for n in names if _done(workdir, config, n, mode)], names)
     if before:
         say(f'Done before, and not done again: split {", ".join(before)}.')
+    failed: dict[str, str] = {}
     while left:
         name, held = _take(workdir, config, left, mode)
         if name is None:
@@ -60,11 +64,18 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
         with held:
             say(f'Split {name} of {names[0]} to {names[-1]}, in {_folder(workdir, name)}.')
             one = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name))
-            result = run_one(one, _folder(workdir, name))
-            if jax.process_index() == 0:
+            try:
+                result = run_one(one, _folder(workdir, name))
+            except EvaluationFailed as error:  # trained and saved; the other splits do not wait for it
+                failed[name] = str(error)
+                say(f'Split {name}: {error}')
+            if name not in failed and jax.process_index() == 0:
                 write_text(_folder(workdir, name) / DONE, json.dumps(_mark(config, _folder(workdir, name)) | {'result': result.to_json()},
                                                                      indent=1) + '\n')
         left = [n for n in left if n != name]
+    if failed:
+        raise EvaluationFailed(f'Of the splits, {", ".join(failed)} could not be scored, so there is no mean. The first reason: '
+                               f'{next(iter(failed.values()))}')
     open_ones = _agreed([n for n in names if not _done(workdir, config, n, mode)], names)
     if open_ones:
         say(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
@@ -84,7 +95,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
     Metrics at the top are the means. What results say of themselves (protocol, distance...) must be the same in all; UserError where not.
     """
     said = [f.name for f in dataclasses.fields(Result)
-            if f.name not in (*METRICS, 'cmc', 'split', 'step', 'checkpoint', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk')]
+            if f.name not in (*METRICS, 'cmc', 'split', 'step', 'checkpoint', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk', *SKIPPED)]
     first = next(iter(results.values()))
     differing = [name for name in said if any(r.get(name) != first.get(name) for r in results.values())]
     if differing:
@@ -94,6 +105,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
             **{name: float(v.mean()) for name, v in values.items()},
             'mean': {name: float(v.mean()) for name, v in values.items()},
             'std': {name: float(v.std(ddof=1)) for name, v in values.items()},
+            **{name: sum(r.get(name, 0) for r in results.values()) for name in SKIPPED},
             'cmc': np.mean([r['cmc'] for r in results.values()], axis=0).tolist(), 'splits': results}
 
 
@@ -110,7 +122,8 @@ def print_mean(report: dict, console: Console | None = None) -> None:
         table.add_row(name, *(f'{100 * report[name][m]:.2f}' for m in shown.values()), '', '')
     table.caption = ' · '.join(filter(None, [
         f'protocol {report["protocol"]}', report['convention'],
-        f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''), f'frames {report["frames"]}', f'std: {STD}']))
+        f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''), f'frames {report["frames"]}', f'std: {STD}',
+        skipped_of(report)]))
     (console or Console()).print(table)
 
 

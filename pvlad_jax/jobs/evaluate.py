@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pvlad_jax.checkpoint import Checkpoints
-from pvlad_jax.data.frame_decoding import decode_clips
+from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.records import TrackletTable
 from pvlad_jax.embedding import TrackletEmbedder
 from pvlad_jax.errors import UserError
@@ -23,6 +23,13 @@ from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.training.train_state import TrainState
 
 Say = Callable[[str], None]
+
+
+_MAX_NAMED = 10  # tracklets in one line
+
+
+class EvaluationFailed(UserError):
+    """A saved state could not be scored. All processes of a run raise it alike."""
 
 
 class Scored(NamedTuple):
@@ -39,13 +46,26 @@ class Scored(NamedTuple):
 class Evaluator:
     """Scores any state of an experiment; the embedding step is compiled once for all of them."""
 
-    def __init__(self, experiment: Experiment):
-        self.experiment = experiment
+    def __init__(self, experiment: Experiment, say: Say = lambda text: None):
+        self.experiment, self.say = experiment, say
         self.embed = TrackletEmbedder(experiment.network, experiment.config, experiment.dataset)
 
     def labelled(self, variables: dict, table: TrackletTable) -> Embeddings:
-        return Embeddings(embedding=self.embed(variables, table), person_id=table.person_id, camera_id=table.camera_id,
-                          tracklet=table.tracklet)
+        """Without those that cannot be decoded, where config.input.on_error is 'skip'; UserError for the first where it is 'stop'."""
+        if self.experiment.config.input.on_error == 'skip':
+            embedding, kept = self.embed.decodable(variables, table)
+            if not kept.any():
+                raise UserError('config.input.on_error = skip: none of the tracklets to embed can be decoded. Convert the data set again.')
+            self._tell_skipped(table.select(~kept))
+            table = table.select(kept)
+        else:
+            embedding = self.embed(variables, table)
+        return Embeddings(embedding=embedding, person_id=table.person_id, camera_id=table.camera_id, tracklet=table.tracklet)
+
+    def _tell_skipped(self, table: TrackletTable) -> None:
+        if len(table):
+            more = f' and {len(table) - _MAX_NAMED} more' if len(table) > _MAX_NAMED else ''
+            self.say(f'Left out, since they cannot be decoded: tracklets {", ".join(table.tracklet[:_MAX_NAMED])}{more}.')
 
     def __call__(self, variables: dict, step: int, role: str = 'test') -> Scored:
         """Of the test people, or with role='validation' of the training people held out."""
@@ -57,6 +77,8 @@ class Evaluator:
         result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
                        train=train, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
                        frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
+        result = dataclasses.replace(result, skipped_query=len(tables[0]) - len(query), skipped_gallery=len(tables[1]) - len(gallery),
+                                     skipped_train=len(roles.train) - len(train) if train is not None else 0)
         return Scored(result, query, gallery, train)
 
 
@@ -84,7 +106,11 @@ def draw(experiment: Experiment, folder: Path, variables: dict, scored: Scored, 
         table, row = places[tracklet]
         record = experiment.dataset.read(table.split[row], table.row[row])
         index = np.linspace(0, len(record.frames) - 1, 4).round().astype(int) if index is None else index
-        return decode_clips(record.frames, index, clips_config.height, clips_config.width, tracklet)
+        try:
+            return decode_clips(record.frames, index, clips_config.height, clips_config.width, tracklet)
+        except CorruptRecord:  # a frame that was not scored (evaluation.frames); the numbers do not depend on it
+            say(f'Tracklet {tracklet} is black in the pictures: it has a frame that cannot be decoded.')
+            return np.zeros((*np.shape(index), clips_config.height, clips_config.width, 3), np.uint8)
 
     result, query, gallery, train = scored
     count = experiment.config.evaluation.strips
@@ -123,7 +149,10 @@ def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
     state, which = restore_chosen(experiment, checkpoints)
     step = int(state.step)
     began = time.monotonic()
-    scored = Evaluator(experiment)(state.variables(), step).of(which)
+    try:
+        scored = Evaluator(experiment, say)(state.variables(), step).of(which)
+    except UserError as error:
+        raise EvaluationFailed(f'The evaluation of step {step} failed: {error}') from error
     say(f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
     report(experiment, workdir, state.variables(), scored, say)
     checkpoints.close()

@@ -1,13 +1,13 @@
 """Training: the loop, and what is done at which step.
 
-The order is that of one rule: evaluate the state, save it, only then take the next batch. So a checkpoint of step n holds the state after n
-updates and the data iterator before batch n, and a run that goes on from it repeats nothing and leaves nothing out.
+The order is that of one rule: save the state, evaluate it, only then take the next batch. So a checkpoint of step n holds the state after n
+updates and the data iterator before batch n, a run that resumes from it repeats nothing and leaves nothing out, and an evaluation that
+fails costs no step.
 """
 
 import contextlib
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +19,14 @@ from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding import EmbeddingStopped
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
-from pvlad_jax.jobs.evaluate import Evaluator, Scored, report, restore_chosen
+from pvlad_jax.jobs.evaluate import EvaluationFailed, Evaluator, report, restore_chosen
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
+from pvlad_jax.jobs.pace import Pace
+from pvlad_jax.jobs.skipped_records import SkippedRecords
 from pvlad_jax.jobs.step_trace import StepTrace
 from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
+from pvlad_jax.jobs.training_evaluation import TrainingEvaluation, failure_told
 from pvlad_jax.jobs.workdir import write_config
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.parallel.processes import AnyOfUs
@@ -42,7 +45,7 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     stop = stop or StopRequest()
     config = experiment.config
     checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
-    evaluator = Evaluator(experiment)
+    evaluator = Evaluator(experiment, say)
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count())
     step, data_state = checkpoints.latest_step(), {'next_index': 0}
     shapes = experiment.state_shapes()
@@ -60,31 +63,35 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
         state, data_state = checkpoints.restore(shapes)
         say(f'Going on in {workdir} after step {step} of {config.training.steps}.')
     log = MetricLog(workdir, step) if jax.process_index() == 0 else None
-    loop = _Loop(experiment, checkpoints, evaluator, log, say, stop)
-    loop.evaluated = data_state.get('evaluated', -1)
+    evaluation = TrainingEvaluation(experiment, evaluator, checkpoints, log, say)
+    loop = _Loop(experiment, checkpoints, evaluation, log, say, stop)
+    loop.skipped.before = data_state.get('skipped', 0)
     evaluator.embed.stop = lambda: stop.asked
     iterator = batches.iterator(data_state['next_index'])
     if step < config.training.steps:
         iterator.start_prefetch()  # the first batches are read while the step is compiled
     try:
-        if (step == 0 and config.training.eval_untrained) or (loop.evaluation_due(step) and loop.evaluated != step):
-            loop.evaluate(state, step)
+        # 'evaluated': former versions evaluated before they saved
+        missed = evaluation.due(step) and not evaluation.recorded(step) and data_state.get('evaluated') != step
+        if missed or (step == 0 and config.training.eval_untrained):
+            evaluation.intermediate(state, step)
         if ahead:
             ahead.join()
         state = loop.run(state, step, train_step, batches, iterator, workdir)
-        scored = loop.test(state, config.training.steps).of('last')
+        scored = evaluation.final(state, config.training.steps).of('last')
         if config.evaluation.checkpoint == 'best':
             checkpoints.wait()
             state, which = restore_chosen(experiment, checkpoints)
             best = int(state.step)
             say(f'Of the checkpoints, step {best} is {which}.')
-            scored = (scored if best == config.training.steps else evaluator(state.variables(), best)).of(which)
+            with failure_told(best):
+                scored = (scored if best == config.training.steps else evaluator(state.variables(), best)).of(which)
     except EmbeddingStopped:
         checkpoints.wait()
         raise Preempted('Asked to stop during an evaluation; training is saved. The same command evaluates again.') from None
     except BaseException as error:
         # Closing waits for the others, who may be gone or know nothing of this error.
-        if jax.process_count() == 1 or isinstance(error, NotFinite):
+        if jax.process_count() == 1 or isinstance(error, NotFinite | EvaluationFailed):
             with contextlib.suppress(Exception):  # on a full disk this fails too, and the first reason is the one to tell
                 checkpoints.close()
         raise
@@ -109,28 +116,23 @@ class _Pending(NamedTuple):
 
 
 class _Loop:
-    def __init__(self, experiment: Experiment, checkpoints: Checkpoints, evaluator: Evaluator, log: MetricLog | None, say: Say,
+    def __init__(self, experiment: Experiment, checkpoints: Checkpoints, evaluation: TrainingEvaluation, log: MetricLog | None, say: Say,
                  stop: StopRequest):
         self.experiment, self.config, self.checkpoints = experiment, experiment.config, checkpoints
-        self.evaluator, self.log, self.say, self.stop = evaluator, log, say, stop
-        self.validation: dict[int, dict[str, float]] = {}  # step -> metrics that its checkpoint is chosen by
-        self.evaluated = -1  # last step that was
-
-    def evaluation_due(self, step: int) -> bool:
-        """In the midst of training; the end is always evaluated."""
-        every = self.config.training.eval_every
-        return bool(every) and 0 < step < self.config.training.steps and step % every == 0
+        self.evaluation, self.log, self.say, self.stop = evaluation, log, say, stop
+        self.skipped = SkippedRecords(say, self.config.input.on_error == 'skip')
 
     def run(self, state: TrainState, first: int, train_step: Callable, batches: TrainBatches, iterator, workdir: Path) -> TrainState:
         config = self.config.training
         any_of_us = AnyOfUs(self.experiment.mesh)
-        pace, trace = _Pace(first, config.steps), StepTrace(self.config.profile, workdir)
+        pace, trace = Pace(config.steps), StepTrace(self.config.profile, workdir)
         pending: _Pending | None = None
         with trace:
             for done in range(first + 1, config.steps + 1):
                 trace.before(done)
                 with pace.waiting():
                     batch = next(iterator)
+                self.skipped.count(batch)
                 asked = any_of_us(self.stop.asked)
                 state, metrics = train_step(state, global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, self.experiment.mesh))
                 self.stop.nothing_to_lose = False
@@ -140,59 +142,33 @@ class _Loop:
                 if pending:
                     self._account(pending, batches, pace)
                 pending = _Pending(done, metrics, asked)
-                evaluate = self.evaluation_due(done) and not stopping
+                evaluate = self.evaluation.due(done) and not stopping
                 if evaluate or stopping or done % config.checkpoint_every == 0 or done == config.steps:
                     self._account(pending, batches, pace)  # a state is saved only once its loss is known to be finite
                     pending = None
-                    if evaluate or (done == config.steps and not stopping):
+                    self._save(done, state, iterator)
+                    if evaluate:
                         with pace.paused():
-                            try:  # the last state is saved with its validation metrics, and tested after that
-                                (self.evaluate if evaluate else self.validate)(state, done)
+                            try:
+                                self.evaluation.intermediate(state, done)
                             except EmbeddingStopped:
                                 stopping = True
-                    self._save(done, state, iterator)
                     if stopping and done < config.steps:
                         self.checkpoints.wait()
                         raise Preempted(f'Asked to stop: saved after step {done} of {config.steps}. The same command goes on from there.')
         return state
 
-    def evaluate(self, state: TrainState, step: int) -> Scored:
-        """Scores a state, writes it down, and tells it."""
-        self.validate(state, step)
-        return self.test(state, step)
-
-    def validate(self, state: TrainState, step: int) -> None:
-        """Validation people, where there are any, choose the best checkpoint."""
-        began = time.monotonic()
-        if len(self.experiment.partition.validation_query):
-            result = self.evaluator(state.variables(), step, 'validation').result
-            self.validation[step] = {'mAP': float(result.mAP), 'rank_1': float(result.rank_1)}
-            self._tell(step, 'validation', result, began)
-
-    def test(self, state: TrainState, step: int) -> Scored:
-        began = time.monotonic()
-        scored = self.evaluator(state.variables(), step)
-        self._tell(step, 'eval', scored.result, began)
-        self.evaluated = step
-        return scored
-
-    def _tell(self, step: int, kind: str, result, began: float) -> None:
-        if self.log:
-            self.log.write(step, kind, {name: float(getattr(result, name)) for name in ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP')})
-        what = {'eval': 'people never seen', 'validation': 'people held out for validation'}[kind]
-        self.say(f'step {step:>5}  {what}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
-                 f'{" (untrained network)" if step == 0 else ""}  [{time.monotonic() - began:.1f} s]')
-
     def _save(self, step: int, state: TrainState, iterator) -> None:
-        place = {'next_index': int(iterator.get_state()['next_index']), 'evaluated': self.evaluated}
-        self.checkpoints.save(step, state, place, flatten(self.config), self.validation.pop(step, None))
+        place = {'next_index': int(iterator.get_state()['next_index']), 'skipped': self.skipped.total()}
+        self.checkpoints.save(step, state, place, flatten(self.config))
 
-    def _account(self, pending: _Pending, batches: TrainBatches, pace: '_Pace') -> None:
+    def _account(self, pending: _Pending, batches: TrainBatches, pace: Pace) -> None:
         """Reads the metrics of a step; stops the run where its loss or its gradient is not finite."""
         step, metrics = pending.step, pending.metrics
         if step % self.config.training.log_every and not self.config.training.stop_on_nonfinite:
             return
         loss, gradient = float(metrics['loss']), float(metrics['gradient_norm'])
+        pace.done(step)
         if self.config.training.stop_on_nonfinite and not (math.isfinite(loss) and math.isfinite(gradient)):
             what = f'loss of step {step} is {loss}' if not math.isfinite(loss) else f'gradient of step {step} has the norm {gradient}'
             names = ', '.join(sorted(set(batches.train.tracklet[batches.identities.rows(step - 1)])))
@@ -202,50 +178,13 @@ class _Loop:
         if step % self.config.training.log_every and step != self.config.training.steps:
             return
         numbers = {name: float(value) for name, value in metrics.items()}
+        rate, waited = pace.line(step)
+        self.skipped.tell(batches.skipped)
         numbers |= {'learning_rate': float(learning_rate(self.config.optimizer, self.config.training.steps)(step - 1)),
-                    'steps_per_second': pace.rate(step), 'input_wait': pace.wait_share(), 'skipped_records': batches.skipped}
+                    'steps_per_second': rate, 'input_wait': waited, 'skipped_records': self.skipped.total()}
         if self.log:
             self.log.write(step, 'train', numbers)
         terms = '  '.join(f'{name[5:]} {value:.3f}' for name, value in numbers.items() if name.startswith('loss_'))
         accuracy = f'  accuracy {numbers["accuracy"]:.0%}' if 'accuracy' in numbers else ''
         self.say(f'step {step:>5}/{self.config.training.steps}  loss {loss:.3f}  ({terms}){accuracy}  '
                  f'{numbers["steps_per_second"]:.2f} steps/s  ETA {pace.remaining(step)}')
-
-
-class _Pace:
-    """Steps a second since the last line, and the time left; the first step, which compiles, and evaluations do not count."""
-
-    def __init__(self, first: int, last: int):
-        self._last, self._base, self._since, self._paused, self._waited = last, first + 1, None, 0.0, 0.0
-
-    def rate(self, step: int) -> float:
-        if self._since is None:
-            self._since, self._base, self._waited = time.monotonic(), step, 0.0
-            return 0.0
-        return (step - self._base) / self._elapsed()
-
-    def _elapsed(self) -> float:
-        return max(time.monotonic() - self._since - self._paused, 1e-9)
-
-    def wait_share(self) -> float:
-        """Of that time, how much the loop waited for its next batch. Devices may still be at the step before, so they waited no longer."""
-        return 0.0 if self._since is None else self._waited / self._elapsed()
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self._waited += time.monotonic() - began
-
-    def remaining(self, step: int) -> str:
-        rate = self.rate(step)
-        if rate == 0:
-            return '-'
-        seconds = round((self._last - step) / rate)
-        return f'{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}'
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self._paused += time.monotonic() - began

@@ -1,0 +1,106 @@
+"""Evaluations during training and at its end: what is scored, where it is recorded, and what happens where one fails.
+
+A state is saved before it is evaluated, so a failure costs no training step: in the middle of training it is reported and recorded and
+training continues; at the end the run ends with an error, and the same command evaluates again.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+
+from pvlad_jax.checkpoint import Checkpoints
+from pvlad_jax.embedding import EmbeddingStopped
+from pvlad_jax.errors import UserError
+from pvlad_jax.jobs.evaluate import EvaluationFailed, Evaluator, Scored
+from pvlad_jax.jobs.experiment import Experiment
+from pvlad_jax.jobs.metric_log import MetricLog
+from pvlad_jax.training.train_state import TrainState
+
+WHOM = {'eval': 'people never seen', 'validation': 'people held out for validation'}
+
+
+class TrainingEvaluation:
+    def __init__(self, experiment: Experiment, evaluator: Evaluator, checkpoints: Checkpoints, log: MetricLog | None,
+                 say: Callable[[str], None]):
+        self._config, self._validates = experiment.config, len(experiment.partition.validation_query) > 0
+        self._evaluator, self._checkpoints, self._log, self._say = evaluator, checkpoints, log, say
+
+    def due(self, step: int) -> bool:
+        """In the middle of training; the end is always evaluated."""
+        every = self._config.training.eval_every
+        return bool(every) and 0 < step < self._config.training.steps and step % every == 0
+
+    def recorded(self, step: int) -> bool:
+        return self._checkpoints.evaluation(step) is not None
+
+    def intermediate(self, state: TrainState, step: int) -> None:
+        """Scores a state in the middle of training (or before it); it has been saved, unless it is the untrained one.
+
+        A mistake in the data is reported and recorded, and training continues. Raises EmbeddingStopped, with nothing recorded.
+        """
+        record = {}
+        with self._any_failure_recorded(step):
+            try:
+                record = self._validate(state, step)
+                self._test(state, step)
+            except UserError as error:
+                record['failed'] = str(error)
+                self._say(f'step {step:>5}  the evaluation failed, and training continues: {error}')
+                if self._log:
+                    self._log.write(step, 'evaluation_failed', {'error': str(error)})
+        self._checkpoints.record_evaluation(step, record)
+
+    def final(self, state: TrainState, step: int) -> Scored:
+        """Scores the last state, which has been saved. Raises EvaluationFailed; nothing is recorded then, so it is tried again."""
+        with failure_told(step):
+            if not self.recorded(step):
+                self._checkpoints.record_evaluation(step, self._validate(state, step))
+            return self._test(state, step)
+
+    def _validate(self, state: TrainState, step: int) -> dict:
+        """Validation people, where there are any, choose the best checkpoint."""
+        if not self._validates:
+            return {}
+        began = time.monotonic()
+        result = self._evaluator(state.variables(), step, 'validation').result
+        self._tell(step, 'validation', result, began)
+        return {'validation': {'mAP': float(result.mAP), 'rank_1': float(result.rank_1)}}
+
+    def _test(self, state: TrainState, step: int) -> Scored:
+        began = time.monotonic()
+        scored = self._evaluator(state.variables(), step)
+        self._tell(step, 'eval', scored.result, began)
+        return scored
+
+    def _tell(self, step: int, kind: str, result, began: float) -> None:
+        if self._log:
+            self._log.write(step, kind, {name: float(getattr(result, name)) for name in ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP')})
+        left_out = result.skipped_query + result.skipped_gallery
+        self._say(f'step {step:>5}  {WHOM[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
+                  f'{" (untrained network)" if step == 0 else ""}{f", {left_out} tracklets left out" if left_out else ""}'
+                  f'  [{time.monotonic() - began:.1f} s]')
+
+    @contextlib.contextmanager
+    def _any_failure_recorded(self, step: int) -> Iterator[None]:
+        """So that what is no mistake in the data (such as too little memory) ends the run, but not again at the same step."""
+        try:
+            yield
+        except EmbeddingStopped:
+            raise
+        except Exception as error:
+            if jax.process_count() == 1:  # the others may be gone
+                with contextlib.suppress(Exception):
+                    self._checkpoints.record_evaluation(step, {'failed': f'{type(error).__name__}: {error}'[:500]})
+            raise
+
+
+@contextlib.contextmanager
+def failure_told(step: int) -> Iterator[None]:
+    """Says of a failed evaluation that no training is lost and how to proceed."""
+    try:
+        yield
+    except UserError as error:
+        raise EvaluationFailed(f'The evaluation of step {step} failed: {error} The state of step {step} is saved: the same command '
+                               'evaluates it again, without training again.') from error
