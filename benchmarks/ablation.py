@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import new_file, write
+from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.evaluation import read_embeddings
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
@@ -115,4 +116,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with one_sentence():
+        sys.exit(main())

@@ -21,6 +21,8 @@ from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pvlad_jax.environment_errors import one_sentence
+
 LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
 ONE_PASS_UP_TO = flags.DEFINE_integer('one_pass_up_to', 1000, 'Longest video that is also embedded in one pass')
 CONFIG = flags.DEFINE_string('network', 'configs/synthetic.py', 'Configuration whose network and clips are used')
@@ -111,4 +113,5 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-    app.run(main)
+    with one_sentence():
+        app.run(main)

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.rows import new_file, show, write
+from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
 from pvlad_jax.evaluation.distances import between
 from pvlad_jax.evaluation.top_k import top_k
@@ -215,4 +216,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with one_sentence():
+        sys.exit(main())

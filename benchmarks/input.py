@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rows import need, new_file, show, write
+from pvlad_jax.environment_errors import one_sentence
 
 SIDES = {'ours': '', 'peer': 'DataLoader', 'peer_uint8': 'DataLoader that leaves normalising to the device, as ours does'}
 NAME = 'input_benchmark'
@@ -225,4 +226,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with one_sentence():
+        sys.exit(main())

@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.models.conv3d import conv3d
 
 SAME, POINT = ((1, 1),) * 3, (1, 1, 1)
@@ -92,4 +93,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with one_sentence():
+        sys.exit(main())

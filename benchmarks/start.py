@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import new_file, write
+from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.jobs.huge_pages import use_huge_pages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,4 +212,5 @@ def main() -> int:
 
 if __name__ == '__main__':
     use_huge_pages()  # as main.py does
-    sys.exit(main())
+    with one_sentence():
+        sys.exit(main())

@@ -44,6 +44,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from configs import mars
 from pvlad_jax.config import Config, freeze
+from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.parallel.mesh import global_batch, make_mesh
 from pvlad_jax.training.optimizer import make_optimizer
@@ -313,4 +314,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with one_sentence():
+        sys.exit(main())

@@ -34,6 +34,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.dataset.split = '0'  # which of the ten splits (iLIDS-VID, PRID 2011), or 'all' for all in turn; others have '0' only
     c.dataset.halves = 'wang2014'  # iLIDS-VID: 'wang2014' (first 150 of a row test) or 'swapped'
     c.dataset.validation_share = 0.0  # share of the training people held out to choose checkpoints by; 0 = none
+    c.dataset.on_change = 'stop'  # where a run is given again and its data set was built anew, from other data: 'stop', or 'accept' them
     c.dataset.build_options = ConfigDict()  # how main.py builds a synthetic data set that is missing; empty = never build
 
     c.clips = ConfigDict()
@@ -60,12 +61,12 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.input = ConfigDict()
     c.input.threads = 4  # threads that read and decode; batches are the same for any number
     c.input.prefetch = 4  # batches made ahead
-    c.input.on_error = 'stop'  # a corrupt record: 'stop' with its name, or 'skip' and count
+    c.input.on_error = 'stop'  # a tracklet that cannot be decoded: 'stop' with its name, or 'skip' it (docs/cloud.md) and count
 
     c.model = ConfigDict()
     c.model.backbone = ConfigDict()
     c.model.backbone.name = 'r3d_tiny'  # a name of pvlad_jax.models.backbones.BACKBONES
-    c.model.backbone.weights = ''  # safetensors file made by data_prep/import_weights.py; empty = random start
+    c.model.backbone.weights = ''  # safetensors file of data_prep/import_weights.py, read for a new run only; empty = random start
     c.model.backbone.temporal = '3d'  # '3d', or '2d': every temporal kernel 1 (the control)
     c.model.backbone.last_stride = 1  # spatial stride of the last stage: 1 (Luo 2019, Sun 2018) or 2 (as published)
     c.model.backbone.batch_norm = 'live'  # 'live'; 'device': of each device's share apart; 'frozen': the imported ones, in training too

@@ -24,6 +24,7 @@ from data_prep.checked_frames import CheckedReader, checked_reader, read_all
 from data_prep.faults import settle
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
 from data_prep.tfds_builder import Record, TrackletBuilder, record_metadata, tracklet_table
+from pvlad_jax.data.fingerprint import write_content_hash
 from pvlad_jax.errors import UserError
 
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
@@ -88,6 +89,7 @@ def build(
                     builder.download_and_prepare(download_dir=path.parent / 'incomplete.downloads')
                 built = Path(builder.data_dir)
                 _require_readable(built, raw)
+                write_content_hash(built, raw.splits)
                 if built != path:
                     _replace(path, built)
             finally:

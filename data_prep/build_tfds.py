@@ -27,6 +27,7 @@ from data_prep.build import build, data_set_path, is_built
 from data_prep.faults import settle
 from data_prep.findings import print_checks, print_findings
 from data_prep.raw_dataset import RawDataset
+from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 
 FLAGS = flags.FLAGS
@@ -175,12 +176,14 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except OSError as error:
-        print(f'{error.filename or "Input or output"}: {error.strerror or error}.', file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print('Stopped; nothing half-built was left. The same command starts again.', file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not (reason := environment_error(error)):
+            raise
+        print(reason, file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from data_prep.weight_sources import ImportedWeights, kinetics_i3d, sports1m_c3d, torchvision_r3d
+from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.models.backbones import build_backbone, find_backbone
 from pvlad_jax.models.weights import FORMAT, load_backbone_weights, tensors_digest
@@ -86,6 +87,11 @@ def main(argv: list[str]) -> None:
         path = write_weights(weights, FLAGS.output)
     except UserError as error:
         print(f'Error: {error}', file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except Exception as error:
+        if not (reason := environment_error(error)):
+            raise
+        print(f'Error: {reason}', file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     count = sum(array.size for array in weights.tensors.values())
     print(f'{path}: {len(weights.tensors)} tensors, {count:,} numbers, for backbone {" or ".join(weights.backbones)}.')

@@ -22,6 +22,7 @@ class DatasetConfig:
     split: str
     halves: str
     validation_share: float
+    on_change: str
     build_options: dict
 
 
@@ -189,13 +190,14 @@ class Config:
 
 
 # Fields that say how a run is carried out, not what it computes: they may differ when it is taken up again.
-MAY_CHANGE = ('dataset.data_dir', 'dataset.build_options', 'input', 'training.log_every', 'training.eval_every',
+MAY_CHANGE = ('dataset.data_dir', 'dataset.on_change', 'dataset.build_options', 'input', 'training.log_every', 'training.eval_every',
               'training.eval_untrained', 'training.checkpoint_every', 'training.grace_seconds',
               'compile_cache', 'evaluation', 'mesh', 'checkpoint', 'profile',
-              'model.backbone.remat')
+              'model.backbone.remat', 'model.backbone.weights')  # weights are read for a new run only
 
 CHOICES = {
     'dataset.halves': ('wang2014', 'swapped'),
+    'dataset.on_change': ('stop', 'accept'),
     'input.on_error': ('stop', 'skip'),
     'model.backbone.temporal': ('3d', '2d'),
     'model.backbone.last_stride': (1, 2),

@@ -111,7 +111,13 @@ def test_a_whole_run_in_a_bucket_killed_in_a_save_equals_the_local_one(micro_dat
         assert_same_run(micro_data, downloaded(bucket, tmp_path / 'copy'), tmp_path / 'local')
         assert sorted(states(micro_data, tmp_path / 'copy')) == sorted(committed(bucket))
         bucket.delete('runs/one/eval/latest.json')
+        # Another process is saving the next checkpoint meanwhile: an evaluation leaves it alone, as it does all others.
+        begun = bucket.objects[f'runs/one/checkpoints/{STEPS}/about/metadata']
+        for unfinished in (f'checkpoints/{STEPS + 1}/about/metadata', f'checkpoints/{STEPS + 2}.orbax-checkpoint-tmp/about/metadata'):
+            bucket.objects[f'runs/one/{unfinished}'] = begun
+        checkpoints = {name: stored.content for name, stored in bucket.objects.items() if '/checkpoints/' in name}
         ended(start(micro_data, WORKDIR, '--mode', 'eval'))
+        assert {name: stored.content for name, stored in bucket.objects.items() if '/checkpoints/' in name} == checkpoints
         scored, trained = (json.loads(bucket.objects[f'runs/one/eval/{name}.json'].content) for name in ('latest', f'step_{STEPS}'))
         assert scored == trained
 

@@ -117,7 +117,7 @@ def test_replacements_are_the_same_after_a_restart_and_for_any_threads_and_proce
 
 
 def test_nothing_to_train_on_is_an_error(opened, micro_data):
-    dataset, train = opened
+    _, train = opened
     with pytest.raises(UserError, match='no tracklet of the training set can be decoded'):
         batches(opened, micro_data, dict.fromkeys(train.tracklet.tolist()))[0]
     with pytest.raises(CorruptRecord, match='p1c1t1'):

@@ -21,12 +21,8 @@ class IdentityBatches:
     """
 
     def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int, together: int = 1):
+        check_identities(train, people)
         labels, ids = person_labels(train)
-        if len(ids) < 2:
-            raise UserError(f'The training set holds {len(ids)} person(s); telling people apart takes at least two.')
-        if len(ids) < people:
-            raise UserError(f'config.batch.people = {people}, but the training set holds {len(ids)} people. '
-                            f'Set --config.batch.people={len(ids)} or lower.')
         self.people, self.tracklets, self.seed = people, tracklets, seed
         self.labels, self.person_ids = labels, ids
         self._rows = np.split(np.argsort(labels, kind='stable'), np.cumsum(np.bincount(labels))[:-1])
@@ -55,6 +51,16 @@ class IdentityBatches:
             rank[i] = seen[camera] = seen.get(camera, -1) + 1
         rows = rows[np.argsort(rank, kind='stable')]
         return np.resize(rows, self.tracklets)
+
+
+def check_identities(train: TrackletTable, people: int) -> None:
+    """UserError where the training set has too few people for batches of so many."""
+    there = len(person_labels(train)[1])
+    if there < 2:
+        raise UserError(f'The training set holds {there} person(s); telling people apart takes at least two.')
+    if there < people:
+        raise UserError(f'config.batch.people = {people}, but the training set holds {there} people. '
+                        f'Set --config.batch.people={there} or lower.')
 
 
 def _shuffled_groups(group: Int[np.ndarray, 'I'], rng: np.random.Generator) -> Int[np.ndarray, 'I']:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.evaluation.distances import DISTANCES
 from pvlad_jax.evaluation.embedding_file import FIELDS, read_embeddings
@@ -40,6 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
             write_result(output, result)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
+        return EXIT_USER_ERROR
+    except Exception as error:
+        if not (reason := environment_error(error)):
+            raise
+        print(f'error: {reason}', file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 

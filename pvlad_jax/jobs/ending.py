@@ -4,7 +4,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from pvlad_jax.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError, no_room
+from pvlad_jax.environment_errors import environment_error
+from pvlad_jax.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
 from pvlad_jax.jobs import stop_signal
 from pvlad_jax.parallel import processes
 
@@ -31,9 +32,10 @@ def exit_code(job: Callable[[stop_signal.StopRequest], None]) -> int:
         except KeyboardInterrupt:
             return _end('Interrupted. The same command goes on from the last checkpoint.', EXIT_INTERRUPTED)
         except Exception as error:
-            if isinstance(error, OSError) and no_room(error):
-                return _end(f'Error: {no_room(error)}: {error.filename or "the working directory"} cannot be written. Checkpoints are '
-                            'intact. Make room and give the same command again.', EXIT_USER_ERROR)
+            # With several processes a broken connection means that another one is gone.
+            reason = None if processes.several() and processes.means_lost(error) else environment_error(error)
+            if reason:
+                return _end(f'Error: {reason}', EXIT_USER_ERROR)
             if not processes.several():
                 raise
             if processes.means_lost(error):

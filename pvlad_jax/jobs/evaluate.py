@@ -18,6 +18,7 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips, score, write_embeddings, write_result, write_strips
 from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
 from pvlad_jax.jobs.experiment import Experiment
+from pvlad_jax.jobs.run_start import begin
 from pvlad_jax.models.tracklet_network import clip_statistics
 from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.training.train_state import TrainState
@@ -26,6 +27,7 @@ Say = Callable[[str], None]
 
 
 _MAX_NAMED = 10  # tracklets in one line
+_ATTEMPTS = 3  # to read a checkpoint before it is deleted
 
 
 class EvaluationFailed(UserError):
@@ -141,12 +143,26 @@ def restore_chosen(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Tr
     return checkpoints.restore(experiment.state_shapes(), step)[0], f'best by validation mAP ({validation_map:.1%})'
 
 
+def _restore_beside_training(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, str]:
+    """As `restore_chosen`; once more where the training that writes these checkpoints has deleted the one that was being read."""
+    for _ in range(_ATTEMPTS - 1):
+        listed = checkpoints.steps()
+        try:
+            return restore_chosen(experiment, checkpoints)
+        except UserError:
+            checkpoints.reload()
+            if checkpoints.steps() == listed:
+                raise
+    return restore_chosen(experiment, checkpoints)
+
+
 def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
     """Mode `eval`: scores a checkpoint of a working directory, the one that config.evaluation.checkpoint says."""
-    checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint)
+    checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint, read_only=True)
     if checkpoints.latest_step() is None:
         raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train.')
-    state, which = restore_chosen(experiment, checkpoints)
+    begin(experiment, workdir, checkpoints, say, new=False)
+    state, which = _restore_beside_training(experiment, checkpoints)
     step = int(state.step)
     began = time.monotonic()
     try:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import optax
@@ -11,11 +10,11 @@ from jax.sharding import Mesh
 from pvlad_jax.config import Config
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.records import TrackletDataset
-from pvlad_jax.errors import UserError
 from pvlad_jax.jobs.garbage_collection import collection_paused
+from pvlad_jax.jobs.preflight import check_labels_of
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
-from pvlad_jax.models.weights import load_backbone_weights
+from pvlad_jax.models.weights import check_backbone_weights, load_backbone_weights
 from pvlad_jax.parallel.mesh import check_divides, make_mesh, whole_on_host
 from pvlad_jax.training.losses import check_loss
 from pvlad_jax.training.optimizer import make_optimizer
@@ -36,6 +35,14 @@ class Experiment:
     def state_shapes(self) -> TrainState:
         """What a checkpoint is restored into."""
         return state_shapes(self.config, self.network, self.optimizer, self.people, self.mesh)
+
+    def check_weights(self) -> None:
+        """UserError where imported backbone weights, which a new run begins with, are not there or do not fit; nothing is computed."""
+        weights = self.config.model.backbone.weights
+        if weights:
+            shapes = self.state_shapes()
+            check_backbone_weights(weights, self.config.model.backbone.name, shapes.params['backbone'],
+                                   shapes.batch_stats.get('backbone', {}))
 
     @collection_paused()
     def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
@@ -81,11 +88,9 @@ def prepare(config: Config) -> Experiment:
     check_loss(config.loss)
     mesh = make_mesh(config.mesh)
     check_divides('config.batch.people x config.batch.tracklets', config.batch.size, mesh)
-    if config.model.backbone.weights and not Path(config.model.backbone.weights).is_file():
-        raise UserError(f'config.model.backbone.weights: there is no file {config.model.backbone.weights}. '
-                        'Make it with data_prep/import_weights.py.')
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
     roles = partition(dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed)
+    check_labels_of(config, roles)
     people = len(person_labels(roles.train)[1])
     network = build_network(model, people)
     shapes = jax.eval_shape(first_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from pvlad_jax import compile_cache
 from pvlad_jax.config import Config, flatten, freeze
+from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
 from pvlad_jax.jobs import workdir as workdirs
 from pvlad_jax.jobs.all_splits import all_splits
 from pvlad_jax.jobs.evaluate import evaluate
 from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.jobs.preflight import check_devices, check_folders
 from pvlad_jax.jobs.stop_signal import StopRequest
 from pvlad_jax.jobs.train import train
 from pvlad_jax.parallel import processes
@@ -31,12 +33,16 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     stop.grace = frozen.training.grace_seconds
     processes.start(several, stop.ask)
     processes.same_everywhere('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
+    check_devices(frozen)
     first = processes.is_first()
     folder = workdirs.folder(workdir)
+    if mode == 'eval' and not folder.exists():  # it is only read from
+        raise UserError(f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.')
     every_split = frozen.dataset.split == 'all'  # then each split has a folder of its own, which is claimed when its turn comes
     with workdirs.claim(folder) if first and not every_split else contextlib.nullcontext():
         if not every_split:
             workdirs.check_config(folder, frozen)
+        check_folders(frozen, folder)
         build(frozen)
         compile_cache.use(frozen.compile_cache, folder)
 
@@ -46,6 +52,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
 
         def run_one(config: Config, folder: workdirs.Folder) -> Result:
             workdirs.check_config(folder, config)
+            check_folders(config, folder)
             stop.nothing_to_lose = not stop.asked
             return train(prepare(config), folder, say, stop) if mode == 'train' else evaluate(prepare(config), folder, say)
 

@@ -23,6 +23,8 @@ from pvlad_jax.jobs.evaluate import EvaluationFailed, Evaluator, report, restore
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
 from pvlad_jax.jobs.pace import Pace
+from pvlad_jax.jobs.preflight import check_space
+from pvlad_jax.jobs.run_start import begin
 from pvlad_jax.jobs.skipped_records import SkippedRecords
 from pvlad_jax.jobs.step_trace import StepTrace
 from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
@@ -45,10 +47,12 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     stop = stop or StopRequest()
     config = experiment.config
     checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
-    evaluator = Evaluator(experiment, say)
-    batches = TrainBatches(experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count())
     step, data_state = checkpoints.latest_step(), {'next_index': 0}
     shapes = experiment.state_shapes()
+    data = begin(experiment, workdir, checkpoints, say, new=step is None)
+    check_space(config, workdir, shapes, len(checkpoints.steps()), step or 0)
+    evaluator = Evaluator(experiment, say)
+    batches = TrainBatches(experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count())
     train_step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, shapes)
     # Not with several processes: each waits for the others' part of an evaluation, and would pay for the slowest compilation.
     alone = jax.process_count() == 1 and step != config.training.steps
@@ -59,12 +63,13 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
         step, state = 0, experiment.first_state(say)
         if jax.process_index() == 0:
             write_config(workdir, config)
+            data.write()
     else:
         state, data_state = checkpoints.restore(shapes)
         say(f'Going on in {workdir} after step {step} of {config.training.steps}.')
     log = MetricLog(workdir, step) if jax.process_index() == 0 else None
     evaluation = TrainingEvaluation(experiment, evaluator, checkpoints, log, say)
-    loop = _Loop(experiment, checkpoints, evaluation, log, say, stop)
+    loop = _Loop(experiment, checkpoints, evaluation, log, say, stop, data.now.to_json())
     loop.skipped.before = data_state.get('skipped', 0)
     evaluator.embed.stop = lambda: stop.asked
     iterator = batches.iterator(data_state['next_index'])
@@ -117,7 +122,8 @@ class _Pending(NamedTuple):
 
 class _Loop:
     def __init__(self, experiment: Experiment, checkpoints: Checkpoints, evaluation: TrainingEvaluation, log: MetricLog | None, say: Say,
-                 stop: StopRequest):
+                 stop: StopRequest, dataset: dict):
+        self.dataset = dataset  # its fingerprint
         self.experiment, self.config, self.checkpoints = experiment, experiment.config, checkpoints
         self.evaluation, self.log, self.say, self.stop = evaluation, log, say, stop
         self.skipped = SkippedRecords(say, self.config.input.on_error == 'skip')
@@ -160,7 +166,7 @@ class _Loop:
 
     def _save(self, step: int, state: TrainState, iterator) -> None:
         place = {'next_index': int(iterator.get_state()['next_index']), 'skipped': self.skipped.total()}
-        self.checkpoints.save(step, state, place, flatten(self.config))
+        self.checkpoints.save(step, state, place, flatten(self.config), self.dataset)
 
     def _account(self, pending: _Pending, batches: TrainBatches, pace: Pace) -> None:
         """Reads the metrics of a step; stops the run where its loss or its gradient is not finite."""

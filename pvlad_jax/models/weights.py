@@ -4,8 +4,9 @@ The file is safetensors with float32 tensors `params/...` and `batch_stats/...` 
 `classifier/kernel` and `classifier/bias` where the source has them, and the metadata that `METADATA` lists.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +39,40 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 
     Raises UserError for a file that is missing, truncated, altered, or not made by the importer.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f'There is no weights file {path} (model.backbone.weights). {MAKE_ONE}')
-    try:
-        with safe_open(path, framework='numpy') as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f'{path} is not a whole safetensors file ({error}). {MAKE_ONE}') from error
-    missing = [key for key in METADATA if key not in metadata]
-    if missing or metadata['format'] != FORMAT:
-        raise UserError(
-            f'{path} was not made by this importer: its metadata lacks {", ".join(missing) or "the known format"}. {MAKE_ONE}'
-        )
+    with _opened(path) as (file, metadata):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
     if tensors_digest(tensors) != metadata['tensors_sha256']:
         raise UserError(f'{path} was altered or damaged: its tensors do not have the hash in its metadata. {MAKE_ONE}')
     return tensors, metadata
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """(the file, its metadata), of which no tensor has been read yet."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'config.model.backbone.weights: there is no file {path}. {MAKE_ONE}')
+    try:
+        with safe_open(path, framework='numpy') as file:
+            metadata = file.metadata() or {}
+            missing = [key for key in METADATA if key not in metadata]
+            if missing or metadata['format'] != FORMAT:
+                raise UserError(f'{path} was not made by this importer: its metadata lacks {", ".join(missing) or "the known format"}. '
+                                f'{MAKE_ONE}')
+            yield file, metadata
+    except PermissionError as error:
+        raise UserError(f'config.model.backbone.weights: {path} cannot be read: {error.strerror}.') from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'{path} is not a whole safetensors file ({error}). {MAKE_ONE}') from error
+
+
+def check_backbone_weights(
+    path: str | Path, backbone: str, params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]
+) -> None:
+    """UserError where `load_backbone_weights` would raise one, as far as the file's header tells: names and shapes, not contents."""
+    with _opened(path) as (file, metadata):
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    _matched(path, backbone, shapes, metadata, params_template, batch_stats_template)
 
 
 def load_backbone_weights(
@@ -71,8 +89,17 @@ def load_backbone_weights(
     Raises UserError, listing the names that differ, for weights of another network or with names missing, too many or
     of another shape (such as the 2D control's).
     """
-    spec = find_backbone(backbone)
     tensors, metadata = read_weights(path)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    wanted = _matched(path, backbone, shapes, metadata, params_template, batch_stats_template)
+    nested = unflatten_dict({name: tensors[name].astype(np.float32) for name in wanted}, sep='/')
+    return nested.get('params', {}), nested.get('batch_stats', {})
+
+
+def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str],
+             params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]) -> list[str]:
+    """The names that the network takes from the file. UserError where they do not fit each other."""
+    spec = find_backbone(backbone)
     fits = metadata['backbones'].split(',')
     if backbone not in fits:
         raise UserError(f'{path} holds weights of {" or ".join(fits)}, not of {backbone} (model.backbone.name).')
@@ -82,17 +109,17 @@ def load_backbone_weights(
     templates = {'params': dict(params_template), 'batch_stats': dict(batch_stats_template)}
     wanted = {name: tuple(leaf.shape) for name, leaf in flatten_dict(templates, sep='/').items() if hasattr(leaf, 'shape')}
     found = {
-        name: tensor
-        for name, tensor in tensors.items()
+        name: shape
+        for name, shape in shapes.items()
         if name.split('/')[0] in templates and (name in wanted or name.split('/')[1] in spec.stages)
     }
     differences = [
         *(f'{name} {wanted[name]} is missing' for name in sorted(wanted.keys() - found.keys())),
-        *(f'{name} {found[name].shape} is not in the network' for name in sorted(found.keys() - wanted.keys())),
+        *(f'{name} {found[name]} is not in the network' for name in sorted(found.keys() - wanted.keys())),
         *(
-            f'{name} is {found[name].shape} in the file and {shape} in the network'
+            f'{name} is {found[name]} in the file and {shape} in the network'
             for name, shape in sorted(wanted.items())
-            if name in found and found[name].shape != shape
+            if name in found and found[name] != shape
         ),
     ]
     if differences:
@@ -101,8 +128,7 @@ def load_backbone_weights(
             f'{path} does not fit backbone {backbone} ({len(differences)} of {len(wanted)} names differ): '
             f'{"; ".join(differences[:MOST_NAMED])}{more}. Weights fit the 3D network (temporal = 3d) they were made for.'
         )
-    nested = unflatten_dict({name: found[name].astype(np.float32) for name in wanted}, sep='/')
-    return nested.get('params', {}), nested.get('batch_stats', {})
+    return list(wanted)
 
 
 def load_classifier(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,0 +1,55 @@
+"""Looks at the frames of tracklets without decoding them: that they are there, as many as the table says, and begin as pictures do."""
+
+import concurrent.futures
+import struct
+
+import numpy as np
+import simplejpeg
+
+from pvlad_jax.data.clip_sampling import kept_frames
+from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
+from pvlad_jax.data.records import TrackletDataset, TrackletTable
+
+
+def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: str = 'all', threads: int = 4) -> dict[str, str]:
+    """{tracklet: what is wrong with it} of those that an evaluation with this frame policy would stumble over.
+
+    JPEG and PNG frames are judged by their headers (50 to 100 microseconds a frame, most of it for reading), others are decoded. A picture
+    that is damaged further on is not found.
+    """
+
+    def one(row: int) -> str | None:
+        try:
+            record = dataset.read(table.split[row], table.row[row])
+            if record.tracklet != table.tracklet[row]:
+                return f'its record holds tracklet {record.tracklet!r}: the table of tracklets is out of step'
+            if len(record.frames) != table.n_frames[row]:
+                return f'its record holds {len(record.frames)} frames, the table of tracklets says {table.n_frames[row]}'
+            for i in kept_frames(int(table.n_frames[row]), policy):
+                _look_at(record.frames[int(i)], int(i), record.tracklet)
+        except CorruptRecord as error:
+            return str(error)
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        found = pool.map(one, range(len(table)))
+        return {str(table.tracklet[row]): wrong for row, wrong in enumerate(found) if wrong is not None}
+
+
+def _look_at(encoded: bytes, number: int, tracklet: str) -> None:
+    """CorruptRecord where the frame is no picture."""
+    try:
+        if encoded[:2] == b'\xff\xd8':
+            height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
+        elif encoded[:8] == b'\x89PNG\r\n\x1a\n':
+            width, height = struct.unpack('>II', encoded[16:24])
+        else:
+            decode_clips([encoded], np.array([0]), 8, 8, tracklet)
+            return
+        if not height or not width:
+            raise ValueError('it has no pixels')
+    except CorruptRecord as error:
+        raise CorruptRecord(str(error).replace('frame 0 ', f'frame {number} ')) from error
+    except (ValueError, struct.error) as error:
+        raise CorruptRecord(f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: {error}. Convert the data set again '
+                            'from intact frames, or set --config.input.on_error=skip.') from error

@@ -1,0 +1,96 @@
+"""The data set of a run: which one it was trained on (WORKDIR/data.json), and that it still is that one."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from pvlad_jax.data.fingerprint import Fingerprint, fingerprint, record_files
+from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.errors import UserError
+from pvlad_jax.jobs.workdir import Folder, write_text
+
+FILE = 'data.json'
+
+
+class RunData:
+    """data.json holds {"fingerprint": ..., "accepted": [fingerprints of before a change that the user has accepted], "files": [sizes and
+    times of the record files, so that they are not read again while these stay], "checked": [what was found intact], "people": in training}.
+    """
+
+    def __init__(self, workdir: Folder, dataset: TrackletDataset, people: int):
+        """`people`: in training."""
+        self._path, self._dataset, self._workdir, self._people = workdir / FILE, dataset, workdir, people
+        self._saved = self._read()
+        files = self._files()
+        known = self._saved.get('fingerprint', {}).get('content') if self._saved.get('files') == files else None
+        self.now = fingerprint(dataset, known)
+        self._files_now = files
+
+    def check(self, in_checkpoint: dict | None, on_change: str, say: Callable[[str], None]) -> None:
+        """UserError where the run was trained on other data, unless config.dataset.on_change = 'accept'.
+
+        Args:
+          in_checkpoint: what the checkpoint says (`Checkpoints.about`); None = nothing: it was written by a former version.
+        """
+        before = [f for f in map(_parsed, (self._saved.get('fingerprint'), in_checkpoint)) if f is not None]
+        accepted = [f for f in map(_parsed, self._saved.get('accepted', [])) if f is not None]
+        other = next((f for f in before if not any(f.same(known) for known in (self.now, *accepted))), None)
+        if other is None:
+            if not before:
+                say(f'{self._workdir} does not say which data it was trained on (a former version made it). From now on {FILE} does.')
+            self.write()
+            return
+        what = f'{self._dataset.name!r} in {self._dataset.folder} is not the one that this run was trained on: {other.changes(self.now)}'
+        if on_change != 'accept':
+            raise UserError(
+                f'The data set {what}. Build it again from the same source as then, or start a new run in another --workdir; or, where the '
+                'change is meant (such as a frame that was repaired), continue on the changed data with --config.dataset.on_change=accept.')
+        if self._saved.get('people', self._people) != self._people:
+            raise UserError(f'The data set {what}. That cannot be accepted: the network was trained to tell {self._saved["people"]} people apart, '
+                            f'and there are {self._people} to train on now. Start a new run in another --workdir.')
+        say(f'The data set {what}. Accepted (config.dataset.on_change).')
+        self._saved['accepted'] = [*self._saved.get('accepted', []), *(f.to_json() for f in before if not f.same(self.now))]
+        self._saved['checked'] = []
+        self.write()
+
+    def checked(self, what: str) -> bool:
+        """Whether `mark_checked` was told of it, for the data as they are now."""
+        return what in self._saved.get('checked', [])
+
+    def mark_checked(self, what: str) -> None:
+        self._saved['checked'] = sorted({*self._saved.get('checked', []), what})
+
+    def write(self) -> None:
+        """For a new run, when its configuration is written."""
+        content = {'fingerprint': self.now.to_json(), 'accepted': self._saved.get('accepted', []), 'files': self._files_now,
+                   'checked': self._saved.get('checked', []), 'people': self._people}
+        if jax.process_index() == 0 and content != self._read():
+            write_text(self._path, json.dumps(content, indent=1) + '\n')
+
+    def forget(self) -> None:
+        """What data.json says is of no run: the folder holds none yet."""
+        self._saved = {}
+
+    def _read(self) -> dict:
+        try:
+            saved = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise UserError(f'{self._path} is damaged ({error}). Restore it, or remove it if you are sure that the data set is the one that '
+                            'this run was trained on.') from error
+        return saved if isinstance(saved, dict) else {}
+
+    def _files(self) -> list:
+        """Of this machine; another one has its own copy with other times, and reads content.json or the files."""
+        paths = [path for paths in record_files(self._dataset.folder, self._dataset.tables).values() for path in paths]
+        return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def _parsed(saved: Any) -> Fingerprint | None:
+    try:
+        return Fingerprint.from_json(saved)
+    except (KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,23 @@
+"""What comes before a run is begun, resumed or evaluated, once its data set is open and nothing has been computed."""
+
+from collections.abc import Callable
+
+from pvlad_jax.checkpoint import Checkpoints
+from pvlad_jax.jobs.experiment import Experiment
+from pvlad_jax.jobs.preflight import check_frames
+from pvlad_jax.jobs.run_data import RunData
+from pvlad_jax.jobs.workdir import Folder
+
+
+def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, say: Callable[[str], None], new: bool) -> RunData:
+    """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, and what will be tested can be read."""
+    config, data = experiment.config, RunData(workdir, experiment.dataset, experiment.people)
+    if new:
+        data.forget()
+        experiment.check_weights()
+    else:
+        data.check(checkpoints.about(checkpoints.latest_step()).get('dataset'), config.dataset.on_change, say)
+    check_frames(config, experiment.dataset, experiment.partition, data)
+    if not new:
+        data.write()
+    return data

@@ -1,0 +1,138 @@
+"""A run given again, or evaluated: what it needs of what it was begun with, and what it leaves alone."""
+
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import main
+from pvlad_jax.checkpoint import Checkpoints
+from pvlad_jax.config import freeze
+from pvlad_jax.errors import UserError
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.models.weights import FORMAT, METADATA, tensors_digest
+from pvlad_jax.parallel.mesh import whole_on_host
+from tests.micro import build_micro, micro_config_dict
+
+FIELDS = {'training.steps': 2, 'training.checkpoint_every': 1, 'model.pooling': 'average'}
+
+
+def write_weights(path, changed=None) -> None:
+    """Weights of the micro backbone, as the importer writes them."""
+    rng = np.random.default_rng(3)
+    tensors = {'params/stem/conv/kernel': rng.normal(size=(3, 3, 3, 3, 8)).astype(np.float32) * 0.1,
+               'params/stem/norm/scale': np.ones(8, np.float32), 'params/stem/norm/bias': np.zeros(8, np.float32),
+               'batch_stats/stem/norm/mean': np.zeros(8, np.float32), 'batch_stats/stem/norm/var': np.ones(8, np.float32)} | (changed or {})
+    about = dict.fromkeys(METADATA, 'x') | {'format': FORMAT, 'backbones': 'micro', 'tensors_sha256': tensors_digest(tensors),
+                                            'pixel_mean': '0.5,0.5,0.5', 'pixel_std': '0.25,0.25,0.25'}
+    save_file(tensors, path, about)
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """(configuration, working directory) of a finished run that began with imported weights."""
+    folder = tmp_path_factory.mktemp('resumed')
+    build_micro(folder / 'data')
+    write_weights(folder / 'backbone.safetensors')
+    config = micro_config_dict(folder / 'data', **FIELDS, **{'model.backbone.weights': str(folder / 'backbone.safetensors')})
+    assert main.run(config, folder / 'run', 'train') == 0
+    return config, folder / 'run'
+
+
+def another(config, **fields):
+    config = config.copy_and_resolve_references()
+    for path, value in fields.items():
+        section, leaf = path.rsplit('.', 1)
+        node = config
+        for part in section.split('.'):
+            node = node[part]
+        node[leaf] = value
+    return config
+
+
+def tree(folder) -> dict:
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob('*'))}
+
+
+@pytest.mark.parametrize('path', ['gone.safetensors', ''])
+def test_weights_are_needed_for_a_new_run_only(run, tmp_path, capfd, path):
+    config, workdir = run
+    without = another(config, **{'model.backbone.weights': path and str(tmp_path / path)})
+    assert main.run(without, workdir, 'eval') == 0
+    shutil.copytree(workdir, tmp_path / 'run')
+    shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '2')
+    assert main.run(without, tmp_path / 'run', 'train') == 0  # resumed at step 1
+    assert 'after step 1 of 2' in capfd.readouterr().out
+    states = []
+    for folder in (workdir, tmp_path / 'run'):
+        checkpoints = Checkpoints(folder / 'checkpoints', freeze(config).checkpoint, read_only=True)
+        states.append(whole_on_host(checkpoints.restore(prepare(freeze(config)).state_shapes())[0]))
+    np.testing.assert_array_equal(states[0].params['backbone']['stem']['conv']['kernel'], states[1].params['backbone']['stem']['conv']['kernel'])
+    if path:
+        assert main.run(without, tmp_path / 'new', 'train') == 2
+        assert f'no file {tmp_path / path}' in capfd.readouterr().err and not (tmp_path / 'new' / 'config.json').exists()
+
+
+def test_weights_that_do_not_fit_are_told_before_anything_is_computed(run, tmp_path, monkeypatch):
+    config, _ = run
+    monkeypatch.setattr('pvlad_jax.models.weights.tensors_digest', lambda tensors: pytest.fail('the tensors were read'))
+    write_weights(tmp_path / 'other.safetensors', {'params/stem/norm/scale': np.ones(9, np.float32)})
+    with pytest.raises(UserError, match=r'stem/norm/scale is \(9,\) in the file and \(8,\) in the network'):
+        prepare(freeze(another(config, **{'model.backbone.weights': str(tmp_path / 'other.safetensors')}))).check_weights()
+    (tmp_path / 'cut.safetensors').write_bytes((tmp_path / 'other.safetensors').read_bytes()[:50])
+    with pytest.raises(UserError, match='not a whole safetensors file'):
+        prepare(freeze(another(config, **{'model.backbone.weights': str(tmp_path / 'cut.safetensors')}))).check_weights()
+
+
+def test_an_evaluation_changes_nothing_in_the_checkpoints(run, tmp_path, capfd):
+    """A training beside it may be in the middle of a save, or of deleting a checkpoint."""
+    config, workdir = run[0], tmp_path / 'run'
+    shutil.copytree(run[1], workdir)
+    folder = workdir / 'checkpoints'
+    (folder / 'deleted' / '1').mkdir(parents=True)
+    shutil.copytree(folder / '2', folder / '3.orbax-checkpoint-tmp-7')
+    before = tree(folder)
+    assert main.run(config, workdir, 'eval') == 0
+    assert tree(folder) == before
+    reader = Checkpoints(folder, freeze(config).checkpoint, read_only=True)
+    assert reader.steps() == [1, 2]
+    reader.close()
+    assert tree(folder) == before
+    missing = Checkpoints(workdir / 'nothing', freeze(config).checkpoint, read_only=True)
+    assert missing.latest_step() is None and not (workdir / 'nothing').exists()
+    assert main.run(config, workdir / 'mistyped', 'eval') == 2
+    assert 'holds no checkpoint to evaluate' in capfd.readouterr().err and not (workdir / 'mistyped').exists()
+
+
+def test_an_evaluation_takes_the_next_checkpoint_where_one_is_deleted_while_it_is_read(run, tmp_path, monkeypatch):
+    from pvlad_jax.jobs import evaluate as job
+
+    config, workdir = run
+    shutil.copytree(workdir, tmp_path / 'run')
+    folder, restore = tmp_path / 'run' / 'checkpoints', Checkpoints.restore
+
+    def trained_meanwhile(self, like, step=None):
+        if (folder / '2').exists():
+            (folder / '2').rename(folder / '4')
+        return restore(self, like, step)
+
+    monkeypatch.setattr(Checkpoints, 'restore', trained_meanwhile)
+    checkpoints = Checkpoints(folder, freeze(config).checkpoint, read_only=True)
+    state, which = job._restore_beside_training(prepare(freeze(config)), checkpoints)
+    assert int(state.step) == 2 and which == 'last' and checkpoints.steps() == [1, 4]
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+def test_rebuilt_data_are_noticed(run, tmp_path, capfd, mode):
+    config, workdir = run
+    build_micro(tmp_path / 'data', seed=5)
+    other = another(config, **{'dataset.data_dir': str(tmp_path / 'data')})
+    before = {name: made for name, made in tree(workdir).items() if name != '.lock'}
+    assert main.run(other, workdir, mode) == 2
+    err = capfd.readouterr().err
+    assert 'is not the one that this run was trained on: the same labels as before, but other frames' in err
+    assert {name: made for name, made in tree(workdir).items() if name != '.lock'} == before
+    shutil.copytree(config.dataset.data_dir, tmp_path / 'moved')
+    moved = another(config, **{'dataset.data_dir': str(tmp_path / 'moved')})
+    assert main.run(moved, workdir, mode) == 0
