@@ -1,8 +1,9 @@
 """Checkpoints: the state, the place in the data and the configuration, written atomically by Orbax.
 
-WORKDIR/checkpoints/STEP, on local disk or object storage. A checkpoint restores on any mesh and any number of processes: the arrays are
-resharded on reading, and the data iterator's state is the index of the next batch, which is the same for all processes. A state is saved
-before it is evaluated; what the evaluation found is added to its folder afterwards (STEP/evaluation.json).
+WORKDIR/checkpoints/STEP, on local disk or object storage. A checkpoint restores on any mesh and any number of
+processes: the arrays are resharded on reading, and the data iterator's state is the index of the next batch, which is
+the same for all processes. A state is saved before it is evaluated; what the evaluation found is added to its folder
+afterwards (STEP/evaluation.json).
 """
 
 import contextlib
@@ -24,11 +25,15 @@ from pvlad_jax.jobs.workdir import write_text
 
 FORMAT = 1  # of what a checkpoint holds; others are refused
 BEST_BY = 'mAP'
-EVALUATION = 'evaluation.json'  # in a step's folder: {"validation": {"mAP": ...}} or {"failed": "reason"}; {} = evaluated, nobody to validate on
-# On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of a checkpoint.
+# In a step's folder: {"validation": {"mAP": ...}}, {"failed": "reason"}, both, or {} where it was evaluated and there are
+# no people held out for validation.
+EVALUATION = 'evaluation.json'
+# On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of
+# a checkpoint.
 DELETED = 'deleted'
 
-# Orbax logs every step of every save, and of a failure first each of its threads; failures are raised, and reported here.
+# Orbax logs every step of every save, and of a failure first each of its threads; failures are raised, and reported
+# here.
 logging.getLogger('absl').addFilter(lambda record: 'orbax' not in record.pathname)
 logging.getLogger('asyncio').addFilter(lambda record: 'exception was never retrieved' not in str(record.msg))
 
@@ -36,7 +41,8 @@ logging.getLogger('asyncio').addFilter(lambda record: 'exception was never retri
 class Checkpoints:
     """The checkpoints of one run. Saving is asynchronous; `close` waits for it.
 
-    With `read_only` nothing in the folder is created, changed or deleted, so that checkpoints can be read while another process trains.
+    With `read_only` nothing in the folder is created, changed or deleted, so that checkpoints can be read while another
+    process trains.
     """
 
     def __init__(self, directory: Any, config: CheckpointConfig, read_only: bool = False):
@@ -46,8 +52,8 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False)
         else:
             self._delete(DELETED, '*.orbax-checkpoint-tmp*')  # a run that was killed during a save leaves its beginning
-            options = ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(self._kept), cleanup_tmp_directories=True,
-                                                   todelete_subdir=DELETED)
+            options = ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(self._kept),
+                                                   cleanup_tmp_directories=True, todelete_subdir=DELETED)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
         self._read_evaluations()
 
@@ -67,23 +73,27 @@ class Checkpoints:
         return self._evaluations.get(step)
 
     def best(self) -> tuple[int, float] | None:
-        """(step, its mAP on the validation people), the last of equals; None where no checkpoint has been scored on any."""
+        """(step, its mAP on the validation people), the last of equals; None where no checkpoint has been scored on
+        any."""
         scores = self._scores()
         best = kept_steps(list(scores), scores, latest=0, best=1)
         return next(((step, scores[step]) for step in best), None)
 
     def save(self, step: int, state: Any, data_state: dict, config: dict, dataset: dict | None = None) -> None:
-        """Returns once the state is copied off the device. `dataset`: the fingerprint of the data that it was trained on."""
+        """Returns once the state is copied off the device. `dataset`: the fingerprint of the data that it was trained
+        on."""
         self._delete()
         about = {'format': FORMAT, 'data': data_state, 'config': config, 'dataset': dataset}
         with _disk_errors(self.directory):
-            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)),
-                               force=True)
+            items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
+            self._manager.save(step, args=items, force=True)
 
     def record_evaluation(self, step: int, record: dict) -> None:
-        """Adds to a saved step what its evaluation found, and deletes the checkpoints that are then no longer among the best.
+        """Adds to a saved step what its evaluation found, and deletes the checkpoints that are then no longer among the
+        best.
 
-        `record['validation'][BEST_BY]` chooses the best. A step that was not saved is ignored. All processes must call it.
+        `record['validation'][BEST_BY]` chooses the best. A step that was not saved is ignored. All processes must call
+        it.
         """
         self.wait()
         if step not in self.steps():
@@ -109,10 +119,12 @@ class Checkpoints:
         return kept_steps(steps, self._scores(), self._config.keep_latest, self._config.keep_best)
 
     def _read_evaluations(self) -> None:
-        self._evaluations = {step: record for step in self.steps() if (record := _read_evaluation(self.directory / str(step))) is not None}
+        records = {step: _read_evaluation(self.directory / str(step)) for step in self.steps()}
+        self._evaluations = {step: record for step, record in records.items() if record is not None}
 
     def about(self, step: int) -> dict:
-        """What a step says of itself: 'format', 'data' (the data iterator's state), 'config', 'dataset'. UserError as in `restore`."""
+        """What a step says of itself: 'format', 'data' (the data iterator's state), 'config', 'dataset'. UserError as
+        in `restore`."""
         where = self.directory / str(step)
         with self._damage_reported(where):
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
@@ -124,8 +136,8 @@ class Checkpoints:
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict]:
         """(state, data iterator's state) of a step, by default the last.
 
-        `like` is a state (or its shapes with shardings): structure, shapes and shardings of what is restored. UserError where the
-        checkpoint holds another network, is of another format, or cannot be read.
+        `like` is a state (or its shapes with shardings): structure, shapes and shardings of what is restored. UserError
+        where the checkpoint holds another network, is of another format, or cannot be read.
         """
         step = self.latest_step() if step is None else step
         where = self.directory / str(step)
@@ -135,7 +147,8 @@ class Checkpoints:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         about = self.about(step)
         with self._damage_reported(where):
-            state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))['state']
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            state = self._manager.restore(step, args=items)['state']
         return state, about['data']
 
     @staticmethod
@@ -145,8 +158,10 @@ class Checkpoints:
             yield
         except (ValueError, TypeError, KeyError, OSError) as error:
             first = str(error).strip().splitlines()
-            raise UserError(f'The checkpoint {where} does not fit this network or is damaged: {first[0] if first else error!r} ... '
-                            'Use the configuration it was made with (config.json in the working directory), remove this step\'s folder '
+            raise UserError(f'The checkpoint {where} does not fit this network or is damaged: '
+                            f'{first[0] if first else error!r} ... '
+                            'Use the configuration it was made with (config.json in the working directory), remove '
+                            'this step\'s folder '
                             'to go back to the one before, or start anew in another --workdir.') from error
 
     def wait(self) -> None:
@@ -188,13 +203,13 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
 
 def _read_evaluation(folder: Any) -> dict | None:
     """Of a step's folder; former versions of this program saved validation metrics with the step, as Orbax does."""
-    for path, as_record in ((folder / EVALUATION, lambda x: x), (folder / 'metrics' / 'metrics', lambda x: {'validation': x})):
+    for path in (folder / EVALUATION, folder / 'metrics' / 'metrics'):
         try:
             content = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
         if isinstance(content, dict):
-            return as_record(content)
+            return content if path.name == EVALUATION else {'validation': content}
     return None
 
 

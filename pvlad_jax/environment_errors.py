@@ -1,7 +1,8 @@
-"""What the machine refused, in one sentence: memory, disk, permissions, devices, object storage. The one place that knows these errors.
+"""What the machine refused, in one sentence: memory, disk, permissions, devices, object storage. The one place that
+knows these errors.
 
-A command's outermost handler asks `environment_error` and prints what it says instead of a traceback. What it does not know is a fault of
-the program, whose traceback is wanted.
+A command's outermost handler asks `environment_error` and prints what it says instead of a traceback. What it does not
+know is a fault of the program, whose traceback is wanted.
 """
 
 import contextlib
@@ -26,38 +27,48 @@ _REASONS = {
     errno.ESTALE: 'the file system has lost this file (stale handle). Mount it again',
     errno.EIO: 'the disk failed to read or write it (input/output error). Check the disk',
 }
-_OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory', 'out of memory', 'CUDA_ERROR_OUT_OF_MEMORY', 'Failed to allocate')
-_NO_DEVICE = ('Unable to initialize backend', 'Unknown backend', 'no CUDA-capable device', 'CUDA_ERROR_NO_DEVICE', 'CUDA driver version is')
+_OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory', 'out of memory', 'Failed to allocate')
+_NO_DEVICE = ('Unable to initialize backend', 'Unknown backend', 'no CUDA-capable device', 'CUDA_ERROR_NO_DEVICE',
+              'CUDA driver version is')
 _DEVICE_LOST = ('CUDA_ERROR_', 'TPU initialization failed', 'device is lost')
-_STORAGE = ('gcsfs', 'google.auth', 'google.api_core', 'google.cloud', 'aiohttp', 's3fs', 'botocore', 'fsspec')  # modules of their classes
+# Modules of the errors of object storage.
+_STORAGE = ('gcsfs', 'google.auth', 'google.api_core', 'google.cloud', 'aiohttp', 's3fs', 'botocore', 'fsspec')
 _MAX_REASON = 300  # characters of another program's own words
 
 
 def environment_error(error: BaseException) -> str | None:
-    """The sentence for an error that the environment causes and that its user can do something about; None for any other."""
+    """The sentence for an error that the environment causes and that its user can do something about; None for any
+    other."""
     text = str(error)
     if sign := no_room(error):
         return f'{sign}: {_path(error) or "a file"} cannot be written. Make room and give the same command again.'
     if isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM:
-        return f'This machine has too little memory{_own_words(text)}. Make batches or clips smaller, or use a machine with more.'
+        return (f'This machine has too little memory{_own_words(text)}. Make batches or clips smaller, or use a machine '
+                'with more.')
     if any(sign in text for sign in _OUT_OF_MEMORY) and _is_from_jax(error):
-        return (f'The device has too little memory{_own_words(text)}. Lower config.batch.people or config.batch.tracklets in training '
+        return (f'The device has too little memory{_own_words(text)}. Lower config.batch.people or '
+                f'config.batch.tracklets in training '
                 '(or see docs/cloud.md, what saves memory), config.evaluation.clips_per_step in an evaluation.')
     if any(sign in text for sign in _NO_DEVICE):
-        return f'There is no such device here{_own_words(text)}. Install JAX for it (docs/cloud.md), or use the CPU with JAX_PLATFORMS=cpu.'
+        return (f'There is no such device here{_own_words(text)}. Install JAX for it (docs/cloud.md), or use the CPU with '
+                'JAX_PLATFORMS=cpu.')
     if any(sign in text for sign in _DEVICE_LOST) and _is_from_jax(error):
-        return f'The device failed{_own_words(text)}. Checkpoints are intact: give the same command again once it works.'
+        return (f'The device failed{_own_words(text)}. Checkpoints are intact: give the same command again once it '
+                'works.')
     if (type(error).__module__ or '').startswith(_STORAGE):
-        return f'Object storage refused the request ({type(error).__name__}){_own_words(text)}. Check its address, your credentials and the net.'
+        return (f'Object storage refused the request ({type(error).__name__}){_own_words(text)}. Check its address, your '
+                'credentials and the network.')
     if isinstance(error, OSError):
         where = _path(error) or 'A file, folder or connection'
-        return f'{where} cannot be used: {_REASONS.get(error.errno or 0) or (error.strerror or text or type(error).__name__)}.'
+        reason = _REASONS.get(error.errno or 0) or error.strerror or text or type(error).__name__
+        return f'{where} cannot be used: {reason}.'
     return None
 
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Around a command: a user's mistake, or an error that `environment_error` knows, is printed and ends the program with exit code 2."""
+    """Around a command: a user's mistake, or an error that `environment_error` knows, is printed and ends the program
+    with exit code 2."""
     try:
         yield
     except Exception as error:

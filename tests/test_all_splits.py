@@ -130,7 +130,7 @@ def test_a_data_set_without_splits_is_told(micro_data, tmp_path, capfd):
 
 def test_nothing_to_evaluate_is_told(data_dir, tmp_path, capfd):
     assert main.run(micro_config_dict(data_dir, **FIELDS), tmp_path / 'run', 'eval') == 2
-    assert 'split_0 holds no checkpoint to evaluate' in capfd.readouterr().err
+    assert 'holds no checkpoint to evaluate' in capfd.readouterr().err
 
 
 def test_a_stop_loses_no_split(data_dir, tmp_path):

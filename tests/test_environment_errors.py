@@ -35,7 +35,7 @@ KNOWN = [
     (os_error(errno.ENOMEM), 'too little memory'),
     (os_error(errno.ECONNREFUSED, None), 'A file, folder or connection cannot be used: as the system says it'),
     (MemoryError(), 'This machine has too little memory. Make'),
-    (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore'), 'device has too little memory (RESOURCE_EX'),
+    (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore'), 'device has too little memory (RES'),
     (RuntimeError("Unable to initialize backend 'tpu': INTERNAL: x (set JAX_PLATFORMS='' to ...)"), "backend 'tpu': INTERNAL: x). Install"),
     (jax.errors.JaxRuntimeError('INTERNAL: CUDA_ERROR_ECC_UNCORRECTABLE'), 'The device failed'),
     (StorageError('403: no access to bucket'), 'Object storage refused the request (StorageError) (403: no access to bucket)'),

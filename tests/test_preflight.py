@@ -120,7 +120,8 @@ def test_labels_that_fit_pass_in_each_protocol(opened, micro_data):
         preflight.check_labels_of(micro_config(micro_data, **{'evaluation.protocol': protocol, 'evaluation.distance': 'xqda'}), roles)
     one_camera = dataclasses.replace(roles.train, camera_id=roles.train.camera_id * 0 + 1)
     with pytest.raises(UserError, match='learned from pairs'):
-        preflight.check_labels_of(micro_config(micro_data, **{'evaluation.distance': 'kissme'}), dataclasses.replace(roles, train=one_camera))
+        preflight.check_labels_of(micro_config(micro_data, **{'evaluation.distance': 'kissme'}),
+                                  dataclasses.replace(roles, train=one_camera))
     empty = roles.train.select(np.zeros(len(roles.train), bool))
     with pytest.raises(UserError, match='validation'):
         preflight.check_labels_of(micro_config(micro_data, **{'dataset.validation_share': 0.4}),

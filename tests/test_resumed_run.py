@@ -68,7 +68,7 @@ def test_weights_are_needed_for_a_new_run_only(run, tmp_path, capfd, path):
     for folder in (workdir, tmp_path / 'run'):
         checkpoints = Checkpoints(folder / 'checkpoints', freeze(config).checkpoint, read_only=True)
         states.append(whole_on_host(checkpoints.restore(prepare(freeze(config)).state_shapes())[0]))
-    np.testing.assert_array_equal(states[0].params['backbone']['stem']['conv']['kernel'], states[1].params['backbone']['stem']['conv']['kernel'])
+    np.testing.assert_array_equal(*(state.params['backbone']['stem']['conv']['kernel'] for state in states))
     if path:
         assert main.run(without, tmp_path / 'new', 'train') == 2
         assert f'no file {tmp_path / path}' in capfd.readouterr().err and not (tmp_path / 'new' / 'config.json').exists()

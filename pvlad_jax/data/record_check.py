@@ -1,4 +1,5 @@
-"""Looks at the frames of tracklets without decoding them: that they are there, as many as the table says, and begin as pictures do."""
+"""Looks at the frames of tracklets without decoding them: that they are there, as many as the table says, and begin as
+pictures do."""
 
 import concurrent.futures
 import struct
@@ -11,11 +12,12 @@ from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
 
 
-def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: str = 'all', threads: int = 4) -> dict[str, str]:
+def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: str = 'all',
+                      threads: int = 4) -> dict[str, str]:
     """{tracklet: what is wrong with it} of those that an evaluation with this frame policy would stumble over.
 
-    JPEG and PNG frames are judged by their headers (50 to 100 microseconds a frame, most of it for reading), others are decoded. A picture
-    that is damaged further on is not found.
+    JPEG and PNG frames are judged by their headers (50 to 100 microseconds a frame, most of it for reading), others are
+    decoded. A picture that is damaged further on is not found.
     """
 
     def one(row: int) -> str | None:
@@ -24,7 +26,8 @@ def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: st
             if record.tracklet != table.tracklet[row]:
                 return f'its record holds tracklet {record.tracklet!r}: the table of tracklets is out of step'
             if len(record.frames) != table.n_frames[row]:
-                return f'its record holds {len(record.frames)} frames, the table of tracklets says {table.n_frames[row]}'
+                return (f'its record holds {len(record.frames)} frames, the table of tracklets says '
+                        f'{table.n_frames[row]}')
             for i in kept_frames(int(table.n_frames[row]), policy):
                 _look_at(record.frames[int(i)], int(i), record.tracklet)
         except CorruptRecord as error:
@@ -51,5 +54,6 @@ def _look_at(encoded: bytes, number: int, tracklet: str) -> None:
     except CorruptRecord as error:
         raise CorruptRecord(str(error).replace('frame 0 ', f'frame {number} ')) from error
     except (ValueError, struct.error) as error:
-        raise CorruptRecord(f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: {error}. Convert the data set again '
+        raise CorruptRecord(f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: {error}. '
+                            f'Convert the data set again '
                             'from intact frames, or set --config.input.on_error=skip.') from error

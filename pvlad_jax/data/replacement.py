@@ -1,7 +1,7 @@
 """Which tracklet takes the place of one that cannot be decoded, in a training batch (config.input.on_error = 'skip').
 
-The answer depends on (seed, step, place in the batch) and on the data alone, not on what was met before. So a resumed run, any number of
-threads and any number of processes make the same batch.
+The answer depends on (seed, step, place in the batch) and on the data alone, not on what was met before. So a resumed
+run, any number of threads and any number of processes make the same batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,9 +24,9 @@ class Replacements:
     def rows(self, step: int, place: int) -> Iterator[int]:
         """Intact tracklets for this place, the most suitable first.
 
-        First the same identity's, those that the batch does not hold before those that it does; then those of another identity, the same
-        one for all places of an identity that has no intact tracklet, and if possible one that the batch does not hold. Places of one
-        identity begin at different tracklets.
+        First the same identity's, those that the batch does not hold before those that it does; then those of another
+        identity, the same one for all places of an identity that has no intact tracklet, and if possible one that the
+        batch does not hold. Places of one identity begin at different tracklets.
 
         UserError at the end, where no tracklet of the training set is intact.
         """
@@ -43,5 +43,6 @@ class Replacements:
             drawn = ids.of_label(step, label)
             rest = np.setdiff1d(ids.rows_of_label(label), drawn)
             yield from filter(self._intact, dict.fromkeys((*np.roll(drawn, -turn).tolist(), *rest.tolist())))
-        raise UserError('config.input.on_error = skip: no tracklet of the training set can be decoded. Convert the data set again from '
+        raise UserError('config.input.on_error = skip: no tracklet of the training set can be decoded. Convert the '
+                        'data set again from '
                         'intact frames.')

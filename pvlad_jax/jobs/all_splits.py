@@ -24,6 +24,7 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.report import skipped_of
 from pvlad_jax.jobs.evaluate import EvaluationFailed
+from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config, write_text
 
 METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
@@ -47,18 +48,20 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
     Returns:
       What WORKDIR/eval/latest.json says, or None where splits are still being worked on by others.
     """
-    names = split_names(TrackletDataset.open(config.dataset.data_dir, config.dataset.name))
+    dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
+    names = split_names(dataset)
     if len(names) < 2:
         raise UserError(f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at '0'.")
+    data = RunData(workdir, dataset, people=0)  # each split has its own number of them
     if jax.process_index() == 0:
-        _settle(workdir, config)
+        _settle(workdir, config, data, say)
     left = names
-    before = _agreed([n for n in names if _done(workdir, config, n, mode)], names)
+    before = _agreed([n for n in names if _done(workdir, config, n, mode, data)], names)
     if before:
         say(f'Done before, and not done again: split {", ".join(before)}.')
     failed: dict[str, str] = {}
     while left:
-        name, held = _take(workdir, config, left, mode)
+        name, held = _take(workdir, config, left, mode, data)
         if name is None:
             break
         with held:
@@ -70,13 +73,13 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
                 failed[name] = str(error)
                 say(f'Split {name}: {error}')
             if name not in failed and jax.process_index() == 0:
-                write_text(_folder(workdir, name) / DONE, json.dumps(_mark(config, _folder(workdir, name)) | {'result': result.to_json()},
-                                                                     indent=1) + '\n')
+                write_text(_folder(workdir, name) / DONE, json.dumps(
+                    _mark(config, _folder(workdir, name), data) | {'result': result.to_json()}, indent=1) + '\n')
         left = [n for n in left if n != name]
     if failed:
         raise EvaluationFailed(f'Of the splits, {", ".join(failed)} could not be scored, so there is no mean. The first reason: '
                                f'{next(iter(failed.values()))}')
-    open_ones = _agreed([n for n in names if not _done(workdir, config, n, mode)], names)
+    open_ones = _agreed([n for n in names if not _done(workdir, config, n, mode, data)], names)
     if open_ones:
         say(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
             'the same command goes on.')
@@ -131,15 +134,15 @@ def _folder(workdir: Folder, name: str) -> Folder:
     return workdir / f'split_{name}'
 
 
-def _mark(config: Config, folder: Folder) -> dict:
+def _mark(config: Config, folder: Folder, data: RunData) -> dict:
     """What a result depends on beside the run's own configuration."""
     evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in _NO_MATTER}
     saved = folder / 'checkpoints'
     steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()] if saved.exists() else []
-    return {'evaluation': evaluation, 'last_step': max(steps, default=None)}
+    return {'evaluation': evaluation, 'last_step': max(steps, default=None), 'data': [data.now.labels, data.now.content]}
 
 
-def _done(workdir: Folder, config: Config, name: str, mode: str) -> bool:
+def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) -> bool:
     """Whether the split was scored as asked, from its last checkpoint; in training, one of the last step."""
     path = _folder(workdir, name) / DONE
     try:
@@ -147,12 +150,12 @@ def _done(workdir: Folder, config: Config, name: str, mode: str) -> bool:
     except (OSError, ValueError):
         return False
     check_config(path.parent, dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name)))
-    mark = _mark(config, path.parent)
+    mark = _mark(config, path.parent, data)
     trained = mode == 'eval' or mark['last_step'] == config.training.steps
-    return trained and 'result' in done and all(done.get(key) == value for key, value in mark.items())
+    return trained and 'result' in done and all(done.get(key, value) == value for key, value in mark.items())
 
 
-def _take(workdir: Folder, config: Config, names: list[str], mode: str) -> tuple[str | None, contextlib.AbstractContextManager | None]:
+def _take(workdir: Folder, config: Config, names: list[str], mode: str, data: RunData) -> tuple[str | None, contextlib.AbstractContextManager | None]:
     """(the first of the splits that is neither done nor held by another process, its lock), or (None, None).
 
     Of several processes of one run, the first decides.
@@ -164,7 +167,7 @@ def _take(workdir: Folder, config: Config, names: list[str], mode: str) -> tuple
                 lock = claim(_folder(workdir, name))
             except InUse:
                 continue
-            if not _done(workdir, config, name, mode):
+            if not _done(workdir, config, name, mode, data):
                 taken = name
                 break
             with lock:  # let go
@@ -181,10 +184,15 @@ def _agreed(chosen: list[str], names: list[str]) -> list[str]:
     return [n for n, yes in zip(names, np.asarray(flags)) if yes]
 
 
-def _settle(workdir: Folder, config: Config) -> None:
-    """The folder belongs to this configuration for good, as that of a single run does."""
+def _settle(workdir: Folder, config: Config, data: RunData, say: Say) -> None:
+    """The folder belongs to this configuration and to these data for good, as that of a single run does."""
     with _patiently(workdir):
         check_config(workdir, config)
+        if (workdir / 'config.json').exists():
+            data.check(None, config.dataset.on_change, say)
+        else:
+            data.forget()
+            data.write()
         if not (workdir / 'config.json').exists():
             write_config(workdir, config)
 

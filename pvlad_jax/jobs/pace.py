@@ -1,4 +1,5 @@
-"""How fast training is: steps a second, the time left, and the share of time that the loop waited for its next batch."""
+"""How fast training is: steps a second, the time left, and the share of time that the loop waited for its next
+batch."""
 
 import contextlib
 import time
@@ -24,7 +25,8 @@ class Pace:
             self._whole, self._line = _Stretch(step, self._clock()), _Stretch(step, self._clock())
 
     def line(self, step: int) -> tuple[float, float]:
-        """(steps a second, share of the time waited for input) since the last line, at a step that is done; begins the next stretch.
+        """(steps a second, share of the time waited for input) since the last line, at a step that is done; begins the
+        next stretch.
 
         (0, 0) where no step has been done since.
         """
@@ -43,7 +45,8 @@ class Pace:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """The loop waits for its next batch. The devices may still be at the step before, so they waited no longer than that."""
+        """The loop waits for its next batch. The devices may still be at the step before, so they waited no longer than
+        that."""
         began = self._clock()
         yield
         self._add(waited=self._clock() - began)

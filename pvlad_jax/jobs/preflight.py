@@ -23,36 +23,41 @@ from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
 from pvlad_jax.training.train_state import TrainState
 
-_WRITTEN = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache', 'metrics.jsonl', 'config.json', 'data.json')
+_FOLDERS = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache')  # of a working directory
+_FILES = ('metrics.jsonl', 'config.json', 'data.json')
 _QUERIES_AT_ONCE = 256  # bounds the memory of the look for a match
 _MAX_NAMED = 5  # tracklets in a message
 
 
 def check_devices(config: Config) -> None:
-    """The devices that were asked for are there, and the batch and the clips of an evaluation can be split over them."""
+    """The devices that were asked for are there, and the batch and the clips of an evaluation can be split over
+    them."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter, without a word, for a GPU without its plugin
         asked = os.environ.get('JAX_PLATFORMS') or getattr(jax.config, 'jax_platforms', None)
-        reason = next(iter(str(error).split(' (set JAX_PLATFORMS')[0].strip().splitlines()), '') or 'its plugin for JAX is not installed'
+        reason = next(iter(str(error).split(' (set JAX_PLATFORMS')[0].strip().splitlines()), '')
+        reason = reason or 'its plugin for JAX is not installed'
         raise UserError(
-            f'JAX_PLATFORMS={asked} asks for a device that JAX cannot use here: {reason}. Install JAX for it (docs/cloud.md), '
+            f'JAX_PLATFORMS={asked} asks for a device that JAX cannot use here: {reason}. Install JAX for it '
+            f'(docs/cloud.md), '
             'or use the CPU with JAX_PLATFORMS=cpu.') from error
     mesh = make_mesh(config.mesh)
     check_divides('config.batch.people x config.batch.tracklets', config.batch.size, mesh)
     local = len(jax.local_devices())
     if config.evaluation.clips_per_step % local:
-        raise UserError(f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly over {local} devices. '
+        raise UserError(f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly '
+                        f'over {local} devices. '
                         f'Make it a multiple of {local}, or use fewer devices.')
 
 
 def check_folders(config: Config, workdir: Folder) -> None:
     """What a run writes can be written. (The working directory itself was when it was locked.)"""
     if '://' not in str(workdir):
-        for name in _WRITTEN:
-            path = Path(workdir) / name
-            if path.exists() and (path.is_dir() == ('.' in name) or not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0))):
-                raise UserError(f'{path} cannot be written: {_why_not(path, name)}. Change that, or give another --workdir.')
+        for name in (*_FOLDERS, *_FILES):
+            if reason := _why_not(Path(workdir) / name, folder=name in _FOLDERS):
+                raise UserError(f'{Path(workdir) / name} cannot be written: {reason}. Change that, or give another '
+                                '--workdir.')
     if config.compile_cache not in ('', 'workdir') and '://' not in config.compile_cache:
         folder = Path(config.compile_cache).expanduser()
         try:
@@ -61,17 +66,24 @@ def check_folders(config: Config, workdir: Folder) -> None:
         except OSError as error:
             reason = error.strerror
         if reason:
-            raise UserError(f"config.compile_cache: the folder {folder} cannot be written: {reason}. Give another one, 'workdir', or '' for none.")
+            raise UserError(f'config.compile_cache: the folder {folder} cannot be written: {reason}. Give another one, '
+                            "'workdir', or '' for none.")
 
 
-def _why_not(path: Path, name: str) -> str:
-    if path.is_dir() == ('.' in name):
-        return 'it is a folder where a file belongs' if path.is_dir() else 'it is a file where a folder belongs'
-    return 'permission denied, or a read-only file system'
+def _why_not(path: Path, folder: bool) -> str | None:
+    """Why a run cannot write there; None where it can, or where there is nothing yet."""
+    if not path.exists():
+        return None
+    if path.is_dir() != folder:
+        return 'it is a file where a folder belongs' if folder else 'it is a folder where a file belongs'
+    if not os.access(path, os.W_OK | (os.X_OK if folder else 0)):
+        return 'permission denied, or a read-only file system'
+    return None
 
 
 def check_space(config: Config, workdir: Folder, shapes: TrainState, saved: int, step: int) -> None:
-    """The disk holds the checkpoints that a run will keep and the one that is being written; `saved` of them are there at `step`."""
+    """The disk holds the checkpoints that a run will keep and the one that is being written; `saved` of them are there
+    at `step`."""
     if '://' in str(workdir):
         return
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
@@ -81,23 +93,28 @@ def check_space(config: Config, workdir: Folder, shapes: TrainState, saved: int,
     needed = size * max(kept, min(to_come, 1))
     usage = shutil.disk_usage(workdir)
     if usage.total and usage.free < needed:  # some file systems in user space say 0 of everything
-        raise UserError(f'No space left for checkpoints: {workdir} has {usage.free / 1e6:,.0f} MB free, and {needed / size:.0f} checkpoint(s) of '
-                        f'{size / 1e6:,.0f} MB will be written before old ones go. Make room, give another --workdir, or keep fewer '
+        raise UserError(f'No space left for checkpoints: {workdir} has {usage.free / 1e6:,.0f} MB free, and '
+                        f'{needed / size:.0f} checkpoint(s) of '
+                        f'{size / 1e6:,.0f} MB will be written before old ones go. Make room, give another --workdir, '
+                        f'or keep fewer '
                         '(config.checkpoint.keep_latest, keep_best).')
 
 
 def check_labels_of(config: Config, roles: Partition) -> None:
-    """People to train on as the batches need them; queries that the protocol can score; pairs for a learned distance."""
+    """People to train on as the batches need them; queries that the protocol can score; pairs for a learned
+    distance."""
     check_identities(roles.train, config.batch.people)
     protocol = config.evaluation.protocol or roles.protocol
     check_protocol(protocol, roles.query, roles.gallery, 'test')
     if config.dataset.validation_share:
-        check_protocol(protocol, roles.validation_query, roles.validation_gallery, 'validation (config.dataset.validation_share)')
+        check_protocol(protocol, roles.validation_query, roles.validation_gallery,
+                       'validation (config.dataset.validation_share)')
     if config.evaluation.distance in ('xqda', 'kissme'):
         people = roles.train.select(roles.train.person_id > 0)
         pairs = np.unique(np.stack([people.person_id, people.camera_id]), axis=1)
         if len(np.unique(pairs[0])) < 2 or len(np.unique(pairs[0])) == pairs.shape[1]:
-            raise UserError(f'config.evaluation.distance = {config.evaluation.distance!r} is learned from pairs of tracklets of one person in '
+            raise UserError(f'config.evaluation.distance = {config.evaluation.distance!r} is learned from pairs of '
+                            f'tracklets of one person in '
                             'two cameras, and of two people; the training set has none. Use cosine or euclidean.')
 
 
@@ -117,8 +134,10 @@ def check_protocol(name: str, query: TrackletTable, gallery: TrackletTable, what
                 return
     except UserError as error:
         raise UserError(f'The {what} tracklets do not fit the evaluation: {error}') from error
-    raise UserError(f'The {what} tracklets cannot be evaluated: by {name}, none of the {len(asked)} queries has a tracklet of the same person '
-                    'and another camera in the gallery. Check the labels of the data set, or choose another config.evaluation.protocol.')
+    raise UserError(f'The {what} tracklets cannot be evaluated: by {name}, none of the {len(asked)} queries has a '
+                    f'tracklet of the same person '
+                    'and another camera in the gallery. Check the labels of the data set, or choose another '
+                    'config.evaluation.protocol.')
 
 
 def _labels(table: TrackletTable) -> Labels:
@@ -128,9 +147,12 @@ def _labels(table: TrackletTable) -> Labels:
 def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, data: RunData) -> None:
     """Every frame that will be tested begins as a picture does. Once for a run: data.json says that it was done.
 
-    Several processes share the tracklets out. Nothing is looked at with config.input.on_error = 'skip', which needs no promise.
+    Several processes share the tracklets out. Nothing is looked at with config.input.on_error = 'skip', which needs no
+    promise.
     """
-    what = f'{config.evaluation.frames}, split {config.dataset.split} {config.dataset.halves}, validation {config.dataset.validation_share:g}'
+    dataset_config = config.dataset
+    what = (f'{config.evaluation.frames}, split {dataset_config.split} {dataset_config.halves}, '
+            f'validation {dataset_config.validation_share:g}')
     if config.input.on_error == 'skip' or data.checked(what):
         return
     table = TrackletTable.concatenate([roles.query, roles.gallery, roles.validation_query, roles.validation_gallery])
@@ -139,7 +161,9 @@ def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, dat
     if damaged:
         name, wrong = next(iter(damaged.items()))
         others = [other for other in damaged if other != name]
-        more = f' So are {", ".join(others[:_MAX_NAMED])}{f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""}.'
-        raise UserError(f'A tracklet to be tested is damaged: {name}: {wrong}{more if others else ""} Convert the data set again, or leave such '
+        rest = f' and {len(others) - _MAX_NAMED} more' if len(others) > _MAX_NAMED else ''
+        more = f' So are {", ".join(others[:_MAX_NAMED])}{rest}.'
+        raise UserError(f'A tracklet to be tested is damaged: {name}: {wrong}{more if others else ""} Convert the data '
+                        f'set again, or leave such '
                         'tracklets out with --config.input.on_error=skip.')
     data.mark_checked(what)

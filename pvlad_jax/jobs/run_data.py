@@ -15,8 +15,9 @@ FILE = 'data.json'
 
 
 class RunData:
-    """data.json holds {"fingerprint": ..., "accepted": [fingerprints of before a change that the user has accepted], "files": [sizes and
-    times of the record files, so that they are not read again while these stay], "checked": [what was found intact], "people": in training}.
+    """data.json holds {"fingerprint": ..., "accepted": [fingerprints of before a change that the user has accepted],
+    "files": [sizes and times of the record files, so that they are not read again while these stay], "checked": [what
+    was found intact], "people": in training}.
     """
 
     def __init__(self, workdir: Folder, dataset: TrackletDataset, people: int):
@@ -32,26 +33,33 @@ class RunData:
         """UserError where the run was trained on other data, unless config.dataset.on_change = 'accept'.
 
         Args:
-          in_checkpoint: what the checkpoint says (`Checkpoints.about`); None = nothing: it was written by a former version.
+          in_checkpoint: what the checkpoint says (`Checkpoints.about`); None = nothing: it was written by a former
+          version.
         """
         before = [f for f in map(_parsed, (self._saved.get('fingerprint'), in_checkpoint)) if f is not None]
         accepted = [f for f in map(_parsed, self._saved.get('accepted', [])) if f is not None]
         other = next((f for f in before if not any(f.same(known) for known in (self.now, *accepted))), None)
         if other is None:
             if not before:
-                say(f'{self._workdir} does not say which data it was trained on (a former version made it). From now on {FILE} does.')
+                say(f'{self._workdir} does not say which data it was trained on (a former version made it). From now '
+                    f'on {FILE} does.')
             self.write()
             return
-        what = f'{self._dataset.name!r} in {self._dataset.folder} is not the one that this run was trained on: {other.changes(self.now)}'
+        what = (f'{self._dataset.name!r} in {self._dataset.folder} is not the one that this run was trained on: '
+                f'{other.changes(self.now)}')
         if on_change != 'accept':
             raise UserError(
-                f'The data set {what}. Build it again from the same source as then, or start a new run in another --workdir; or, where the '
-                'change is meant (such as a frame that was repaired), continue on the changed data with --config.dataset.on_change=accept.')
+                f'The data set {what}. Build it again from the same source as then, or start a new run in another '
+                f'--workdir; or, where the '
+                'change is meant (such as a frame that was repaired), continue on the changed data with '
+                '--config.dataset.on_change=accept.')
         if self._saved.get('people', self._people) != self._people:
-            raise UserError(f'The data set {what}. That cannot be accepted: the network was trained to tell {self._saved["people"]} people apart, '
+            raise UserError(f'The data set {what}. That cannot be accepted: the network was trained to tell '
+                            f'{self._saved["people"]} people apart, '
                             f'and there are {self._people} to train on now. Start a new run in another --workdir.')
         say(f'The data set {what}. Accepted (config.dataset.on_change).')
-        self._saved['accepted'] = [*self._saved.get('accepted', []), *(f.to_json() for f in before if not f.same(self.now))]
+        self._saved['accepted'] = [*self._saved.get('accepted', []),
+                                   *(f.to_json() for f in before if not f.same(self.now))]
         self._saved['checked'] = []
         self.write()
 
@@ -64,8 +72,8 @@ class RunData:
 
     def write(self) -> None:
         """For a new run, when its configuration is written."""
-        content = {'fingerprint': self.now.to_json(), 'accepted': self._saved.get('accepted', []), 'files': self._files_now,
-                   'checked': self._saved.get('checked', []), 'people': self._people}
+        content = {'fingerprint': self.now.to_json(), 'accepted': self._saved.get('accepted', []),
+                   'files': self._files_now, 'checked': self._saved.get('checked', []), 'people': self._people}
         if jax.process_index() == 0 and content != self._read():
             write_text(self._path, json.dumps(content, indent=1) + '\n')
 
@@ -79,7 +87,8 @@ class RunData:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise UserError(f'{self._path} is damaged ({error}). Restore it, or remove it if you are sure that the data set is the one that '
+            raise UserError(f'{self._path} is damaged ({error}). Restore it, or remove it if you are sure that the '
+                            f'data set is the one that '
                             'this run was trained on.') from error
         return saved if isinstance(saved, dict) else {}
 

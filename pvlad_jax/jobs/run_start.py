@@ -9,8 +9,10 @@ from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder
 
 
-def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, say: Callable[[str], None], new: bool) -> RunData:
-    """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, and what will be tested can be read."""
+def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, say: Callable[[str], None],
+          new: bool) -> RunData:
+    """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, and what will be
+    tested can be read."""
     config, data = experiment.config, RunData(workdir, experiment.dataset, experiment.people)
     if new:
         data.forget()

@@ -1,4 +1,5 @@
-"""How many places of training batches were given to another tracklet, because the one that was drawn cannot be decoded."""
+"""How many places of training batches were given to another tracklet, because the one that was drawn cannot be
+decoded."""
 
 from collections.abc import Callable, Iterable
 
@@ -32,5 +33,6 @@ class SkippedRecords:
         """Names those that were not named before."""
         for name in sorted(set(tracklets) - self._named):
             if len(self._named) < _MAX_NAMED:
-                self._say(f'Tracklet {name} cannot be decoded; other tracklets take its place (config.input.on_error=skip).')
+                self._say(f'Tracklet {name} cannot be decoded; other tracklets take its place '
+                          f'(config.input.on_error=skip).')
             self._named.add(name)

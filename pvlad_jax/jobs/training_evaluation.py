@@ -1,7 +1,7 @@
 """Evaluations during training and at its end: what is scored, where it is recorded, and what happens where one fails.
 
-A state is saved before it is evaluated, so a failure costs no training step: in the middle of training it is reported and recorded and
-training continues; at the end the run ends with an error, and the same command evaluates again.
+A state is saved before it is evaluated, so a failure costs no training step: in the middle of training it is reported
+and recorded and training continues; at the end the run ends with an error, and the same command evaluates again.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
 from pvlad_jax.training.train_state import TrainState
 
+LOGGED = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP')
 WHOM = {'eval': 'people never seen', 'validation': 'people held out for validation'}
 
 
@@ -38,7 +39,8 @@ class TrainingEvaluation:
     def intermediate(self, state: TrainState, step: int) -> None:
         """Scores a state in the middle of training (or before it); it has been saved, unless it is the untrained one.
 
-        A mistake in the data is reported and recorded, and training continues. Raises EmbeddingStopped, with nothing recorded.
+        A mistake in the data is reported and recorded, and training continues. Raises EmbeddingStopped, with nothing
+        recorded.
         """
         record = {}
         with self._any_failure_recorded(step):
@@ -53,7 +55,8 @@ class TrainingEvaluation:
         self._checkpoints.record_evaluation(step, record)
 
     def final(self, state: TrainState, step: int) -> Scored:
-        """Scores the last state, which has been saved. Raises EvaluationFailed; nothing is recorded then, so it is tried again."""
+        """Scores the last state, which has been saved. Raises EvaluationFailed; nothing is recorded then, so it is
+        tried again."""
         with failure_told(step):
             if not self.recorded(step):
                 self._checkpoints.record_evaluation(step, self._validate(state, step))
@@ -76,15 +79,16 @@ class TrainingEvaluation:
 
     def _tell(self, step: int, kind: str, result, began: float) -> None:
         if self._log:
-            self._log.write(step, kind, {name: float(getattr(result, name)) for name in ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP')})
+            self._log.write(step, kind, {name: float(getattr(result, name)) for name in LOGGED})
         left_out = result.skipped_query + result.skipped_gallery
         self._say(f'step {step:>5}  {WHOM[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
-                  f'{" (untrained network)" if step == 0 else ""}{f", {left_out} tracklets left out" if left_out else ""}'
-                  f'  [{time.monotonic() - began:.1f} s]')
+                  f'{" (untrained network)" if step == 0 else ""}'
+                  f'{f", {left_out} tracklets left out" if left_out else ""}  [{time.monotonic() - began:.1f} s]')
 
     @contextlib.contextmanager
     def _any_failure_recorded(self, step: int) -> Iterator[None]:
-        """So that what is no mistake in the data (such as too little memory) ends the run, but not again at the same step."""
+        """So that what is no mistake in the data (such as too little memory) ends the run, but not again at the same
+        step."""
         try:
             yield
         except EmbeddingStopped:
@@ -102,5 +106,6 @@ def failure_told(step: int) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise EvaluationFailed(f'The evaluation of step {step} failed: {error} The state of step {step} is saved: the same command '
+        raise EvaluationFailed(f'The evaluation of step {step} failed: {error} The state of step {step} is saved: the '
+                               f'same command '
                                'evaluates it again, without training again.') from error
