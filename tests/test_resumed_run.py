@@ -71,7 +71,7 @@ def test_weights_are_needed_for_a_new_run_only(run, tmp_path, capfd, path):
     np.testing.assert_array_equal(*(state.params['backbone']['stem']['conv']['kernel'] for state in states))
     if path:
         assert main.run(without, tmp_path / 'new', 'train') == 2
-        assert f'no file {tmp_path / path}' in capfd.readouterr().err and not (tmp_path / 'new' / 'config.json').exists()
+        assert f'no weights file {tmp_path / path}' in capfd.readouterr().err and not (tmp_path / 'new' / 'config.json').exists()
 
 
 def test_weights_that_do_not_fit_are_told_before_anything_is_computed(run, tmp_path, monkeypatch):

@@ -155,7 +155,8 @@ def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) 
     return trained and 'result' in done and all(done.get(key, value) == value for key, value in mark.items())
 
 
-def _take(workdir: Folder, config: Config, names: list[str], mode: str, data: RunData) -> tuple[str | None, contextlib.AbstractContextManager | None]:
+def _take(workdir: Folder, config: Config, names: list[str], mode: str,
+          data: RunData) -> tuple[str | None, contextlib.AbstractContextManager | None]:
     """(the first of the splits that is neither done nor held by another process, its lock), or (None, None).
 
     Of several processes of one run, the first decides.

@@ -51,7 +51,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """(the file, its metadata), of which no tensor has been read yet."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f'config.model.backbone.weights: there is no file {path}. {MAKE_ONE}')
+        raise UserError(f'There is no weights file {path} (config.model.backbone.weights). {MAKE_ONE}')
     try:
         with safe_open(path, framework='numpy') as file:
             metadata = file.metadata() or {}
