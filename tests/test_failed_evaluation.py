@@ -19,10 +19,11 @@ def damage(monkeypatch, *tracklets: str) -> None:
 
     def damaged(self, split, row):
         whole = read(self, split, row)
-        frames = [frame[:-30] for frame in whole.frames] if whole.tracklet in tracklets else whole.frames  # headers are whole
+        frames = [b'no image'] * len(whole.frames) if whole.tracklet in tracklets else whole.frames
         return records.EncodedTracklet(whole.tracklet, frames)
 
     monkeypatch.setattr(records.TrackletDataset, 'read', damaged)
+    monkeypatch.setattr('pvlad_jax.jobs.run_start.check_frames', lambda *_: None)  # as of damage that no header shows
 
 
 def logged(workdir) -> list[tuple[str, int]]:
