@@ -50,7 +50,8 @@ class Experiment:
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = whole_on_host({'params': state.params, 'batch_stats': state.batch_stats})
-            words, shift = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train)
+            words, shift = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train,
+                                           self.mesh.size)
             bias = ('aggregator', 'part_alignment', 'part_descriptor', 'bias')
             state = _put(state, ('aggregator', 'vlad'), words)
             state = _put(state, bias, variables['params'][bias[0]][bias[1]][bias[2]][bias[3]] + shift)

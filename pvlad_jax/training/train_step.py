@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -79,6 +80,11 @@ def compile_ahead(train_step: Callable, config: Config, mesh: Mesh, shapes: Trai
     thread = threading.Thread(target=compile_step, name='compile_ahead')
     thread.start()
     return thread
+
+
+def rows_of_part(rows: int, part: int, parts: int, tracklets: int) -> np.ndarray:
+    """The rows of a batch, whole people of `tracklets` rows each, that go into that part of an accumulated gradient: see `_parts`."""
+    return np.arange(rows).reshape(-1, parts, tracklets)[:, part].reshape(-1)
 
 
 def _parts(x, parts: int, tracklets: int, mesh: Mesh):
