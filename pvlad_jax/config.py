@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from ml_collections import ConfigDict
 
+from pvlad_jax.config_checks import check_combinations
 from pvlad_jax.errors import UserError
 
 
@@ -218,7 +219,7 @@ AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height'
 
 AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'model.parts',
                  'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps', 'optimizer.clip_norm',
-                 'optimizer.weight_decay', 'checkpoint.keep_best')
+                 'optimizer.weight_decay', 'optimizer.backbone_factor', 'optimizer.layer_decay', 'checkpoint.keep_best', 'seed')
 
 SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
 
@@ -243,9 +244,6 @@ def freeze(config: ConfigDict) -> Config:
     if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
         raise UserError(f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
                         'such as (0.02, 0.25).')
-    if frozen.batch.people % frozen.optimizer.accumulate:
-        raise UserError(f'config.optimizer.accumulate = {frozen.optimizer.accumulate} must divide config.batch.people = '
-                        f'{frozen.batch.people}: every part of a batch holds whole people.')
     if not 0 <= frozen.dataset.validation_share < 1:
         raise UserError(f'config.dataset.validation_share = {frozen.dataset.validation_share} must lie in [0, 1).')
     if not re.fullmatch(r'all|(even|first):[1-9][0-9]*', frozen.evaluation.frames):
@@ -256,6 +254,7 @@ def freeze(config: ConfigDict) -> Config:
                         f"{frozen.checkpoint.keep_best} must be above 0. Or score the 'last' one.")
     if frozen.profile:
         profiled_steps(frozen.profile)
+    check_combinations(frozen)
     return frozen
 
 

@@ -77,7 +77,8 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
     expected = np.concatenate(expected)
     np.testing.assert_allclose(sampled, expected, rtol=1e-4, atol=1e-5)
     evaluated = np.asarray(experiment.network.apply(variables, batch['clips'], batch['valid']).part_descriptors)
-    assert np.abs(evaluated.reshape(-1, 2, 4).mean(0)).max() > 10 * np.abs(expected.mean(0)).max()  # running statistics are others at the start
+    # With the running statistics of the start the same descriptors are not centred: the comparison above can fail.
+    assert np.abs(evaluated.reshape(-1, 2, 4).mean(0)).max() > 10 * np.abs(expected.mean(0)).max()
 
 
 def test_a_frozen_network_is_sampled_with_its_own_statistics(micro_data):

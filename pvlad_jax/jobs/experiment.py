@@ -81,11 +81,16 @@ def prepare(config: Config) -> Experiment:
     build_backbone(model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width))
     check_loss(config.loss)
     mesh = make_mesh(config.mesh)
-    check_divides('config.batch.people x config.batch.tracklets', config.batch.size, mesh)
+    parts = config.optimizer.accumulate
+    check_divides('config.batch.people x config.batch.tracklets' + (' / config.optimizer.accumulate' if parts > 1 else ''),
+                  config.batch.size // parts, mesh)
     if config.model.backbone.weights and not Path(config.model.backbone.weights).is_file():
         raise UserError(f'config.model.backbone.weights: there is no file {config.model.backbone.weights}. '
                         'Make it with data_prep/import_weights.py.')
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
+    if config.dataset.halves != 'wang2014' and dataset.metadata['layout'] != 'people_splits':
+        raise UserError(f'config.dataset.halves = {config.dataset.halves!r} has no effect: data set {config.dataset.name!r} has no splits '
+                        "into halves. Set it to 'wang2014'.")
     roles = partition(dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed)
     people = len(person_labels(roles.train)[1])
     network = build_network(model, people)
