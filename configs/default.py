@@ -116,7 +116,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.optimizer.weight_decay = 1e-4  # not on biases, norms, VLAD words and position terms
     c.optimizer.momentum = 0.9  # sgd
     c.optimizer.clip_norm = 5.0  # of the whole gradient; 0 = no clipping
-    c.optimizer.ema = 0.0  # decay of the parameters' moving average, which is then evaluated; 0 = none
+    c.optimizer.ema = 0.0  # decay of the moving average of parameters and BatchNorm statistics, which is then evaluated; 0 = none
     c.optimizer.accumulate = 1  # parts that a batch is taken in, to save memory; with the triplet or circle loss each needs 2 people
 
     c.training = ConfigDict()

@@ -18,7 +18,8 @@ from orbax.checkpoint import checkpoint_managers
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.errors import UserError, no_room
 
-FORMAT = 1  # of what a checkpoint holds; others are refused
+FORMAT = 2  # of what a checkpoint holds
+WITHOUT_AVERAGED_STATISTICS = 1  # the moving average, if any, held the parameters alone; otherwise the same
 BEST_BY = 'mAP'
 # On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of a checkpoint.
 DELETED = 'deleted'
@@ -77,7 +78,11 @@ class Checkpoints:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         try:
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
-            if about.get('format') != FORMAT:
+            if about.get('format') == WITHOUT_AVERAGED_STATISTICS and getattr(like, 'ema', None) is not None:
+                raise UserError(f'{where} has a moving average of parameters without one of the BatchNorm statistics '
+                                f'that go with it (checkpoint format {WITHOUT_AVERAGED_STATISTICS}, of version 0.1.0 of this program). Continue it with that '
+                                'version, or start anew in another --workdir.')
+            if about.get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
                 raise UserError(f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
                                 'Use the version of the program that wrote it, or start anew in another --workdir.')
             state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))['state']

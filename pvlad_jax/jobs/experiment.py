@@ -59,18 +59,18 @@ class Experiment:
 
 
 def _put(state: TrainState, path: tuple[str, ...], params, batch_stats=None) -> TrainState:
-    """The state with a subtree of parameters (and its moving average's, and statistics) replaced, shardings kept."""
+    """The state with a subtree of parameters (and of statistics) replaced, in the moving averages too; shardings are kept."""
 
     def replaced(tree, path, value):
         if not path:
             return jax.tree.map(lambda old, new: jax.device_put(new.astype(old.dtype), old.sharding), tree, value)
         return {**tree, path[0]: replaced(tree[path[0]], path[1:], value)}
 
-    state = state.replace(params=replaced(state.params, path, params))
-    if state.ema is not None:
-        state = state.replace(ema=replaced(state.ema, path, params))
-    if batch_stats is not None:
-        state = state.replace(batch_stats=replaced(state.batch_stats, path, batch_stats))
+    values = {'params': params} if batch_stats is None else {'params': params, 'batch_stats': batch_stats}
+    for name, value in values.items():
+        state = state.replace(**{name: replaced(getattr(state, name), path, value)})
+        if state.ema is not None:
+            state = state.replace(ema={**state.ema, name: replaced(state.ema[name], path, value)})
     return state
 
 

@@ -55,7 +55,8 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
         grads, (metrics, batch_stats, loss_state) = gradients(state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = None if state.ema is None else ema_update(state.ema, params, config.optimizer.ema, state.step)
+        averaged = {'params': params, 'batch_stats': batch_stats}
+        ema = None if state.ema is None else ema_update(state.ema, averaged, config.optimizer.ema, state.step)
         metrics['gradient_norm'] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state, loss_state, ema), metrics
 
