@@ -80,8 +80,8 @@ class Checkpoints:
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
             if about.get('format') == WITHOUT_AVERAGED_STATISTICS and getattr(like, 'ema', None) is not None:
                 raise UserError(f'{where} has a moving average of parameters without one of the BatchNorm statistics '
-                                f'that go with it (checkpoint format {WITHOUT_AVERAGED_STATISTICS}, of version 0.1.0 of this program). Continue it with that '
-                                'version, or start anew in another --workdir.')
+                                f'that go with it (checkpoint format {WITHOUT_AVERAGED_STATISTICS}, of version 0.1.0 of this program). '
+                                'Continue it with that version, or start anew in another --workdir.')
             if about.get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
                 raise UserError(f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
                                 'Use the version of the program that wrote it, or start anew in another --workdir.')
