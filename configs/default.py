@@ -56,6 +56,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.augment.brightness = 0.2  # colour jitter: factors are drawn from 1 - value .. 1 + value
     c.augment.contrast = 0.2
     c.augment.saturation = 0.2
+    c.augment.channel = 0.0  # of each colour channel by itself, as another camera's white balance would
 
     c.input = ConfigDict()
     c.input.threads = 4  # threads that read and decode; batches are the same for any number

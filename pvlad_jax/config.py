@@ -55,6 +55,7 @@ class AugmentConfig:
     brightness: float
     contrast: float
     saturation: float
+    channel: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +196,9 @@ MAY_CHANGE = ('dataset.data_dir', 'dataset.build_options', 'input', 'training.lo
               'compile_cache', 'evaluation', 'mesh', 'checkpoint', 'profile',
               'model.backbone.remat')
 
+# Fields that came later, and the value at which nothing changes: a run that was begun without them continues with it.
+ADDED = {'augment.channel': 0.0}
+
 CHOICES = {
     'dataset.halves': ('wang2014', 'swapped'),
     'input.on_error': ('stop', 'skip'),
@@ -217,7 +221,7 @@ AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height'
                 'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
                 'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
-AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'model.parts',
+AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'augment.channel', 'model.parts',
                  'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps', 'optimizer.clip_norm',
                  'optimizer.weight_decay', 'optimizer.backbone_factor', 'optimizer.layer_decay', 'checkpoint.keep_best', 'seed')
 
@@ -307,5 +311,6 @@ def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
     """'model.parts: 8 before, 4 now' for each field that must not differ between a run and its continuation."""
     now = json.loads(json.dumps(flatten(config)))  # as it looks after a trip through a file
+    saved = {**ADDED, **saved}
     fixed = [p for p in sorted(set(now) | set(saved)) if not any(p == m or p.startswith(m + '.') for m in MAY_CHANGE)]
     return [f'{p}: {saved.get(p)!r} before, {now.get(p)!r} now' for p in fixed if saved.get(p) != now.get(p)]

@@ -95,7 +95,7 @@ def _augmentation(c: 'Config') -> Iterator[str]:
     if c.augment.pad >= smallest:
         yield (f'config.augment.pad = {c.augment.pad} pixels would let a crop miss a picture of {c.clips.height} x {c.clips.width} '
                f'entirely. Set it below {smallest}.')
-    for name in ('brightness', 'contrast', 'saturation'):
+    for name in ('brightness', 'contrast', 'saturation', 'channel'):
         if getattr(c.augment, name) > 1:
             yield (f'config.augment.{name} = {getattr(c.augment, name):g}: factors are drawn from 1 - value to 1 + value, and must not be '
                    'negative. Set it to 1 or lower.')

@@ -3,7 +3,7 @@
 import pytest
 
 from configs.default import ARGUMENTS, get_config
-from pvlad_jax.config import freeze
+from pvlad_jax.config import ADDED, differences, flatten, freeze
 from pvlad_jax.config_checks import remarks, without_effect
 from pvlad_jax.errors import UserError
 from pvlad_jax.jobs.flag_errors import given_fields
@@ -103,3 +103,11 @@ def test_a_field_that_the_user_gave_in_vain_is_named():
     lines = without_effect(average, given)
     assert [line.split()[0] for line in lines] == ['config.model.words', 'config.vlad_init.batches', 'config.optimizer.momentum']
     assert without_effect(config(), ['model.words', 'vlad_init.batches', 'loss.triplet_margin']) == []
+
+
+def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_only():
+    saved = flatten(config())
+    for path in ADDED:
+        del saved[path]
+    assert differences(saved, config()) == []
+    assert differences(saved, config(**{'augment.channel': 0.1})) == ['augment.channel: 0.0 before, 0.1 now']
