@@ -196,7 +196,7 @@ MAY_CHANGE = ('dataset.data_dir', 'dataset.build_options', 'input', 'training.lo
               'compile_cache', 'evaluation', 'mesh', 'checkpoint', 'profile',
               'model.backbone.remat')
 
-# Fields that came later, and the value at which nothing changes: a run that was begun without them continues with it.
+# Fields added later, and the value at which nothing changes: a run that was begun without them continues with it.
 ADDED = {'augment.channel': 0.0}
 
 CHOICES = {
