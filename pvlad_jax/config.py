@@ -221,8 +221,9 @@ AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height'
                 'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
                 'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
-# Fields that were added later, and the value at which nothing changes: a run begun without them continues with it.
-                 'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps', 'optimizer.clip_norm',
+AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'augment.channel',
+                 'model.parts', 'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps',
+                 'optimizer.clip_norm',
                  'optimizer.weight_decay', 'optimizer.backbone_factor', 'optimizer.layer_decay', 'checkpoint.keep_best', 'seed')
 
 SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
