@@ -8,6 +8,7 @@ import simplejpeg
 from jaxtyping import UInt8
 
 from pvlad_jax.images.header import ImageError, ImageHeader, check_size
+from pvlad_jax.images.pillow_pixels import pillow_pixels
 from pvlad_jax.images.tiff_tags import exif_orientation
 
 START = b'\xff\xd8'
@@ -19,7 +20,7 @@ _SUPPORTED = frozenset([0xC0, 0xC1, 0xC2, 0xC9, 0xCA])
 _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _APP1, _APP14 = 0xD8, 0xD9, 0xDA, 0xE1, 0xEE
 _WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD8)])
 # Behind a scan's pixels, in which 0xFF is followed by 0 or is a restart marker.
-_MARKER = re.compile(rb'\xff+[^\x00\x01\xd0-\xd7\xff]')
+_MARKER = re.compile(rb'\xff[^\x00\x01\xd0-\xd7]')
 _COLOURS = frozenset(['RGB', 'YCbCr', 'Gray'])
 
 
@@ -52,7 +53,9 @@ def read_pixels(data: bytes, header: ImageHeader) -> UInt8[np.ndarray, 'H W C']:
         if simplejpeg.decode_jpeg_header(data)[2] in _COLOURS:
             return simplejpeg.decode_jpeg(data, 'RGB')
         inks = simplejpeg.decode_jpeg(data, 'CMYK').astype(np.uint16)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
+        if _is_unusual(error):
+            return pillow_pixels(data, 'JPEG')
         raise ImageError(f'is damaged ({error})') from error
     if not any(code == _APP14 and data.startswith(b'Adobe', start) for code, start, _ in _segments(data)):
         inks = 255 - inks
@@ -77,8 +80,16 @@ def read_plain(data: bytes, out: UInt8[np.ndarray, 'H W 3'] | None) -> UInt8[np.
         return simplejpeg.decode_jpeg(data, 'RGB')
     except ImageError:
         raise
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
+        read_header(data)  # raises what is wrong in better words
+        if _is_unusual(error):
+            return None
         raise ImageError(f'is damaged ({error})') from error
+
+
+def _is_unusual(error: Exception) -> bool:
+    """Whether TurboJPEG refuses the picture for its chroma subsampling alone, such as 4:4:1, which libjpeg can decode."""
+    return isinstance(error, KeyError) or 'subsampling' in str(error)
 
 
 def _segments(data: bytes):
@@ -112,6 +123,9 @@ def _end(data: bytes, at: int) -> int:
         code, at = data[found.end() - 1], found.end()
         if code == _END_OF_IMAGE:
             return at
+        if code == 0xFF:  # fill byte before a marker
+            at -= 1
+            continue
         if code == _START_OF_IMAGE:
             break
         if at + 2 > len(data):
