@@ -21,7 +21,10 @@ def with_bit_depth(raw: RawDataset, bit_depth: int = 0) -> RawDataset:
     Raises UserError for a depth that no picture of 16 bits can have.
     """
     if bit_depth and not 8 <= bit_depth <= 16:
-        raise UserError(f'--bit_depth={bit_depth}: pictures of 16 bits a sample use 8 to 16 of them (0 = found by the largest value).')
+        raise UserError(
+            f'--bit_depth={bit_depth}: pictures of 16 bits a sample use 8 to 16 of them '
+            '(0 = found by the largest value).'
+        )
     if bit_depth:
         return _set(raw, bit_depth, ())
     if raw.workers == 'processes' or not any(_is_deep(raw, sources[0]) for sources in raw.splits.values() if sources):
@@ -30,14 +33,16 @@ def with_bit_depth(raw: RawDataset, bit_depth: int = 0) -> RawDataset:
         largest = max(threads.map(lambda source: _largest(raw, source), _tracklets(raw)))
     found = next(d for d in DEPTHS if largest < 1 << d)
     note = (
-        f'Frames have 16 bits a sample. Their largest value is {largest:,}, so {found} bits are in use and are scaled to 8; '
-        '--bit_depth says otherwise.'
+        f'Frames have 16 bits a sample. Their largest value is {largest:,}, so {found} bits are in use and are scaled '
+        'to 8; --bit_depth says otherwise.'
     )
     return _set(raw, found, (note,))
 
 
 def _set(raw: RawDataset, bit_depth: int, notes: tuple[str, ...]) -> RawDataset:
-    return replace(raw, bit_depth=bit_depth, metadata=dict(raw.metadata) | {'bit_depth': bit_depth}, notes=(*raw.notes, *notes))
+    return replace(
+        raw, bit_depth=bit_depth, metadata=dict(raw.metadata) | {'bit_depth': bit_depth}, notes=(*raw.notes, *notes)
+    )
 
 
 def _tracklets(raw: RawDataset) -> Iterator[TrackletSource]:

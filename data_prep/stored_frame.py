@@ -54,8 +54,8 @@ def stored_frame(
 ) -> StoredFrame:
     """The bytes to store of a frame.
 
-    JPEG and PNG stay as they are, without what was appended to them. PNG of 16 bits a sample and all other formats become PNG of
-    8 bits, grey where they are grey.
+    JPEG and PNG stay as they are, without what was appended to them. PNG of 16 bits a sample and all other formats
+    become PNG of 8 bits, grey where they are grey.
 
     Args:
       size: Width and height that the picture as shown must have; None = any.
@@ -69,7 +69,8 @@ def stored_frame(
         raise ImageError(f'is {header.width}x{header.height} pixels, while the data set has {size[0]}x{size[1]}')
     if header.bits == 16 and not bit_depth:
         raise ImageError(
-            f'is a {_NAMES[header.format]} of 16 bits a sample; say with --bit_depth how many of them are in use (8 to 16)'
+            f'is a {_NAMES[header.format]} of 16 bits a sample; '
+            'say with --bit_depth how many of them are in use (8 to 16)'
         )
     deep = header.bits == 16
     kept = header.format == 'jpeg' or (header.format == 'png' and not deep and not jpeg_quality)
@@ -78,7 +79,9 @@ def stored_frame(
         if decode:
             decode_image(whole)
         name = _NAMES[header.format]
-        return StoredFrame(whole, header.format, '' if len(whole) == len(data) else f'bytes behind the end of the {name} removed')
+        return StoredFrame(
+            whole, header.format, '' if len(whole) == len(data) else f'bytes behind the end of the {name} removed'
+        )
     picture = decode_image(data, bit_depth or 16)
     name = f'{_NAMES[header.format]} of 16 bits ({bit_depth} in use)' if deep else _NAMES[header.format]
     if jpeg_quality:
@@ -95,7 +98,7 @@ def count(frames: Iterable[StoredFrame]) -> FrameCounts:
 
 
 def same_pixels(a: bytes, b: bytes) -> bool:
-    """Whether two stored frames show the same; PNG files of the same pixels differ from one version of zlib to another."""
+    """Whether two stored frames show the same; PNG files of the same pixels differ between versions of zlib."""
     try:
         return np.array_equal(decode_image(a), decode_image(b))
     except ImageError:

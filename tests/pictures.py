@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-RGB = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 3, 3), dtype=np.uint8), (12, 20), interpolation=cv2.INTER_CUBIC)
+RGB = cv2.resize(
+    np.random.default_rng(0).integers(0, 255, (4, 3, 3), dtype=np.uint8), (12, 20), interpolation=cv2.INTER_CUBIC
+)
 IMAGE = Image.fromarray(RGB)
 SAVE = {
     'jpeg': {'format': 'JPEG', 'quality': 100, 'subsampling': 0},
@@ -34,7 +36,9 @@ def exif(orientation: int) -> Image.Exif:
 
 def deep(form: str, pixels: np.ndarray) -> bytes:
     """PNG or TIFF of 16 bits a sample; `pixels` grey, RGB or RGBA."""
-    order = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[pixels.ndim if pixels.ndim == 2 else pixels.shape[2]]
+    order = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[
+        pixels.ndim if pixels.ndim == 2 else pixels.shape[2]
+    ]
     return cv2.imencode(f'.{form}', pixels if order is None else cv2.cvtColor(pixels, order))[1].tobytes()
 
 

@@ -1,4 +1,4 @@
-"""What a build makes of frames of any format: bytes that are kept, pixels that never change, and what it says of the rest."""
+"""What a build makes of frames of any format: bytes that are kept, pixels that never change, and what it reports."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,9 @@ def raw(frames: dict[str, bytes], **changes) -> RawDataset:
     """One tracklet in each split, of the same frames."""
     keys, numbers = tuple(frames), tuple(range(len(frames)))
     splits = {s: [TrackletSource(f'{s}/1', 'p', 1, 1, numbers, keys)] for s in ('train', 'query', 'gallery')}
-    return replace(RawDataset('tiny', splits, lambda source: [frames[k] for k in source.frames], 'jpeg', 'roles'), **changes)
+    return replace(
+        RawDataset('tiny', splits, lambda source: [frames[k] for k in source.frames], 'jpeg', 'roles'), **changes
+    )
 
 
 def built(path) -> tuple[dict, list[bytes]]:
@@ -46,7 +48,11 @@ def built(path) -> tuple[dict, list[bytes]]:
 
 def test_formats_may_be_mixed_and_no_pixel_changes(tmp_path):
     frames = {form: saved(form, IMAGE.rotate(90 * i)) for i, form in enumerate(SAVE)}
-    frames |= {'crlf': saved('jpeg') + b'\r\n', 'turned': saved('jpeg', exif=exif(6)), 'glass': saved('png', IMAGE.convert('LA'))}
+    frames |= {
+        'crlf': saved('jpeg') + b'\r\n',
+        'turned': saved('jpeg', exif=exif(6)),
+        'glass': saved('png', IMAGE.convert('LA')),
+    }
     counts = FrameCounts()
     source = raw(frames)
     path = build(source, tmp_path, progress=False, counts=counts)
@@ -57,8 +63,10 @@ def test_formats_may_be_mixed_and_no_pixel_changes(tmp_path):
     assert kept[:2] == [frames['jpeg'], frames['png']] and kept[5] == frames['crlf'][:-2]
     assert kept[6:] == [frames['turned'], frames['glass']]
     assert counts.notes() == [
-        '3 frames: BMP stored as PNG, without loss.', '3 frames: TIFF stored as PNG, without loss.',
-        '3 frames: WebP stored as PNG, without loss.', '3 frames: bytes behind the end of the JPEG removed.',
+        '3 frames: BMP stored as PNG, without loss.',
+        '3 frames: TIFF stored as PNG, without loss.',
+        '3 frames: WebP stored as PNG, without loss.',
+        '3 frames: bytes behind the end of the JPEG removed.',
     ]
     np.testing.assert_array_equal(decode_clips(kept, np.array([2]), 20, 12, 'x')[0], RGB[::-1, ::-1])
     assert verify(path, Console(quiet=True), source, progress=False) == 3 * len(frames)
@@ -78,11 +86,19 @@ def test_a_tracklet_folder_of_many_formats(tmp_path):
     for role, person in (('train', '1'), ('train', '2'), ('query', '3'), ('gallery', '3')):
         folder = tmp_path / 'source' / role / person / ('c1' if role == 'query' else 'c2') / 't'
         folder.mkdir(parents=True)
-        for i, (form, name) in enumerate((('png', '1.jpg'), ('jpeg', '2.png'), ('tiff', '3.tif'), ('webp', '4.WEBP'), ('jpeg', '5.JPEG'))):
+        for i, (form, name) in enumerate(
+            (('png', '1.jpg'), ('jpeg', '2.png'), ('tiff', '3.tif'), ('webp', '4.WEBP'), ('jpeg', '5.JPEG'))
+        ):
             (folder / name).write_bytes(saved(form, IMAGE.rotate(i)))
     source = scan_tracklet_folder(tmp_path / 'source')
     metadata, kept = built(build(source, tmp_path / 'data', progress=False))
-    assert metadata['encoding'] == 'mixed' and [frame[:2] for frame in kept] == [b'\x89P', b'\xff\xd8', b'\x89P', b'\x89P', b'\xff\xd8']
+    assert metadata['encoding'] == 'mixed' and [frame[:2] for frame in kept] == [
+        b'\x89P',
+        b'\xff\xd8',
+        b'\x89P',
+        b'\x89P',
+        b'\xff\xd8',
+    ]
 
 
 def test_damage_inside_a_frame_is_found_at_the_build(tmp_path):
@@ -92,12 +108,16 @@ def test_damage_inside_a_frame_is_found_at_the_build(tmp_path):
     path = build(raw(frames), tmp_path, progress=False, decode=False)
     metadata, kept = built(path)
     assert kept[1] == frames['hole'] and metadata['frames_decoded'] is False
-    with pytest.raises(CorruptRecord, match=r"Tracklet 'train/1', frame 1 \(counted from 0\) cannot be decoded: it is damaged"):
+    with pytest.raises(
+        CorruptRecord, match=r"Tracklet 'train/1', frame 1 \(counted from 0\) cannot be decoded: it is damaged"
+    ):
         decode_clips(kept, np.array([0, 1]), 20, 12, 'train/1')
 
 
 def test_headers_are_checked_where_the_build_did_not_decode(tmp_path):
-    dataset = TrackletDataset(build(raw({'a': saved('jpeg'), 'b': saved('png')}), tmp_path, progress=False, decode=False))
+    dataset = TrackletDataset(
+        build(raw({'a': saved('jpeg'), 'b': saved('png')}), tmp_path, progress=False, decode=False)
+    )
     assert broken_frames(dataset, dataset.tables['query']) == []
 
     class Broken(TrackletDataset):
@@ -107,7 +127,11 @@ def test_headers_are_checked_where_the_build_did_not_decode(tmp_path):
 
     broken = Broken(dataset.folder)
     found = broken_frames(broken, broken.tables['query'])
-    assert len(found) == 2 and found[0].startswith("Tracklet 'query/1', frame 0 (counted from 0) is truncated") and 'is empty' in found[1]
+    assert (
+        len(found) == 2
+        and found[0].startswith("Tracklet 'query/1', frame 0 (counted from 0) is truncated")
+        and 'is empty' in found[1]
+    )
     broken.metadata['frames_decoded'] = True
     assert broken_frames(broken, broken.tables['query']) == []
 
@@ -153,14 +177,20 @@ def test_grey_stays_small_and_jpeg_is_never_encoded_twice():
 def test_beam_workers_report_what_became_of_their_frames(tmp_path):
     """Without Beam: what a worker leaves beside its shard, and what is made of it."""
     source = raw({'a': saved('jpeg') + b'x', 'b': saved('bmp')})
-    shards = [Shard(str(tmp_path / f'{split}.array_record'), tuple(sources)) for split, sources in source.splits.items()]
+    shards = [
+        Shard(str(tmp_path / f'{split}.array_record'), tuple(sources)) for split, sources in source.splits.items()
+    ]
     counts = FrameCounts()
     for shard in shards:
         beam_shards._write(checked_reader(source), 'mixed', shard)
     beam_shards._take_reports(shards, counts)
     assert counts.encoding == 'mixed'
     assert counts.changes == {'BMP stored as PNG, without loss': 3, 'bytes behind the end of the JPEG removed': 3}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['gallery.array_record', 'query.array_record', 'train.array_record']
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'gallery.array_record',
+        'query.array_record',
+        'train.array_record',
+    ]
     bad = raw({'a': b'no image'})
     for shard in shards:
         beam_shards._write(checked_reader(bad), 'jpeg', replace(shard, sources=tuple(bad.splits['train'])))

@@ -9,7 +9,7 @@ MAX_REPORTED = 20  # broken frames
 
 
 def broken_frames(dataset: TrackletDataset, table: TrackletTable, threads: int = 4) -> list[str]:
-    """A sentence for each of the first MAX_REPORTED frames that are no whole picture; damage inside of one is not found.
+    """A sentence for each of the first MAX_REPORTED frames that are no whole picture; damage inside is not found.
 
     Data sets whose build decoded every frame (`frames_decoded` in their metadata) are not read again.
     """
@@ -17,7 +17,7 @@ def broken_frames(dataset: TrackletDataset, table: TrackletTable, threads: int =
         return []
 
     def check(row: int) -> list[str]:
-        record = dataset.read(table.split[row], table.row[row])
+        record = dataset.read(str(table.split[row]), int(table.row[row]))
         broken = []
         for i, frame in enumerate(record.frames):
             try:

@@ -12,7 +12,7 @@ _UNCOMPRESSED = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """Header of a whole bitmap. What its pixels take is computed, since the size in the file's header is often wrong."""
+    """Header of a whole bitmap. What its pixels take is computed: the size in the file's header is often wrong."""
     if len(data) < 30:
         raise ImageError('is truncated (BMP header)')
     pixels, kind = struct.unpack_from('<II', data, 10)

@@ -5,7 +5,8 @@
 - Orientation: EXIF's and TIFF's are applied.
 - Colour: grey and palettes become RGB, inks (CMYK, YCCK) too; colour profiles and gamma are ignored.
 - Transparency: composed over black, which is what padding is.
-- Depth: 1 to 8 bits are scaled to 0..255; of 16 bits the 8 upper ones of those in use are kept. Floating point is refused.
+- Depth: 1 to 8 bits are scaled to 0..255; of 16 bits the 8 upper ones of those in use are kept. Floating point is
+  refused.
 - One picture a file: animations and pages are refused.
 """
 
@@ -28,7 +29,8 @@ def decode_image(
     """The picture as it is shown.
 
     Args:
-      bit_depth: Bits in use in pictures of 16 bits a sample (cameras give 10 or 12): the brightest value is 2^bit_depth - 1.
+      bit_depth: Bits in use in pictures of 16 bits a sample (cameras give 10 or 12); the brightest value is then
+        2^bit_depth - 1.
       out: An array that may be filled and returned where its size is the picture's; saves a copy.
     Raises ImageError: the bytes are no picture, are damaged or truncated, or need what the rules above refuse.
     """

@@ -6,7 +6,7 @@ MAX_PIXELS = 1 << 26  # 8192x8192: twice a whole 8K video frame; a crop of a per
 
 
 class ImageError(ValueError):
-    """The bytes are no picture that can be used; the message is the end of a sentence that begins with the file's name."""
+    """The bytes are no usable picture; the message is the end of a sentence that begins with the file's name."""
 
 
 class ImageHeader(NamedTuple):

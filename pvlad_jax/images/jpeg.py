@@ -32,7 +32,9 @@ def read_header(data: bytes) -> ImageHeader:
             orientation = exif_orientation(data[start:end])
         if code in _START_OF_FRAME:
             if code not in _SUPPORTED:
-                raise ImageError(f'is a lossless or hierarchical JPEG (marker FF{code:02X}), which is not read; convert it to PNG')
+                raise ImageError(
+                    f'is a lossless or hierarchical JPEG (marker FF{code:02X}), which is not read; convert it to PNG'
+                )
             if end - start < 6:
                 raise ImageError('is damaged (JPEG without a frame header)')
             bits, height, width = struct.unpack_from('>BHH', data, start)
@@ -56,6 +58,8 @@ def read_pixels(data: bytes, header: ImageHeader) -> UInt8[np.ndarray, 'H W C']:
     except (ValueError, KeyError) as error:
         if _is_unusual(error):
             return pillow_pixels(data, 'JPEG')
+        if (shorter := _without_padding(data, error)) is not None:
+            return read_pixels(shorter, header)
         raise ImageError(f'is damaged ({error})') from error
     if not any(code == _APP14 and data.startswith(b'Adobe', start) for code, start, _ in _segments(data)):
         inks = 255 - inks
@@ -63,7 +67,7 @@ def read_pixels(data: bytes, header: ImageHeader) -> UInt8[np.ndarray, 'H W C']:
 
 
 def read_plain(data: bytes, out: UInt8[np.ndarray, 'H W 3'] | None) -> UInt8[np.ndarray, 'h w 3'] | None:
-    """The fast path of training: RGB of a JPEG without EXIF and inks, decoded into `out` where its size is the picture's.
+    """The fast path of training: RGB of a JPEG without EXIF and inks, decoded into `out` where that has its size.
 
     Returns None where the picture needs the rules of the general path. ImageError where it is broken.
     """
@@ -81,15 +85,28 @@ def read_plain(data: bytes, out: UInt8[np.ndarray, 'H W 3'] | None) -> UInt8[np.
     except ImageError:
         raise
     except (ValueError, KeyError) as error:
-        read_header(data)  # raises what is wrong in better words
-        if _is_unusual(error):
+        header = read_header(data)  # raises what is wrong in better words
+        if _is_unusual(error) or _without_padding(data[: header.end], error) is not None:
             return None
         raise ImageError(f'is damaged ({error})') from error
 
 
 def _is_unusual(error: Exception) -> bool:
-    """Whether TurboJPEG refuses the picture for its chroma subsampling alone, such as 4:4:1, which libjpeg can decode."""
+    """Whether TurboJPEG refuses the picture for its chroma subsampling alone (such as 4:4:1), as libjpeg does not."""
     return isinstance(error, KeyError) or 'subsampling' in str(error)
+
+
+def _without_padding(data: bytes, error: Exception) -> bytes | None:
+    """The picture without zeros in front of its end marker; None where it has none. Some cameras fill buffers with them.
+
+    It must then decode without any warning. Zeros in the place of pixels leave too little for that.
+    """
+    if 'extraneous bytes before marker 0xd9' not in str(error):
+        return None
+    scan = data[:-2].rstrip(b'\0')
+    if scan.endswith(b'\xff'):  # a stuffed zero, which belongs to it
+        scan += b'\0'
+    return None if len(scan) == len(data) - 2 else scan + data[-2:]
 
 
 def _segments(data: bytes):
@@ -118,7 +135,7 @@ def _segments(data: bytes):
 
 
 def _end(data: bytes, at: int) -> int:
-    """The place behind the end marker, from the first scan's pixels on: a progressive picture has more scans, with tables between."""
+    """The place behind the end marker. A progressive picture has more scans than the first, with tables between."""
     while found := _MARKER.search(data, at):
         code, at = data[found.end() - 1], found.end()
         if code == _END_OF_IMAGE:

@@ -28,5 +28,14 @@ def pillow_pixels(data: bytes, form: str) -> UInt8[np.ndarray, 'H W C']:
                 transparent = image.mode in _TRANSPARENT or 'transparency' in image.info
                 return np.asarray(image.convert('RGBA' if transparent else 'RGB'))
     # Pillow raises all of these for damaged files of one format or another.
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        KeyError,
+        EOFError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
         raise ImageError(f'is damaged ({error})') from error

@@ -10,7 +10,13 @@ from jaxtyping import UInt8, UInt16
 from pvlad_jax.images.header import ImageError, ImageHeader, check_size
 from pvlad_jax.images.tiff_tags import exif_orientation
 
+# Oddities in files that decode; what does not decode raises.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
+# Of the chunks that a decoder may pass over (lower-case names) only transparency counts.
+_TRANSPARENCY = b'tRNS'
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -33,7 +39,7 @@ def read_header(data: bytes) -> ImageHeader:
             alpha = colour in (4, 6)
         elif kind == b'IDAT':
             pixels = True
-        elif kind == b'tRNS':
+        elif kind == _TRANSPARENCY:
             alpha = True
         elif kind == b'eXIf':
             orientation = exif_orientation(data[content : end - 4])
@@ -51,7 +57,21 @@ def read_pixels(data: bytes, header: ImageHeader) -> UInt8[np.ndarray, 'H W C'] 
     """RGB or RGBA as stored; grey and palettes become RGB."""
     plain = header.bits <= 8 and not header.alpha
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if plain else cv2.IMREAD_UNCHANGED
-    return opencv_pixels(data, flags)
+    return opencv_pixels(_without_metadata(data), flags)
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """The PNG without what does not count: libpng prints a warning for every file with an odd colour profile."""
+    parts, at, odd = [SIGNATURE], len(SIGNATURE), False
+    while at + 12 <= len(data):
+        end = at + 12 + struct.unpack_from('>I', data, at)[0]
+        kind = data[at + 4 : at + 8]
+        if kind[:1].islower() and kind != _TRANSPARENCY:
+            odd = True
+        else:
+            parts.append(data[at:end])
+        at = end
+    return b''.join(parts) if odd else data
 
 
 def opencv_pixels(data: bytes, flags: int) -> UInt8[np.ndarray, 'H W C'] | UInt16[np.ndarray, 'H W C']:

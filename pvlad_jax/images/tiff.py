@@ -30,11 +30,15 @@ def read_header(data: bytes) -> ImageHeader:
         raise ImageError('is a TIFF of floating-point or signed numbers; scale it to whole numbers of 8 bits')
     bits, samples = tags.get(_BITS, (1,)), tags.get(_SAMPLES, (1,))[0]
     if len(set(bits)) != 1 or bits[0] not in (1, 2, 4, 8, 16):
-        raise ImageError(f'is a TIFF of {", ".join(map(str, sorted(set(bits))))} bits a sample; 1, 2, 4, 8 and 16 are read')
+        raise ImageError(
+            f'is a TIFF of {", ".join(map(str, sorted(set(bits))))} bits a sample; 1, 2, 4, 8 and 16 are read'
+        )
     colours = tags.get(_PHOTOMETRIC, (_BLACK_IS_ZERO,))[0]
     extra = tags.get(_EXTRA, ())
     alpha = bool(extra) and samples - len(extra) in (1, 3)
-    if bits[0] == 16 and ((colours, samples) not in ((_BLACK_IS_ZERO, 1), (_RGB, 3), (_RGB, 4)) or _ASSOCIATED in extra):
+    if bits[0] == 16 and (
+        (colours, samples) not in ((_BLACK_IS_ZERO, 1), (_RGB, 3), (_RGB, 4)) or _ASSOCIATED in extra
+    ):
         raise ImageError('is a TIFF of 16 bits that is neither grey nor RGB; convert it to 8 bits')
     _check_pixels_are_there(tags, len(data))
     return ImageHeader('tiff', width, height, valid_orientation(tags), bits[0], alpha, len(data))
