@@ -128,7 +128,7 @@ def test_the_upper_bits_in_use_are_kept(form, bits):
     half = np.full((*RGB.shape[:2], 1), 0x8080, np.uint16)
     close(form, deep(form, np.dstack([full, half])), np.round(RGB * (128 / 255)).astype(int), bit_depth=bits)
     if bits > 8:
-        refused(deep(form, full), f'values up to .* more than {bits - 1} bits', bit_depth=bits - 1)
+        refused(deep(form, full), f'values up to .* more than the {bits - 1} bits', bit_depth=bits - 1)
 
 
 @pytest.mark.parametrize('form', FORMATS)

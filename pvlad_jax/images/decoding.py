@@ -68,7 +68,7 @@ def oriented(pixels: Shaped[np.ndarray, 'H W C'], orientation: int) -> Shaped[np
 def _upper_bits(pixels: UInt16[np.ndarray, 'H W C'], bit_depth: int) -> UInt8[np.ndarray, 'H W C']:
     colours = pixels[..., :3]
     if (largest := int(colours.max())) >> bit_depth:
-        raise ImageError(f'has values up to {largest:,}, which are more than {bit_depth} bits')
+        raise ImageError(f'has values up to {largest:,}, which are more than the {bit_depth} bits said to be in use')
     result = (pixels >> 8).astype(np.uint8)  # alpha has all its bits
     result[..., :3] = colours >> (bit_depth - 8)
     return result

@@ -97,7 +97,7 @@ def _is_unusual(error: Exception) -> bool:
 
 
 def _without_padding(data: bytes, error: Exception) -> bytes | None:
-    """The picture without zeros in front of its end marker; None where it has none. Some cameras fill buffers with them.
+    """The picture without zeros in front of its end marker; None where it has none. Some cameras fill up with them.
 
     It must then decode without any warning. Zeros in the place of pixels leave too little for that.
     """
