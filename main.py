@@ -6,6 +6,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -13,7 +14,7 @@ from ml_collections import config_flags
 
 from configs import default
 from pvlad_jax.jobs.ending import exit_code
-from pvlad_jax.jobs.flag_errors import parse_flags
+from pvlad_jax.jobs.flag_errors import given_fields, parse_flags
 from pvlad_jax.jobs.garbage_collection import frozen_imports
 from pvlad_jax.jobs.huge_pages import use_huge_pages
 from pvlad_jax.parallel.processes import MODES, Processes
@@ -38,22 +39,22 @@ def build(config) -> None:
         build_synthetic(config.dataset.data_dir, config.dataset.name, **config.dataset.build_options)
 
 
-def run(config, workdir: str | Path, mode: str, several: Processes = Processes(mode='off')) -> int:  # noqa: B008  a constant
+def run(config, workdir: str | Path, mode: str, several: Processes = Processes(mode='off'),  # noqa: B008  a constant
+        given: Sequence[str] = ()) -> int:
     """Does the job and returns the exit code; a user's mistake is one message, not a traceback."""
 
     def job(stop) -> None:
         with frozen_imports():
             from pvlad_jax.jobs.job import work  # JAX and all that is slow to import come after the flags are known to be right
-        work(config, workdir, mode, several, stop, build)
+        work(config, workdir, mode, several, stop, build, given)
 
     return exit_code(job)
 
 
-def main(argv) -> int:
-    del argv
+def main(_argv) -> int:
     logging.set_verbosity(logging.WARNING)
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
-    code = run(CONFIG.value, WORKDIR.value, MODE.value, several)
+    code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, default.ARGUMENTS))
     if code:  # threads of a save that failed would have a last word after the message
         sys.stdout.flush()
         sys.stderr.flush()

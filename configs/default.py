@@ -47,7 +47,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.batch = ConfigDict()
     c.batch.people = 8  # people in a training batch (P of P x K sampling, Hermans 2017)
     c.batch.tracklets = 4  # tracklets of each of them (K of P x K sampling)
-    c.batch.together = 1  # so many people of consecutive numbers are drawn together (2 for twins: they meet in a batch)
+    c.batch.together = 1  # people of consecutive numbers drawn together (2 for twins: they meet in a batch); divides batch.people
 
     c.augment = ConfigDict()  # the same for all frames of a clip
     c.augment.flip = 0.5  # probability of a horizontal flip
@@ -57,6 +57,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.augment.brightness = 0.2  # colour jitter: factors are drawn from 1 - value .. 1 + value
     c.augment.contrast = 0.2
     c.augment.saturation = 0.2
+    c.augment.channel = 0.0  # of each colour channel by itself, as another camera's white balance would
 
     c.input = ConfigDict()
     c.input.threads = 4  # threads that read and decode; batches are the same for any number
@@ -117,8 +118,8 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.optimizer.weight_decay = 1e-4  # not on biases, norms, VLAD words and position terms
     c.optimizer.momentum = 0.9  # sgd
     c.optimizer.clip_norm = 5.0  # of the whole gradient; 0 = no clipping
-    c.optimizer.ema = 0.0  # decay of the parameters' moving average, which is then evaluated; 0 = none
-    c.optimizer.accumulate = 1  # gradients of so many parts of a batch are added before an update
+    c.optimizer.ema = 0.0  # decay of the moving average of parameters and BatchNorm statistics, which is then evaluated; 0 = none
+    c.optimizer.accumulate = 1  # parts that a batch is taken in, to save memory; with the triplet or circle loss each needs 2 people
 
     c.training = ConfigDict()
     c.training.steps = 200

@@ -17,8 +17,9 @@ Arguments after the file's name turn ablations (configs/default.py, ARGUMENTS): 
 - Give the backbone here and not as --config.model.backbone.name=..., which comes too late for the choice of weights.
 
 Memory: a batch keeps some 56 GiB for the backward pass, 0.88 a tracklet (the residuals of jax.vjp in bfloat16, traced on 22 November
-2026, without XLA's fusions; not measured on a device), so a GPU of 80 GB or more. Smaller ones: --config.optimizer.accumulate=2, 4, 8 or
-16 takes the batch in so many parts, each of whole people (the hardest negatives of the triplet loss are then sought within a part);
+2026, without XLA's fusions; not measured on a device), so a GPU of 80 GB or more. Smaller ones: --config.optimizer.accumulate=2, 4 or
+8 takes the batch in as many parts, each of whole people; the triplet loss then finds its hardest negatives within a part, among the
+seven, three or one other people in it, which is an easier loss than that of the whole batch;
 --config.model.backbone.remat=True trades time for memory; --config.clips.height=128 --config.clips.width=64 needs a quarter.
 Several devices share the batch by themselves.
 """

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_prep.checked_frames import CheckedReader, checked_reader, read_all
 from data_prep.faults import settle
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
+from data_prep.stored_frame import FrameCounts
 from data_prep.tfds_builder import Record, TrackletBuilder, record_metadata, tracklet_table
 from pvlad_jax.data.fingerprint import write_content_hash
 from pvlad_jax.errors import UserError
@@ -51,6 +52,8 @@ def build(
     progress: bool = True,
     wait: bool = False,
     write_shards: Any = None,
+    counts: FrameCounts | None = None,
+    decode: bool = True,
 ) -> Path:
     """Builds a data set and returns its folder; one that stands already, with the same tracklets and metadata, is kept.
 
@@ -62,6 +65,8 @@ def build(
       progress: Show a progress bar.
       wait: Where another process builds this data set, wait for it instead of raising.
       write_shards: See TrackletBuilder (Beam).
+      counts: Is filled with what the frames were stored as and what was changed; by write_shards where there is one.
+      decode: Decode every frame, so that damage inside it is found now and not in training.
     Raises UserError: bad frames, a data set of this name that differs, another build of this name under way,
       data_dir not writable, no space left. Nothing is left behind then, nor after an interrupt; what a killed process left
       is removed by the next build.
@@ -82,8 +87,11 @@ def build(
             shutil.rmtree(path)
         root = path.parent / 'incomplete.rebuild' if is_built(path) else path.parent.parent
         with _progress_bar(raw, progress) as advance:
-            reader = partial(_read, checked_reader(raw), raw.workers, workers, advance)
-            builder = TrackletBuilder(raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root))
+            counts = FrameCounts() if counts is None else counts
+            reader = partial(_read, checked_reader(raw, decode), raw.workers, workers, advance, counts)
+            builder = TrackletBuilder(
+                raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root), counts=counts, decoded=decode
+            )
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads there
                     builder.download_and_prepare(download_dir=path.parent / 'incomplete.downloads')
@@ -98,11 +106,12 @@ def build(
 
 
 def _read(
-    read: CheckedReader, kind: str, workers: int, advance, sources: Iterable[TrackletSource]
+    read: CheckedReader, kind: str, workers: int, advance, counts: FrameCounts, sources: Iterable[TrackletSource]
 ) -> Iterator[Record]:
-    for source, frames in read_all(read, sources, kind, workers):
-        yield source, frames
-        advance(len(frames))
+    for source, checked in read_all(read, sources, kind, workers):
+        counts.add(checked.counts)
+        yield source, checked.frames
+        advance(len(checked.frames))
 
 
 def _check(raw: RawDataset) -> None:
@@ -230,6 +239,9 @@ def _require_same(path: Path, raw: RawDataset) -> None:
             f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {mend}'
         )
     wanted = json.loads(json.dumps(record_metadata(raw)))
+    for found_by_build in ('encoding', 'frames_decoded'):
+        metadata.pop(found_by_build, None)
+        wanted.pop(found_by_build, None)
     if difference := _first_difference(metadata, wanted):
         key, stands, asked = difference
         raise UserError(f'{path} stands already, but was built with {key} = {_short(stands)} instead of {_short(asked)}. {mend}')

@@ -23,10 +23,12 @@ if __package__ in (None, ''):  # run as a script: the repository's root in place
 from absl import app, flags, logging
 from rich.console import Console
 
+from data_prep.bit_depth import with_bit_depth
 from data_prep.build import build, data_set_path, is_built
 from data_prep.faults import settle
 from data_prep.findings import print_checks, print_findings
 from data_prep.raw_dataset import RawDataset
+from data_prep.stored_frame import FrameCounts
 from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 
@@ -40,6 +42,8 @@ flags.DEFINE_integer('workers', 0, 'Threads (processes for synthetic) that read 
 flags.DEFINE_string('info_dir', None, 'mars, ilids_vid, prid2011: folder with their tables, where the source has none.')
 flags.DEFINE_boolean('allow_partial', False, 'mars, ilids_vid, prid2011: build what is there as NAME_partial.')
 flags.DEFINE_integer('jpeg_quality', 0, 'ilids_vid, prid2011: store JPEG of this quality; 0 = the lossless PNG frames as they are.', 0, 100)
+flags.DEFINE_integer('bit_depth', 0, 'Bits in use in frames of 16 bits a sample, 8 to 16; 0 = by the largest value.')
+flags.DEFINE_boolean('decode_frames', True, 'Decode every frame to find damage; without, only headers and ends are checked.')
 flags.DEFINE_boolean('verify', False, 'Check a data set that was built, to the frame; with --source also against its source.')
 flags.DEFINE_boolean('beam', False, 'Write with Apache Beam (requirements-beam.txt).')
 flags.DEFINE_string('beam_options', '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'.")
@@ -126,12 +130,15 @@ def run(console: Console) -> None:
     raw = _scan(name, console)
     path = data_set_path(FLAGS.data_dir, raw.name)
     stood = is_built(path) and not FLAGS.overwrite
-    writer = None
+    writer, counts = None, FrameCounts()
     if FLAGS.beam:
         from data_prep.beam_shards import beam_writer
 
-        writer = beam_writer(raw, FLAGS.beam_options)
-    build(raw, FLAGS.data_dir, overwrite=FLAGS.overwrite, workers=FLAGS.workers, progress=writer is None, write_shards=writer)
+        writer = beam_writer(raw, FLAGS.beam_options, counts, FLAGS.decode_frames)
+    build(raw, FLAGS.data_dir, overwrite=FLAGS.overwrite, workers=FLAGS.workers, progress=writer is None, write_shards=writer,
+          counts=counts, decode=FLAGS.decode_frames)
+    for note in counts.notes():
+        console.print(note, highlight=False)
     done = 'stands already, with the same tracklets' if stood else 'is built'
     console.print(f'{path} {done}.', highlight=False, soft_wrap=True)
 
@@ -139,7 +146,7 @@ def run(console: Console) -> None:
 def _scan(name: str, console: Console) -> RawDataset:
     """Scans, prints what was found, and refuses what differs."""
     with console.status(f'Looking through {FLAGS.source}' if FLAGS.source else 'Drawing people'):
-        raw = SCANNERS[FLAGS.dataset](name)
+        raw = with_bit_depth(SCANNERS[FLAGS.dataset](name), FLAGS.bit_depth)
     if raw.checks:
         print_checks(raw.checks, console)
     if any(raw.splits.values()):

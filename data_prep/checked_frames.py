@@ -1,4 +1,4 @@
-"""Reads the frames of tracklets, checks every header, and keeps the order while several workers read ahead."""
+"""Reads and checks the frames of tracklets, and keeps the order while several workers read ahead."""
 
 import multiprocessing
 import os
@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import cv2
-import numpy as np
-import simplejpeg
-
-from data_prep.image_header import ImageError, read_header
 from data_prep.raw_dataset import RawDataset, TrackletSource
+from data_prep.stored_frame import FrameCounts, StoredFrame, count, stored_frame
 from pvlad_jax.errors import UserError
+from pvlad_jax.images import ImageError
 
 MOST_REPORTED = 20  # bad files named in one message
 
@@ -25,55 +23,50 @@ class BadFrames(Exception):
     """Some frames of a tracklet cannot be used. `args[0]` is a list of sentences, one a frame."""
 
 
+class CheckedFrames(NamedTuple):
+    frames: list[bytes]  # encoded, as they are stored
+    counts: FrameCounts
+
+
 @dataclass(frozen=True)
 class CheckedReader:
-    """`read_frames` followed by a check of every frame's header. Picklable where read_frames is.
+    """`read_frames` followed by a check of every frame. Picklable where read_frames is.
 
     Attributes:
-      encoding: 'jpeg' or 'png', of what is handed on.
       frame_size: Width and height that every frame must have; None = any.
-      jpeg_quality: 1-100: PNG frames are read and handed on as JPEG; 0 = handed on as they are.
+      jpeg_quality: 1-100: frames that are not JPEG are stored as JPEG; 0 = without loss.
+      bit_depth: Bits in use of frames of 16 bits a sample; 0 = such frames are refused.
+      decode: Decode every frame; without it only headers and ends are checked.
     """
 
     read_frames: Callable[[TrackletSource], list[bytes]]
-    encoding: str
     frame_size: tuple[int, int] | None = None
     jpeg_quality: int = 0
+    bit_depth: int = 0
+    decode: bool = True
 
-    def __call__(self, source: TrackletSource) -> list[bytes]:
-        """Returns the encoded frames. Raises BadFrames where one is missing, no image, truncated, or of another encoding."""
+    def __call__(self, source: TrackletSource) -> CheckedFrames:
+        """Returns the frames as they are stored. Raises BadFrames where one is missing, no image, truncated or damaged."""
         try:
             frames = self.read_frames(source)
         except OSError:
-            frames = None
-        if frames is not None:
-            bad = [f'{key} {reason}' for key, frame in zip(source.frames, frames) if (reason := self._fault(frame))]
-            if len(frames) != len(source.frames):
-                bad.append(f'{source.name} has {len(source.frames)} frames, but {len(frames)} could be read')
-        else:
-            bad = self._unreadable(source)
+            raise BadFrames(self._unreadable(source)) from None
+        stored, bad = [], []
+        for key, frame in zip(source.frames, frames):
+            try:
+                stored.append(self._stored(frame))
+            except ImageError as error:
+                bad.append(f'{key} {error}')
+        if len(frames) != len(source.frames):
+            bad.append(f'{source.name} has {len(source.frames)} frames, but {len(frames)} could be read')
         if bad:
             raise BadFrames(bad)
-        return [self._as_jpeg(key, f) for key, f in zip(source.frames, frames)] if self.jpeg_quality else frames
+        return CheckedFrames([frame.data for frame in stored], count(stored))
 
-    def _as_jpeg(self, key: str, frame: bytes) -> bytes:
-        picture = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise BadFrames([f'{key} cannot be decoded'])
-        # No chroma subsampling: crops of 64 pixels have little colour to lose.
-        return simplejpeg.encode_jpeg(picture, self.jpeg_quality, colorspace='BGR', colorsubsampling='444')
-
-    def _fault(self, frame: bytes) -> str:
-        try:
-            header = read_header(frame)
-        except ImageError as error:
-            return str(error)
-        expected = 'png' if self.jpeg_quality else self.encoding
-        if header.format != expected:
-            return f"is a {header.format.upper()} image, while the data set's frames are {expected.upper()}"
-        if self.frame_size not in (None, (header.width, header.height)):
-            return f'is {header.width}x{header.height} pixels, while the data set has {self.frame_size[0]}x{self.frame_size[1]}'
-        return ''
+    def _stored(self, frame: bytes) -> StoredFrame:
+        return stored_frame(
+            frame, size=self.frame_size, bit_depth=self.bit_depth, jpeg_quality=self.jpeg_quality, decode=self.decode
+        )
 
     def _unreadable(self, source: TrackletSource) -> list[str]:
         """Reads the frames one by one, to name those which cannot be read."""
@@ -84,20 +77,22 @@ class CheckedReader:
                 (frame,) = self.read_frames(one)
             except OSError as error:
                 bad.append(f'{key} cannot be read ({error.strerror or error})')
-            else:
-                if reason := self._fault(frame):
-                    bad.append(f'{key} {reason}')
+                continue
+            try:
+                self._stored(frame)
+            except ImageError as error:
+                bad.append(f'{key} {error}')
         return bad or [f'{source.name} could not be read at first, then could: check the disk or network and start again']
 
 
-def checked_reader(raw: RawDataset) -> CheckedReader:
+def checked_reader(raw: RawDataset, decode: bool = True) -> CheckedReader:
     """The reader of a data set's frames."""
-    return CheckedReader(raw.read_frames, raw.encoding, raw.frame_size, raw.jpeg_quality)
+    return CheckedReader(raw.read_frames, raw.frame_size, raw.jpeg_quality, raw.bit_depth, decode)
 
 
 def read_all(
     read: CheckedReader, sources: Iterable[TrackletSource], kind: str, workers: int = 0
-) -> Iterator[tuple[TrackletSource, list[bytes]]]:
+) -> Iterator[tuple[TrackletSource, CheckedFrames]]:
     """Yields (tracklet, frames) in the order of `sources`, read ahead by `workers` threads or processes (0 = as many as useful).
 
     Bad frames do not stop the reading, so that one message can name several; after the first nothing more is yielded.
@@ -133,7 +128,7 @@ def bad_frames_error(bad: list[str]) -> UserError:
     )
 
 
-def _take(ahead: deque, bad: list[str]) -> Iterator[tuple[TrackletSource, list[bytes]]]:
+def _take(ahead: deque, bad: list[str]) -> Iterator[tuple[TrackletSource, CheckedFrames]]:
     source, future = ahead.popleft()
     try:
         frames = future.result()

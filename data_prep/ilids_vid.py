@@ -18,13 +18,14 @@ from data_prep.people_splits import EVERYONE, check_splits, people_metadata, spl
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
 from pvlad_jax.errors import UserError
+from pvlad_jax.images import FRAME_SUFFIX
 
 SPLITS_FILE = 'train_test_splits_ilidsvid.mat'
 TEST_PEOPLE = 150
 PEOPLE = 300
 NUMBERS = '1, 319'  # lowest and highest number of a person; there are gaps
 LENGTHS = '23, 192'  # shortest and longest tracklet, frames
-_GRAMMAR = re.compile(r'cam([12])_person(\d{3})_(\d+)\.png')
+_GRAMMAR = re.compile(rf'cam([12])_person(\d{{3}})_(\d+)(?i:{FRAME_SUFFIX})')
 _WHENCE = "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir."
 
 

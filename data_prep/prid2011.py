@@ -18,6 +18,7 @@ from data_prep.people_splits import EVERYONE, check_splits, people_metadata, spl
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
 from pvlad_jax.errors import UserError
+from pvlad_jax.images import FRAME_SUFFIX
 
 SPLITS_FILE = 'splits_prid2011.json'
 SHARED_PEOPLE = 200  # the first so many people are the same in both cameras
@@ -26,7 +27,7 @@ NOT_USED = (6, 19, 31, 52, 57, 62, 71, 94, 106, 120, 136, 138, 139, 142, 145, 15
 TEST_PEOPLE = 89
 _CAMERAS = {'cam_a': 1, 'cam_b': 2}
 _PERSON = re.compile(r'person_(\d{4})')
-_FRAME = re.compile(r'(\d+)\.png')
+_FRAME = re.compile(rf'(\d+)(?i:{FRAME_SUFFIX})')
 _WHENCE = (
     'PRID 2011 has no official splits; this file holds ten, each {"train": [89 of "person_0001"...], "test": [89]}, '
     'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give --info_dir.'

@@ -10,7 +10,6 @@ FORMAT_VERSION = 1  # of docs/design.md, "The data set on disk"; raised when a r
 VERSION = '1.0.0'  # the folder of TFDS
 
 LAYOUTS = ('roles', 'query_rows', 'people_splits')
-ENCODINGS = ('jpeg', 'png')
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class RawDataset:
       name: The data set's folder under data_dir.
       splits: TFDS split -> its tracklets in the order of their records.
       read_frames: Encoded images of a tracklet in order; picklable, since it runs in other threads or processes.
-      encoding: 'jpeg' or 'png', of every frame.
+      encoding: 'jpeg', 'png' or 'mixed', of the frames as far as their names tell; the build writes what they are stored as.
       layout: 'roles', 'query_rows' or 'people_splits' (docs/design.md).
       metadata: JSON-able; joins format_version, layout, encoding and partial in metadata.json. What it says of the source
         or of options tells one build from another of the same name.
@@ -65,7 +64,8 @@ class RawDataset:
       faults: What is absent or too much, one sentence a kind; such a data set is built as a partial one or not at all.
       contradictions: Tables that do not describe the files; such a data set is never built.
       frame_size: Width and height in pixels that every frame must have; None = any.
-      jpeg_quality: 1-100: the frames are PNG in the source and re-encoded; 0 = kept as they are.
+      jpeg_quality: 1-100: frames that are not JPEG in the source are stored as JPEG; 0 = without loss.
+      bit_depth: Bits in use of frames of 16 bits a sample, 8-16; 0 = unknown, such frames are refused.
     """
 
     name: str
@@ -81,3 +81,4 @@ class RawDataset:
     contradictions: tuple[str, ...] = ()
     frame_size: tuple[int, int] | None = None
     jpeg_quality: int = 0
+    bit_depth: int = 0

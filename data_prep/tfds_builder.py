@@ -19,6 +19,7 @@ from tensorflow_datasets.core import example_serializer
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
+from data_prep.stored_frame import FrameCounts
 
 FRAMES_PER_SHARD = 16_384  # some tens of MB of crops
 Record = tuple[TrackletSource, list[bytes]]
@@ -44,6 +45,8 @@ class TrackletBuilder(FileReaderBuilder):
       raw: What to write.
       read_all: (tracklets) -> (tracklet, frames) in the same order; not needed where write_shards is given.
       write_shards: Writes shards elsewhere (Beam): (split, shards) -> bytes a shard.
+      counts: What the frames were stored as; filled by whoever reads them, and read when all are written.
+      decoded: Whether every frame is decoded on the way; the metadata says so.
       data_dir: Where data sets lie.
     """
 
@@ -55,12 +58,16 @@ class TrackletBuilder(FileReaderBuilder):
         raw: RawDataset,
         read_all: Callable[[Iterable[TrackletSource]], Iterator[Record]] | None = None,
         write_shards: Callable[[str, Sequence[Shard]], list[int]] | None = None,
+        counts: FrameCounts | None = None,
+        decoded: bool = False,
         data_dir: str,
     ):
         self.name = raw.name
         self._raw = raw
         self._read_all = read_all
         self._write_shards = write_shards
+        self._counts = counts or FrameCounts()
+        self._decoded = decoded
         super().__init__(data_dir=data_dir, file_format='array_record')
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -100,11 +107,13 @@ class TrackletBuilder(FileReaderBuilder):
         for source, _ in records:  # the reader's end, where it raises what it has found
             raise AssertionError(f'tracklet {source.name} was read, but belongs to no shard')
         self.info.set_splits(tfds.core.splits.SplitDict(infos))
+        self.info.metadata['encoding'] = self._counts.encoding or self._raw.encoding
+        self.info.metadata['frames_decoded'] = self._decoded
 
 
 def record_features(encoding: str) -> tfds.features.FeaturesDict:
-    """The features of a record; frames stay encoded ('jpeg' or 'png')."""
-    image = tfds.features.Image(shape=(None, None, 3), encoding_format=encoding)
+    """The features of a record; frames stay encoded ('jpeg', 'png' or 'mixed'). TFDS stores bytes of either as they are."""
+    image = tfds.features.Image(shape=(None, None, 3), encoding_format=None if encoding == 'mixed' else encoding)
     return tfds.features.FeaturesDict({
         'frames': tfds.features.Dataset({'image': image}),
         'frame_numbers': tfds.features.Tensor(shape=(None,), dtype=np.int32),
@@ -116,7 +125,7 @@ def record_features(encoding: str) -> tfds.features.FeaturesDict:
 
 
 def record_metadata(raw: RawDataset) -> dict:
-    """What metadata.json says."""
+    """What metadata.json says before the frames are read; the build adds what they are stored as."""
     common = {'format_version': FORMAT_VERSION, 'layout': raw.layout, 'encoding': raw.encoding, 'partial': False}
     return common | dict(raw.metadata)
 

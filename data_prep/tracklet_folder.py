@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.frame_files import FrameFiles, open_files
-from data_prep.image_header import ImageError, read_header
 from data_prep.person_numbers import UNKNOWN_CAMERA, number_cameras, number_people
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.errors import UserError
+from pvlad_jax.images import JPEG_EXTENSIONS, ImageError, read_header
 
 ROLES = ('train', 'query', 'gallery')
 LAYOUT = '{train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME.jpg (camera c0 where it is unknown)'
@@ -57,7 +57,7 @@ def scan_tracklet_folder(source: str | Path, name: str = 'tracklet_folder') -> R
         name=name,
         splits=splits,
         read_frames=partial(read_files, files),
-        encoding=_encoding(files, splits['train'][0].frames[0]),
+        encoding=_encoding(files, [s.frames[0] for sources in splits.values() for s in sources]),
         layout='roles',
         notes=tuple(_notes(splits, people, cameras)),
     )
@@ -96,12 +96,15 @@ def read_files(files: FrameFiles, source: TrackletSource) -> list[bytes]:
     return [files.read(key) for key in source.frames]
 
 
-def _encoding(files: FrameFiles, first: str) -> str:
+def _encoding(files: FrameFiles, names: list[str]) -> str:
+    """What the frames will be stored as, by the names' suffixes and the first frame's content; the build finds out."""
+    if len({name.lower().endswith(JPEG_EXTENSIONS) for name in names}) > 1:
+        return 'mixed'
     try:
-        return read_header(files.read(first)).format
+        return 'jpeg' if read_header(files.read(names[0])).format == 'jpeg' else 'png'
     except (ImageError, OSError):
         # The builder reports this frame together with the other bad ones.
-        return 'png' if first.lower().endswith('.png') else 'jpeg'
+        return 'jpeg' if names[0].lower().endswith(JPEG_EXTENSIONS) else 'png'
 
 
 def _wrong_layout(source: str | Path, files: FrameFiles, missing: list[str], faults: list[str]) -> str:

@@ -9,9 +9,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
-import simplejpeg
 import tensorflow_datasets as tfds
 from rich.console import Console
 from rich.progress import track
@@ -20,9 +18,11 @@ from data_prep.build import is_built
 from data_prep.checked_frames import MOST_REPORTED, BadFrames, CheckedReader, checked_reader
 from data_prep.findings import print_checks
 from data_prep.people_splits import EVERYONE
-from data_prep.raw_dataset import ENCODINGS, FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
+from data_prep.raw_dataset import FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
+from data_prep.stored_frame import ENCODINGS, same_pixels
 from data_prep.tfds_builder import tracklet_table
 from pvlad_jax.errors import UserError
+from pvlad_jax.images import ImageError, decode_image
 
 Tables = dict[str, dict[str, np.ndarray]]
 SPLITS = {'roles': ('train', 'query', 'gallery'), 'query_rows': ('train', 'test'), 'people_splits': (EVERYONE,)}
@@ -56,8 +56,9 @@ def verify(
             faults += [f'{c.name}: expected {c.expected}, found {c.found}' for c in checks if not c.holds]
     sources: dict[str, list[TrackletSource | None]] = {s: [None] * len(t['tracklet']) for s, t in tables.items()}
     if raw is not None:
-        if raw.encoding != metadata['encoding'] or raw.jpeg_quality != metadata.get('jpeg_quality', 0):
-            raise UserError(f'{path} was built with another --jpeg_quality than the one given now.')
+        for option in ('jpeg_quality', 'bit_depth'):
+            if getattr(raw, option) != metadata.get(option, 0):
+                raise UserError(f'{path} was built with another --{option} than the one given now.')
         for split, found in raw.splits.items():
             if _same(tables.get(split, {}), tracklet_table(found)):
                 sources[split] = list(found)
@@ -71,7 +72,7 @@ def verify(
         if len(records) != len(table['tracklet']):
             faults.append(f'Split {split} has {len(records)} records and {len(table["tracklet"])} rows in its table')
             continue
-        check = partial(_record_faults, records, table, metadata['encoding'], sources[split], read)
+        check = partial(_record_faults, records, table, sources[split], read)
         shown = track(_ahead(check, len(records)), f'{path.parent.name}: {split}', len(records), console=console, disable=not progress)
         for i, found in enumerate(shown):
             faults += [f'{split} record {i}, {table["tracklet"][i].decode()}: {fault}' for fault in found]
@@ -127,7 +128,7 @@ def _layout_faults(metadata: dict, tables: Tables) -> list[str]:
 
 
 def _record_faults(
-    records, table: dict[str, np.ndarray], encoding: str, sources: list[TrackletSource | None], read: CheckedReader | None, i: int
+    records, table: dict[str, np.ndarray], sources: list[TrackletSource | None], read: CheckedReader | None, i: int
 ) -> list[str]:
     try:
         record = records[i]
@@ -140,27 +141,25 @@ def _record_faults(
         faults.append(f'has {len(frames)} frames and {len(numbers)} numbers, in the table {table["n_frames"][i]}')
     if any(a >= b for a, b in pairwise(numbers)):
         faults.append('frame numbers do not rise')
-    faults += [f'frame {n} cannot be decoded' for n, frame in zip(numbers, frames) if not _decodes(frame, encoding)]
+    faults += [f'frame {n} cannot be decoded: it {fault}' for n, frame in zip(numbers, frames) if (fault := _frame_fault(frame))]
     if read is not None and (source := sources[i]) is not None:
         try:
-            expected = read(source)
+            expected = read(source).frames
         except BadFrames as error:
             return faults + error.args[0]
         if tuple(numbers) != source.frame_numbers:
             faults.append('frame numbers are not those of the source')
         pairs = zip(numbers, source.frames, frames, expected)
-        faults += [f'frame {n} is not that of the source ({key})' for n, key, a, b in pairs if a != b]
+        faults += [f'frame {n} is not that of the source ({key})' for n, key, a, b in pairs if a != b and not same_pixels(a, b)]
     return faults
 
 
-def _decodes(frame: bytes, encoding: str) -> bool:
-    if encoding == 'png':
-        return cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR) is not None
+def _frame_fault(frame: bytes) -> str:
     try:
-        simplejpeg.decode_jpeg(frame, strict=True)
-    except ValueError:
-        return False
-    return True
+        decode_image(frame)
+    except ImageError as error:
+        return str(error)
+    return ''
 
 
 def _same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:

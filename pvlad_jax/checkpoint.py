@@ -23,7 +23,8 @@ from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.errors import UserError, no_room
 from pvlad_jax.jobs.workdir import write_text
 
-FORMAT = 1  # of what a checkpoint holds; others are refused
+FORMAT = 2  # of what a checkpoint holds
+WITHOUT_AVERAGED_STATISTICS = 1  # the moving average, if any, held the parameters alone; otherwise the same
 BEST_BY = 'mAP'
 # In a step's folder: {"validation": {"mAP": ...}}, {"failed": "reason"}, both, or {} where it was evaluated and there are
 # no people held out for validation.
@@ -128,7 +129,7 @@ class Checkpoints:
         where = self.directory / str(step)
         with self._damage_reported(where):
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
-            if about.get('format') != FORMAT:
+            if about.get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
                 raise UserError(f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
                                 'Use the version of the program that wrote it, or start anew in another --workdir.')
         return about
@@ -146,6 +147,10 @@ class Checkpoints:
                             f'{", ".join(map(str, self.steps())) or "none"}.')
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         about = self.about(step)
+        if about['format'] == WITHOUT_AVERAGED_STATISTICS and getattr(like, 'ema', None) is not None:
+            raise UserError(f'{where} has a moving average of parameters without one of the BatchNorm statistics '
+                            f'that go with it (checkpoint format {WITHOUT_AVERAGED_STATISTICS}, of version 0.1.0 of this '
+                            'program). Continue it with that version, or start anew in another --workdir.')
         with self._damage_reported(where):
             items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             state = self._manager.restore(step, args=items)['state']

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from ml_collections import ConfigDict
 
+from pvlad_jax.config_checks import check_combinations
 from pvlad_jax.errors import UserError
 
 
@@ -55,6 +56,7 @@ class AugmentConfig:
     brightness: float
     contrast: float
     saturation: float
+    channel: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +197,9 @@ MAY_CHANGE = ('dataset.data_dir', 'dataset.on_change', 'dataset.build_options', 
               'compile_cache', 'evaluation', 'mesh', 'checkpoint', 'profile',
               'model.backbone.remat', 'model.backbone.weights')  # weights are read for a new run only
 
+# Fields added later, and the value at which nothing changes: a run that was begun without them continues with it.
+ADDED = {'augment.channel': 0.0}
+
 CHOICES = {
     'dataset.halves': ('wang2014', 'swapped'),
     'dataset.on_change': ('stop', 'accept'),
@@ -218,9 +223,10 @@ AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height'
                 'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
                 'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
-AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'model.parts',
-                 'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps', 'optimizer.clip_norm',
-                 'optimizer.weight_decay', 'checkpoint.keep_best')
+AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'augment.channel',
+                 'model.parts', 'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps',
+                 'optimizer.clip_norm',
+                 'optimizer.weight_decay', 'optimizer.backbone_factor', 'optimizer.layer_decay', 'checkpoint.keep_best', 'seed')
 
 SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
 
@@ -245,9 +251,6 @@ def freeze(config: ConfigDict) -> Config:
     if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
         raise UserError(f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
                         'such as (0.02, 0.25).')
-    if frozen.batch.people % frozen.optimizer.accumulate:
-        raise UserError(f'config.optimizer.accumulate = {frozen.optimizer.accumulate} must divide config.batch.people = '
-                        f'{frozen.batch.people}: every part of a batch holds whole people.')
     if not 0 <= frozen.dataset.validation_share < 1:
         raise UserError(f'config.dataset.validation_share = {frozen.dataset.validation_share} must lie in [0, 1).')
     if not re.fullmatch(r'all|(even|first):[1-9][0-9]*', frozen.evaluation.frames):
@@ -258,6 +261,7 @@ def freeze(config: ConfigDict) -> Config:
                         f"{frozen.checkpoint.keep_best} must be above 0. Or score the 'last' one.")
     if frozen.profile:
         profiled_steps(frozen.profile)
+    check_combinations(frozen)
     return frozen
 
 
@@ -310,5 +314,6 @@ def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
 def differences(saved: dict[str, Any], config: Config) -> list[str]:
     """'model.parts: 8 before, 4 now' for each field that must not differ between a run and its continuation."""
     now = json.loads(json.dumps(flatten(config)))  # as it looks after a trip through a file
+    saved = {**ADDED, **saved}
     fixed = [p for p in sorted(set(now) | set(saved)) if not any(p == m or p.startswith(m + '.') for m in MAY_CHANGE)]
     return [f'{p}: {saved.get(p)!r} before, {now.get(p)!r} now' for p in fixed if saved.get(p) != now.get(p)]

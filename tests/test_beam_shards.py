@@ -28,7 +28,7 @@ def test_same_data_set(tmp_path, monkeypatch, options):
 
 def test_bad_frames_are_named(tmp_path):
     bad = raw(read_frames=read_but_two)
-    with pytest.raises(UserError, match=r'train3f1 is not a JPEG'):
+    with pytest.raises(UserError, match=r'train3f1 is not an image'):
         build(bad, tmp_path, progress=False, write_shards=beam_writer(bad))
     assert list(tmp_path.rglob('*')) == []
 

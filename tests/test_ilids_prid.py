@@ -86,7 +86,7 @@ def test_ilids_faults(ls_set):
     gone = [n for n in names if 'cam2/person004' not in n]
     message = refusal(check_ilids_vid(listing(gone), ls_set))
     assert 'Sequences are missing (1): person004 in cam2' in message and 'people in cam2: expected 300, found 299' in message
-    message = refusal(check_ilids_vid(listing([*names, one.replace('.png', '.jpg')]), ls_set))
+    message = refusal(check_ilids_vid(listing([*names, one.replace('.png', '.gif')]), ls_set))
     assert 'Files not named camC_personNNN_FFFFF.png (1): ' in message
     message = refusal(check_ilids_vid(listing([*names, one.replace('cam1_person001_00', 'cam2_person001_00')]), ls_set))
     assert 'Files that do not lie in the folder of their camera and person (1)' in message

@@ -181,8 +181,10 @@ def test_verify_finds_frames_that_no_longer_decode(tmp_path, small_counts):
     middle = len(small_mars.FRAME) - 60
     broken = small_mars.FRAME[:middle] + small_mars.FRAME[-2:]
     (source / 'bbox_train/0001/0001C1T0001F002.jpg').write_bytes(broken)
-    path = build(scan_mars(source), tmp_path / 'data', progress=False)
-    with pytest.raises(UserError, match='train record 0, 0001C1T0001: frame 2 cannot be decoded'):
+    with pytest.raises(UserError, match=r'0001C1T0001F002.jpg is damaged \(Corrupt JPEG data'):
+        build(scan_mars(source), tmp_path / 'data', progress=False)
+    path = build(scan_mars(source), tmp_path / 'data', progress=False, decode=False)
+    with pytest.raises(UserError, match='train record 0, 0001C1T0001: frame 2 cannot be decoded: it is damaged'):
         verify(path, Console(quiet=True), progress=False)
 
 

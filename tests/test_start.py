@@ -2,10 +2,8 @@
 
 import gc
 
-import jax
 import pytest
 
-from pvlad_jax.embedding import TrackletEmbedder
 from pvlad_jax.jobs.evaluate import Evaluator
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.jobs.garbage_collection import collection_paused, frozen_imports
@@ -17,9 +15,9 @@ from tests.micro import micro_config
 def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
     traced, statistics = [], TrackletNetwork.statistics
 
-    def counting(self, *args):
+    def counting(self, *args, **kwargs):
         traced.append('first weights' if self.is_initializing() else 'clips')
-        return statistics(self, *args)
+        return statistics(self, *args, **kwargs)
 
     monkeypatch.setattr(TrackletNetwork, 'statistics', counting)
     # A size that no other test has, since traces are kept.
@@ -31,12 +29,10 @@ def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
     evaluator(state.variables(), 0)
     evaluator(state.variables(), 1)
     assert traced == ['first weights', 'clips']
-    # Words are sought on one device, with steps as large as those of an evaluation: where it has the same device, it needs no other trace.
+    # Codewords are sought in training mode, once; evaluation has the other trace.
     traced.clear()
     experiment = prepare(micro_config(micro_data, **{'model.embedding': 37}))
-    state = experiment.first_state()
-    TrackletEmbedder(experiment.network, experiment.config, experiment.dataset, jax.local_devices()[:1])(
-        state.variables(), experiment.partition.query)
+    experiment.first_state()
     assert traced == ['first weights', 'clips']
 
 

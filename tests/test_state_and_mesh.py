@@ -1,5 +1,7 @@
 """One device equals eight, a sharded state equals a replicated one, parts of a batch equal the whole where they should."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from pvlad_jax.training.train_step import make_train_step
 from tests.micro import micro_config
 
 
-def trained(config, devices, monkeypatch, steps=3):
-    """(metrics of each step, final state on the host, shardings) of a run on so many devices."""
+def trained(config, devices, monkeypatch, steps=3, history=None):
+    """(metrics of each step, final state on the host, shardings) of a run on so many devices; the states go into the list `history`."""
     monkeypatch.setattr(meshes, 'make_mesh', make_mesh)
     monkeypatch.setattr('pvlad_jax.jobs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:devices]))
     experiment = prepare(config)
@@ -23,6 +25,8 @@ def trained(config, devices, monkeypatch, steps=3):
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config)
     metrics = []
     for i in range(steps):
+        if history is not None:
+            history.append(whole_on_host(state))
         batch = {k: batches[i][k] for k in ('clips', 'valid', 'label')}
         state, m = step(state, global_batch(batch, experiment.mesh))
         metrics.append({k: float(v) for k, v in m.items()})
@@ -56,17 +60,29 @@ def test_one_device_equals_eight(micro_data, monkeypatch, mesh):
     assert bool(sharded) == bool(mesh)  # under fsdp, parameters, moments and averages really are apart
 
 
+def frozen_batch_norm(config):
+    """Without weights to take the statistics from, which a user's configuration may not do."""
+    backbone = dataclasses.replace(config.model.backbone, batch_norm='frozen')
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, backbone=backbone))
+
+
 def test_accumulated_parts_equal_the_whole_without_batch_statistics_and_mining(micro_data, monkeypatch):
-    fields = {'optimizer.name': 'sgd', 'model.backbone.batch_norm': 'frozen', 'loss.triplet': 0.0}
-    whole = trained(micro_config(micro_data, **fields), 1, monkeypatch)
-    parts = trained(micro_config(micro_data, **fields, **{'optimizer.accumulate': 2}), 1, monkeypatch)
+    fields = {'optimizer.name': 'sgd', 'loss.triplet': 0.0}
+    whole = trained(frozen_batch_norm(micro_config(micro_data, **fields)), 1, monkeypatch)
+    parts = trained(frozen_batch_norm(micro_config(micro_data, **fields, **{'optimizer.accumulate': 2})), 1, monkeypatch)
     assert_same(whole, parts)
 
 
 def test_parts_of_a_batch_hold_whole_people(micro_data, monkeypatch):
     config = micro_config(micro_data, **{'optimizer.accumulate': 2})
     metrics, *_ = trained(config, 2, monkeypatch)
-    assert all(np.isfinite(m['loss_triplet']) and m['loss_triplet'] > 0 for m in metrics)
+    # The mean distances are 0 where no anchor has both a positive and a negative.
+    assert all(m['triplet_positive'] > 0 and m['triplet_negative'] > 0 for m in metrics)
+
+
+def test_a_part_of_a_batch_that_devices_cannot_share_is_an_error(micro_data):
+    with pytest.raises(UserError, match=r'accumulate = 4 cannot be split evenly over 8'):
+        prepare(micro_config(micro_data, **{'optimizer.accumulate': 2}))
 
 
 @pytest.mark.parametrize(('data', 'fsdp', 'shape'), [(-1, 1, (8, 1)), (2, -1, (2, 4)), (4, 2, (4, 2))])
@@ -84,3 +100,19 @@ def test_a_mesh_that_does_not_fit_is_an_error(micro_data, data, fsdp):
 def test_a_batch_that_devices_cannot_share_is_an_error(micro_data):
     with pytest.raises(UserError, match=r'= 6 cannot be split evenly over 8'):
         prepare(micro_config(micro_data, **{'batch.people': 3}))
+
+
+def test_what_is_evaluated_averages_statistics_like_parameters(micro_data, monkeypatch):
+    """BatchNorm statistics of the last steps belong to other parameters than the average does."""
+    config = micro_config(micro_data, **{'optimizer.ema': 0.6, 'optimizer.learning_rate': 0.05, 'model.bnneck': True})
+    states = []
+    states.append(trained(config, 1, monkeypatch, history=states)[1])
+    average = {'params': states[0].params, 'batch_stats': states[0].batch_stats}
+    for step, state in enumerate(states[1:]):
+        d = min(0.6, (1 + step) / (10 + step))
+        average = jax.tree.map(lambda a, b, d=d: d * a + (1 - d) * b, average, {'params': state.params, 'batch_stats': state.batch_stats})
+    evaluated = states[-1].variables()
+    assert set(evaluated['batch_stats']) == {'backbone', 'neck'}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), evaluated, average)
+    last = states[-1].batch_stats
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(jax.tree.leaves(evaluated['batch_stats']), jax.tree.leaves(last)))

@@ -182,7 +182,7 @@ def test_a_corrupt_frame_is_named(opened, micro_data):
         stop[steps[0]]
 
 
-PLAIN = AugmentConfig(flip=0, pad=0, erase=0, erase_area=(0.1, 0.2), brightness=0, contrast=0, saturation=0)
+PLAIN = AugmentConfig(flip=0, pad=0, erase=0, erase_area=(0.1, 0.2), brightness=0, contrast=0, saturation=0, channel=0)
 CLIP = np.random.default_rng(0).integers(0, 256, (3, 16, 8, 3), dtype=np.uint8)
 
 
@@ -195,7 +195,7 @@ def augmented(clip=CLIP, seed=0, **fields):
 def test_every_frame_of_a_clip_is_treated_alike():
     still = np.repeat(CLIP[:1], 3, axis=0)
     for seed in range(10):
-        out = augmented(still, seed, flip=0.5, pad=2, erase=0.5, brightness=0.3, contrast=0.3, saturation=0.3)
+        out = augmented(still, seed, flip=0.5, pad=2, erase=0.5, brightness=0.3, contrast=0.3, saturation=0.3, channel=0.3)
         assert (out == out[:1]).all()
 
 
@@ -232,3 +232,10 @@ def test_colour_jitter_is_its_definition():
     mean = x.reshape(-1, 3).mean(0) @ grey
     np.testing.assert_allclose(jittered(CLIP, 1, 0.5, 1), 0.5 * x + 0.5 * mean, atol=1)
     np.testing.assert_allclose(jittered(CLIP, 1, 1, 0), np.repeat((x @ grey)[..., None], 3, -1), atol=1)
+    np.testing.assert_allclose(jittered(CLIP // 2, 1, 1, 1, (0.5, 1, 1.5)), (CLIP // 2) * (0.5, 1, 1.5), atol=1)
+    assert (augmented(channel=0.2) != CLIP).any()
+
+
+def test_turning_a_kind_off_leaves_the_others_alone():
+    together = augmented(CLIP // 2, 3, flip=1, channel=0.2)
+    np.testing.assert_array_equal(together[:, :, ::-1], augmented(CLIP // 2, 3, channel=0.2))

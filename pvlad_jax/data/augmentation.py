@@ -18,13 +18,14 @@ def augment_clip(clip: UInt8[np.ndarray, 'T H W 3'], config: AugmentConfig, rng:
     """Changes a clip. Draws are made in a fixed order and number, so that turning one kind off leaves the others alone."""
     flip, shift = rng.random(), rng.random(2)
     colour, erase, rectangle = rng.uniform(-1, 1, 3), rng.random(), rng.random(4)
+    channel = rng.uniform(-1, 1, 3)
     if flip < config.flip:
         for frame in clip:
             frame[...] = cv2.flip(frame, 1)
     if config.pad:
         _shift(clip, *(np.floor(shift * (2 * config.pad + 1)).astype(int) - config.pad))
-    if config.brightness or config.contrast or config.saturation:
-        jitter_colour(clip, *(1 + colour * (config.brightness, config.contrast, config.saturation)))
+    if config.brightness or config.contrast or config.saturation or config.channel:
+        jitter_colour(clip, *(1 + colour * (config.brightness, config.contrast, config.saturation)), 1 + channel * config.channel)
     if erase < config.erase:
         _erase(clip, config.erase_area, rectangle)
 
@@ -44,11 +45,15 @@ def _shift(clip, down: int, right: int) -> None:
         frame[max(down, 0):h + min(down, 0), max(right, 0):w + min(right, 0)] = kept
 
 
-def jitter_colour(clip, brightness: float, contrast: float, saturation: float) -> None:
-    """Brightness, contrast about the clip's mean grey, then saturation: one affine map of the colours, computed in one pass."""
+def jitter_colour(clip: UInt8[np.ndarray, 'T H W 3'], brightness: float, contrast: float, saturation: float,
+                  channel: Float[np.ndarray, '3'] | tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
+    """Brightness, contrast about the clip's mean grey, saturation, then a factor a channel: one affine map of the colours, computed in
+    one pass. Factors of 1 change nothing; those of the channels imitate the white balance of another camera.
+    """
     mean = float(_mean_colour(clip) @ LUMA) * brightness
     mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * LUMA  # rows sum to 1, so a grey offset passes through
     affine = np.concatenate([mix * (brightness * contrast), np.full((3, 1), mean * (1 - contrast), np.float32)], axis=1)
+    affine *= np.asarray(channel, np.float32)[:, None]
     for frame in clip:
         frame[...] = cv2.transform(frame, affine)
 

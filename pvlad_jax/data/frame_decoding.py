@@ -1,11 +1,11 @@
-"""Encoded image -> uint8 RGB of the network's size. Everything here releases the GIL, so threads decode in parallel."""
+"""Encoded frame -> uint8 RGB of the network's size. JPEG and PNG are decoded without the GIL, so threads work in parallel."""
 
 import cv2
 import numpy as np
-import simplejpeg
 from jaxtyping import UInt8
 
 from pvlad_jax.errors import UserError
+from pvlad_jax.images import ImageError, decode_image
 
 cv2.setNumThreads(1)  # the input pipeline has its own threads; OpenCV's would fight them for the cores
 
@@ -15,18 +15,11 @@ class CorruptRecord(UserError):
 
 
 def decode(encoded: bytes, out: UInt8[np.ndarray, 'H W 3']) -> None:
-    """JPEG or PNG -> RGB, resized (area average when it shrinks, bilinear when it grows). ValueError when it is neither, or broken."""
+    """RGB by the rules of pvlad_jax.images, resized (area average when it shrinks, bilinear when it grows). Raises ImageError."""
     height, width = out.shape[:2]
-    if encoded[:2] == b'\xff\xd8':
-        if simplejpeg.decode_jpeg_header(encoded)[:2] == (height, width):
-            simplejpeg.decode_jpeg(encoded, 'RGB', buffer=out)
-            return
-        image = simplejpeg.decode_jpeg(encoded, 'RGB')
-    else:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ValueError('neither JPEG nor PNG, or broken')
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = decode_image(encoded, out=out)
+    if image is out:
+        return
     if image.shape[:2] == (height, width):
         out[...] = image
         return
@@ -52,8 +45,9 @@ def decode_clips(encoded, index, height: int, width: int, name: str,
             continue
         try:
             decode(encoded[i], clips[place])
-        except (ValueError, cv2.error, IndexError) as error:
-            raise CorruptRecord(f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {error}. Convert the data set '
+        except (ImageError, IndexError) as error:
+            fault = f'it {error}' if isinstance(error, ImageError) else 'its record has fewer frames'
+            raise CorruptRecord(f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {fault}. Build the data set '
                                 'again from intact frames, or set --config.input.on_error=skip.') from error
         places[int(i)] = place
     return whole

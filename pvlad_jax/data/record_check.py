@@ -1,15 +1,12 @@
-"""Looks at the frames of tracklets without decoding them: that they are there, as many as the table says, and begin as
-pictures do."""
+"""Looks at the frames of tracklets without decoding them: that they are there, as many as the table says, and are whole
+pictures by their headers."""
 
 import concurrent.futures
-import struct
-
-import numpy as np
-import simplejpeg
 
 from pvlad_jax.data.clip_sampling import kept_frames
-from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
+from pvlad_jax.data.frame_decoding import CorruptRecord
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.images import ImageError, read_header
 
 
 def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: str = 'all',
@@ -40,20 +37,9 @@ def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: st
 
 
 def _look_at(encoded: bytes, number: int, tracklet: str) -> None:
-    """CorruptRecord where the frame is no picture."""
+    """CorruptRecord where the frame is no whole picture."""
     try:
-        if encoded[:2] == b'\xff\xd8':
-            height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
-        elif encoded[:8] == b'\x89PNG\r\n\x1a\n':
-            width, height = struct.unpack('>II', encoded[16:24])
-        else:
-            decode_clips([encoded], np.array([0]), 8, 8, tracklet)
-            return
-        if not height or not width:
-            raise ValueError('it has no pixels')
-    except CorruptRecord as error:
-        raise CorruptRecord(str(error).replace('frame 0 ', f'frame {number} ')) from error
-    except (ValueError, struct.error) as error:
-        raise CorruptRecord(f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: {error}. '
-                            f'Convert the data set again '
-                            'from intact frames, or set --config.input.on_error=skip.') from error
+        read_header(encoded)
+    except ImageError as error:
+        raise CorruptRecord(f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: it {error}. '
+                            'Build the data set again from intact frames, or set --config.input.on_error=skip.') from error

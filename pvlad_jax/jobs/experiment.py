@@ -11,11 +11,11 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.records import TrackletDataset
 from pvlad_jax.jobs.garbage_collection import collection_paused
-from pvlad_jax.jobs.preflight import check_labels_of
+from pvlad_jax.jobs.preflight import check_batch, check_labels_of
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
 from pvlad_jax.models.weights import check_backbone_weights, load_backbone_weights
-from pvlad_jax.parallel.mesh import check_divides, make_mesh, whole_on_host
+from pvlad_jax.parallel.mesh import make_mesh, whole_on_host
 from pvlad_jax.training.losses import check_loss
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import TrainState, init_state, state_shapes
@@ -57,7 +57,8 @@ class Experiment:
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = whole_on_host({'params': state.params, 'batch_stats': state.batch_stats})
-            words, shift = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train)
+            words, shift = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train,
+                                           self.mesh.size)
             bias = ('aggregator', 'part_alignment', 'part_descriptor', 'bias')
             state = _put(state, ('aggregator', 'vlad'), words)
             state = _put(state, bias, variables['params'][bias[0]][bias[1]][bias[2]][bias[3]] + shift)
@@ -65,18 +66,18 @@ class Experiment:
 
 
 def _put(state: TrainState, path: tuple[str, ...], params, batch_stats=None) -> TrainState:
-    """The state with a subtree of parameters (and its moving average's, and statistics) replaced, shardings kept."""
+    """The state with a subtree of parameters (and of statistics) replaced, in the moving averages too; shardings are kept."""
 
     def replaced(tree, path, value):
         if not path:
             return jax.tree.map(lambda old, new: jax.device_put(new.astype(old.dtype), old.sharding), tree, value)
         return {**tree, path[0]: replaced(tree[path[0]], path[1:], value)}
 
-    state = state.replace(params=replaced(state.params, path, params))
-    if state.ema is not None:
-        state = state.replace(ema=replaced(state.ema, path, params))
-    if batch_stats is not None:
-        state = state.replace(batch_stats=replaced(state.batch_stats, path, batch_stats))
+    values = {'params': params} if batch_stats is None else {'params': params, 'batch_stats': batch_stats}
+    for name, value in values.items():
+        state = state.replace(**{name: replaced(getattr(state, name), path, value)})
+        if state.ema is not None:
+            state = state.replace(ema={**state.ema, name: replaced(state.ema[name], path, value)})
     return state
 
 
@@ -87,8 +88,11 @@ def prepare(config: Config) -> Experiment:
     build_backbone(model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width))
     check_loss(config.loss)
     mesh = make_mesh(config.mesh)
-    check_divides('config.batch.people x config.batch.tracklets', config.batch.size, mesh)
+    check_batch(config, mesh)
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
+    if config.dataset.halves != 'wang2014' and dataset.metadata['layout'] != 'people_splits':
+        raise UserError(f'config.dataset.halves = {config.dataset.halves!r} has no effect: data set {config.dataset.name!r} has no splits '
+                        "into halves. Set it to 'wang2014'.")
     roles = partition(dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed)
     check_labels_of(config, roles)
     people = len(person_labels(roles.train)[1])

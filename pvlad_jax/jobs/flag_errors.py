@@ -3,7 +3,7 @@
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -34,6 +34,19 @@ def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[s
             sys.exit(EXIT_USER_ERROR)
 
     return parse
+
+
+def given_fields(argv: Sequence[str], short_names: Mapping[str, str]) -> list[str]:
+    """The fields that a command line sets, by path: by --config.PATH=VALUE, or by NAME=VALUE after the configuration's name."""
+    fields = []
+    for argument in argv:
+        flag, _, value = argument.lstrip('-').partition('=')
+        if flag == 'config':
+            names = (a.partition('=')[0] for a in value.partition(':')[2].split(','))
+            fields += [short_names[name] for name in names if name in short_names]
+        elif argument.startswith('-') and flag.startswith('config.'):
+            fields.append(flag[len('config.'):])
+    return fields
 
 
 def _explain(error: Exception, argv: Sequence[str], fields: ConfigDict) -> str:

@@ -2,11 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import jax
 
 from pvlad_jax import compile_cache
 from pvlad_jax.config import Config, flatten, freeze
+from pvlad_jax.config_checks import remarks, without_effect
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
 from pvlad_jax.jobs import workdir as workdirs
@@ -20,7 +23,8 @@ from pvlad_jax.parallel import processes
 from pvlad_jax.parallel.processes import Processes
 
 
-def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None]) -> None:
+def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None],
+         given: Sequence[str] = ()) -> None:
     """Trains (`mode='train'`) or evaluates (`'eval'`).
 
     Args:
@@ -28,6 +32,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
       several: how this process finds the others.
       stop: heard between steps.
       build: makes a data set that the configuration can make and that is not there yet.
+      given: paths of the fields that the user set, which are told where they have no effect.
     """
     frozen = freeze(config)
     stop.grace = frozen.training.grace_seconds
@@ -49,6 +54,9 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
         def say(text: str) -> None:
             if first:
                 print(text, flush=True)
+
+        for remark in [*remarks(frozen, jax.devices()[0].platform), *without_effect(frozen, given)]:
+            say(f'Note: {remark}')
 
         def run_one(config: Config, folder: workdirs.Folder) -> Result:
             workdirs.check_config(folder, config)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from pvlad_jax.config import Config
 from pvlad_jax.data.identity_batches import check_identities
@@ -42,13 +43,19 @@ def check_devices(config: Config) -> None:
             f'JAX_PLATFORMS={asked} asks for a device that JAX cannot use here: {reason}. Install JAX for it '
             f'(docs/cloud.md), '
             'or use the CPU with JAX_PLATFORMS=cpu.') from error
-    mesh = make_mesh(config.mesh)
-    check_divides('config.batch.people x config.batch.tracklets', config.batch.size, mesh)
+    check_batch(config, make_mesh(config.mesh))
     local = len(jax.local_devices())
     if config.evaluation.clips_per_step % local:
         raise UserError(f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly '
                         f'over {local} devices. '
                         f'Make it a multiple of {local}, or use fewer devices.')
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """A batch, or each part of one whose gradients are accumulated, can be split over the mesh."""
+    parts = config.optimizer.accumulate
+    what = 'config.batch.people x config.batch.tracklets' + (' / config.optimizer.accumulate' if parts > 1 else '')
+    check_divides(what, config.batch.size // parts, mesh)
 
 
 def check_folders(config: Config, workdir: Folder) -> None:

@@ -29,11 +29,14 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     loss_state: Any
-    ema: Any  # moving average of params, or None
+    ema: Any  # moving averages {'params': ..., 'batch_stats': ...}, or None
 
     def variables(self) -> dict:
-        """What evaluation uses: the moving average where there is one."""
-        return {'params': self.params if self.ema is None else self.ema, 'batch_stats': self.batch_stats}
+        """What evaluation uses: the moving averages where there are some.
+
+        The statistics of BatchNorm are averaged like the parameters: those of the last steps belong to other parameters than the average.
+        """
+        return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 def init_state(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
@@ -62,7 +65,8 @@ def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.Grad
         variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
                                                           (variables, loss_params, loss_state))
         params = dict(variables['params']) | loss_params
-        return TrainState(jnp.zeros((), jnp.int32), params, dict(variables.get('batch_stats', {})), optimizer.init(params), loss_state,
-                          jax.tree.map(jnp.copy, params) if config.optimizer.ema else None)
+        batch_stats = dict(variables.get('batch_stats', {}))
+        ema = jax.tree.map(jnp.copy, {'params': params, 'batch_stats': batch_stats}) if config.optimizer.ema else None
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), loss_state, ema)
 
     return init

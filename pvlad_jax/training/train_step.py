@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -54,7 +55,8 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
         grads, (metrics, batch_stats, loss_state) = gradients(state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = None if state.ema is None else ema_update(state.ema, params, config.optimizer.ema, state.step)
+        averaged = {'params': params, 'batch_stats': batch_stats}
+        ema = None if state.ema is None else ema_update(state.ema, averaged, config.optimizer.ema, state.step)
         metrics['gradient_norm'] = optax.tree.norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state, loss_state, ema), metrics
 
@@ -79,6 +81,11 @@ def compile_ahead(train_step: Callable, config: Config, mesh: Mesh, shapes: Trai
     thread = threading.Thread(target=compile_step, name='compile_ahead')
     thread.start()
     return thread
+
+
+def rows_of_part(rows: int, part: int, parts: int, tracklets: int) -> np.ndarray:
+    """The rows of a batch, whole people of `tracklets` rows each, that go into that part of an accumulated gradient: see `_parts`."""
+    return np.arange(rows).reshape(-1, parts, tracklets)[:, part].reshape(-1)
 
 
 def _parts(x, parts: int, tracklets: int, mesh: Mesh):

@@ -1,0 +1,76 @@
+"""What the VLAD codewords meet at the start of training: mean of the descriptors, and how many codewords are in use.
+
+    python benchmarks/codeword_use.py --config=configs/synthetic.py --seeds=0,1,2
+
+Descriptors u are those of the first training batches, computed in training mode. Printed for each seed, as means over parts:
+  |mean u| / rms   length of the mean descriptor over the root mean square length of descriptors; 0 = centred
+  in use           exp(entropy) of the codewords' shares of the soft assignment, weighted with the part masks; K = all equally
+"""
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's root, for configs
+
+EPSILON = 1e-12
+
+
+def codeword_use(assignment: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """exp(entropy) of the codewords' shares. assignment [n, P, K], weight [n, P] (mask of each location); returns [P]."""
+    share = np.einsum('npk,np->pk', assignment, weight)
+    share /= share.sum(1, keepdims=True)
+    return np.exp(-(share * np.log(share + EPSILON)).sum(1))
+
+
+def measure(config, batches: int) -> tuple[float, float]:
+    """(|mean u| / rms, codewords in use) of a fresh state, means over parts."""
+    import jax
+
+    from pvlad_jax.data.train_batches import TrainBatches
+    from pvlad_jax.jobs.experiment import prepare
+    from pvlad_jax.parallel.mesh import whole_on_host
+
+    experiment = prepare(config)
+    state = whole_on_host(experiment.first_state())
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    source = TrainBatches(experiment.dataset, experiment.partition.train, config)
+    look = jax.jit(lambda clips, valid: experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])[0])
+    descriptors, assignments, weights = [], [], []
+    for step in range(batches):
+        output = jax.device_get(look(source[step]['clips'], source[step]['valid']))
+        valid = np.broadcast_to(output.valid[..., None, None], output.part_masks.shape[:-1])
+        descriptors.append(output.part_descriptors[valid])
+        assignments.append(output.word_assignments[valid])
+        weights.append(output.part_masks[valid])
+    u = np.concatenate(descriptors)
+    off_centre = np.linalg.norm(u.mean(0), axis=-1) / np.sqrt(np.square(u).sum(-1).mean(0))
+    return float(off_centre.mean()), float(codeword_use(np.concatenate(assignments), np.concatenate(weights)).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', default='configs/synthetic.py', help='FILE, or FILE:arguments')
+    parser.add_argument('--data_dir', default='', help='where data sets lie; the configuration\'s, if empty')
+    parser.add_argument('--seeds', default='0')
+    parser.add_argument('--batches', type=int, default=4, help='training batches looked at')
+    arguments = parser.parse_args()
+    from pvlad_jax.config import freeze
+
+    rows = []
+    for seed in map(int, arguments.seeds.split(',')):
+        file, _, given = arguments.config.partition(':')
+        config = runpy.run_path(file)['get_config'](given)
+        config.seed = seed
+        config.dataset.data_dir = arguments.data_dir or config.dataset.data_dir
+        rows.append(measure(freeze(config), arguments.batches))
+        print(f'seed {seed:>3}  |mean u|/rms {rows[-1][0]:.3f}  codewords in use {rows[-1][1]:.1f}', flush=True)
+    mean, spread = np.mean(rows, 0), np.std(rows, 0, ddof=1) if len(rows) > 1 else (0.0, 0.0)
+    print(f'mean      |mean u|/rms {mean[0]:.3f} ± {spread[0]:.3f}  codewords in use {mean[1]:.1f} ± {spread[1]:.1f}')
+
+
+if __name__ == '__main__':
+    main()

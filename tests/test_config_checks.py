@@ -1,0 +1,113 @@
+"""Combinations of fields that cannot work, or that would silently do nothing, are refused before anything is built."""
+
+import pytest
+
+from configs.default import ARGUMENTS, get_config
+from pvlad_jax.config import ADDED, differences, flatten, freeze
+from pvlad_jax.config_checks import remarks, without_effect
+from pvlad_jax.errors import UserError
+from pvlad_jax.jobs.flag_errors import given_fields
+
+
+def config(**fields):
+    c = get_config()
+    for path, value in fields.items():
+        *parents, leaf = path.split('.')
+        node = c
+        for part in parents:
+            node = node[part]
+        node[leaf] = value
+    return freeze(c)
+
+
+REFUSED = [
+    # A part of a batch with one person has no negatives: the losses would be exactly 0.
+    ({'batch.people': 16, 'optimizer.accumulate': 16}, r'accumulate = 16 .* leaves one person .* to 8 or lower'),
+    ({'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0, 'loss.circle': 1.0}, 'loss.circle compares people'),
+    ({'batch.people': 16, 'optimizer.accumulate': 3}, 'must divide config.batch.people'),
+    ({'batch.tracklets': 1}, 'triplet compares tracklets of one person'),
+    ({'batch.people': 1}, 'triplet compares people'),
+    ({'batch.people': 8, 'batch.together': 3}, 'together = 3 must divide'),
+    ({'batch.together': 2, 'optimizer.accumulate': 2}, 'takes them apart again'),
+    ({'model.backbone.batch_norm': 'frozen'}, 'weights is empty'),
+    ({'model.pooling': 'average', 'model.position_term': True}, 'position_term = True has no effect'),
+    ({'model.parts': 0, 'model.position_term': True}, 'position_term = True has no effect'),
+    ({'model.pooling': 'stripes', 'model.mask_kernel': 3}, 'mask_kernel = 3 has no effect'),
+    ({'model.pooling': 'max', 'loss.diversity': 0.1}, 'diversity = 0.1 has no effect'),
+    ({'model.parts': 1, 'loss.diversity': 0.1}, 'has only one'),
+    ({'model.pooling': 'part_attention', 'model.shared_codebook': True}, 'shared_codebook = True has no effect'),
+    ({'model.parts': 1, 'model.shared_codebook': True}, 'shared_codebook = True has no effect'),
+    ({'model.pooling': 'stripes', 'model.parts': 0}, 'needs config.model.parts of at least 1'),
+    ({'model.pooling': 'part_attention', 'model.parts': 0}, 'needs config.model.parts of at least 1'),
+    ({'model.pooling': 'average', 'vlad_init.rule': 'fixed'}, 'has no codewords'),
+    ({'vlad_init.alpha': 10.0}, 'alpha = 10 has no effect'),
+    ({'vlad_init.rule': 'fixed', 'vlad_init.alpha': 0.0}, 'alpha = 0 must be above 0'),
+    ({'vlad_init.alpha_scale': -1.0}, 'alpha_scale = -1 must be above 0'),
+    ({'vlad_init.descriptors': 10}, 'fewer than the config.model.words = 16'),
+    ({'augment.pad': 64}, 'Set it below 64'),
+    ({'augment.contrast': 1.5}, 'must not be negative'),
+    ({'optimizer.ema': 1.0}, 'keep the first weights for ever'),
+    ({'optimizer.learning_rate': 0.0}, 'learning_rate = 0 must be above 0'),
+    ({'optimizer.momentum': 1.0}, 'momentum = 1 must lie in'),
+    ({'optimizer.schedule': 'steps', 'optimizer.decay_steps': ()}, 'shares of the run'),
+    ({'optimizer.schedule': 'steps', 'optimizer.decay_factor': 1.0}, 'decay_factor = 1 must lie'),
+    ({'optimizer.final_factor': -0.1}, 'final_factor = -0.1 must lie'),
+    ({'optimizer.backbone_factor': -1.0}, 'backbone_factor = -1.0 must not be negative'),
+    ({'loss.circle': 1.0, 'loss.circle_scale': 0.0}, 'circle_scale = 0 must be above 0'),
+    ({'profile': '190:201'}, 'traces steps up to 201'),
+    ({'training.grace_seconds': -1.0}, 'grace_seconds = -1 must not be negative'),
+    ({'seed': -1}, 'seed = -1 must not be negative'),
+]
+
+
+@pytest.mark.parametrize(('fields', 'message'), REFUSED)
+def test_a_combination_that_cannot_work_is_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        config(**fields)
+
+
+@pytest.mark.parametrize('fields', [
+    {'batch.people': 16, 'optimizer.accumulate': 8},
+    {'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0},  # the cross-entropy needs no other people
+    {'batch.together': 2}, {'model.parts': 0}, {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},
+    {'model.backbone.batch_norm': 'frozen', 'model.backbone.weights': 'weights.safetensors'}, {'profile': '190:200'},
+])
+def test_its_neighbour_that_works_is_not(fields):
+    config(**fields)
+
+
+@pytest.mark.parametrize(('fields', 'platform', 'message'), [
+    ({'model.dtype': 'bfloat16', 'model.bnneck': True}, 'cpu', 'slow on a CPU'),
+    ({'optimizer.warmup_steps': 200, 'model.bnneck': True}, 'cpu', 'never reaches its peak'),
+    ({'training.head_steps': 300, 'model.bnneck': True}, 'gpu', 'stays frozen in the whole run'),
+    ({'training.head_steps': 10, 'model.bnneck': True}, 'gpu', 'backbone of random weights first'),
+    ({'optimizer.accumulate': 2, 'model.bnneck': True}, 'gpu', 'among the 4 people of a part'),
+    ({}, 'gpu', 'collapse'),
+])
+def test_a_costly_setting_is_said_in_one_line(fields, platform, message):
+    lines = remarks(config(**fields), platform)
+    assert len(lines) == 1 and message in lines[0]
+
+
+def test_settings_that_cost_nothing_are_not_mentioned():
+    assert remarks(config(**{'model.bnneck': True}), 'cpu') == []
+    assert remarks(config(**{'model.bnneck': True, 'model.dtype': 'bfloat16'}), 'gpu') == []
+
+
+def test_a_field_that_the_user_gave_in_vain_is_named():
+    argv = ['main.py', '--config=configs/synthetic.py:twins,pooling=average,words=8', '--config.vlad_init.batches=3', '--workdir=x',
+            '--config.optimizer.momentum', '0.5', '--config.loss.label_smoothing=0.2']
+    given = given_fields(argv, ARGUMENTS)
+    assert given == ['model.pooling', 'model.words', 'vlad_init.batches', 'optimizer.momentum', 'loss.label_smoothing']
+    average = config(**{'model.pooling': 'average'})
+    lines = without_effect(average, given)
+    assert [line.split()[0] for line in lines] == ['config.model.words', 'config.vlad_init.batches', 'config.optimizer.momentum']
+    assert without_effect(config(), ['model.words', 'vlad_init.batches', 'loss.triplet_margin']) == []
+
+
+def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_only():
+    saved = flatten(config())
+    for path in ADDED:
+        del saved[path]
+    assert differences(saved, config()) == []
+    assert differences(saved, config(**{'augment.channel': 0.1})) == ['augment.channel: 0.0 before, 0.1 now']

@@ -1,0 +1,86 @@
+"""Pictures that are refused, each in a sentence, before memory is taken for their pixels."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from pvlad_jax.images import MAX_PIXELS, ImageError, decode_image
+from tests.pictures import IMAGE, RGB, chunk, saved, start_of_frame, tiff_with, with_chunk
+
+
+def refused(data: bytes, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        decode_image(data)
+
+
+def taken(data: bytes) -> None:
+    np.testing.assert_array_equal(decode_image(data), RGB)
+
+
+def test_animations_and_pages_are_refused():
+    second = [IMAGE.rotate(180)]
+    refused(saved('png', save_all=True, append_images=second), 'is an animated PNG')
+    refused(saved('webp', save_all=True, append_images=second), 'is an animated WebP')
+    refused(saved('tiff', save_all=True, append_images=second), 'is a TIFF of several pages')
+    taken(with_chunk(saved('png'), b'tEXt', b'Comment\0acTL'))
+
+
+def test_tiff_of_other_numbers():
+    refused(saved('tiff', IMAGE.convert('F')), 'floating-point')
+    refused(saved('tiff', IMAGE.convert('I')), 'floating-point or signed|32 bits')
+    refused(tiff_with(258, 12), 'is a TIFF of 12 bits a sample')
+    big = saved('tiff', big_tiff=True)
+    assert big[2] == 43
+    taken(big)
+    taken(saved('tiff', compression='tiff_lzw'))
+
+
+def test_sizes_are_refused_before_decoding():
+    side = int(MAX_PIXELS**0.5) + 1
+    png = saved('png')
+    jpeg = saved('jpeg')
+    at = start_of_frame(jpeg)
+    webp = (
+        b'RIFF'
+        + struct.pack('<I', 22)
+        + b'WEBPVP8X'
+        + struct.pack('<IB3x', 10, 0)
+        + (side - 1).to_bytes(3, 'little') * 2
+    )
+    bmp = bytearray(saved('bmp'))
+    struct.pack_into('<ii', bmp, 18, side, side)
+    wide = {
+        'jpeg': jpeg[: at + 5] + struct.pack('>HH', side, side) + jpeg[at + 9 :],
+        'png': png[:8] + chunk(b'IHDR', struct.pack('>II', side, side) + png[24:29]) + png[33:],
+        'webp': webp,
+        'bmp': bytes(bmp),
+    }
+    for data in wide.values():
+        refused(data, f'{side}x{side} pixels; at most')
+    refused(tiff_with(257, 1 << 30), 'pixels; at most')
+    nothing = wide['png'].replace(struct.pack('>II', side, side), bytes(8))
+    refused(nothing[:8] + chunk(b'IHDR', bytes(8) + png[24:29]) + png[33:], 'has the size 0x0')
+    refused(tiff_with(256, 0), 'has the size 0x20')
+    refused(jpeg[: at + 5] + bytes(4) + jpeg[at + 9 :], 'has the size 0x0')
+
+
+@pytest.mark.parametrize(
+    ('data', 'says'),
+    [
+        (b'', 'is empty'),
+        (b'GIF89a', 'is a GIF'),
+        (b'\0\0\0\x1cftypheic', 'HEIC, AVIF or video'),
+        (b'no image', 'is not an image'),
+        (b'version https://git-lfs.github.com/spec/v1', 'Git LFS pointer'),
+        (b'<!doctype html>', 'HTML'),
+        (b'\xff\xd8', 'is truncated'),
+        (b'\xff\xd8\xff\xd9', 'is truncated'),
+        (b'\x89PNG\r\n\x1a\n', 'is truncated'),
+        (b'BM', 'is truncated'),
+        (b'II*\0', 'is truncated'),
+        (b'RIFF\x04\0\0\0WEBP', 'is truncated'),
+    ],
+)
+def test_what_is_no_picture(data, says):
+    refused(data, says)
