@@ -49,7 +49,8 @@ def environment_error(error: BaseException) -> str | None:
         return (f'The device has too little memory{_own_words(text)}. Lower config.batch.people or '
                 f'config.batch.tracklets in training '
                 '(or see docs/cloud.md, what saves memory), config.evaluation.clips_per_step in an evaluation.')
-    if any(sign in text for sign in _NO_DEVICE):
+    if any(sign in text for sign in _NO_DEVICE) or _without_plugin(error):
+        text = text or 'its plugin for JAX is not installed'
         return (f'There is no such device here{_own_words(text)}. Install JAX for it (docs/cloud.md), or use the CPU with '
                 'JAX_PLATFORMS=cpu.')
     if any(sign in text for sign in _DEVICE_LOST) and _is_from_jax(error):
@@ -89,6 +90,14 @@ def _own_words(text: str) -> str:
     line = next((line.strip() for line in text.splitlines() if line.strip()), '')
     line = re.sub(r"\s*\(set JAX_PLATFORMS=.*", '', line).rstrip('.')
     return f' ({line[:_MAX_REASON]})' if line else ''
+
+
+def _without_plugin(error: BaseException) -> bool:
+    """For JAX_PLATFORMS=cuda without jax[cuda12], JAX fails an assertion where it starts its backends, and says nothing."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return isinstance(error, AssertionError) and last is not None and last.tb_frame.f_code.co_filename.endswith('xla_bridge.py')
 
 
 def _is_from_jax(error: BaseException) -> bool:

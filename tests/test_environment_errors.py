@@ -56,6 +56,15 @@ def test_a_real_array_too_large_is_too_little_memory():
     assert 'too little memory (Unable to allocate' in environment_error(refused.value)
 
 
+def test_an_assertion_where_jax_starts_its_backends_is_a_missing_plugin(tmp_path):
+    (tmp_path / 'xla_bridge.py').write_text('def backends():\n    assert False\n')
+    names: dict = {}
+    exec(compile((tmp_path / 'xla_bridge.py').read_text(), str(tmp_path / 'xla_bridge.py'), 'exec'), names)
+    with pytest.raises(AssertionError) as refused:
+        names['backends']()
+    assert 'no such device here (its plugin for JAX is not installed)' in environment_error(refused.value)
+
+
 @pytest.mark.parametrize('error', UNKNOWN, ids=repr)
 def test_a_fault_of_the_program_is_none_of_the_environment(error):
     assert environment_error(error) is None
