@@ -7,6 +7,7 @@ know is a fault of the program, whose traceback is wanted.
 
 import contextlib
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -43,21 +44,22 @@ def environment_error(error: BaseException) -> str | None:
     if sign := no_room(error):
         return f'{sign}: {_path(error) or "a file"} cannot be written. Make room and give the same command again.'
     if isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM:
-        return (f'This machine has too little memory{_own_words(text)}. Make batches or clips smaller, or use a machine '
-                'with more.')
+        return (f'This machine has too little memory{_own_words(text)}. Make batches or clips smaller, or use a '
+                'machine with more.')
     if any(sign in text for sign in _OUT_OF_MEMORY) and _is_from_jax(error):
         return (f'The device has too little memory{_own_words(text)}. Lower config.batch.people or '
                 f'config.batch.tracklets in training '
                 '(or see docs/cloud.md, what saves memory), config.evaluation.clips_per_step in an evaluation.')
-    if any(sign in text for sign in _NO_DEVICE):
-        return (f'There is no such device here{_own_words(text)}. Install JAX for it (docs/cloud.md), or use the CPU with '
-                'JAX_PLATFORMS=cpu.')
+    if any(sign in text for sign in _NO_DEVICE) or _without_plugin(error):
+        text = text or 'its plugin for JAX is not installed'
+        return (f'There is no such device here{_own_words(text)}. Install JAX for it (docs/cloud.md), or use the CPU '
+                'with JAX_PLATFORMS=cpu.')
     if any(sign in text for sign in _DEVICE_LOST) and _is_from_jax(error):
         return (f'The device failed{_own_words(text)}. Checkpoints are intact: give the same command again once it '
                 'works.')
     if (type(error).__module__ or '').startswith(_STORAGE):
-        return (f'Object storage refused the request ({type(error).__name__}){_own_words(text)}. Check its address, your '
-                'credentials and the network.')
+        return (f'Object storage refused the request ({type(error).__name__}){_own_words(text)}. Check its address, '
+                'your credentials and the network.')
     if isinstance(error, OSError):
         where = _path(error) or 'A file, folder or connection'
         reason = _REASONS.get(error.errno or 0) or error.strerror or text or type(error).__name__
@@ -89,6 +91,19 @@ def _own_words(text: str) -> str:
     line = next((line.strip() for line in text.splitlines() if line.strip()), '')
     line = re.sub(r"\s*\(set JAX_PLATFORMS=.*", '', line).rstrip('.')
     return f' ({line[:_MAX_REASON]})' if line else ''
+
+
+def _without_plugin(error: BaseException) -> bool:
+    """For JAX_PLATFORMS=cuda without jax[cuda12], JAX fails an assertion and says nothing; asked for devices it does so
+    again."""
+    silent = isinstance(error, AssertionError) and not str(error)
+    if not silent or 'jax' not in sys.modules or not os.environ.get('JAX_PLATFORMS'):
+        return False
+    try:
+        sys.modules['jax'].devices()
+    except (AssertionError, RuntimeError):
+        return True
+    return False
 
 
 def _is_from_jax(error: BaseException) -> bool:

@@ -56,6 +56,17 @@ def test_a_real_array_too_large_is_too_little_memory():
     assert 'too little memory (Unable to allocate' in environment_error(refused.value)
 
 
+def test_an_assertion_without_a_word_is_a_missing_plugin_where_jax_has_no_devices(monkeypatch):
+    assert environment_error(AssertionError()) is None  # there are devices
+
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, 'devices', devices)
+    assert 'no such device here (its plugin for JAX is not installed)' in environment_error(AssertionError())
+    assert environment_error(AssertionError('of our own')) is None
+
+
 @pytest.mark.parametrize('error', UNKNOWN, ids=repr)
 def test_a_fault_of_the_program_is_none_of_the_environment(error):
     assert environment_error(error) is None

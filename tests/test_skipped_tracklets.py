@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from pvlad_jax import embedding
 from pvlad_jax.data.frame_decoding import CorruptRecord
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.records import TrackletDataset
@@ -163,6 +164,46 @@ def test_evaluation_stops_at_the_first_where_it_is_told_to(scored):
         scored({'p8c2t1': None}, **{'input.on_error': 'stop'})
     with pytest.raises(UserError, match='none of the tracklets to embed'):
         scored({f'p{p}c{c}t1': None for p in range(7, 11) for c in (1, 2)})
+
+
+class _Sent(Exception):
+    """What a process has put into a collective."""
+
+
+def gathered(monkeypatch, parts: list[dict]) -> list:
+    """What `_gather` gives, or raises, in each of several processes that hold these parts of a table of five rows."""
+    shares = [np.array([0, 3, 4]), np.array([1, 2])]
+    mine = [np.full((len(share), 2), i + 1, np.float32) for i, share in enumerate(shares)]
+    asked = [(mine[i], np.isin(shares[i], part.get('skipped', [])), shares, 5, part.get('stopped', False), part.get('failure'))
+             for i, part in enumerate(parts)]
+    sent, results = [], []
+
+    def send(tree):
+        raise _Sent(tree)
+
+    monkeypatch.setattr(embedding.multihost_utils, 'process_allgather', send)
+    for arguments in asked:
+        with pytest.raises(_Sent) as here:
+            embedding._gather(*arguments)
+        sent.append(here.value.args[0])
+    monkeypatch.setattr(embedding.multihost_utils, 'process_allgather', lambda tree: tuple(np.stack(x) for x in zip(*sent)))
+    for arguments in asked:
+        try:
+            results.append(embedding._gather(*arguments))
+        except Exception as error:
+            results.append(error)
+    return results
+
+
+def test_processes_agree_on_what_is_left_out_and_on_failures(monkeypatch):
+    for whole, skipped in gathered(monkeypatch, [{'skipped': [3]}, {'skipped': [1]}]):
+        assert whole[:, 0].tolist() == [1, 2, 2, 1, 1] and skipped.tolist() == [False, True, False, True, False]
+    # The others hear the reason of the one that failed, and none waits.
+    for error in gathered(monkeypatch, [{}, {'failure': CorruptRecord('Tracklet é, frame 3 cannot be decoded.')}]):
+        assert isinstance(error, UserError) and str(error) == 'Tracklet é, frame 3 cannot be decoded.'
+    for error in gathered(monkeypatch, [{'failure': CorruptRecord('x' * 5000)}, {'stopped': True}]):
+        assert isinstance(error, UserError) and set(str(error)) == {'x'}
+    assert all(isinstance(error, embedding.EmbeddingStopped) for error in gathered(monkeypatch, [{'stopped': True}, {}]))
 
 
 def test_training_tracklets_of_a_learned_distance_are_left_out(scored):

@@ -36,11 +36,11 @@ class Experiment:
         """What a checkpoint is restored into."""
         return state_shapes(self.config, self.network, self.optimizer, self.people, self.mesh)
 
-    def check_weights(self) -> None:
-        """UserError where imported backbone weights, which a new run begins with, are not there or do not fit; nothing is computed."""
+    def check_weights(self, shapes: TrainState) -> None:
+        """UserError where imported backbone weights, which a new run begins with, are not there or do not fit; nothing is
+        computed. `shapes`: of `state_shapes`."""
         weights = self.config.model.backbone.weights
         if weights:
-            shapes = self.state_shapes()
             check_backbone_weights(weights, self.config.model.backbone.name, shapes.params['backbone'],
                                    shapes.batch_stats.get('backbone', {}))
 

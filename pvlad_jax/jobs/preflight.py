@@ -38,7 +38,7 @@ def check_devices(config: Config) -> None:
     except (RuntimeError, AssertionError) as error:  # the latter, without a word, for a GPU without its plugin
         asked = os.environ.get('JAX_PLATFORMS') or getattr(jax.config, 'jax_platforms', None)
         reason = next(iter(str(error).split(' (set JAX_PLATFORMS')[0].strip().splitlines()), '')
-        reason = reason or 'its plugin for JAX is not installed'
+        reason = reason.rstrip('.') or 'its plugin for JAX is not installed'
         raise UserError(
             f'JAX_PLATFORMS={asked} asks for a device that JAX cannot use here: {reason}. Install JAX for it '
             f'(docs/cloud.md), '

@@ -16,7 +16,6 @@ def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, say
     config, data = experiment.config, RunData(workdir, experiment.dataset, experiment.people)
     if new:
         data.forget()
-        experiment.check_weights()
     else:
         data.check(checkpoints.about(checkpoints.latest_step()).get('dataset'), config.dataset.on_change, say)
     check_frames(config, experiment.dataset, experiment.partition, data)

@@ -49,6 +49,8 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
     step, data_state = checkpoints.latest_step(), {'next_index': 0}
     shapes = experiment.state_shapes()
+    if step is None:
+        experiment.check_weights(shapes)
     data = begin(experiment, workdir, checkpoints, say, new=step is None)
     check_space(config, workdir, shapes, len(checkpoints.steps()), step or 0)
     evaluator = Evaluator(experiment, say)
@@ -138,7 +140,6 @@ class _Loop:
                 trace.before(done)
                 with pace.waiting():
                     batch = next(iterator)
-                self.skipped.count(batch)
                 asked = any_of_us(self.stop.asked)
                 state, metrics = train_step(state, global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, self.experiment.mesh))
                 self.stop.nothing_to_lose = False
@@ -148,6 +149,7 @@ class _Loop:
                 if pending:
                     self._account(pending, batches, pace)
                 pending = _Pending(done, metrics, asked)
+                self.skipped.count(batch)
                 evaluate = self.evaluation.due(done) and not stopping
                 if evaluate or stopping or done % config.checkpoint_every == 0 or done == config.steps:
                     self._account(pending, batches, pace)  # a state is saved only once its loss is known to be finite
