@@ -134,7 +134,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'first:N'
     c.evaluation.checkpoint = 'last'  # what is scored at the end: 'last', or 'best' by the mAP of the people held out for validation
     c.evaluation.flip = False  # average the embeddings of a video and of its mirror image
-    c.evaluation.distance = 'cosine'  # cosine, euclidean, xqda, kissme
+    c.evaluation.distance = 'cosine'  # cosine, euclidean; learned on the training set: xqda, kissme, xqda_shrunk
     c.evaluation.rerank = False  # k-reciprocal re-ranking (Zhong 2017)
     c.evaluation.clips_per_step = 32  # clips on all devices together in a step of embedding
     c.evaluation.strips = 8  # queries shown in the picture of ranked strips (and up to 4 in that of part masks); 0 = no pictures

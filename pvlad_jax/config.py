@@ -208,7 +208,7 @@ CHOICES = {
     'optimizer.schedule': ('cosine', 'steps', 'constant'),
     'evaluation.protocol': ('', 'mars_official', 'gallery_only', 'cross_camera'),
     'evaluation.checkpoint': ('last', 'best'),
-    'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme'),
+    'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme', 'xqda_shrunk'),
 }
 
 AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height', 'clips.width', 'batch.people', 'batch.tracklets',

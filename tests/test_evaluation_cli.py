@@ -104,7 +104,7 @@ def with_nan(x):
 @pytest.mark.parametrize(('change', 'says'), [
     (lambda c: {'camera_id': None}, 'lacks camera_id'),
     (lambda c: {'embedding': with_nan(c['embedding'])}, "NaN or Inf, first in row 3 (tracklet '0001/é3')"),
-    (lambda c: {'embedding': c['embedding'].astype(np.float64) * 1e60}, 'NaN or Inf, first in row 0'),
+    (lambda c: {'embedding': c['embedding'].astype(np.float64) * 1e60}, 'a number beyond the range of float32, first in row 0'),
     (lambda c: {'embedding': c['embedding'].astype(np.int32)}, 'must be a matrix of floats'),
     (lambda c: {'embedding': c['embedding'][:, 0]}, 'must be a matrix of floats'),
     (lambda c: {'embedding': c['embedding'][:, :0]}, 'must be a matrix of floats'),

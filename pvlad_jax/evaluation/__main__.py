@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--gallery', required=True, help='embeddings of the gallery, with or without the queries (tracklet names tell)')
     parser.add_argument('--protocol', default='mars_official', choices=PROTOCOLS)
     parser.add_argument('--distance', default='cosine', choices=DISTANCES)
-    parser.add_argument('--train', help='embeddings of the training set, for xqda and kissme')
+    parser.add_argument('--train', help='embeddings of the training set, for the learned distances xqda, kissme and xqda_shrunk')
     parser.add_argument('--rerank', action='store_true', help='k-reciprocal re-ranking')
     parser.add_argument('--unknown_cameras', default='refuse', choices=UNKNOWN_CAMERAS,
                         help='camera -1: an error where it matters, a camera of its own, or ignored')

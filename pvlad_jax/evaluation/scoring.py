@@ -10,6 +10,7 @@ from pvlad_jax.evaluation.embedding_file import JUNK, Embeddings, Labels
 from pvlad_jax.evaluation.protocols import Protocol, check_labels, compose_gallery, find_protocol, seen
 from pvlad_jax.evaluation.report import Result
 from pvlad_jax.evaluation.reranking import RerankedDistance, k_reciprocal
+from pvlad_jax.evaluation.xqda_kissme import LearnedMetric
 
 _CMC_RANKS = 50
 
@@ -87,7 +88,7 @@ def score_rows(query: Embeddings, gallery: Embeddings, distance: str = 'cosine',
     return between(query, gallery, distance, learned)
 
 
-def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: Float[np.ndarray, 'E R'] | None) -> RerankedDistance:
+def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: LearnedMetric | None) -> RerankedDistance:
     """Re-ranks among the gallery without junk and the queries, each tracklet once."""
     people = np.flatnonzero(gallery.person_id != JUNK)
     everybody = gallery.select(people)

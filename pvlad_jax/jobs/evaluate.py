@@ -17,6 +17,7 @@ from pvlad_jax.embedding import TrackletEmbedder
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips, score, write_embeddings, write_result, write_strips
 from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
+from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.models.tracklet_network import clip_statistics
 from pvlad_jax.parallel.mesh import whole_on_host
@@ -52,7 +53,7 @@ class Evaluator:
         config, roles = self.experiment.config, self.experiment.partition
         tables = (roles.query, roles.gallery) if role == 'test' else (roles.validation_query, roles.validation_gallery)
         query, gallery = (self.labelled(variables, table) for table in tables)
-        train = self.labelled(variables, roles.train) if config.evaluation.distance in ('xqda', 'kissme') else None
+        train = self.labelled(variables, roles.train) if config.evaluation.distance in LEARNED else None
         metadata = self.experiment.dataset.metadata
         result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
                        train=train, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
