@@ -8,6 +8,10 @@ shifts along another; the k-th direction of either has the standard deviation k^
 
 import argparse
 import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from jaxtyping import Float

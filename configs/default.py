@@ -130,7 +130,8 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.training.grace_seconds = 25.0  # from SIGTERM to the end, saved or not; clouds give 30 s or more
 
     c.evaluation = ConfigDict()
-    c.evaluation.protocol = ''  # mars_official, gallery_only, cross_camera; empty = the data set's own
+    c.evaluation.protocol = ''  # mars_official, gallery_only, cross_camera, all_but_query (needs no cameras); empty = the data set's own
+    c.evaluation.unknown_cameras = 'refuse'  # where a protocol compares them: 'refuse'; 'other': each is a camera of its own; 'ignore'
     c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'first:N'
     c.evaluation.checkpoint = 'last'  # what is scored at the end: 'last', or 'best' by the mAP of the people held out for validation
     c.evaluation.flip = False  # average the embeddings of a video and of its mirror image

@@ -7,7 +7,15 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
 from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
 from pvlad_jax.evaluation.embedding_file import JUNK, Embeddings, Labels
-from pvlad_jax.evaluation.protocols import Protocol, check_labels, compose_gallery, find_protocol, seen
+from pvlad_jax.evaluation.protocols import (
+    Protocol,
+    check_labels,
+    compose_gallery,
+    find_protocol,
+    nothing_found,
+    searched_gallery,
+    seen,
+)
 from pvlad_jax.evaluation.report import Result
 from pvlad_jax.evaluation.reranking import RerankedDistance, k_reciprocal
 from pvlad_jax.evaluation.xqda_kissme import LearnedMetric
@@ -70,11 +78,7 @@ def ranked_tables(query: Embeddings, gallery: Embeddings, protocol: str,
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
         raise UserError(f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
                         f'{gallery.embedding.shape[1]}. They must come from the same network.')
-    rows, append = compose_gallery(chosen, query, gallery)
-    if len(rows) < len(gallery):
-        gallery = gallery.select(rows)
-    if append:
-        gallery = gallery.join(query)
+    gallery = searched_gallery(chosen, query, gallery)
     check_labels(chosen, query, gallery, unknown_cameras)
     return query, gallery, chosen
 
@@ -103,8 +107,7 @@ def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: Lea
 def _result(ranking: Ranking, gallery: Labels, **said) -> Result:
     valid = ranking.valid
     if not valid.any():
-        raise UserError(f'{said["protocol"]}: none of the {len(valid)} queries has a tracklet of the same person and another camera in the '
-                        f'gallery of {len(gallery)}; nothing can be measured. Are these the right files, and their labels in step?')
+        raise UserError(nothing_found(find_protocol(said['protocol']), len(valid), len(gallery)))
     cmc = ranking.cmc(_CMC_RANKS)
     mean = {name: float(np.mean(getattr(ranking, field)[valid])) for name, field in
             (('mAP', 'ap'), ('mAP_trapezoidal', 'ap_trapezoidal'), ('mINP', 'inp'))}

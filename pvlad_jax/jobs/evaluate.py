@@ -56,7 +56,7 @@ class Evaluator:
         train = self.labelled(variables, roles.train) if config.evaluation.distance in LEARNED else None
         metadata = self.experiment.dataset.metadata
         result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
-                       train=train, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
+                       train=train, unknown_cameras=config.evaluation.unknown_cameras, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
                        frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
         return Scored(result, query, gallery, train)
 
@@ -90,7 +90,7 @@ def draw(experiment: Experiment, folder: Path, variables: dict, scored: Scored, 
     result, query, gallery, train = scored
     count = experiment.config.evaluation.strips
     write_strips(folder / 'ranked_strips.png', ranked_strips(query, gallery, frames, result.protocol, result.distance, result.rerank,
-                                                             train=train, n_queries=count))
+                                                             train=train, unknown_cameras=result.unknown_cameras, n_queries=count))
     say(f'Ranked strips: {folder / "ranked_strips.png"}')
     long_enough = [name for name in query.tracklet if roles.query.n_frames[places[name][1]] >= clips_config.frames]
     if long_enough:
