@@ -5,7 +5,6 @@
 """
 
 import os
-import sys
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -55,9 +54,7 @@ def main(argv) -> int:
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
     code = run(CONFIG.value, WORKDIR.value, MODE.value, several)
     if code:  # threads of a save that failed would have a last word after the message
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os._exit(code)  # every line was flushed when it was printed
     return code
 
 

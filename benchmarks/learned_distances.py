@@ -1,9 +1,10 @@
-"""Learned distances on synthetic embeddings: mAP of 200 test people whom the metric has not seen, at the sizes of the benchmarks' training sets.
+"""Learned distances on synthetic embeddings: mAP of 200 test people, at the sizes of the benchmarks' training sets.
 
     python benchmarks/learned_distances.py --slope=0 --noise=1.5
 
-An embedding is its person's centre plus noise plus half a shift of its camera, scaled to unit length. Centres lie along one random basis, noise and
-shifts along another; the k-th direction of either has the standard deviation k^-slope, and noise is multiplied by --noise.
+An embedding is its person's centre plus noise plus half a shift of its camera, scaled to unit length. Centres lie along one random
+basis, noise and shifts along another; the k-th direction of either has the standard deviation k^-slope, and noise is multiplied by
+--noise.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from jaxtyping import Float
 
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.distances import DISTANCES
+from pvlad_jax.terminal import say
 
 SIZE = 512  # numbers an embedding
 TEST_PEOPLE = 200
@@ -63,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     for name, sizes in SETS.items():
         runs = [measure(seed, sizes, options.slope, options.noise) for seed in range(options.seeds)]
-        print(f'{name}: ' + ', '.join(f'{d} {np.mean([r[d] for r in runs]):.3f}' for d in DISTANCES), flush=True)
+        say(f'{name}: ' + ', '.join(f'{d} {np.mean([r[d] for r in runs]):.3f}' for d in DISTANCES))
 
 
 if __name__ == '__main__':

@@ -83,7 +83,8 @@ def test_xqda_equals_its_formula_on_listed_pairs(train):
     np.testing.assert_allclose(xqda(train).matrix, expected, atol=1e-9 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(('train', 'components'), [(people(nuisance=3.0), 5), (people(8, size=6, noise=9.0), 6)], ids=['definite', 'clipped'])
+@pytest.mark.parametrize(('train', 'components'), [(people(nuisance=3.0), 5), (people(8, size=6, noise=9.0), 6)],
+                         ids=['definite', 'clipped'])
 def test_kissme_equals_its_formula_on_listed_pairs(train, components):
     expected = kissme_by_the_formula(train.embedding.astype(float), train.person_id, train.camera_id, components)
     found = kissme(train, components)

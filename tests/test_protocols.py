@@ -124,7 +124,7 @@ def test_unknown_cameras_are_refused_where_they_matter_only():
 def test_without_cameras_a_query_never_finds_itself():
     everybody = random_embeddings(np.repeat(np.arange(1, 9), 4), np.full(32, -1), [f't{i}' for i in range(32)])
     query = everybody.select(np.arange(0, 32, 4))
-    with pytest.raises(UserError, match='compares cameras.*choose the protocol all_but_query'):
+    with pytest.raises(UserError, match=r'compares cameras.*choose the protocol all_but_query'):
         score(query, everybody)
     assert score(query, everybody, 'all_but_query') == dataclasses.replace(
         score(query, everybody, unknown_cameras='other'), protocol='all_but_query', unknown_cameras='refuse')

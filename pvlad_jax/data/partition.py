@@ -90,8 +90,8 @@ def hold_out(train: TrackletTable, share: float, seed: int, by_camera: bool = Tr
     """(kept, held out): whole people, a seeded choice among those who can be searched for.
 
     Args:
-      by_camera: these are people seen by two known cameras or more, and only their tracklets of known cameras are held out; otherwise people
-        with two tracklets or more.
+      by_camera: these are people seen by two known cameras or more, and only their tracklets of known cameras are held out;
+        otherwise people with two tracklets or more.
     """
     if share == 0:
         return train, train.select(np.zeros(len(train), bool))

@@ -120,7 +120,8 @@ def between(query: Embeddings, gallery: Embeddings, distance: str = 'cosine', le
     exponent = _exponent(query, gallery, learned)
     left, right = (_mapped(t, origin, learned, n, exponent) for t, n in ((query, len(query)), (gallery, width)))
     signs = np.ones(left.shape[1]) if learned is None else learned.signs
-    left_bias, right_bias = (np.einsum('ne,ne,e->n', x, x, signs, dtype=np.float64, optimize=True).astype(np.float32) for x in (left, right))
+    left_bias, right_bias = (np.einsum('ne,ne,e->n', x, x, signs, dtype=np.float64, optimize=True).astype(np.float32)
+                             for x in (left, right))
     left *= 2 * signs.astype(np.float32)
     return BilinearDistance(left, left_bias, jnp.asarray(right), jnp.asarray(right_bias), shape,
                             learned is None or learned.definite)

@@ -136,7 +136,10 @@ def seen(query: Labels, gallery: Labels) -> tuple[Seen, Seen]:
 
 
 def default_protocol(query: Labels, gallery: Labels) -> str:
-    """`mars_official`; `all_but_query` where no camera of the queries is known, or none of the gallery's people: no pair can be judged then."""
+    """`mars_official`; `all_but_query` where no camera of the queries is known, or none of the gallery's people.
+
+    Then no pair of a query and a gallery tracklet can be judged by cameras.
+    """
     people = [t.camera_id[t.person_id > 0] for t in (query, gallery)]
     blind = any(len(cameras) and (cameras == UNKNOWN_CAMERA).all() for cameras in people)
     return 'all_but_query' if blind else 'mars_official'

@@ -1,8 +1,8 @@
 """Metrics learned from a training set's embeddings, as their authors' code computes them: XQDA and KISSME.
 
-XQDA: Liao et al., *Person Re-identification by Local Maximal Occurrence Representation and Metric Learning*, CVPR 2015. KISSME: Köstinger et
-al., *Large Scale Metric Learning from Equivalence Constraints*, CVPR 2012. Both compare Σ_I, the mean outer product of the differences
-x - y over pairs of one person, with Σ_E, that over pairs of two people, and use Σ_I⁻¹ - Σ_E⁻¹ in a subspace.
+XQDA: Liao et al., *Person Re-identification by Local Maximal Occurrence Representation and Metric Learning*, CVPR 2015.
+KISSME: Köstinger et al., *Large Scale Metric Learning from Equivalence Constraints*, CVPR 2012. Both compare Σ_I, the mean outer product
+of the differences x - y over pairs of one person, with Σ_E, that over pairs of two people, and use Σ_I⁻¹ - Σ_E⁻¹ in a subspace.
 
 Pairs are cross-view: two tracklets of different cameras. The authors define them for two views, gallery and probe; here every pair of
 cameras counts, each pair of tracklets once. With two cameras that is their definition. (The public MARS evaluation code draws two random
@@ -139,8 +139,9 @@ def _factors(w: Float[np.ndarray, 'E r'], metric: Float[np.ndarray, 'r r'], name
 
 
 def _singular(name: str) -> str:
-    return (f'{name} cannot be learned from these training embeddings: a covariance of their differences has no inverse. Embeddings that are '
-            'all the same, constant numbers in them, too few tracklets or a scale far from 1 do that. Use cosine or euclidean.')
+    return (f'{name} cannot be learned from these training embeddings: a covariance of their differences has no inverse. '
+            'Embeddings that are all the same, constant numbers in them, too few tracklets or a scale far from 1 cause that. '
+            'Use cosine or euclidean.')
 
 
 def _people_only(train: Embeddings, name: str) -> tuple[Float[np.ndarray, 'N E'], Int[np.ndarray, 'N'], Int[np.ndarray, 'N']]:

@@ -56,22 +56,25 @@ class Evaluator:
         train = self.labelled(variables, roles.train) if config.evaluation.distance in LEARNED else None
         metadata = self.experiment.dataset.metadata
         result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
-                       train=train, unknown_cameras=config.evaluation.unknown_cameras, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
+                       train=train, unknown_cameras=config.evaluation.unknown_cameras,
+                       dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
                        frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
         return Scored(result, query, gallery, train)
 
 
 def report(experiment: Experiment, workdir: Path, variables: dict, scored: Scored, say: Say) -> None:
-    """The table, WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, and pictures."""
+    """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures."""
     variables = whole_on_host(variables)  # all processes must take part in gathering
     if jax.process_index() != 0:
         return
     result, query, gallery, _ = scored
-    print_table(result)
-    for name in (f'step_{result.step}', 'latest'):
-        write_result(workdir / 'eval' / f'{name}.json', result)
-    for name, embeddings in (('query', query), ('gallery', gallery)):
-        write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
+    try:
+        for name in (f'step_{result.step}', 'latest'):
+            write_result(workdir / 'eval' / f'{name}.json', result)
+        for name, embeddings in (('query', query), ('gallery', gallery)):
+            write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
+    finally:  # printed where it cannot be written, too
+        print_table(result)
     if experiment.config.evaluation.strips:
         draw(experiment, workdir / 'eval', variables, scored, say)
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pvlad_jax import compile_cache
+from pvlad_jax import compile_cache, terminal
 from pvlad_jax.config import Config, flatten, freeze
 from pvlad_jax.evaluation import Result
 from pvlad_jax.jobs import workdir as workdirs
@@ -42,7 +42,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
 
         def say(text: str) -> None:
             if first:
-                print(text, flush=True)
+                terminal.say(text)
 
         def run_one(config: Config, folder: workdirs.Folder) -> Result:
             workdirs.check_config(folder, config)
