@@ -9,7 +9,7 @@ import io
 import os
 import re
 import sys
-from typing import TextIO
+from typing import Any
 
 from rich.console import Console
 
@@ -69,7 +69,7 @@ class SafeStream(io.TextIOBase):
             return False
 
 
-def _write(stream: TextIO | None, text: str) -> bool:
+def _write(stream: Any, text: str) -> bool:
     if stream is None:  # closed before the program began
         return False
     try:
@@ -83,7 +83,7 @@ def _write(stream: TextIO | None, text: str) -> bool:
     return True
 
 
-def _encodable(text: str, stream: TextIO) -> str:
+def _encodable(text: str, stream: Any) -> str:
     encoding = getattr(stream, 'encoding', None) or 'utf-8'
     try:
         text.encode(encoding, getattr(stream, 'errors', None) or 'strict')
@@ -92,7 +92,7 @@ def _encodable(text: str, stream: TextIO) -> str:
     return text
 
 
-def _give_up(stream: TextIO) -> None:
+def _give_up(stream: Any) -> None:
     """What was not written goes nowhere; otherwise Python would try once more when it ends, complain, and leave with 120."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)

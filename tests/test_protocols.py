@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvlad_jax.data.partition import knows_cameras
@@ -146,6 +146,7 @@ def test_all_but_query_finds_tracklets_of_the_same_camera_and_never_the_query():
 label_rows = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 2)), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(label_rows, label_rows, st.integers(0, 3), st.sampled_from(sorted(PROTOCOLS)), st.sampled_from(['refuse', 'other', 'ignore']))
 def test_labels_are_refused_before_training_exactly_where_scoring_refuses_them(query, gallery, shared_names, protocol, unknown_cameras):
     query, gallery = (labels(*zip(*rows), [f'{kind if i >= shared_names else "both"}{i}' for i in range(len(rows))])

@@ -31,7 +31,8 @@ class Broken(io.StringIO):
 
 
 @pytest.mark.parametrize(('encoding', 'errors', 'expected'), [
-    ('ascii', 'strict', b'caf\\xe9 \\u4eba \\udcff\n'), ('latin-1', 'strict', b'caf\xe9 \\u4eba \\udcff\n'), ('ascii', 'replace', b'caf? ? ?\n'),
+    ('ascii', 'strict', b'caf\\xe9 \\u4eba \\udcff\n'),
+    ('latin-1', 'strict', b'caf\xe9 \\u4eba \\udcff\n'), ('ascii', 'replace', b'caf? ? ?\n'),
     ('utf-8', 'strict', 'café 人 \\udcff\n'.encode())])
 def test_characters_that_the_stream_cannot_encode_are_escaped(monkeypatch, encoding, errors, expected):
     monkeypatch.setattr(sys, 'stdout', stream(encoding, errors))

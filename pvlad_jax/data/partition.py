@@ -1,6 +1,7 @@
 """Who is trained on, who is asked for, and who is searched: the three lists of tracklets that a data set's layout and split define."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     return Partition(train, query, gallery, *validation, protocol, name, convention)
 
 
-def knows_cameras(table: TrackletTable) -> bool:
+def knows_cameras(table: Any) -> bool:
     """Whether any person's camera is known; where none is, of the queries or of the gallery, no pair can be judged by cameras."""
     people = table.person_id > 0
     return bool((table.camera_id[people] >= 0).any()) or not people.any()

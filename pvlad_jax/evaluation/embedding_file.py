@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -69,7 +70,7 @@ def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Int[np.ndarray
     return ids
 
 
-def _names(tracklet: Shaped[np.ndarray, 'N'], name: str) -> Shaped[np.ndarray, 'N']:
+def _names(tracklet: Any, name: str) -> Shaped[np.ndarray, 'N']:
     """As str. Bytes are UTF-8."""
     tracklet = _array(tracklet, f'{name}: tracklet')
     if tracklet.ndim != 1 or tracklet.dtype.kind not in 'US':
@@ -84,7 +85,7 @@ def _names(tracklet: Shaped[np.ndarray, 'N'], name: str) -> Shaped[np.ndarray, '
                         'before they are written.') from error
 
 
-def _array(values, what: str) -> np.ndarray:
+def _array(values: Any, what: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except Exception as error:  # lists of different lengths, tensors on a device: whatever cannot be made an array of

@@ -135,7 +135,7 @@ def seen(query: Labels, gallery: Labels) -> tuple[Seen, Seen]:
             Seen(gallery.person_id, gallery.camera_id, np.arange(len(gallery), dtype=np.int32)))
 
 
-def default_protocol(query: Labels, gallery: Labels) -> str:
+def default_protocol(query: Any, gallery: Any) -> str:
     """`mars_official`; `all_but_query` where no camera of the queries is known, or none of the gallery's people.
 
     Then no pair of a query and a gallery tracklet can be judged by cameras.
@@ -145,7 +145,7 @@ def default_protocol(query: Labels, gallery: Labels) -> str:
     return 'all_but_query' if blind else 'mars_official'
 
 
-def check_protocol(protocol: str, query: Labels, gallery: Labels, unknown_cameras: str = 'refuse') -> int:
+def check_protocol(protocol: str, query: Any, gallery: Any, unknown_cameras: str = 'refuse') -> int:
     """How many queries have something to find, from labels alone: whatever `score` would refuse in them is refused here, in the same words.
 
     Args:
