@@ -5,6 +5,7 @@ Cosine, Euclidean and the learned metrics (a linear map, then signed squares) al
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import padded_size
-from pvlad_jax.evaluation.embedding_file import Embeddings, check_finite
+from pvlad_jax.evaluation.embedding_file import Embeddings, as_array, check_finite
 from pvlad_jax.evaluation.xqda_kissme import LEARNED, LearnedMetric
 
 DISTANCES = ('cosine', 'euclidean', *LEARNED)
@@ -79,9 +80,9 @@ def _scores(left: Float[Array, 'b E'], right: Float[Array, 'M E'], right_bias: F
     return right_bias[None, :] - product
 
 
-def check_matrix(matrix: Float[np.ndarray, 'Q N']) -> MatrixDistance:
+def check_matrix(matrix: Any) -> MatrixDistance:
     """A distance matrix, checked. UserError where it is not a finite float matrix."""
-    matrix = np.asarray(matrix)
+    matrix = as_array(matrix, 'The distance matrix')
     if matrix.ndim != 2 or matrix.dtype.kind != 'f':
         raise UserError(f'A distance matrix is floats [queries, gallery]; got {matrix.dtype} of shape {matrix.shape}.')
     check_finite(matrix, 'The distance matrix')

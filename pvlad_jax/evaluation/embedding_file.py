@@ -61,7 +61,7 @@ class Labels:
 
 
 def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Int[np.ndarray, 'N']:
-    ids = _array(getattr(table, field), f'{name}: {field}')
+    ids = as_array(getattr(table, field), f'{name}: {field}')
     if ids.ndim != 1 or ids.dtype.kind not in 'iu':
         raise UserError(f'{name}: {field} must be one integer a tracklet; got {ids.dtype} of shape {ids.shape}. '
                         'Number them, for instance with np.unique(ids, return_inverse=True)[1] + 1.')
@@ -72,7 +72,7 @@ def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Int[np.ndarray
 
 def _names(tracklet: Any, name: str) -> Shaped[np.ndarray, 'N']:
     """As str. Bytes are UTF-8."""
-    tracklet = _array(tracklet, f'{name}: tracklet')
+    tracklet = as_array(tracklet, f'{name}: tracklet')
     if tracklet.ndim != 1 or tracklet.dtype.kind not in 'US':
         raise UserError(f'{name}: tracklet must be one name (fixed-width text) a tracklet; got {tracklet.dtype} of shape {tracklet.shape}. '
                         'Make it with np.array(names, dtype=str).')
@@ -85,7 +85,8 @@ def _names(tracklet: Any, name: str) -> Shaped[np.ndarray, 'N']:
                         'before they are written.') from error
 
 
-def _array(values: Any, what: str) -> np.ndarray:
+def as_array(values: Any, what: str) -> np.ndarray:
+    """UserError for what is not an array and cannot become one."""
     try:
         return np.asarray(values)
     except Exception as error:  # lists of different lengths, tensors on a device: whatever cannot be made an array of
@@ -100,29 +101,29 @@ class Embeddings(Labels):
 
     @property
     def labels(self) -> Labels:
-        return Labels(self.person_id, self.camera_id, self.tracklet)
+        return Labels(person_id=self.person_id, camera_id=self.camera_id, tracklet=self.tracklet)
 
     def checked(self, name: str) -> 'Embeddings':
         """As `Labels.checked`, and embeddings as finite float32, or float64 where they have more digits than float32 holds."""
-        embedding = _array(self.embedding, f'{name}: embedding')
+        embedding = as_array(self.embedding, f'{name}: embedding')
         if embedding.ndim != 2 or embedding.dtype.kind != 'f' or not embedding.shape[1]:
             raise UserError(f'{name}: embedding must be a matrix of floats [tracklets, size]; '
                             f'got {embedding.dtype} of shape {embedding.shape}. Integers are converted by .astype(np.float32).')
         table = super().checked(name)
-        check_finite(embedding, f'{name}: embedding', table.tracklet)
+        check_finite(embedding, f'{name}: embedding', table.tracklet, np.float32)
         kind = np.float32 if embedding.dtype.itemsize <= 4 else np.float64
         return dataclasses.replace(table, embedding=np.ascontiguousarray(embedding, kind))
 
 
-def check_finite(matrix: Float[np.ndarray, 'N E'], name: str, row_names=None) -> None:
-    """UserError that names the first row with NaN, Inf or a number beyond the range of float32."""
+def check_finite(matrix: Float[np.ndarray, 'N E'], name: str, row_names=None, kind=np.longdouble) -> None:
+    """UserError that names the first row with NaN, Inf or a number beyond the range of `kind`."""
     for start in range(0, len(matrix), _ROWS_PER_CHECK):
         rows = matrix[start:start + _ROWS_PER_CHECK]
-        bad = ~(np.abs(rows) <= np.finfo(np.float32).max).all(axis=1)
+        bad = ~(np.abs(rows) <= np.finfo(kind).max).all(axis=1)
         if bad.any():
             row = start + int(bad.argmax())
             tracklet = '' if row_names is None else f' (tracklet {str(row_names[row])!r})'
-            what = 'a number beyond the range of float32' if np.isfinite(matrix[row]).all() else 'NaN or Inf'
+            what = f'a number beyond the range of {np.dtype(kind)}' if np.isfinite(matrix[row]).all() else 'NaN or Inf'
             raise UserError(f'{name} holds {what}, first in row {row}{tracklet}. Such rows have no place in a ranking: '
                             'find where they come from.')
 

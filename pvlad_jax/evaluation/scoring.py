@@ -1,7 +1,8 @@
 """From embeddings or a distance matrix and labels to a result."""
 
+from typing import Any
+
 import numpy as np
-from jaxtyping import Float
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
@@ -29,6 +30,7 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
     """Scores embeddings by a protocol.
 
     Args:
+      protocol: a name of `protocols.PROTOCOLS`; `protocols.default_protocol` chooses by whether cameras are known.
       gallery: with or without the queries; tracklet names tell (`protocols.compose_gallery`).
       distance: one of `distances.DISTANCES`.
       rerank: k-reciprocal re-ranking among queries and gallery without junk.
@@ -46,10 +48,10 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
                    split=split, step=step, frames=frames, convention=convention, partial=partial)
 
 
-def score_matrix(matrix: Float[np.ndarray, 'Q N'], query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
+def score_matrix(matrix: Any, query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
                  distance: str = 'given', unknown_cameras: str = 'refuse', dataset: str = '', split: str = '', step: int | None = None,
                  frames: str = '', convention: str = '', partial: bool = False) -> Result:
-    """Scores a matrix of anybody's distances, smaller = nearer; the other arguments as in `score`.
+    """Scores a matrix of distances [queries, gallery], finite floats, smaller = nearer; the other arguments as in `score`.
 
     For a protocol whose gallery includes the queries, the columns must include them too.
     """
@@ -63,7 +65,7 @@ def score_matrix(matrix: Float[np.ndarray, 'Q N'], query: Labels, gallery: Label
         raise UserError(f'{protocol} searches the queries too, but the distance matrix has no columns for them. '
                         'Add them, or choose gallery_only.')
     if len(rows) < len(gallery):
-        gallery, scores = gallery.select(rows), check_matrix(matrix[:, rows])
+        gallery, scores = gallery.select(rows), check_matrix(scores.matrix[:, rows])
     check_labels(chosen, query, gallery, unknown_cameras)
     ranking = rank(scores, *seen(query, gallery), chosen, unknown_cameras)
     return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=False, unknown_cameras=unknown_cameras, dataset=dataset,
