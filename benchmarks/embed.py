@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from pvlad_jax.terminal import say
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pvlad_jax.terminal import say
 
 LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
 ONE_PASS_UP_TO = flags.DEFINE_integer('one_pass_up_to', 1000, 'Longest video that is also embedded in one pass')
