@@ -1,11 +1,12 @@
 """A table of embeddings with their labels, and its npz file: `embedding, person_id, camera_id, tracklet`, one row a tracklet."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Integer, Shaped
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.whole_file import whole_file
@@ -60,7 +61,7 @@ class Labels:
         return dataclasses.replace(self, person_id=person_id.astype(np.int32), camera_id=camera_id.astype(np.int32), tracklet=tracklet)
 
 
-def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Int[np.ndarray, 'N']:
+def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Integer[np.ndarray, 'N']:
     ids = as_array(getattr(table, field), f'{name}: {field}')
     if ids.ndim != 1 or ids.dtype.kind not in 'iu':
         raise UserError(f'{name}: {field} must be one integer a tracklet; got {ids.dtype} of shape {ids.shape}. '
@@ -135,8 +136,8 @@ def write_embeddings(path: str | Path, embeddings: Embeddings) -> None:
         np.savez(file, **{field: getattr(table, field) for field in FIELDS})
 
 
-def read_embeddings(path: str | Path) -> Embeddings:
-    """Reads and checks an npz file, anybody's. Nothing in it is unpickled."""
+def read_embeddings(path: str | Path | io.IOBase) -> Embeddings:
+    """Reads and checks an npz file, anybody's, by its path or open for reading. Nothing in it is unpickled."""
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
