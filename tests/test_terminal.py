@@ -1,16 +1,25 @@
 """What is printed never ends a program: any encoding, closed pipes and closed streams, and names that would steer a terminal."""
 
+import ast
 import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.table import Table
 
+from configs import default
 from pvlad_jax import terminal
-from pvlad_jax.evaluation import Result, print_table
+from pvlad_jax.config import freeze
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation import Embeddings, Result, print_table
+from pvlad_jax.jobs.all_splits import mean_of_splits, print_mean
+from pvlad_jax.jobs.evaluate import Scored, report
+from pvlad_jax.jobs.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,6 +90,46 @@ def test_a_table_shows_names_as_they_are(monkeypatch, encoding, name):
     printed = sys.stdout.buffer.getvalue().decode(encoding)
     shown = terminal.printable(name).encode(encoding, 'backslashreplace').decode(encoding)
     assert printed.count(shown) == 2 and '50.00' in printed and 'all_but_query' in printed and '\x1b' not in printed
+
+
+def test_the_mean_of_the_splits_shows_names_as_they_are(monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', stream('ascii'))
+    print_mean(mean_of_splits({str(i): result(dataset='[é]', rank_1=i / 2).to_json() for i in range(2)}))
+    assert '[\\xe9]' in (printed := sys.stdout.buffer.getvalue().decode()) and '25.00' in printed
+
+
+@pytest.fixture
+def scored():
+    """(an experiment that is nothing but its configuration, without pictures; what was scored)."""
+    config = default.get_config()
+    config.evaluation.strips = 0
+    experiment = Experiment.__new__(Experiment)
+    object.__setattr__(experiment, 'config', freeze(config))
+    table = Embeddings(embedding=np.ones((1, 2), np.float32), person_id=np.array([1]), camera_id=np.array([1]), tracklet=np.array(['a']))
+    return experiment, Scored(result(), table, table, None)
+
+
+def test_a_run_writes_its_result_though_it_cannot_be_printed(tmp_path, monkeypatch, scored):
+    monkeypatch.setattr(sys, 'stdout', Broken(BrokenPipeError()))
+    report(scored[0], tmp_path, {}, scored[1], lambda text: None)
+    assert json.loads((tmp_path / 'eval' / 'latest.json').read_text())['rank_1'] == 0.5
+    assert (tmp_path / 'embeddings' / 'gallery.npz').exists()
+
+
+def test_a_run_prints_its_result_though_it_cannot_be_written(tmp_path, capsys, scored):
+    (tmp_path / 'eval').write_text('a file in the way')
+    with pytest.raises(UserError, match='cannot be written'):
+        report(scored[0], tmp_path, {}, scored[1], lambda text: None)
+    assert '50.00' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('folder', ['pvlad_jax', 'data_prep', 'main.py'])
+def test_nothing_is_printed_by_another_way(folder):
+    files = [ROOT / folder] if folder.endswith('.py') else sorted((ROOT / folder).rglob('*.py'))
+    for file in (f for f in files if f.name != 'terminal.py'):
+        calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        found = [f'{file.relative_to(ROOT)}:{f.lineno}' for f in calls if getattr(f, 'id', '') in ('print', 'Console')]
+        assert not found, f'{found}: use pvlad_jax.terminal.say, complain or console'
 
 
 CHILD = """

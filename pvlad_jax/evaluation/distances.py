@@ -85,8 +85,8 @@ def check_matrix(matrix: Any) -> MatrixDistance:
     matrix = as_array(matrix, 'The distance matrix')
     if matrix.ndim != 2 or matrix.dtype.kind != 'f':
         raise UserError(f'A distance matrix is floats [queries, gallery]; got {matrix.dtype} of shape {matrix.shape}.')
-    check_finite(matrix, 'The distance matrix')
-    return MatrixDistance(matrix)
+    check_finite(matrix, 'The distance matrix', kind=np.float64)
+    return MatrixDistance(matrix if matrix.dtype.itemsize <= 8 else matrix.astype(np.float64))
 
 
 def linear_map(distance: str, train: Embeddings | None) -> LearnedMetric | None:

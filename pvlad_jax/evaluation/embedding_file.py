@@ -116,7 +116,7 @@ class Embeddings(Labels):
         return dataclasses.replace(table, embedding=np.ascontiguousarray(embedding, kind))
 
 
-def check_finite(matrix: Float[np.ndarray, 'N E'], name: str, row_names=None, kind=np.longdouble) -> None:
+def check_finite(matrix: Shaped[np.ndarray, 'N E'], name: str, row_names=None, kind=np.longdouble) -> None:
     """UserError that names the first row with NaN, Inf or a number beyond the range of `kind`."""
     for start in range(0, len(matrix), _ROWS_PER_CHECK):
         rows = matrix[start:start + _ROWS_PER_CHECK]
