@@ -8,7 +8,7 @@
 | `all_but_query` | all test tracklets, also the queries | junk; the query itself | same person |
 
 `all_but_query` is for tracklets without camera ids: it compares none. It finds a person's other tracklets of the same camera too, which is
-easier than what the others ask for; its numbers must not stand beside theirs.
+easier than what the others ask for; its numbers cannot be compared with theirs.
 
 Everything neither good nor ignored is a negative, distractors (person 0) among them. Queries without a good tracklet are skipped.
 Sources: Zheng et al. ECCV 2016 and its public code (MARS); Wang et al. ECCV 2014 (iLIDS-VID, PRID 2011).

@@ -110,7 +110,7 @@ def xqda_shrunk(train: Embeddings) -> LearnedMetric:
     kept = values > 1
     if not kept.any():
         raise UserError('xqda_shrunk finds no direction in which tracklets of one person are nearer than those of two: the training '
-                        'embeddings tell nobody apart. Use cosine or euclidean.')
+                        'embeddings do not separate people. Use cosine or euclidean.')
     return LearnedMetric(vectors[:, kept] * np.sqrt(1 - 1 / values[kept]), np.ones(int(kept.sum())))
 
 
