@@ -28,8 +28,8 @@ from data_prep.build import build, data_set_path, is_built
 from data_prep.faults import settle
 from data_prep.findings import print_checks, print_findings
 from data_prep.raw_dataset import RawDataset
-from pvlad_jax import terminal
 from data_prep.stored_frame import FrameCounts
+from pvlad_jax import terminal
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 
 FLAGS = flags.FLAGS
