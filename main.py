@@ -56,9 +56,7 @@ def main(_argv) -> int:
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
     code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, default.ARGUMENTS))
     if code:  # threads of a save that failed would have a last word after the message
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os._exit(code)  # every line was flushed when it was printed
     return code
 
 

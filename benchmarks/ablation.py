@@ -19,12 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import new_file, write
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.evaluation import read_embeddings
+from pvlad_jax.terminal import complain, console
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
 
@@ -97,7 +97,7 @@ def main() -> int:
             results = {key: future.result() for key, future in made.items()}
         except RuntimeError as error:
             pool.shutdown(cancel_futures=True)
-            print(error, file=sys.stderr)
+            complain(str(error))
             return 1
     rows = [row(name, [results[name, seed] for seed in seeds]) for name in choices]
     titles = {'rank_1': 'rank-1 %', 'mAP': 'mAP %', 'nearest_is_twin': 'nearest is the twin %',
@@ -109,9 +109,9 @@ def main() -> int:
     for r in rows:
         cells = [f'{r[m]["mean"]:.1f} ± {r[m]["sd"]:.1f} ({", ".join(f"{v:.1f}" for v in r[m]["each"])})' for m in measures]
         table.add_row(r['name'], *cells)
-    Console(width=180).print(table)
     if options.output:
         write(options.output, rows)
+    console(width=180).print(table)
     return 0
 
 

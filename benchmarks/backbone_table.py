@@ -19,6 +19,7 @@ from absl import app, flags
 
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
+from pvlad_jax.terminal import complain, say
 
 FLAGS = flags.FLAGS
 
@@ -71,11 +72,11 @@ def main(argv: list[str]) -> None:
     try:
         rows = [measure(name, clip, FLAGS.temporal, stride) for name in BACKBONES for stride in (1, 2)]
     except UserError as error:
-        print(f'Error: {error}', file=sys.stderr)
+        complain(f'Error: {error}')
         sys.exit(EXIT_USER_ERROR)
-    print(as_markdown(rows))
     if FLAGS.output:
         Path(FLAGS.output).write_text(json.dumps({'clip': clip, 'rows': rows}, indent=1) + '\n')
+    say(as_markdown(rows))
 
 
 if __name__ == '__main__':

@@ -26,6 +26,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pvlad_jax.terminal import say
+
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
@@ -196,24 +198,24 @@ def main() -> None:
     if given.here:
         print(json.dumps(measure(topologies[0], given)))
         return
-    print(HEAD, flush=True)
+    say(HEAD)
     for topology in topologies:  # libtpu may crash for a topology: each in a process of its own
         rest = [a for a in sys.argv[1:] if not a.startswith('--topology')]
         try:
             ended = subprocess.run([sys.executable, __file__, '--here', f'--topology={topology}', *rest], capture_output=True, text=True,
                                    timeout=given.timeout, check=False)
         except subprocess.TimeoutExpired:
-            print(f'| {topology} | not compiled within {given.timeout} s |', flush=True)
+            say(f'| {topology} | not compiled within {given.timeout} s |')
             continue
         if ended.returncode:
             reason = next((line for line in reversed(ended.stderr.strip().splitlines()) if line.strip()), '')
-            print(f'| {topology} | failed with exit code {ended.returncode}: {reason[:200]} |', flush=True)
+            say(f'| {topology} | failed with exit code {ended.returncode}: {reason[:200]} |')
             continue
         found = json.loads(ended.stdout.strip().splitlines()[-1])
         if given.json:
             with open(given.json, 'a') as file:
                 file.write(json.dumps(found) + '\n')
-        print(row(found), flush=True)
+        say(row(found))
 
 
 if __name__ == '__main__':

@@ -22,6 +22,7 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pvlad_jax.environment_errors import one_sentence
+from pvlad_jax.terminal import say
 
 LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
 ONE_PASS_UP_TO = flags.DEFINE_integer('one_pass_up_to', 1000, 'Longest video that is also embedded in one pass')
@@ -95,16 +96,16 @@ def main(_) -> None:
             command = [sys.executable, __file__, f'--one={mode}:{length}', f'--network={CONFIG.value}', f'--repeats={REPEATS.value}']
             ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
             results.append(json.loads(ended.stdout.splitlines()[-1]))
-    print(f'{"frames":>8} {"mode":>9} {"frames/s":>9} {"spread":>7} {"host peak MiB":>14} {"device peak MiB":>16}')
+    say(f'{"frames":>8} {"mode":>9} {"frames/s":>9} {"spread":>7} {"host peak MiB":>14} {"device peak MiB":>16}')
     for r in results:
-        print(f'{r["frames"]:>8} {r["mode"]:>9} {r["frames_per_second"]:>9.0f} {r["spread"]:>7.0%} {r["host_peak_mib"]:>14.0f} '
+        say(f'{r["frames"]:>8} {r["mode"]:>9} {r["frames_per_second"]:>9.0f} {r["spread"]:>7.0%} {r["host_peak_mib"]:>14.0f} '
               f'{r["device_peak_mib"]:>16.0f}')
     rows = []
     for r in results:
         peer = next((p for p in results if p['frames'] == r['frames'] and p['mode'] == 'one pass'), None)
         if r['mode'] == 'carried' and peer:
             difference = float(np.abs(np.subtract(r['embedding'], peer['embedding'])).max())
-            print(f'{r["frames"]} frames: carried and one pass differ by at most {difference:.1e}')
+            say(f'{r["frames"]} frames: carried and one pass differ by at most {difference:.1e}')
             rows.append({'name': f'embed {r["frames"]} frames', 'ours': r['frames_per_second'], 'peer': peer['frames_per_second'],
                          'unit': 'frames/s, carried against one pass', 'ratio': r['frames_per_second'] / peer['frames_per_second']})
     if OUTPUT.value:

@@ -24,6 +24,7 @@ from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
 from pvlad_jax.evaluation.distances import between
 from pvlad_jax.evaluation.top_k import top_k
+from pvlad_jax.terminal import say
 
 NEIGHBOURS = 50
 
@@ -207,11 +208,11 @@ def main() -> int:
                      'ours': memory, 'peer': given + matrix, 'unit': 'MB', 'ratio': (given + matrix) / memory})
     rows += growth(seconds)
 
-    show(rows, f'{options.size} numbers an embedding; ratio above 1 = ours is faster (or smaller)')
-    if not any('FAISS' in r['name'] for r in rows):
-        print('faiss is not installed: no comparison with it (pip install -r requirements-benchmarks.txt).')
     if options.output:
         write(options.output, rows)
+    show(rows, f'{options.size} numbers an embedding; ratio above 1 = ours is faster (or smaller)')
+    if not any('FAISS' in r['name'] for r in rows):
+        say('faiss is not installed: no comparison with it (pip install -r requirements-benchmarks.txt).')
     return 0
 
 

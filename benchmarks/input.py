@@ -218,10 +218,10 @@ def main() -> int:
             rows.append(waiting_row(folder, options.steps))
         rows += growth_rows(folder, [int(n) for n in options.records.split(',') if n], options.peer_records)
 
-    show(rows, f'Batches of {options.people} people x {options.tracklets} tracklets x 2 clips x 16 frames of 256x128; '
-               'ratio above 1 = ours is faster (or smaller)')
     if options.output:
         write(options.output, rows)
+    show(rows, f'Batches of {options.people} people x {options.tracklets} tracklets x 2 clips x 16 frames of 256x128; '
+               'ratio above 1 = ours is faster (or smaller)')
     return 0
 
 

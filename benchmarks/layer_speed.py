@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jax import lax
-from rich.console import Console
 from rich.table import Table
 
 from pvlad_jax.models.backbones import BACKBONES, build_backbone, i3d
 from pvlad_jax.models.conv3d import Conv3D, centred_padding, conv3d, max_pool3d
+from pvlad_jax.terminal import console
 
 DIMENSIONS = ('NDHWC', 'DHWIO', 'NDHWC')
 
@@ -163,4 +163,4 @@ def show(rows: list[dict], title: str) -> None:
     for r in rows:
         table.add_row(r['name'], str(r['layers']), *(f'{r[k]:.3g}' for k in ('before', 'ours', 'peer')), r['unit'],
                       f'{r["ratio_before"]:.2f}', f'{r["ratio"]:.2f}')
-    Console(width=180).print(table)
+    console(width=180).print(table)

@@ -21,11 +21,11 @@ if __name__ == '__main__':
 import jax
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.models.conv3d import conv3d
+from pvlad_jax.terminal import console
 
 SAME, POINT = ((1, 1),) * 3, (1, 1, 1)
 # Input N x T x H x W x C, channels, kernel, strides, padding.
@@ -85,10 +85,10 @@ def main() -> int:
         table.add_column(column, justify='left' if not column else 'right')
     for r in rows:
         table.add_row(r['name'], f'{r["ours"]:.1e}', f'{r["peer"]:.1e}', f'{r["ratio"]:.2f}')
-    Console(width=120).print(table)
     if options.output:
         about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__, 'torch': torch.__version__}
         write(options.output, rows, about=about)
+    console(width=120).print(table)
     return 0
 
 

@@ -12,8 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+
+from pvlad_jax.terminal import console
 
 
 def need(*modules: str) -> None:
@@ -47,4 +48,4 @@ def show(rows: list[dict], title: str) -> None:
         spreads = ['–'.join(f'{s:.4g}' for s in r.get(f'{side}_spread', ())) for side in ('ours', 'peer')]
         peer, ratio = ('' if r[key] is None else f'{r[key]:.{digits}g}' for key, digits in (('peer', 4), ('ratio', 3)))
         table.add_row(r['name'], f'{r["ours"]:.4g}', peer, r['unit'], ratio, *spreads)
-    Console(width=180).print(table)
+    console(width=180).print(table)

@@ -22,12 +22,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import new_file, write
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.jobs.huge_pages import use_huge_pages
+from pvlad_jax.terminal import console
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {'/jax/compilation_cache/cache_hits': 'fetched', '/jax/compilation_cache/cache_misses': 'compiled'}
@@ -204,9 +204,9 @@ def main() -> int:
     for what, where in (('fetched', 'from the cache'), ('compiled', 'anew')):
         table.add_row(f'programs {what} {where}', *(str(last[kind]['compilation'][what]) for kind in STARTS))
     table.add_row('programs in the cache', *(f'{last[kind]["programs"]} ({last[kind]["megabytes"]:.1f} MB)' for kind in STARTS))
-    Console(width=140).print(table)
     if options.output:
         write(options.output, rows, runs=runs)
+    console(width=140).print(table)
     return 0
 
 

@@ -38,7 +38,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torch_peer
-from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,6 +46,7 @@ from pvlad_jax.config import Config, freeze
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.parallel.mesh import global_batch, make_mesh
+from pvlad_jax.terminal import console, say
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import init_state
 from pvlad_jax.training.train_step import make_train_step
@@ -269,7 +269,7 @@ def show(rows: list[dict], title: str) -> None:
         shares = [f'{r[f"{side}_share_of_product"]:.0%}' if f'{side}_share_of_product' in r else '' for side in ('ours', 'peer')]
         shares += [f'{r[f"{side}_cores"]:.1f}' if f'{side}_cores' in r else '' for side in ('ours', 'peer')]
         table.add_row(r['name'], f'{r["ours"]:.3g}', spread[0], f'{r["peer"]:.3g}', spread[1], r['unit'], f'{r["ratio"]:.2f}', *shares)
-    Console(width=180).print(table)
+    console(width=180).print(table)
 
 
 def main() -> int:
@@ -305,7 +305,7 @@ def main() -> int:
             show(rows, title)
         for r in rows:
             if 'compile_seconds' in r:
-                print(f'{r["name"]}: {r["gflop"]:.0f} GFLOP, ours compiled in {r["compile_seconds"]:.1f} s')
+                say(f'{r["name"]}: {r["gflop"]:.0f} GFLOP, ours compiled in {r["compile_seconds"]:.1f} s')
     if options.output:
         about = {'device': jax.devices()[0].device_kind, 'cores': os.cpu_count(), 'batch': options.batch, 'dtype': options.dtype,
                  'product_gflops': peak / 1e9, 'jax': jax.__version__, 'torch': torch.__version__, 'torch_compile': options.compile}

@@ -132,11 +132,12 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.training.grace_seconds = 25.0  # from SIGTERM to the end, saved or not; clouds give 30 s or more
 
     c.evaluation = ConfigDict()
-    c.evaluation.protocol = ''  # mars_official, gallery_only, cross_camera; empty = the data set's own
+    c.evaluation.protocol = ''  # mars_official, gallery_only, cross_camera, all_but_query (needs no cameras); empty = the data set's own
+    c.evaluation.unknown_cameras = 'refuse'  # where a protocol compares them: 'refuse'; 'other': each is a camera of its own; 'ignore'
     c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'first:N'
     c.evaluation.checkpoint = 'last'  # what is scored at the end: 'last', or 'best' by the mAP of the people held out for validation
     c.evaluation.flip = False  # average the embeddings of a video and of its mirror image
-    c.evaluation.distance = 'cosine'  # cosine, euclidean, xqda, kissme
+    c.evaluation.distance = 'cosine'  # cosine, euclidean; learned on the training set: xqda, kissme, xqda_shrunk
     c.evaluation.rerank = False  # k-reciprocal re-ranking (Zhong 2017)
     c.evaluation.clips_per_step = 32  # clips on all devices together in a step of embedding
     c.evaluation.strips = 8  # queries shown in the picture of ranked strips (and up to 4 in that of part masks); 0 = no pictures

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from data_prep.checked_frames import CheckedReader, checked_reader, read_all
@@ -25,6 +23,7 @@ from data_prep.faults import settle
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
 from data_prep.stored_frame import FrameCounts
 from data_prep.tfds_builder import Record, TrackletBuilder, record_metadata, tracklet_table
+from pvlad_jax import terminal
 from pvlad_jax.data.fingerprint import write_content_hash
 from pvlad_jax.errors import UserError
 
@@ -208,8 +207,7 @@ def _replace(path: Path, built: Path) -> None:
 def _progress_bar(raw: RawDataset, show: bool) -> Iterator[Any]:
     total = sum(len(s.frames) for sources in raw.splits.values() for s in sources)
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(file=sys.stdout)  # the stream of now, whatever is redirected later
-    with Progress(*columns, console=console, disable=not show, redirect_stdout=False) as bar:
+    with Progress(*columns, console=terminal.console(), disable=not show, redirect_stdout=False) as bar:
         task = bar.add_task(f'{raw.name}: frames', total=total)
         yield lambda n: bar.advance(task, n)
 

@@ -29,6 +29,7 @@ from data_prep.faults import settle
 from data_prep.findings import print_checks, print_findings
 from data_prep.raw_dataset import RawDataset
 from data_prep.stored_frame import FrameCounts
+from pvlad_jax import terminal
 from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 
@@ -174,22 +175,22 @@ def _source() -> str:
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
-        print(f'Unknown arguments: {" ".join(argv[1:])}. Options are written --name=value.', file=sys.stderr)
+        terminal.complain(f'Unknown arguments: {" ".join(argv[1:])}. Options are written --name=value.')
         sys.exit(EXIT_USER_ERROR)
     logging.set_verbosity(logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end cleans up as Ctrl-C does
     try:
-        run(Console())
+        run(terminal.console())
     except UserError as error:
-        print(error, file=sys.stderr)
+        terminal.complain(str(error))
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
-        print('Stopped; nothing half-built was left. The same command starts again.', file=sys.stderr)
+        terminal.complain('Stopped; nothing half-built was left. The same command starts again.')
         sys.exit(130)
     except Exception as error:
         if not (reason := environment_error(error)):
             raise
-        print(reason, file=sys.stderr)
+        terminal.complain(reason)
         sys.exit(EXIT_USER_ERROR)
 
 

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
+from pvlad_jax.terminal import printable
 
 
 def print_findings(raw: RawDataset, console: Console) -> None:
     """Prints people, tracklets, frames, cameras and lengths of every split, then the scanner's notes."""
-    table = Table(title=raw.name, title_justify='left')
+    table = Table(title=Text(printable(raw.name)), title_justify='left')
     marked = any(s.person_id <= 0 for sources in raw.splits.values() for s in sources)
     headings = ('split', 'people', *(('junk', 'distr.') if marked else ()), 'tracklets', 'frames', 'cameras', 'length')
     for heading in headings:
@@ -20,7 +22,7 @@ def print_findings(raw: RawDataset, console: Console) -> None:
         table.add_row(split, *_row(sources, marked))
     console.print(table)
     for note in raw.notes:
-        console.print(note, highlight=False)
+        console.print(Text(printable(note)))
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from data_prep.weight_sources import ImportedWeights, kinetics_i3d, sports1m_c3d, torchvision_r3d
+from pvlad_jax import terminal
 from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.models.backbones import build_backbone, find_backbone
@@ -86,16 +87,16 @@ def main(argv: list[str]) -> None:
         weights = read_source(FLAGS.source, FLAGS.file, FLAGS.channels)
         path = write_weights(weights, FLAGS.output)
     except UserError as error:
-        print(f'Error: {error}', file=sys.stderr)
+        terminal.complain(f'Error: {error}')
         sys.exit(EXIT_USER_ERROR)
     except Exception as error:
         if not (reason := environment_error(error)):
             raise
-        print(f'Error: {reason}', file=sys.stderr)
+        terminal.complain(f'Error: {reason}')
         sys.exit(EXIT_USER_ERROR)
     count = sum(array.size for array in weights.tensors.values())
-    print(f'{path}: {len(weights.tensors)} tensors, {count:,} numbers, for backbone {" or ".join(weights.backbones)}.')
-    print(f'Origin: {weights.origin}. Licence: {weights.licence}.')
+    terminal.say(f'{path}: {len(weights.tensors)} tensors, {count:,} numbers, for backbone {" or ".join(weights.backbones)}.')
+    terminal.say(f'Origin: {weights.origin}. Licence: {weights.licence}.')
 
 
 if __name__ == '__main__':

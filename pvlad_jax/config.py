@@ -150,6 +150,7 @@ class TrainingConfig:
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     protocol: str
+    unknown_cameras: str
     frames: str
     checkpoint: str
     flip: bool
@@ -213,9 +214,10 @@ CHOICES = {
     'vlad_init.rule': ('netvlad', 'fixed'),
     'optimizer.name': ('adamw', 'adam', 'sgd'),
     'optimizer.schedule': ('cosine', 'steps', 'constant'),
-    'evaluation.protocol': ('', 'mars_official', 'gallery_only', 'cross_camera'),
+    'evaluation.protocol': ('', 'mars_official', 'gallery_only', 'cross_camera', 'all_but_query'),
+    'evaluation.unknown_cameras': ('refuse', 'other', 'ignore'),
     'evaluation.checkpoint': ('last', 'best'),
-    'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme'),
+    'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme', 'xqda_shrunk'),
 }
 
 AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height', 'clips.width', 'batch.people', 'batch.tracklets',

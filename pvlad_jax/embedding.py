@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from pvlad_jax.config import Config
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
 from pvlad_jax.data.video_steps import clip_steps
 from pvlad_jax.errors import UserError
+from pvlad_jax.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.models.video_embedding import carried_statistics, embed_step
 from pvlad_jax.parallel.mesh import batch_sharding, check_divides, local_mesh, replicated, whole_on_host
@@ -20,12 +21,22 @@ from pvlad_jax.parallel.mesh import batch_sharding, check_divides, local_mesh, r
 _jitted_step = jax.jit(embed_step, static_argnums=(0,), static_argnames=('flip',))
 
 
-def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable[UInt8[np.ndarray, 'H W 3']], clip_frames: int,
+def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable, clip_frames: int,
                 clips_per_step: int = 8, flip: bool = False) -> Float[np.ndarray, 'E']:
     """The unit embedding of one video, read frame by frame: device memory and compiled program are the same for any length.
 
-    UserError for a video without frames.
+    Args:
+      frames: uint8 RGB arrays [H, W, 3] of one size, that of the network's training (`frame_arrays.checked_frames`).
+      clip_frames: T, as in training.
+      clips_per_step: clips that are computed at a time.
+      flip: averages the embedding with the mirror image's.
+
+    Raises:
+      UserError: a video without frames, or frames of another type, shape or size.
     """
+    for name, value in (('clip_frames', clip_frames), ('clips_per_step', clips_per_step)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise UserError(f'{name} is {value!r}; it must be a whole number from 1.')
     carry, embedding, pending = None, None, []
     per_step = clip_frames * clips_per_step
 
@@ -37,7 +48,7 @@ def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable[UInt
         start = carry if carry is not None else carried_statistics(network, variables, clips, index >= 0, flip)
         return _jitted_step(network, variables, start, clips, index >= 0, slot, np.int32(0), np.bool_(unfinished), flip=flip)
 
-    for frame in frames:
+    for frame in checked_frames(frames):
         if len(pending) == per_step:
             embedding, carry = take(pending, True)
             pending = []

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 
+from pvlad_jax import terminal
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError, no_room
 
 _REASONS = {
@@ -77,7 +78,7 @@ def one_sentence() -> Iterator[None]:
         reason = str(error) if isinstance(error, UserError) else environment_error(error)
         if reason is None:
             raise
-        print(f'Error: {reason}', file=sys.stderr)
+        terminal.complain(f'Error: {reason}')
         sys.exit(EXIT_USER_ERROR)
 
 

@@ -7,6 +7,8 @@ def judge(protocol, q_person, q_camera, q_name, g_person, g_camera, g_name, unkn
     """'good', 'ignored' or 'negative', by the words of the protocols' table."""
     if g_person == -1 or q_name == g_name:
         return 'ignored'
+    if protocol == 'all_but_query':
+        return 'good' if q_person == g_person else 'negative'
     if q_camera == -1 or g_camera == -1:
         same_camera = unknown_cameras == 'ignore'
     else:

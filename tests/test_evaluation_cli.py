@@ -1,5 +1,6 @@
 """Embedding files and the command that scores them: what is written, and one clear message for every mistake."""
 
+import io
 import json
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def with_nan(x):
 @pytest.mark.parametrize(('change', 'says'), [
     (lambda c: {'camera_id': None}, 'lacks camera_id'),
     (lambda c: {'embedding': with_nan(c['embedding'])}, "NaN or Inf, first in row 3 (tracklet '0001/é3')"),
-    (lambda c: {'embedding': c['embedding'].astype(np.float64) * 1e60}, 'NaN or Inf, first in row 0'),
+    (lambda c: {'embedding': c['embedding'].astype(np.float64) * 1e60}, 'a number beyond the range of float32, first in row 0'),
     (lambda c: {'embedding': c['embedding'].astype(np.int32)}, 'must be a matrix of floats'),
     (lambda c: {'embedding': c['embedding'][:, 0]}, 'must be a matrix of floats'),
     (lambda c: {'embedding': c['embedding'][:, :0]}, 'must be a matrix of floats'),
@@ -147,7 +148,29 @@ def test_unknown_choices_leave_with_2(files):
 def test_no_place_for_the_result(files, tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert main([*flags(files, 'query', 'gallery'), f'--output={tmp_path / "file" / "r.json"}']) == 2
-    assert 'cannot be written' in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert 'cannot be written' in captured.err and 'rank-1' in captured.out  # at least printed
+
+
+@pytest.mark.parametrize('stream', [None, io.TextIOWrapper(io.BytesIO(), encoding='ascii')], ids=['closed', 'ascii'])
+def test_the_result_is_written_whatever_becomes_of_the_terminal(files, tmp_path, monkeypatch, capsys, stream):
+    monkeypatch.setattr(sys, 'stdout', stream)
+    arguments = [*flags(files, 'query', 'gallery'), '--dataset=é[/bold]']
+    assert main([*arguments, f'--output={tmp_path / "r.json"}']) == 0
+    assert json.loads((tmp_path / 'r.json').read_text())['dataset'] == 'é[/bold]'
+    assert main(arguments) == (0 if stream else 2)  # without a file and without a terminal it is lost, and said to be
+    assert stream or 'could not be printed' in capsys.readouterr().err
+
+
+def test_without_cameras_the_command_chooses_the_protocol_and_names_it(files, tmp_path):
+    for name in ('query', 'gallery'):
+        spoil(files[name], camera_id=np.full(len(columns(files[name])['camera_id']), -1))
+    command = [*flags(files, 'query', 'gallery'), f'--output={tmp_path / "r.json"}']
+    assert main(command) == 0
+    assert json.loads((tmp_path / 'r.json').read_text())['protocol'] == 'all_but_query'
+    assert main([*command, '--unknown_cameras=other']) == 0
+    assert json.loads((tmp_path / 'r.json').read_text())['protocol'] == 'mars_official'
+    assert main([*command, '--protocol=mars_official']) == 2
 
 
 def test_a_write_that_fails_leaves_the_old_file(files, monkeypatch):

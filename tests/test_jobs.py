@@ -113,7 +113,7 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
     ({'model.backbone.weights': 'none.safetensors'}, 'There is no weights file none.safetensors'),
     ({'clips.height': 2}, 'smaller than the stride'),
     ({'batch.people': 32}, 'holds 6 people'),
-    ({'batch.people': 3, 'batch.tracklets': 1}, 'cannot be split evenly over 8'),
+    ({'batch.people': 3, 'batch.tracklets': 2}, 'cannot be split evenly over 8'),
     ({'evaluation.clips_per_step': 12}, 'cannot be split evenly over 8'),
     ({'model.words': 5000}, 'words'),
     ({'dataset.split': '7'}, "split = '7'"),

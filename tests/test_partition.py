@@ -171,3 +171,22 @@ def test_a_share_that_leaves_nobody_is_told(roles):
     for share in (0.9, 0.99):
         with pytest.raises(UserError, match='must leave two to train on'):
             partition(roles, validation_share=share)
+
+
+def test_people_without_cameras_are_scored_by_a_protocol_that_needs_none(roles):
+    for role in ('query', 'gallery'):
+        blind = DataSet({**roles.tables, role: table([20, 21], [-1, -1], role)}, layout='roles')
+        assert (partition(blind).protocol, partition(blind).convention) == ('all_but_query', 'cameras unknown')
+    some = DataSet({**roles.tables, 'gallery': table([20, 21, 0], [-1, 2, -1], 'gallery')}, layout='roles')
+    assert partition(some).protocol == 'mars_official'
+
+
+def test_people_without_cameras_are_held_out_by_their_tracklets():
+    train = table([1, 1, 2, 2, 2, 3, 4, 4, 5, 5], [-1] * 10)
+    p = partition(DataSet({'train': train, 'query': table([20], [-1], 'query'), 'gallery': table([20], [-1], 'gallery')}, layout='roles'),
+                  validation_share=0.5)
+    held = people(p.validation_query)
+    assert len(held) == 2 and 3 not in held and held == people(p.validation_gallery) and not held & people(p.train)
+    assert len(p.validation_query) == 2 and len(p.train) + len(p.validation_query) + len(p.validation_gallery) == 10
+    with pytest.raises(UserError, match='holds out 4 people with two tracklets'):
+        hold_out(train, 0.8, 0, by_camera=False)

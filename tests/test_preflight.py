@@ -110,7 +110,7 @@ def test_labels_that_no_query_can_be_scored_by(opened, micro_data, change, says)
     ((field, altered),) = change.items()
     tables = {role: dataclasses.replace(getattr(roles, role), **{field: altered(getattr(getattr(roles, role), field))})
               for role in ('query', 'gallery')}
-    with pytest.raises(UserError, match=f'The test tracklets .*{says}'):
+    with pytest.raises(UserError, match=f'The test tracklets cannot be evaluated: .*{says}'):
         preflight.check_labels_of(micro_config(micro_data), dataclasses.replace(roles, **tables))
 
 

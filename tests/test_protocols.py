@@ -1,12 +1,28 @@
 """Who is good and who is ignored, what a gallery is made of, and the counts of the official MARS tables."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pvlad_jax.data.partition import knows_cameras
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Labels, score
-from pvlad_jax.evaluation.protocols import PROTOCOLS, Seen, check_labels, compose_gallery, find_protocol, rows_of, seen
+from pvlad_jax.evaluation.protocols import (
+    PROTOCOLS,
+    GoodLists,
+    Seen,
+    check_labels,
+    check_protocol,
+    compose_gallery,
+    default_protocol,
+    find_protocol,
+    rows_of,
+    seen,
+)
 from tests.cmc_map_oracle import judge
 
 
@@ -108,11 +124,70 @@ def test_unknown_cameras_are_refused_where_they_matter_only():
 def test_without_cameras_a_query_never_finds_itself():
     everybody = random_embeddings(np.repeat(np.arange(1, 9), 4), np.full(32, -1), [f't{i}' for i in range(32)])
     query = everybody.select(np.arange(0, 32, 4))
-    with pytest.raises(UserError, match='compares cameras'):
+    with pytest.raises(UserError, match=r'compares cameras.*choose the protocol all_but_query'):
         score(query, everybody)
+    assert score(query, everybody, 'all_but_query') == dataclasses.replace(
+        score(query, everybody, unknown_cameras='other'), protocol='all_but_query', unknown_cameras='refuse')
     assert score(query, everybody, unknown_cameras='other').rank_1 < 0.6  # by chance about 0.1; with itself it would be 1
     with pytest.raises(UserError, match='none of the 8 queries'):
         score(query, everybody, unknown_cameras='ignore')
+
+
+def test_all_but_query_finds_tracklets_of_the_same_camera_and_never_the_query():
+    everybody = random_embeddings([1, 1, 2, 2, 0, -1], [3, 3, -1, 4, -1, -1], list('abcdef'))
+    query = everybody.select([0, 2])
+    given = [score(query, gallery, 'all_but_query') for gallery in (everybody, everybody.select([1, 3, 4, 5]))]  # with and without queries
+    assert given[0] == given[1]
+    assert (given[0].n_query_valid, given[0].n_gallery, given[0].n_junk, given[0].protocol) == (2, 6, 1, 'all_but_query')
+    with pytest.raises(UserError, match='none of the 1 queries has another tracklet of the same person in the gallery'):
+        score(everybody.select([0]), everybody.select([2, 3]), 'all_but_query')
+
+
+label_rows = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 2)), min_size=1, max_size=8)
+
+
+@settings(deadline=None)
+@given(label_rows, label_rows, st.integers(0, 3), st.sampled_from(sorted(PROTOCOLS)), st.sampled_from(['refuse', 'other', 'ignore']))
+def test_labels_are_refused_before_training_exactly_where_scoring_refuses_them(query, gallery, shared_names, protocol, unknown_cameras):
+    query, gallery = (labels(*zip(*rows), [f'{kind if i >= shared_names else "both"}{i}' for i in range(len(rows))])
+                      for kind, rows in (('q', query), ('g', gallery)))
+    outcomes = []
+    for call in (lambda: check_protocol(protocol, query, gallery, unknown_cameras), lambda: GoodLists(
+            *seen(query, composed(protocol, query, gallery)), PROTOCOLS[protocol], unknown_cameras).counts().astype(bool).sum()):
+        try:
+            outcomes.append(int(call()))
+        except UserError:
+            outcomes.append(0)
+    if not outcomes[0]:
+        with pytest.raises(UserError):
+            score(*(random_embeddings(t.person_id, t.camera_id, t.tracklet) for t in (query, gallery)), protocol,
+                  unknown_cameras=unknown_cameras)
+    else:
+        assert outcomes[0] == outcomes[1]
+
+
+def composed(protocol, query, gallery):
+    rows, append = compose_gallery(PROTOCOLS[protocol], query, gallery)
+    return gallery.select(rows).join(query) if append else gallery.select(rows)
+
+
+def test_the_number_of_queries_with_something_to_find():
+    gallery = labels([1, 2, 2], [1, 1, 1], ['x', 'y', 'z'])
+    assert check_protocol('mars_official', QUERY, gallery) == 1  # person 2 is seen by one camera only
+    assert check_protocol('all_but_query', QUERY, gallery) == 2
+    with pytest.raises(UserError, match='queries is empty'):
+        check_protocol('mars_official', QUERY.select([]), gallery)
+    with pytest.raises(UserError, match='none of the 1 queries has a tracklet of the same person and another camera'):
+        check_protocol('mars_official', QUERY.select([1]), gallery)
+
+
+@given(label_rows, label_rows)
+def test_cameras_are_left_out_where_no_pair_could_be_judged_by_them(query, gallery):
+    query, gallery = (labels(*zip(*rows), [f'{i}' for i in range(len(rows))]) for rows in (query, gallery))
+    chosen = default_protocol(query, gallery)
+    blind = [t for t in (query, gallery) if (t.person_id > 0).any() and not ((t.person_id > 0) & (t.camera_id >= 0)).any()]
+    assert chosen == ('all_but_query' if blind else 'mars_official')
+    assert chosen == ('mars_official' if knows_cameras(query) and knows_cameras(gallery) else 'all_but_query')  # the rule of data sets
 
 
 @pytest.mark.parametrize('person', [0, -1])
@@ -122,7 +197,7 @@ def test_nobody_can_look_for_junk_or_distractors(person):
 
 
 def test_unknown_protocols_are_refused():
-    with pytest.raises(UserError, match="'mars'; known are mars_official, gallery_only, cross_camera"):
+    with pytest.raises(UserError, match="'mars'; known are mars_official, gallery_only, cross_camera, all_but_query"):
         find_protocol('mars')
 
 

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from data_prep.synthetic_walkers.filming import film
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
+from pvlad_jax.terminal import say
 
 _OUTPUT = flags.DEFINE_string('output', None, 'PNG file to write.')
 _PEOPLE = flags.DEFINE_integer('people', 4, 'Number of people.')
@@ -42,7 +43,7 @@ def main(_argv) -> None:
     cameras = range(1, _CAMERAS.value + 1)
     sheet = contact_sheet(people, cameras, _FRAMES.value, _TWINS.value, _SEED.value, columns=_CAMERAS.value)
     cv2.imwrite(_OUTPUT.value, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    print(f'{_OUTPUT.value}: {len(people)} people x {len(cameras)} cameras, {_FRAMES.value} frames each')
+    say(f'{_OUTPUT.value}: {len(people)} people x {len(cameras)} cameras, {_FRAMES.value} frames each')
 
 
 if __name__ == '__main__':

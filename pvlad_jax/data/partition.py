@@ -1,6 +1,7 @@
 """Who is trained on, who is asked for, and who is searched: the three lists of tracklets that a data set's layout and split define."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'pe
 # As results say them; where a data set's splits follow nobody's rule, 'wang2014' means as its table has them.
 HALVES = {'wang2014': 'halves as Wang 2014', 'swapped': 'halves swapped'}
 HALVES_OF_TABLE = 'halves as the table of splits has them'
+NO_CAMERAS = 'cameras unknown'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +25,9 @@ class Partition:
     gallery: TrackletTable
     validation_query: TrackletTable  # of training people held out; empty without a validation share
     validation_gallery: TrackletTable
-    protocol: str  # the data set's own
+    protocol: str  # the data set's own; all_but_query where cameras are unknown
     name: str  # 'test', or 'split 3' where there are several
-    convention: str  # how the split's halves are read, where that is a choice; as results say it
+    convention: str  # how the split's halves are read, where that is a choice, or that cameras are unknown; as results say it
 
 
 def split_names(dataset: TrackletDataset) -> list[str]:
@@ -66,8 +68,12 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     else:
         raise UserError(f'{dataset.folder}: unknown layout {layout!r} in metadata.json. Convert the data set again.')
     protocol = DEFAULT_PROTOCOL[layout]
-    train, held_out = hold_out(train, validation_share, seed)
-    if protocol == 'cross_camera':
+    if protocol == 'mars_official' and not (knows_cameras(query) and knows_cameras(gallery)):
+        protocol, convention = 'all_but_query', NO_CAMERAS
+    train, held_out = hold_out(train, validation_share, seed, by_camera=protocol != 'all_but_query')
+    if protocol == 'all_but_query':
+        validation = first_of_each_person(held_out)
+    elif protocol == 'cross_camera':
         validation = (held_out.select(held_out.camera_id == dataset.metadata['query_camera']),
                       held_out.select(held_out.camera_id == dataset.metadata['gallery_camera']))
     else:
@@ -75,23 +81,43 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     return Partition(train, query, gallery, *validation, protocol, name, convention)
 
 
-def hold_out(train: TrackletTable, share: float, seed: int) -> tuple[TrackletTable, TrackletTable]:
-    """(kept, held out): whole people, those seen by two known cameras or more, a seeded choice."""
+def knows_cameras(table: Any) -> bool:
+    """Whether any person's camera is known; where none is, of the queries or of the gallery, no pair can be judged by cameras."""
+    people = table.person_id > 0
+    return bool((table.camera_id[people] >= 0).any()) or not people.any()
+
+
+def hold_out(train: TrackletTable, share: float, seed: int, by_camera: bool = True) -> tuple[TrackletTable, TrackletTable]:
+    """(kept, held out): whole people, a seeded choice among those who can be searched for.
+
+    Args:
+      by_camera: these are people seen by two known cameras or more, and only their tracklets of known cameras are held out;
+        otherwise people with two tracklets or more.
+    """
     if share == 0:
         return train, train.select(np.zeros(len(train), bool))
     people_in_all = len(np.unique(train.person_id))
-    known = train.camera_id >= 0
-    seen = np.unique(np.stack([train.person_id[known], train.camera_id[known]]), axis=1)[0]  # a person once for each camera
-    people, cameras = np.unique(seen, return_counts=True)
-    seen_twice = people[cameras >= 2]
+    usable = train.camera_id >= 0 if by_camera else np.ones(len(train), bool)
+    place = train.camera_id if by_camera else np.arange(len(train))
+    seen = np.unique(np.stack([train.person_id[usable], place[usable]]), axis=1)[0]  # a person once for each camera, or tracklet
+    people, places = np.unique(seen, return_counts=True)
+    seen_twice = people[places >= 2]
     count = max(2, round(share * people_in_all))
     if len(seen_twice) < count or people_in_all < count + 2:
-        raise UserError(f'config.dataset.validation_share = {share} holds out {count} people seen by two cameras, and must leave two to '
+        such = 'seen by two cameras' if by_camera else 'with two tracklets'
+        raise UserError(f'config.dataset.validation_share = {share} holds out {count} people {such}, and must leave two to '
                         f'train on; the training set has {len(seen_twice)} such people, {people_in_all} in all. '
                         'Lower it, or set it to 0.')
     people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
     out = np.isin(train.person_id, people)
-    return train.select(~out), train.select(out & (train.camera_id >= 0))
+    return train.select(~out), train.select(out & usable)
+
+
+def first_of_each_person(table: TrackletTable) -> tuple[TrackletTable, TrackletTable]:
+    """(query, gallery) without cameras: each person's first tracklet is the query."""
+    is_query = np.zeros(len(table), bool)
+    is_query[np.unique(table.person_id, return_index=True)[1]] = True
+    return table.select(is_query), table.select(~is_query)
 
 
 def first_of_each_camera(table: TrackletTable) -> tuple[TrackletTable, TrackletTable]:

@@ -3,11 +3,12 @@
 import argparse
 import sys
 
+from pvlad_jax import terminal
 from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.evaluation.distances import DISTANCES
-from pvlad_jax.evaluation.embedding_file import FIELDS, read_embeddings
-from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS
+from pvlad_jax.evaluation.embedding_file import FIELDS, Embeddings, read_embeddings
+from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol
 from pvlad_jax.evaluation.report import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
 
@@ -17,9 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
                                      description=f'Scores embeddings. Files are .npz with the fields {", ".join(FIELDS)}.')
     parser.add_argument('--query', required=True, help='embeddings of the queries')
     parser.add_argument('--gallery', required=True, help='embeddings of the gallery, with or without the queries (tracklet names tell)')
-    parser.add_argument('--protocol', default='mars_official', choices=PROTOCOLS)
+    parser.add_argument('--protocol', default='', choices=PROTOCOLS,
+                        help='default: mars_official, or all_but_query where no camera is known')
     parser.add_argument('--distance', default='cosine', choices=DISTANCES)
-    parser.add_argument('--train', help='embeddings of the training set, for xqda and kissme')
+    parser.add_argument('--train', help='embeddings of the training set, for the learned distances xqda, kissme and xqda_shrunk')
     parser.add_argument('--rerank', action='store_true', help='k-reciprocal re-ranking')
     parser.add_argument('--unknown_cameras', default='refuse', choices=UNKNOWN_CAMERAS,
                         help='camera -1: an error where it matters, a camera of its own, or ignored')
@@ -35,19 +37,30 @@ def main(arguments: list[str] | None = None) -> int:
     output = options.pop('output')
     try:
         tables = {name: read_embeddings(path) if (path := options.pop(name)) else None for name in ('query', 'gallery', 'train')}
+        options['protocol'] = options['protocol'] or _protocol(tables['query'], tables['gallery'], options['unknown_cameras'])
         result = score(**tables, **options)
-        print_table(result)
-        if output:
-            write_result(output, result)
+        try:
+            if output:
+                write_result(output, result)
+        finally:  # printed where it cannot be written, too
+            console = terminal.console()
+            print_table(result, console)
+        if not (output or console.file.written):
+            raise UserError('The result could not be printed, and no --output was given: it is lost. Give --output=result.json.')
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        terminal.complain(f'error: {error}')
         return EXIT_USER_ERROR
     except Exception as error:
         if not (reason := environment_error(error)):
             raise
-        print(f'error: {reason}', file=sys.stderr)
+        terminal.complain(f'error: {reason}')
         return EXIT_USER_ERROR
     return 0
+
+
+def _protocol(query: Embeddings, gallery: Embeddings, unknown_cameras: str) -> str:
+    """What is taken where none is asked for."""
+    return default_protocol(query, gallery) if unknown_cameras == 'refuse' else 'mars_official'
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pvlad_jax.errors import UserError
-from pvlad_jax.evaluation.protocols import Protocol, Seen
+from pvlad_jax.evaluation.protocols import GoodLists, Protocol, Seen
 
 TIE_RULE = 'pessimistic: a negative that ties with a good tracklet is ranked before it'
 # A block's scores are at most so many (256 MB), and at least 8 queries. 128 rows already bring a product to full speed on CPU.
@@ -31,7 +31,6 @@ _SMALL_MULTIPLE = 256
 _TILE = 2048
 # Up to so many good tracklets a query, one pass over the scores for each is cheaper than a binary search of every score among them.
 _MOST_PASSES = 64
-_MOST_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time on the host
 
 
 class ScoreRows(Interface):
@@ -84,7 +83,7 @@ def rank(scores: ScoreRows, query: Seen, gallery: Seen, protocol: Protocol, unkn
     if (n_query, n_gallery) != (len(query.person), len(gallery.person)):
         raise UserError(f'Scores are {n_query} x {n_gallery}, but there are labels of {len(query.person)} queries '
                         f'and {len(gallery.person)} gallery tracklets.')
-    good_lists = _GoodLists(query, gallery, protocol, unknown_cameras)
+    good_lists = GoodLists(query, gallery, protocol, unknown_cameras)
     n_good = good_lists.counts()
     ranking = Ranking(n_good, *(np.full(n_query, np.nan) for _ in range(4)))
     width = padded_size(n_gallery)
@@ -165,40 +164,3 @@ def precision_metrics(ranks: Int[np.ndarray, 'b M'], n_good: Int[np.ndarray, 'b'
     trapezoidal = np.sum((before + precision) / 2, axis=1, where=counts) / n_good
     last = np.take_along_axis(ranks, n_good[:, None] - 1, axis=1)[:, 0]
     return ranks[:, 0], ap, trapezoidal, n_good / last
-
-
-class _GoodLists:
-    """Each query's good tracklets, found among those of the same person without looking at the rest of the gallery."""
-
-    def __init__(self, query: Seen, gallery: Seen, protocol: Protocol, unknown_cameras: str):
-        self.query, self.gallery, self.protocol, self.unknown_cameras = query, gallery, protocol, unknown_cameras
-        self.order = np.argsort(gallery.person, kind='stable')
-        people = gallery.person[self.order]
-        self.start = np.searchsorted(people, query.person, side='left')
-        self.size = np.searchsorted(people, query.person, side='right') - self.start
-
-    def _pairs(self, index: Int[np.ndarray, 'b']) -> tuple[Int[np.ndarray, 'L'], Int[np.ndarray, 'L']]:
-        """(place in index, gallery column) of every good pair, sorted by place."""
-        size = self.size[index]
-        place = np.repeat(np.arange(len(index)), size)
-        within = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
-        column = self.order[np.repeat(self.start[index], size) + within]
-        query = Seen(*(labels[index][place] for labels in self.query))
-        good, _ = self.protocol.relevance(query, Seen(*(labels[column] for labels in self.gallery)), self.unknown_cameras)
-        return place[good], column[good]
-
-    def counts(self) -> Int[np.ndarray, 'Q']:
-        counts = np.zeros(len(self.size), np.int64)
-        chunk = np.cumsum(self.size) // _MOST_PAIRS
-        for c in np.unique(chunk):
-            index = np.flatnonzero(chunk == c)
-            counts[index] = np.bincount(self._pairs(index)[0], minlength=len(index))
-        return counts
-
-    def columns(self, index: Int[np.ndarray, 'b'], size: int) -> Int[np.ndarray, 'b M']:
-        """Good columns, a row for each query of index, filled up with zeros."""
-        place, column = self._pairs(index)
-        n = np.bincount(place, minlength=len(index))
-        columns = np.zeros((len(index), size), np.int32)
-        columns[place, np.arange(len(place)) - np.repeat(np.cumsum(n) - n, n)] = column
-        return columns

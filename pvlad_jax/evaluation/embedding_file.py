@@ -1,11 +1,12 @@
 """A table of embeddings with their labels, and its npz file: `embedding, person_id, camera_id, tracklet`, one row a tracklet."""
 
 import dataclasses
-import zipfile
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Integer, Shaped
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.whole_file import whole_file
@@ -41,28 +42,56 @@ class Labels:
 
     def checked(self, name: str):
         """The same rows with ids as int32 and names as str. UserError, which begins with `name`, where anything is wrong with them."""
-        person_id, camera_id, tracklet = (np.asarray(getattr(self, f)) for f in ('person_id', 'camera_id', 'tracklet'))
-        for field, ids, meaning in (('person_id', person_id, '-1 = junk, 0 = distractor, people from 1'),
-                                    ('camera_id', camera_id, '-1 = unknown, cameras from 0')):
-            if ids.ndim != 1 or ids.dtype.kind not in 'iu':
-                raise UserError(f'{name}: {field} must be one integer a tracklet; got {ids.dtype} of shape {ids.shape}.')
-            if len(ids) and (ids.min() < -1 or ids.max() > np.iinfo(np.int32).max):
-                raise UserError(f'{name}: {field} holds {ids.min()} to {ids.max()}; allowed are 32-bit numbers with {meaning}.')
-        if tracklet.ndim != 1 or tracklet.dtype.kind not in 'US':
-            raise UserError(f'{name}: tracklet must be one name (fixed-width text) a tracklet; '
-                            f'got {tracklet.dtype} of shape {tracklet.shape}.')
-        if tracklet.dtype.kind == 'S':
-            tracklet = np.char.decode(tracklet, 'utf-8')
-        lengths = {f.name: len(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        person_id, camera_id = (_ids(self, name, *about) for about in (('person_id', '-1 = junk, 0 = distractor, people from 1'),
+                                                                       ('camera_id', '-1 = unknown, cameras from 0')))
+        tracklet = _names(self.tracklet, name)
+        lengths = {f.name: np.shape(getattr(self, f.name))[:1] for f in dataclasses.fields(self)}
         if len(set(lengths.values())) > 1:
             raise UserError(f'{name}: one row a tracklet is needed in every field, but their lengths differ: '
-                            + ', '.join(f'{k} {v}' for k, v in lengths.items()) + '. Ids per frame do not fit embeddings per tracklet.')
+                            + ', '.join(f'{k} {v[0] if v else "(a single value)"}' for k, v in lengths.items())
+                            + '. Ids per frame do not fit embeddings per tracklet.')
         if not len(tracklet):
             raise UserError(f'{name} is empty: no tracklets.')
         names, counts = np.unique(tracklet, return_counts=True)
+        if names[0] == '':
+            raise UserError(f'{name}: the tracklet of row {int((tracklet == "").argmax())} has an empty name. Names tell which gallery '
+                            'tracklet is the query itself: give each tracklet one.')
         if counts.max() > 1:
             raise UserError(f'{name}: tracklet name {str(names[counts.argmax()])!r} stands {counts.max()} times; names must be unique.')
         return dataclasses.replace(self, person_id=person_id.astype(np.int32), camera_id=camera_id.astype(np.int32), tracklet=tracklet)
+
+
+def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Integer[np.ndarray, 'N']:
+    ids = as_array(getattr(table, field), f'{name}: {field}')
+    if ids.ndim != 1 or ids.dtype.kind not in 'iu':
+        raise UserError(f'{name}: {field} must be one integer a tracklet; got {ids.dtype} of shape {ids.shape}. '
+                        'Number them, for instance with np.unique(ids, return_inverse=True)[1] + 1.')
+    if len(ids) and (ids.min() < -1 or ids.max() > np.iinfo(np.int32).max):
+        raise UserError(f'{name}: {field} holds {ids.min()} to {ids.max()}; allowed are 32-bit numbers with {meaning}.')
+    return ids
+
+
+def _names(tracklet: Any, name: str) -> Shaped[np.ndarray, 'N']:
+    """As str. Bytes are UTF-8."""
+    tracklet = as_array(tracklet, f'{name}: tracklet')
+    if tracklet.ndim != 1 or tracklet.dtype.kind not in 'US':
+        raise UserError(f'{name}: tracklet must be one name (fixed-width text) a tracklet; got {tracklet.dtype} of shape {tracklet.shape}. '
+                        'Make it with np.array(names, dtype=str).')
+    if tracklet.dtype.kind == 'U':
+        return tracklet
+    try:
+        return np.char.decode(tracklet, 'utf-8')
+    except UnicodeDecodeError as error:
+        raise UserError(f'{name}: tracklet {error.object!r} is not text in UTF-8. Decode the names, with np.char.decode(names, ENCODING), '
+                        'before they are written.') from error
+
+
+def as_array(values: Any, what: str) -> np.ndarray:
+    """UserError for what is not an array and cannot become one."""
+    try:
+        return np.asarray(values)
+    except Exception as error:  # lists of different lengths, tensors on a device: whatever cannot be made an array of
+        raise UserError(f'{what} is not an array: {error}') from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,29 +102,30 @@ class Embeddings(Labels):
 
     @property
     def labels(self) -> Labels:
-        return Labels(self.person_id, self.camera_id, self.tracklet)
+        return Labels(person_id=self.person_id, camera_id=self.camera_id, tracklet=self.tracklet)
 
     def checked(self, name: str) -> 'Embeddings':
-        """As `Labels.checked`, and embeddings as finite float32."""
-        table = super().checked(name)
-        embedding = np.asarray(self.embedding)
+        """As `Labels.checked`, and embeddings as finite float32, or float64 where they have more digits than float32 holds."""
+        embedding = as_array(self.embedding, f'{name}: embedding')
         if embedding.ndim != 2 or embedding.dtype.kind != 'f' or not embedding.shape[1]:
             raise UserError(f'{name}: embedding must be a matrix of floats [tracklets, size]; '
-                            f'got {embedding.dtype} of shape {embedding.shape}.')
-        with np.errstate(over='ignore'):
-            embedding = np.ascontiguousarray(embedding, np.float32)
-        check_finite(embedding, f'{name}: embedding', table.tracklet)
-        return dataclasses.replace(table, embedding=embedding)
+                            f'got {embedding.dtype} of shape {embedding.shape}. Integers are converted by .astype(np.float32).')
+        table = super().checked(name)
+        check_finite(embedding, f'{name}: embedding', table.tracklet, np.float32)
+        kind = np.float32 if embedding.dtype.itemsize <= 4 else np.float64
+        return dataclasses.replace(table, embedding=np.ascontiguousarray(embedding, kind))
 
 
-def check_finite(matrix: Float[np.ndarray, 'N E'], name: str, row_names=None) -> None:
-    """UserError that names the first row with NaN or Inf."""
+def check_finite(matrix: Shaped[np.ndarray, 'N E'], name: str, row_names=None, kind=np.longdouble) -> None:
+    """UserError that names the first row with NaN, Inf or a number beyond the range of `kind`."""
     for start in range(0, len(matrix), _ROWS_PER_CHECK):
-        bad = ~np.isfinite(matrix[start:start + _ROWS_PER_CHECK]).all(axis=1)
+        rows = matrix[start:start + _ROWS_PER_CHECK]
+        bad = ~(np.abs(rows) <= np.finfo(kind).max).all(axis=1)
         if bad.any():
             row = start + int(bad.argmax())
             tracklet = '' if row_names is None else f' (tracklet {str(row_names[row])!r})'
-            raise UserError(f'{name} holds NaN or Inf, first in row {row}{tracklet}. Such rows have no place in a ranking: '
+            what = f'a number beyond the range of {np.dtype(kind)}' if np.isfinite(matrix[row]).all() else 'NaN or Inf'
+            raise UserError(f'{name} holds {what}, first in row {row}{tracklet}. Such rows have no place in a ranking: '
                             'find where they come from.')
 
 
@@ -106,8 +136,8 @@ def write_embeddings(path: str | Path, embeddings: Embeddings) -> None:
         np.savez(file, **{field: getattr(table, field) for field in FIELDS})
 
 
-def read_embeddings(path: str | Path) -> Embeddings:
-    """Reads and checks an npz file, anybody's. Nothing in it is unpickled."""
+def read_embeddings(path: str | Path | io.IOBase) -> Embeddings:
+    """Reads and checks an npz file, anybody's, by its path or open for reading. Nothing in it is unpickled."""
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -117,9 +147,12 @@ def read_embeddings(path: str | Path) -> Embeddings:
             if missing:
                 raise UserError(f'{path} lacks {", ".join(missing)}; an embedding file has the fields {", ".join(FIELDS)}.')
             columns = {field: file[field] for field in FIELDS}
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f'There is no file {path}.') from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f'{path} is not a readable .npz file of plain arrays ({error}). '
+    except Exception as error:  # anybody's bytes: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more
+        reason = ' '.join(f'{error or type(error).__name__}'.split())
+        raise UserError(f'{path} is not a readable .npz file of plain arrays ({reason}). '
                         'Names must be fixed-width text, not objects.') from error
     return Embeddings(**columns).checked(str(path))

@@ -5,6 +5,10 @@
 | `mars_official` | all test tracklets, also the queries | junk; same person and camera (so the query itself) | same person, other camera |
 | `gallery_only` | without queries and junk | junk; same person and camera | same person, other camera |
 | `cross_camera` | as given (the other camera's tracklets) | junk; everything of the query's camera | same person, other camera |
+| `all_but_query` | all test tracklets, also the queries | junk; the query itself | same person |
+
+`all_but_query` is for tracklets without camera ids: it compares none. It finds a person's other tracklets of the same camera too, which is
+easier than what the others ask for; its numbers cannot be compared with theirs.
 
 Everything neither good nor ignored is a negative, distractors (person 0) among them. Queries without a good tracklet are skipped.
 Sources: Zheng et al. ECCV 2016 and its public code (MARS); Wang et al. ECCV 2014 (iLIDS-VID, PRID 2011).
@@ -21,6 +25,7 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.embedding_file import JUNK, UNKNOWN_CAMERA, Labels
 
 UNKNOWN_CAMERAS = ('refuse', 'other', 'ignore')
+_MOST_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time
 
 
 class Seen(NamedTuple):
@@ -49,6 +54,12 @@ def cross_camera(query: Seen, gallery: Seen, unknown_cameras: str = 'refuse'):
     return (query.person == gallery.person) & ~ignored, ignored
 
 
+def all_but_query(query: Seen, gallery: Seen, unknown_cameras: str = 'refuse'):
+    """(good, ignored), each the broadcast shape of query and gallery; cameras, known or not, play no part."""
+    ignored = (gallery.person == JUNK) | (query.tracklet == gallery.tracklet)
+    return (query.person == gallery.person) & ~ignored, ignored
+
+
 def same_camera(query: Seen, gallery: Seen, unknown_cameras: str):
     """Whether both are of one camera. An unknown camera counts as a camera of its own ('other') or as every camera ('ignore')."""
     same = query.camera == gallery.camera
@@ -61,12 +72,15 @@ class Protocol:
     name: str
     relevance: Callable[..., tuple[Any, Any]]
     queries: str  # in the gallery: 'included', 'removed', or 'as_given'
+    cameras: str  # whose camera must be known: 'same_person' (of tracklets of a query's person), 'everybody' or 'nobody'
+    finds: str = 'a tracklet of the same person and another camera'  # what a query looks for, as messages say it
 
 
 PROTOCOLS = {p.name: p for p in (
-    Protocol('mars_official', mars_official, 'included'),
-    Protocol('gallery_only', gallery_only, 'removed'),
-    Protocol('cross_camera', cross_camera, 'as_given'),
+    Protocol('mars_official', mars_official, 'included', 'same_person'),
+    Protocol('gallery_only', gallery_only, 'removed', 'same_person'),
+    Protocol('cross_camera', cross_camera, 'as_given', 'everybody'),
+    Protocol('all_but_query', all_but_query, 'included', 'nobody', 'another tracklet of the same person'),
 )}
 
 
@@ -121,6 +135,50 @@ def seen(query: Labels, gallery: Labels) -> tuple[Seen, Seen]:
             Seen(gallery.person_id, gallery.camera_id, np.arange(len(gallery), dtype=np.int32)))
 
 
+def default_protocol(query: Any, gallery: Any) -> str:
+    """`mars_official`; `all_but_query` where no camera of the queries is known, or none of the gallery's people.
+
+    Then no pair of a query and a gallery tracklet can be judged by cameras.
+    """
+    people = [t.camera_id[t.person_id > 0] for t in (query, gallery)]
+    blind = any(len(cameras) and (cameras == UNKNOWN_CAMERA).all() for cameras in people)
+    return 'all_but_query' if blind else 'mars_official'
+
+
+def check_protocol(protocol: str, query: Any, gallery: Any, unknown_cameras: str = 'refuse') -> int:
+    """How many queries have something to find, from labels alone: whatever `score` would refuse in them is refused here, in the same words.
+
+    Args:
+      protocol: a name of `PROTOCOLS`.
+      query, gallery: whatever has `person_id`, `camera_id` and `tracklet`, such as a data set's tables.
+
+    Raises:
+      UserError: an unknown protocol, labels that are wrong in themselves, cameras that it needs and that are unknown, or no valid query.
+    """
+    query, gallery = (Labels(person_id=t.person_id, camera_id=t.camera_id, tracklet=t.tracklet).checked(name)
+                      for t, name in ((query, 'queries'), (gallery, 'gallery')))
+    chosen = find_protocol(protocol)
+    gallery = searched_gallery(chosen, query, gallery)
+    check_labels(chosen, query, gallery, unknown_cameras)
+    valid = int((GoodLists(*seen(query, gallery), chosen, unknown_cameras).counts() > 0).sum())
+    if not valid:
+        raise UserError(nothing_found(chosen, len(query), len(gallery)))
+    return valid
+
+
+def searched_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> Labels:
+    """The gallery as `compose_gallery` makes it up, with embeddings where both tables have them."""
+    rows, append = compose_gallery(protocol, query, gallery)
+    if len(rows) < len(gallery):
+        gallery = gallery.select(rows)
+    return gallery.join(query) if append else gallery
+
+
+def nothing_found(protocol: Protocol, n_query: int, n_gallery: int) -> str:
+    return (f'{protocol.name}: none of the {n_query} queries has {protocol.finds} in the gallery of {n_gallery}; nothing can be measured. '
+            'Are these the right files, and their labels in step?')
+
+
 def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cameras: str = 'refuse') -> None:
     """UserError for queries that nobody can look for, and for cameras that the protocol needs and does not know."""
     if unknown_cameras not in UNKNOWN_CAMERAS:
@@ -130,16 +188,53 @@ def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cam
         raise UserError(f'{nobody.sum()} queries have person_id {np.unique(query.person_id[nobody]).tolist()}, '
                         f'first {str(query.tracklet[nobody.argmax()])!r}: junk (-1) and distractors (0) cannot be '
                         'looked for. Number people from 1.')
-    if unknown_cameras != 'refuse':
+    if unknown_cameras != 'refuse' or protocol.cameras == 'nobody':
         return
     unknown_query = query.camera_id == UNKNOWN_CAMERA
     unknown_gallery = (gallery.camera_id == UNKNOWN_CAMERA) & (gallery.person_id != JUNK)
-    if protocol.name != 'cross_camera':  # there, the camera of every negative matters; elsewhere of the same person's tracklets only
+    if protocol.cameras == 'same_person':
         unknown_query = unknown_query & np.isin(query.person_id, gallery.person_id)
         unknown_gallery = unknown_gallery & np.isin(gallery.person_id, query.person_id)
     if unknown_query.any() or unknown_gallery.any():
         table, where = (query, unknown_query) if unknown_query.any() else (gallery, unknown_gallery)
         raise UserError(f'{protocol.name} compares cameras, but {unknown_query.sum()} queries and {unknown_gallery.sum()} gallery '
                         f'tracklets that it must judge have none (camera_id -1), first {str(table.tracklet[where.argmax()])!r}. '
-                        'Give cameras, or say unknown_cameras=other (each unknown camera counts as another one) or '
-                        'unknown_cameras=ignore (what it leaves undecided is ignored).')
+                        'Give their cameras, choose the protocol all_but_query, which compares none, or set unknown_cameras to other '
+                        '(each unknown camera counts as a camera of its own) or to ignore (what it leaves undecided is ignored).')
+
+
+class GoodLists:
+    """Each query's good tracklets, found among those of the same person without looking at the rest of the gallery."""
+
+    def __init__(self, query: Seen, gallery: Seen, protocol: Protocol, unknown_cameras: str):
+        self.query, self.gallery, self.protocol, self.unknown_cameras = query, gallery, protocol, unknown_cameras
+        self.order = np.argsort(gallery.person, kind='stable')
+        people = gallery.person[self.order]
+        self.start = np.searchsorted(people, query.person, side='left')
+        self.size = np.searchsorted(people, query.person, side='right') - self.start
+
+    def _pairs(self, index: Int[np.ndarray, 'b']) -> tuple[Int[np.ndarray, 'L'], Int[np.ndarray, 'L']]:
+        """(place in index, gallery column) of every good pair, sorted by place."""
+        size = self.size[index]
+        place = np.repeat(np.arange(len(index)), size)
+        within = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
+        column = self.order[np.repeat(self.start[index], size) + within]
+        query = Seen(*(labels[index][place] for labels in self.query))
+        good, _ = self.protocol.relevance(query, Seen(*(labels[column] for labels in self.gallery)), self.unknown_cameras)
+        return place[good], column[good]
+
+    def counts(self) -> Int[np.ndarray, 'Q']:
+        counts = np.zeros(len(self.size), np.int64)
+        chunk = np.cumsum(self.size) // _MOST_PAIRS
+        for c in np.unique(chunk):
+            index = np.flatnonzero(chunk == c)
+            counts[index] = np.bincount(self._pairs(index)[0], minlength=len(index))
+        return counts
+
+    def columns(self, index: Int[np.ndarray, 'b'], size: int) -> Int[np.ndarray, 'b M']:
+        """Good columns, a row for each query of index, filled up with zeros."""
+        place, column = self._pairs(index)
+        n = np.bincount(place, minlength=len(index))
+        columns = np.zeros((len(index), size), np.int32)
+        columns[place, np.arange(len(place)) - np.repeat(np.cumsum(n) - n, n)] = column
+        return columns

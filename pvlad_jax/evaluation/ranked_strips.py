@@ -15,6 +15,7 @@ from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
 from pvlad_jax.evaluation.reranking import smallest
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.evaluation.whole_file import whole_file
+from pvlad_jax.frame_arrays import checked_frame
 
 _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
@@ -43,7 +44,7 @@ def nearest(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Protoco
     return Ranked(queries, columns, np.take_along_axis(good, columns, axis=1) & (columns >= 0))
 
 
-def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str], Sequence[UInt8[np.ndarray, 'H W C']]],
+def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str], Sequence],
                   protocol: str = 'mars_official', distance: str = 'cosine', rerank: bool = False, *, train: Embeddings | None = None,
                   unknown_cameras: str = 'refuse', n_queries: int = 8, top: int = 5) -> UInt8[np.ndarray, 'Y X C']:
     """The picture for evenly spread queries; arguments as in `scoring.score` and `draw_strips`."""
@@ -58,12 +59,12 @@ def spread_queries(n_query: int, n: int) -> Int[np.ndarray, 'b']:
     return np.unique(np.linspace(0, n_query - 1, min(n, n_query)).round().astype(int))
 
 
-def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable[[str], Sequence[UInt8[np.ndarray, 'H W C']]],
+def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable[[str], Sequence],
                 n_frames: int = 3, height: int = 96, width: int = 48) -> UInt8[np.ndarray, 'Y X C']:
     """The picture.
 
     Args:
-      frames: the frames of a tracklet by its name, RGB; items are only read where they are shown.
+      frames: the frames of a tracklet by its name, uint8 RGB [H, W, 3]; items are only read where they are shown.
       n_frames: shown of each tracklet, evenly spread over it.
       height, width: of a frame, in pixels.
     """
@@ -83,19 +84,20 @@ def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable
             x = _GAP + place * (cell_width + _GAP) + (_GAP if place else 0)
             draw = ImageDraw.Draw(picture)
             draw.rectangle((x, y, x + cell_width - 1, y + height + 2 * _BORDER - 1), fill=colour)
-            strip = _strip(frames(str(table.tracklet[index])), n_frames, height, width)
+            tracklet = str(table.tracklet[index])
+            strip = _strip(frames(tracklet), f'frame of tracklet {tracklet!r}', n_frames, height, width)
             picture.paste(Image.fromarray(strip), (x + _BORDER, y + _BORDER))
             draw.text((x, y + height + 2 * _BORDER + 1), f'{caption}: person {table.person_id[index]}, camera {table.camera_id[index]}',
                       fill=colour, font=font)
     return np.asarray(picture)
 
 
-def _strip(frames: Sequence[UInt8[np.ndarray, 'H W C']], n_frames: int, height: int, width: int) -> UInt8[np.ndarray, 'Y X C']:
+def _strip(frames: Sequence, what: str, n_frames: int, height: int, width: int) -> UInt8[np.ndarray, 'Y X C']:
     """n_frames frames side by side; a shorter tracklet leaves grey, since a repeated frame would look like a standing person."""
     strip = np.full((height, n_frames * width, 3), 200, np.uint8)
     shown = np.unique(np.linspace(0, len(frames) - 1, min(n_frames, len(frames))).round().astype(int))
     for place, index in enumerate(shown):
-        frame = np.asarray(frames[int(index)])
+        frame = checked_frame(frames[int(index)], what)
         strip[:, place * width:(place + 1) * width] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
     return strip
 

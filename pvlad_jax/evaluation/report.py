@@ -6,9 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pvlad_jax.evaluation.cmc_map import TIE_RULE
 from pvlad_jax.evaluation.whole_file import whole_file
+from pvlad_jax.terminal import console as terminal_console
+from pvlad_jax.terminal import printable
 
 AP_KIND = 'mAP: mean precision at the good tracklets; mAP_trapezoidal: as the official MARS code'
 
@@ -65,8 +68,9 @@ def write_result(path: str | Path, result: Result) -> None:
 
 
 def print_table(result: Result, console: Console | None = None) -> None:
-    """Metrics in per cent, and below them what they were measured by."""
-    table = Table(title=' '.join(filter(None, [result.dataset, result.split, 'PARTIAL DATA' if result.partial else ''])) or None)
+    """Metrics in per cent, and below them what they were measured by. Write results first: a table that cannot be printed is given up."""
+    title = ' '.join(filter(None, [result.dataset, result.split, 'PARTIAL DATA' if result.partial else '']))
+    table = Table(title=Text(printable(title)) if title else None)
     columns = {'rank-1': result.rank_1, 'rank-5': result.rank_5, 'rank-10': result.rank_10, 'rank-20': result.rank_20,
                'mAP': result.mAP, 'mAP trapezoidal': result.mAP_trapezoidal, 'mINP': result.mINP}
     for name in columns:
@@ -76,6 +80,7 @@ def print_table(result: Result, console: Console | None = None) -> None:
             f'gallery {result.n_gallery}' + (f' ({result.n_junk} junk)' if result.n_junk else ''),
             f'distance {result.distance}' + (', re-ranked' if result.rerank else ''), f'frames {result.frames}', result.convention,
             f'step {result.step}' if result.step is not None else '', f'checkpoint {result.checkpoint}' if result.checkpoint else '',
-            f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '', skipped_of(result.to_json())]
-    table.caption = ' · '.join(filter(None, said))
-    (console or Console()).print(table)
+            f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '',
+            skipped_of(result.to_json())]
+    table.caption = Text(printable('; '.join(filter(None, said))))
+    (console or terminal_console()).print(table)

@@ -94,7 +94,7 @@ def _nearest(among: BilinearDistance, k: int) -> tuple[Int[np.ndarray, 'A k'], F
         rows = np.arange(start, min(start + _BLOCK, n))
         distances = among.distances(rows)
         distances[np.arange(len(rows)), rows] = 0  # to itself, which rounding can miss
-        largest[rows] = distances.max(axis=1)
+        largest[rows] = np.abs(distances).max(axis=1)  # a learned metric may give negative ones
         nearest[rows] = smallest(distances, k)
     return nearest, np.maximum(largest, np.finfo(np.float32).tiny)
 

@@ -1,15 +1,25 @@
 """From embeddings or a distance matrix and labels to a result."""
 
+from typing import Any
+
 import numpy as np
-from jaxtyping import Float
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
 from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
 from pvlad_jax.evaluation.embedding_file import JUNK, Embeddings, Labels
-from pvlad_jax.evaluation.protocols import Protocol, check_labels, compose_gallery, find_protocol, seen
+from pvlad_jax.evaluation.protocols import (
+    Protocol,
+    check_labels,
+    compose_gallery,
+    find_protocol,
+    nothing_found,
+    searched_gallery,
+    seen,
+)
 from pvlad_jax.evaluation.report import Result
 from pvlad_jax.evaluation.reranking import RerankedDistance, k_reciprocal
+from pvlad_jax.evaluation.xqda_kissme import LearnedMetric
 
 _CMC_RANKS = 50
 
@@ -20,6 +30,7 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
     """Scores embeddings by a protocol.
 
     Args:
+      protocol: a name of `protocols.PROTOCOLS`; `protocols.default_protocol` chooses by whether cameras are known.
       gallery: with or without the queries; tracklet names tell (`protocols.compose_gallery`).
       distance: one of `distances.DISTANCES`.
       rerank: k-reciprocal re-ranking among queries and gallery without junk.
@@ -37,10 +48,10 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
                    split=split, step=step, frames=frames, convention=convention, partial=partial)
 
 
-def score_matrix(matrix: Float[np.ndarray, 'Q N'], query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
+def score_matrix(matrix: Any, query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
                  distance: str = 'given', unknown_cameras: str = 'refuse', dataset: str = '', split: str = '', step: int | None = None,
                  frames: str = '', convention: str = '', partial: bool = False) -> Result:
-    """Scores a matrix of anybody's distances, smaller = nearer; the other arguments as in `score`.
+    """Scores a matrix of distances [queries, gallery], finite floats, smaller = nearer; the other arguments as in `score`.
 
     For a protocol whose gallery includes the queries, the columns must include them too.
     """
@@ -54,7 +65,7 @@ def score_matrix(matrix: Float[np.ndarray, 'Q N'], query: Labels, gallery: Label
         raise UserError(f'{protocol} searches the queries too, but the distance matrix has no columns for them. '
                         'Add them, or choose gallery_only.')
     if len(rows) < len(gallery):
-        gallery, scores = gallery.select(rows), check_matrix(matrix[:, rows])
+        gallery, scores = gallery.select(rows), check_matrix(scores.matrix[:, rows])
     check_labels(chosen, query, gallery, unknown_cameras)
     ranking = rank(scores, *seen(query, gallery), chosen, unknown_cameras)
     return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=False, unknown_cameras=unknown_cameras, dataset=dataset,
@@ -69,11 +80,7 @@ def ranked_tables(query: Embeddings, gallery: Embeddings, protocol: str,
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
         raise UserError(f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
                         f'{gallery.embedding.shape[1]}. They must come from the same network.')
-    rows, append = compose_gallery(chosen, query, gallery)
-    if len(rows) < len(gallery):
-        gallery = gallery.select(rows)
-    if append:
-        gallery = gallery.join(query)
+    gallery = searched_gallery(chosen, query, gallery)
     check_labels(chosen, query, gallery, unknown_cameras)
     return query, gallery, chosen
 
@@ -87,7 +94,7 @@ def score_rows(query: Embeddings, gallery: Embeddings, distance: str = 'cosine',
     return between(query, gallery, distance, learned)
 
 
-def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: Float[np.ndarray, 'E R'] | None) -> RerankedDistance:
+def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: LearnedMetric | None) -> RerankedDistance:
     """Re-ranks among the gallery without junk and the queries, each tracklet once."""
     people = np.flatnonzero(gallery.person_id != JUNK)
     everybody = gallery.select(people)
@@ -102,8 +109,7 @@ def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: Flo
 def _result(ranking: Ranking, gallery: Labels, **said) -> Result:
     valid = ranking.valid
     if not valid.any():
-        raise UserError(f'{said["protocol"]}: none of the {len(valid)} queries has a tracklet of the same person and another camera in the '
-                        f'gallery of {len(gallery)}; nothing can be measured. Are these the right files, and their labels in step?')
+        raise UserError(nothing_found(find_protocol(said['protocol']), len(valid), len(gallery)))
     cmc = ranking.cmc(_CMC_RANKS)
     mean = {name: float(np.mean(getattr(ranking, field)[valid])) for name, field in
             (('mAP', 'ap'), ('mAP_trapezoidal', 'ap_trapezoidal'), ('mINP', 'inp'))}

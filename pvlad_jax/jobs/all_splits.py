@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pvlad_jax.config import Config
 from pvlad_jax.data.partition import split_names
@@ -26,6 +27,8 @@ from pvlad_jax.evaluation.report import skipped_of
 from pvlad_jax.jobs.evaluate import EvaluationFailed
 from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config, write_text
+from pvlad_jax.terminal import console as terminal_console
+from pvlad_jax.terminal import printable
 
 METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
 SKIPPED = ('skipped_query', 'skipped_gallery', 'skipped_train')
@@ -86,9 +89,11 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
         return None
     report = mean_of_splits({n: json.loads((_folder(workdir, n) / DONE).read_text())['result'] for n in names})
     if jax.process_index() == 0:
-        with _patiently(workdir):
-            write_text(workdir / 'eval' / 'latest.json', json.dumps(report, indent=2) + '\n')
-        print_mean(report)
+        try:
+            with _patiently(workdir):
+                write_text(workdir / 'eval' / 'latest.json', json.dumps(report, indent=2) + '\n')
+        finally:  # printed where it cannot be written, too
+            print_mean(report)
     return report
 
 
@@ -115,7 +120,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
 def print_mean(report: dict, console: Console | None = None) -> None:
     """A row a split, then mean and standard deviation, in per cent."""
     shown = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP'}
-    table = Table(title=' '.join(filter(None, [report['dataset'], 'PARTIAL DATA' if report['partial'] else ''])))
+    table = Table(title=Text(printable(' '.join(filter(None, [report['dataset'], 'PARTIAL DATA' if report['partial'] else ''])))))
     for name in ('split', *shown, 'queries', 'step'):
         table.add_column(name, justify='right')
     for name, r in report['splits'].items():
@@ -123,11 +128,11 @@ def print_mean(report: dict, console: Console | None = None) -> None:
     table.add_section()
     for name in ('mean', 'std'):
         table.add_row(name, *(f'{100 * report[name][m]:.2f}' for m in shown.values()), '', '')
-    table.caption = ' · '.join(filter(None, [
+    table.caption = Text(printable('; '.join(filter(None, [
         f'protocol {report["protocol"]}', report['convention'],
         f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''), f'frames {report["frames"]}', f'std: {STD}',
-        skipped_of(report)]))
-    (console or Console()).print(table)
+        skipped_of(report)]))))
+    (console or terminal_console()).print(table)
 
 
 def _folder(workdir: Folder, name: str) -> Folder:

@@ -8,6 +8,7 @@ from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
 from pvlad_jax.jobs import stop_signal
 from pvlad_jax.parallel import processes
+from pvlad_jax.terminal import complain
 
 
 def unraisable(late) -> None:
@@ -26,7 +27,7 @@ def exit_code(job: Callable[[stop_signal.StopRequest], None]) -> int:
         except UserError as error:
             return _end(f'Error: {error}', EXIT_USER_ERROR)
         except stop_signal.Preempted as error:
-            print(error, file=sys.stderr)
+            complain(str(error))
             processes.finish()
             return EXIT_PREEMPTED
         except KeyboardInterrupt:
@@ -49,5 +50,5 @@ def exit_code(job: Callable[[stop_signal.StopRequest], None]) -> int:
 def _end(message: str, code: int) -> int:
     if processes.several():
         processes.fail(message, code)
-    print(message, file=sys.stderr)
+    complain(message)
     return code

@@ -17,6 +17,7 @@ from pvlad_jax.embedding import TrackletEmbedder
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips, score, write_embeddings, write_result, write_strips
 from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
+from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.run_start import begin
 from pvlad_jax.models.tracklet_network import clip_statistics
@@ -74,10 +75,11 @@ class Evaluator:
         config, roles = self.experiment.config, self.experiment.partition
         tables = (roles.query, roles.gallery) if role == 'test' else (roles.validation_query, roles.validation_gallery)
         query, gallery = (self.labelled(variables, table) for table in tables)
-        train = self.labelled(variables, roles.train) if config.evaluation.distance in ('xqda', 'kissme') else None
+        train = self.labelled(variables, roles.train) if config.evaluation.distance in LEARNED else None
         metadata = self.experiment.dataset.metadata
         result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
-                       train=train, dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
+                       train=train, unknown_cameras=config.evaluation.unknown_cameras,
+                       dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
                        frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
         result = dataclasses.replace(result, skipped_query=len(tables[0]) - len(query), skipped_gallery=len(tables[1]) - len(gallery),
                                      skipped_train=len(roles.train) - len(train) if train is not None else 0)
@@ -85,16 +87,18 @@ class Evaluator:
 
 
 def report(experiment: Experiment, workdir: Path, variables: dict, scored: Scored, say: Say) -> None:
-    """The table, WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, and pictures."""
+    """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures."""
     variables = whole_on_host(variables)  # all processes must take part in gathering
     if jax.process_index() != 0:
         return
     result, query, gallery, _ = scored
-    print_table(result)
-    for name in (f'step_{result.step}', 'latest'):
-        write_result(workdir / 'eval' / f'{name}.json', result)
-    for name, embeddings in (('query', query), ('gallery', gallery)):
-        write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
+    try:
+        for name in (f'step_{result.step}', 'latest'):
+            write_result(workdir / 'eval' / f'{name}.json', result)
+        for name, embeddings in (('query', query), ('gallery', gallery)):
+            write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
+    finally:  # printed where it cannot be written, too
+        print_table(result)
     if experiment.config.evaluation.strips:
         draw(experiment, workdir / 'eval', variables, scored, say)
 
@@ -117,7 +121,7 @@ def draw(experiment: Experiment, folder: Path, variables: dict, scored: Scored, 
     result, query, gallery, train = scored
     count = experiment.config.evaluation.strips
     write_strips(folder / 'ranked_strips.png', ranked_strips(query, gallery, frames, result.protocol, result.distance, result.rerank,
-                                                             train=train, n_queries=count))
+                                                             train=train, unknown_cameras=result.unknown_cameras, n_queries=count))
     say(f'Ranked strips: {folder / "ranked_strips.png"}')
     long_enough = [name for name in query.tracklet if roles.query.n_frames[places[name][1]] >= clips_config.frames]
     if long_enough:

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from pvlad_jax.errors import EXIT_USER_ERROR
+from pvlad_jax.terminal import complain
 
 
 def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[str]], list[str]]:
@@ -30,7 +31,7 @@ def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[s
             flags.FLAGS.config.items()  # a file that did not load speaks up only when it is looked at
             return rest
         except (flags.Error, AttributeError, KeyError, OSError) as error:
-            print(f'Error: {_explain(error, argv, fields)}', file=sys.stderr)
+            complain(f'Error: {_explain(error, argv, fields)}')
             sys.exit(EXIT_USER_ERROR)
 
     return parse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from pvlad_jax import compile_cache
+from pvlad_jax import compile_cache, terminal
 from pvlad_jax.config import Config, flatten, freeze
 from pvlad_jax.config_checks import remarks, without_effect
 from pvlad_jax.errors import UserError
@@ -53,7 +53,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
 
         def say(text: str) -> None:
             if first:
-                print(text, flush=True)
+                terminal.say(text)
 
         for remark in [*remarks(frozen, jax.devices()[0].platform), *without_effect(frozen, given)]:
             say(f'Note: {remark}')

@@ -17,8 +17,8 @@ from pvlad_jax.data.partition import Partition
 from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
 from pvlad_jax.errors import UserError
-from pvlad_jax.evaluation.embedding_file import Labels
-from pvlad_jax.evaluation.protocols import check_labels, compose_gallery, find_protocol, seen
+from pvlad_jax.evaluation.protocols import check_protocol
+from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
@@ -26,7 +26,6 @@ from pvlad_jax.training.train_state import TrainState
 
 _FOLDERS = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache')  # of a working directory
 _FILES = ('metrics.jsonl', 'config.json', 'data.json')
-_QUERIES_AT_ONCE = 256  # bounds the memory of the look for a match
 _MAX_NAMED = 5  # tracklets in a message
 
 
@@ -112,11 +111,11 @@ def check_labels_of(config: Config, roles: Partition) -> None:
     distance."""
     check_identities(roles.train, config.batch.people)
     protocol = config.evaluation.protocol or roles.protocol
-    check_protocol(protocol, roles.query, roles.gallery, 'test')
+    _check_scorable(config, protocol, roles.query, roles.gallery, 'test')
     if config.dataset.validation_share:
-        check_protocol(protocol, roles.validation_query, roles.validation_gallery,
-                       'validation (config.dataset.validation_share)')
-    if config.evaluation.distance in ('xqda', 'kissme'):
+        _check_scorable(config, protocol, roles.validation_query, roles.validation_gallery,
+                        'validation (config.dataset.validation_share)')
+    if config.evaluation.distance in LEARNED:
         people = roles.train.select(roles.train.person_id > 0)
         pairs = np.unique(np.stack([people.person_id, people.camera_id]), axis=1)
         if len(np.unique(pairs[0])) < 2 or len(np.unique(pairs[0])) == pairs.shape[1]:
@@ -125,30 +124,13 @@ def check_labels_of(config: Config, roles: Partition) -> None:
                             'two cameras, and of two people; the training set has none. Use cosine or euclidean.')
 
 
-def check_protocol(name: str, query: TrackletTable, gallery: TrackletTable, what: str) -> None:
+def _check_scorable(config: Config, protocol: str, query: TrackletTable, gallery: TrackletTable, what: str) -> None:
     """UserError where the labels do not fit the protocol, or where no query could be scored."""
-    protocol = find_protocol(name)
     try:
-        asked, searched = (_labels(table).checked(side) for table, side in ((query, 'queries'), (gallery, 'gallery')))
-        rows, append = compose_gallery(protocol, asked, searched)
-        searched = searched.select(rows)
-        searched = searched.join(asked) if append else searched
-        check_labels(protocol, asked, searched)
-        ask, search = seen(asked, searched)
-        for start in range(0, len(asked), _QUERIES_AT_ONCE):
-            some = type(ask)(*(column[start:start + _QUERIES_AT_ONCE, None] for column in ask))
-            if protocol.relevance(some, search)[0].any():
-                return
+        check_protocol(protocol, query, gallery, config.evaluation.unknown_cameras)
     except UserError as error:
-        raise UserError(f'The {what} tracklets do not fit the evaluation: {error}') from error
-    raise UserError(f'The {what} tracklets cannot be evaluated: by {name}, none of the {len(asked)} queries has a '
-                    f'tracklet of the same person '
-                    'and another camera in the gallery. Check the labels of the data set, or choose another '
-                    'config.evaluation.protocol.')
-
-
-def _labels(table: TrackletTable) -> Labels:
-    return Labels(person_id=table.person_id, camera_id=table.camera_id, tracklet=table.tracklet)
+        raise UserError(f'The {what} tracklets cannot be evaluated: {error} Check the labels of the data set, or choose '
+                        'another config.evaluation.protocol.') from error
 
 
 def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, data: RunData) -> None:

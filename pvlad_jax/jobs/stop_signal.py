@@ -3,12 +3,12 @@
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 
 from pvlad_jax.errors import EXIT_PREEMPTED
 from pvlad_jax.parallel import processes
+from pvlad_jax.terminal import complain
 
 
 class Preempted(Exception):
@@ -49,7 +49,7 @@ class StopRequest:
         if not self.nothing_to_lose and self._ended.wait(self.grace):
             return
         why = 'nothing to save yet' if self.nothing_to_lose else f'not saved within {self.grace:g} s, the last checkpoint stands'
-        print(f'Asked to stop: {why}. The same command starts again.', file=sys.stderr, flush=True)
+        complain(f'Asked to stop: {why}. The same command starts again.')
         processes.leave(EXIT_PREEMPTED)
 
 

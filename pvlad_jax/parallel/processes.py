@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 from pvlad_jax.errors import EXIT_PEER_LOST, EXIT_USER_ERROR, UserError
+from pvlad_jax.terminal import complain
 
 MODES = ('auto', 'on', 'off')
 # Keys of the coordination service.
@@ -125,7 +126,7 @@ def same_everywhere(what: str, value: str) -> None:
 def fail(message: str, code: int) -> NoReturn:
     """Ends this process, and the others with the same message. No farewell: the others may be waiting inside a collective."""
     _finished.set()  # this process need not be told
-    print(message, file=sys.stderr, flush=True)
+    complain(message)
     _tell(FAILED, f'{code} Process {_number()}: {message}')
     leave(code)
 
@@ -143,8 +144,7 @@ def leave(code: int) -> NoReturn:
         _wait_until_heard()
     elif several():
         _tell(f'{HEARD}/{_number()}', 'yes')
-    sys.stdout.flush()
-    os._exit(code)
+    os._exit(code)  # every line was flushed when it was printed
 
 
 def _wait_until_heard() -> None:
@@ -205,7 +205,7 @@ def _end_with_the_others() -> None:
             code, message = str(EXIT_PEER_LOST), (f'Lost the process that coordinates this run ({_first_line(error)}). Give the same '
                                                   'command again to all processes; they go on from the last checkpoint.')
         if not _finished.is_set():
-            print(message, file=sys.stderr, flush=True)
+            complain(message)
             leave(int(code) if code.isdigit() else EXIT_USER_ERROR)
 
 
