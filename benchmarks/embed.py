@@ -21,6 +21,8 @@ from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pvlad_jax.paths import user_path
+
 LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
 ONE_PASS_UP_TO = flags.DEFINE_integer('one_pass_up_to', 1000, 'Longest video that is also embedded in one pass')
 CONFIG = flags.DEFINE_string('network', 'configs/synthetic.py', 'Configuration whose network and clips are used')
@@ -107,7 +109,7 @@ def main(_) -> None:
                          'unit': 'frames/s, carried against one pass', 'ratio': r['frames_per_second'] / peer['frames_per_second']})
     if OUTPUT.value:
         measured = [{k: v for k, v in r.items() if k != 'embedding'} for r in results]
-        Path(OUTPUT.value).write_text(json.dumps({'rows': rows, 'measured': measured}, indent=1) + '\n')
+        user_path(OUTPUT.value).write_text(json.dumps({'rows': rows, 'measured': measured}, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ def print_findings(raw: RawDataset, console: Console) -> None:
         table.add_row(split, *_row(sources, marked))
     console.print(table)
     for note in raw.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:

@@ -1,8 +1,8 @@
 """What a number in the names of frames could be: its order of the frames, and how much it looks like a frame number.
 
-A frame number is unique in its tracklet, rises in even steps and stands early in the name; scores, boxes and positions repeat,
-jump and stand behind it. Each of these rules has exceptions, so costs are added (`Candidate.cost`) over all tracklets whose names
-are built alike. The costs are set by hand: tests/test_frame_order.py lists the kinds of names that they order.
+A frame number is unique in its tracklet, rises in even steps and is early in the name; scores, boxes and positions repeat,
+jump and come after it. Each of these rules has exceptions, so costs are added (`Candidate.cost`) over all tracklets whose
+names are built alike. The costs are set by hand: tests/test_frame_order.py lists the kinds of names that they order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,9 @@ _OTHER_LABELS = frozenset(
     'conf confidence score scr prob p sim iou quality q x y w h l cx cy left top right bottom width height '
     'id pid tid track trackid tracklet person cam camera c s box bbox det detection d b of rank view'.split()
 )
-_EPOCHS = tuple((10**9 * unit, 5 * 10**9 * unit) for unit in (1, 10**3, 10**6, 10**9))  # seconds to nanoseconds since 1970
+_EPOCHS = tuple(
+    (10**9 * unit, 5 * 10**9 * unit) for unit in (1, 10**3, 10**6, 10**9)
+)  # seconds to nanoseconds since 1970
 _EVEN = 0.25  # steps within this share of the median step count as even
 _LONGEST = 12  # numbers of a name that are looked at
 _BLOCK = 4  # frames on average that share the first number of a pair, such as part and frame within the part
@@ -101,7 +103,7 @@ def candidates(tracklets: Sequence[Names], aligned: bool) -> list[Candidate]:
         if aligned and _same_before_point(tracklets, first):
             singles.append(AfterPoint(first))
         found += [_candidate(tracklets, names, (single,), place) for single in singles]
-        if aligned and _repeated(tracklets, (first,)) and (pair := _in_blocks(tracklets, first, varying[place + 1:])):
+        if aligned and _repeated(tracklets, (first,)) and (pair := _in_blocks(tracklets, first, varying[place + 1 :])):
             found.append(_candidate(tracklets, names, pair, place))
     for time in _times(names, count if aligned else 0, varying):
         parts: tuple[Part, ...] = (time,)
@@ -121,7 +123,9 @@ def same_order(names: Names, a: Candidate, b: Candidate) -> bool:
 
 
 def _same_before_point(tracklets: Sequence[Names], i: int) -> bool:
-    return all('.' in n[i].text for t in tracklets for n in t) and all(len({int(n[i].value) for n in t}) == 1 for t in tracklets)
+    return all('.' in n[i].text for t in tracklets for n in t) and all(
+        len({int(n[i].value) for n in t}) == 1 for t in tracklets
+    )
 
 
 def _times(names: Names, count: int, varying: Sequence[int]) -> Iterator[TimeFields]:
@@ -145,7 +149,9 @@ def _in_blocks(tracklets: Sequence[Names], first: int, later: Sequence[int]) -> 
     blocks = sum(len({n[first].value for n in t}) for t in tracklets)
     if sum(len(t) for t in tracklets) < _BLOCK * blocks:
         return None
-    return next(((first, i) for i in later if not _repeated(tracklets, (first, i)) and _repeated(tracklets, (i,))), None)
+    return next(
+        ((first, i) for i in later if not _repeated(tracklets, (first, i)) and _repeated(tracklets, (i,))), None
+    )
 
 
 def _candidate(tracklets: Sequence[Names], names: Names, parts: tuple[Part, ...], place: int) -> Candidate:

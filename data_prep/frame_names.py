@@ -27,7 +27,7 @@ class Field(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The letters directly before the number, in lower case: 'frame' of 'cam_Frame_0012'; '' where there are none."""
+        """The letters directly before the number, in lower case: 'frame' of 'cam_Frame_0012'; '' for none."""
         word = _LABEL.search(self.before)
         return word[1].lower() if word else ''
 
@@ -45,7 +45,7 @@ def fields(stem: str) -> tuple[Field, ...]:
     """The numbers of a name without its extension, from left to right."""
     found, end = [], 0
     for match in NUMBER.finditer(stem):
-        found.append(Field(match[0], stem[end:match.start()]))
+        found.append(Field(match[0], stem[end : match.start()]))
         end = match.end()
     return tuple(found)
 
@@ -56,15 +56,15 @@ def template(stem: str) -> str:
 
 
 def bare_name(stems: Sequence[str]) -> str | None:
-    """The name to which all others add a number: 'im' of im, im2, im3; 'f' of f, f (1), f (2). None where there is none."""
+    """The name to which all others add a number, if any: 'im' of im, im2, im3; 'f' of f, f (1), f (2)."""
     shortest = min(stems, key=len)
     others = [s for s in stems if s != shortest]
-    same = all(s.startswith(shortest) and _BARE_FOLLOWED.fullmatch(s[len(shortest):]) for s in others)
+    same = all(s.startswith(shortest) and _BARE_FOLLOWED.fullmatch(s[len(shortest) :]) for s in others)
     return shortest if others and same and not shortest[-1:].isdigit() else None
 
 
 class TimeFields(NamedTuple):
-    """Fields first..last (exclusive) of a template that are a date, a time of day and a fraction of a second together."""
+    """Fields `first` to before `last` that are a date, a time of day and a fraction of a second together."""
 
     first: int
     last: int
@@ -94,14 +94,18 @@ def time_fields(names: Sequence[tuple[Field, ...]], first: int) -> TimeFields | 
 
 def time_value(name: tuple[Field, ...], shape: TimeFields) -> Fraction | int | None:
     """The point in time in microseconds from an arbitrary start; None where these fields cannot be one."""
-    texts = [f.text for f in name[shape.first:shape.last]]
+    texts = [f.text for f in name[shape.first : shape.last]]
     if shape.time == (14,):
         return _stamp(texts[0])
-    date, texts = texts[:len(shape.date)], texts[len(shape.date):]
-    clock, fraction = texts[:len(shape.time)], texts[len(shape.time):]
+    date, texts = texts[: len(shape.date)], texts[len(shape.date) :]
+    clock, fraction = texts[: len(shape.time)], texts[len(shape.time) :]
     whole, _, decimals = clock[-1].partition('.')
     clock[-1] = whole
-    if not _fit(clock, shape.time, strict=shape.time == (2, 2)) or (decimals and fraction) or any('.' in t for t in clock):
+    if (
+        not _fit(clock, shape.time, strict=shape.time == (2, 2))
+        or (decimals and fraction)
+        or any('.' in t for t in clock)
+    ):
         return None
     days = _days(date, shape.date)
     seconds = _seconds(clock)
@@ -110,7 +114,11 @@ def time_value(name: tuple[Field, ...], shape: TimeFields) -> Fraction | int | N
     digits = decimals or (fraction[0] if fraction else '')
     if digits and not digits.isdecimal():
         return None
-    return days * _DAY + seconds * _MICROSECONDS + (Fraction(int(digits), 10 ** len(digits)) * _MICROSECONDS if digits else 0)
+    return (
+        days * _DAY
+        + seconds * _MICROSECONDS
+        + (Fraction(int(digits), 10 ** len(digits)) * _MICROSECONDS if digits else 0)
+    )
 
 
 def _stamp(text: str) -> int | Fraction | None:
@@ -120,7 +128,11 @@ def _stamp(text: str) -> int | Fraction | None:
     days, seconds, digits = _days([whole[:8]], (8,)), _seconds([whole[8:14]]), whole[14:] + decimals
     if days is None or seconds is None or not whole.isdecimal():
         return None
-    return days * _DAY + seconds * _MICROSECONDS + (Fraction(int(digits), 10 ** len(digits)) * _MICROSECONDS if digits else 0)
+    return (
+        days * _DAY
+        + seconds * _MICROSECONDS
+        + (Fraction(int(digits), 10 ** len(digits)) * _MICROSECONDS if digits else 0)
+    )
 
 
 def _days(texts: Sequence[str], shape: tuple[int, ...]) -> int | None:

@@ -1,7 +1,7 @@
 r"""The order of the frames of each tracklet, from the numbers in their names.
 
-Which number is the frame number is decided once for all tracklets whose names are built alike (frame_candidates.py). Where another
-number would give another order and could be meant as well, a note says which one was taken; a pattern chooses it
+Which number is the frame number is decided once for all tracklets whose names are built alike (frame_candidates.py). Where
+another number would give another order and could be meant as well, a note says which one was taken; a pattern chooses it
 (`--frame_pattern='frame_(?P<frame>\d+)'`).
 """
 
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from data_prep.frame_candidates import Candidate, Names, candidates, same_order
 from data_prep.frame_names import NUMBER, Field, bare_name, fields, template
+from data_prep.frame_order_notes import order_notes, ordinal
 from data_prep.frame_suffixes import stem
 from pvlad_jax.errors import UserError
 
@@ -30,7 +31,8 @@ class FrameOrder:
     """The frames of each tracklet in order.
 
     Attributes:
-      order: Tracklet -> its (number, path) pairs; numbers are those of the names, or 0, 1, 2 ... where int32 cannot hold them.
+      order: Tracklet -> its (number, path) pairs. Numbers are those of the names, or 0, 1, 2 ... for times of day, decimals and
+        what int32 cannot hold.
       notes: Sentences for the user: what was taken where that is not certain.
       faults: Names without a frame number, and two frames of a tracklet with the same.
       rules: What was taken as the frame number, one a kind of name.
@@ -50,7 +52,9 @@ def frame_pattern(text: str) -> re.Pattern:
         raise UserError(f'--frame_pattern={text!r} is not a regular expression: {error}.') from error
     if 'frame' not in pattern.groupindex:
         example = r"'frame_(?P<frame>\d+)'"
-        raise UserError(f'--frame_pattern={text!r} has no group named frame. Mark the frame number with it, such as {example}.')
+        raise UserError(
+            f'--frame_pattern={text!r} has no group named frame. Mark the frame number with it, such as {example}.'
+        )
     return pattern
 
 
@@ -59,8 +63,8 @@ def order_frames(tracklets: Mapping[Key, Sequence[str]], pattern: re.Pattern | N
 
     Arguments:
       tracklets: Tracklet -> paths of its frames.
-      pattern: Searched in each file name; its group `frame` holds the frame number, or the numbers of a time from the largest unit
-        to the smallest.
+      pattern: Searched in each file name; its group `frame` holds the frame number, or the numbers of a time from the largest
+        unit to the smallest.
     """
     result = FrameOrder()
     if pattern is not None:
@@ -77,7 +81,7 @@ def order_frames(tracklets: Mapping[Key, Sequence[str]], pattern: re.Pattern | N
 
 
 def _kind(stems: Sequence[str]) -> str:
-    """What names that are built alike share; it begins with '~' where the text between the numbers varies within the tracklet."""
+    """What names that are built alike share; '~' comes first where the text between the numbers varies within the tracklet."""
     if len(stems) == 1:
         return template(stems[0])
     bare = bare_name(stems)
@@ -113,7 +117,10 @@ def _parse(paths: Sequence[str], faults: list[str]) -> dict[str, tuple[Field, ..
         own = len(names[first])
         lowest = min(int(names[p][own].text) for p in paths if p != first)
         if lowest > 0:
-            names[first] = (*names[first], Field(str(lowest - 1), next(n[own].before for p, n in names.items() if p != first)))
+            names[first] = (
+                *names[first],
+                Field(str(lowest - 1), next(n[own].before for p, n in names.items() if p != first)),
+            )
     elif len(paths) > 1:
         for p in [p for p, n in names.items() if not n]:
             faults.append(f'{p} has no frame number')
@@ -137,8 +144,8 @@ def _drop_constant_signs(parsed: Parsed, notes: list[str]) -> None:
     if any(len({n[i].value for n in names.values()}) > 1 for names in parsed.values() for i in signs):
         example = next(p for names in parsed.values() for p in names)
         notes.append(
-            f"The '-' before the frame number of names such as {_file(example)} is taken as punctuation. If all numbers are "
-            r"negative: --frame_pattern='(?P<frame>-\d+)'."
+            f"The '-' before the frame number of names such as {_file(example)} is taken as punctuation. If all numbers "
+            r"are negative: --frame_pattern='(?P<frame>-\d+)'."
         )
 
 
@@ -154,32 +161,21 @@ def _choose(kind: str, sample: list[Names], parsed: Parsed, result: FrameOrder) 
     if not found or (not aligned and (found[0].repeats or (found[0].uneven > _MOST_UNEVEN and found[0].cost > 0))):
         for names in parsed.values():
             if len(names) > 1:
-                result.faults.append(f'{_folder(next(iter(names)))}: no number in the names of its frames gives their order '
-                                     f'({", ".join(_file(p) for p in list(names)[:3])}, ...)')
+                result.faults.append(
+                    f'{_folder(next(iter(names)))}: no number in the names of its frames gives their order '
+                    f'({", ".join(_file(p) for p in list(names)[:3])}, ...)'
+                )
         return None
     chosen = found[0]
     if market is None:
-        rivals = [c for c in found[1:] if c.cost - chosen.cost < MARGIN and c.repeats <= 0.3 and _apart(c, chosen, sample)]
+        rivals = [
+            c for c in found[1:] if c.cost - chosen.cost < MARGIN and c.repeats <= 0.3 and _apart(c, chosen, sample)
+        ]
         rivals = [c for c in rivals if not all(same_order(t, chosen, c) for t in sample)]
     example = max((n for t in sample[:1] for n in t), key=lambda n: len(n))
     path = paths[id(example)]
-    result.rules.append(f'{kind.lstrip("~") or "names of several kinds"}: {_ordinal(chosen, example)}')
-    if rivals:
-        result.notes.append(
-            f'The frame number is ambiguous in names such as {_file(path)}. Taken: {_shown(chosen, example)}. '
-            f'Not taken, though it would give another order: {" or ".join(_shown(c, example) for c in rivals[:3])}. '
-            f"To choose another: --frame_pattern='{_suggestion(rivals[0], example)}'."
-        )
-    elif not chosen.plausible or (not aligned and chosen.cost > -0.5 and all(len(t) < 3 for t in sample)):
-        result.notes.append(
-            f'The order of frames is uncertain: in names such as {_file(path)} {_shown(chosen, example)} is taken as the frame '
-            'number, but it may be a score, a position or an id. If it is, give each frame a number that rises with time.'
-        )
-    if wrapped := _wrapped(chosen, sample):
-        result.notes.append(
-            f'The frame number of names such as {_file(path)} may have started again ({wrapped}); the frames are ordered by it '
-            'as it is. If the low numbers come last, rename them.'
-        )
+    result.rules.append(f'{kind.lstrip("~") or "names of several kinds"}: {ordinal(chosen, example)}')
+    result.notes += order_notes(chosen, rivals, sample, example, _file(path), uncertain=not aligned)
     return chosen
 
 
@@ -201,7 +197,9 @@ def _market_field(parsed: Parsed) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _sorted(names: dict[str, tuple[Field, ...]], chosen: Candidate | None, paths: Sequence[str], faults: list[str]) -> list[tuple]:
+def _sorted(
+    names: dict[str, tuple[Field, ...]], chosen: Candidate | None, paths: Sequence[str], faults: list[str]
+) -> list[tuple]:
     if len(paths) == 1:
         name = fields(stem(paths[0]))
         labelled = [f for f in name if f.label in ('f', 'frame')] or list(name)
@@ -210,7 +208,9 @@ def _sorted(names: dict[str, tuple[Field, ...]], chosen: Candidate | None, paths
         try:
             keys = sorted((chosen.key(name), path) for path, name in names.items())
         except (ValueError, IndexError):
-            faults.append(f'{_folder(paths[0])}: its names are unlike those of other tracklets, so that their order is not known')
+            faults.append(
+                f'{_folder(paths[0])}: its names are unlike those of other tracklets, so that their order is not known'
+            )
             return []
     return _numbered(keys, faults, plain=chosen is None or not chosen.is_time)
 
@@ -221,7 +221,11 @@ def _by_pattern(paths: Sequence[str], pattern: re.Pattern, faults: list[str]) ->
         match = pattern.search(_file(path))
         numbers = fields(match['frame']) if match and match['frame'] else ()
         if not numbers:
-            why = 'is not matched by --frame_pattern' if match is None else f'has no number in the group frame ({match["frame"]!r})'
+            why = (
+                'is not matched by --frame_pattern'
+                if match is None
+                else f'has no number in the group frame ({match["frame"]!r})'
+            )
             faults.append(f'{path} {why}')
         else:
             keys.append((tuple(f.value for f in numbers), path))
@@ -241,40 +245,6 @@ def _numbered(keys: list[tuple], faults: list[str], plain: bool = True) -> list[
 def _put(result: FrameOrder, key: Key, frames: list[tuple]) -> None:
     if frames:
         result.order[key] = frames
-
-
-def _wrapped(chosen: Candidate, sample: list[Names]) -> str:
-    """'9998 to 0003' where the counter of a tracklet ran over its digits."""
-    if len(chosen.parts) != 1 or not isinstance(chosen.parts[0], int):
-        return ''
-    for t in sample:
-        texts = sorted((n[chosen.parts[0]].text for n in t), key=float)
-        width = len(texts[0])
-        if width < 3 or {len(x) for x in texts} != {width} or not all(x.isdecimal() for x in texts):
-            continue
-        near = 2 * len(texts)
-        if int(texts[0]) <= near and int(texts[-1]) >= 10**width - 1 - near and 10**width > 8 * near:
-            return f'{texts[-1]} and {texts[0]} in one tracklet'
-    return ''
-
-
-def _shown(candidate: Candidate, name: tuple[Field, ...]) -> str:
-    texts = [name[i].text for i in sorted(candidate.fields(len(name)))]
-    return f'{_ordinal(candidate, name)} ({" ".join(texts)})'
-
-
-def _ordinal(candidate: Candidate, name: tuple[Field, ...]) -> str:
-    places = [str(i + 1) for i in sorted(candidate.fields(len(name)))]
-    return ('the time in number' if candidate.is_time else 'number') + ('s ' if len(places) > 1 else ' ') + ', '.join(places)
-
-
-def _suggestion(candidate: Candidate, name: tuple[Field, ...]) -> str:
-    """A pattern that takes the first to the last field of a candidate."""
-    taken = sorted(candidate.fields(len(name)))
-    runs = [len(re.findall(r'\d+', f.text)) for f in name]
-    before, inside = sum(runs[: taken[0]]), sum(runs[taken[0]: taken[-1] + 1])
-    head = rf'^(?:\D*\d+){{{before}}}\D*' if before else r'^\D*'
-    return head + r'(?P<frame>\d+' + (rf'(?:\D\d+){{{inside - 1}}}' if inside > 1 else '') + ')'
 
 
 def _file(path: str) -> str:

@@ -9,6 +9,7 @@ from pvlad_jax.evaluation.embedding_file import FIELDS, read_embeddings
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS
 from pvlad_jax.evaluation.report import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
+from pvlad_jax.paths import remote_or_user_path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,11 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     output = options.pop('output')
     try:
-        tables = {name: read_embeddings(path) if (path := options.pop(name)) else None for name in ('query', 'gallery', 'train')}
+        tables = {name: read_embeddings(remote_or_user_path(path)) if (path := options.pop(name)) else None for name in ('query', 'gallery', 'train')}
         result = score(**tables, **options)
         print_table(result)
         if output:
-            write_result(output, result)
+            write_result(remote_or_user_path(output), result)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return EXIT_USER_ERROR
