@@ -12,7 +12,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import NamedTuple
 
-from data_prep.frame_names import Field, TimeFields, time_fields, time_value
+from data_prep.frame_names import Field, TimeFields, is_marked, time_fields, time_value
 
 Names = Sequence[tuple[Field, ...]]  # of one tracklet
 _FRAME_LABELS = frozenset(
@@ -27,17 +27,20 @@ _EPOCHS = tuple(
     (10**9 * unit, 5 * 10**9 * unit) for unit in (1, 10**3, 10**6, 10**9)
 )  # seconds to nanoseconds since 1970
 _EVEN = 0.25  # steps within this share of the median step count as even
+MARGIN = 2.0  # of cost: another candidate this much worse is no rival
+_MOST_REPEATS = 0.3  # share of repeated values up to which a number could be a frame number
 _LONGEST = 12  # numbers of a name that are looked at
 _BLOCK = 4  # frames on average that share the first number of a pair, such as part and frame within the part
 
 
-class AfterPoint(NamedTuple):
-    """The digits behind the point of a field: 10 of 'shot1.10'."""
+class Side(NamedTuple):
+    """The digits on one side of the point of a field: of 'shot1.10' those before it, 1, or after it, 10."""
 
     field: int
+    after: bool
 
 
-Part = int | TimeFields | AfterPoint  # int: a field, counted from the left or, where negative, from the right
+Part = int | TimeFields | Side  # int: a field, counted from the left or, where negative, from the right
 
 
 def part_value(name: tuple[Field, ...], part: Part) -> int | Fraction:
@@ -46,9 +49,14 @@ def part_value(name: tuple[Field, ...], part: Part) -> int | Fraction:
         if value is None:
             raise ValueError('not a time')
         return value
-    if isinstance(part, AfterPoint):
-        return int(name[part.field].text.partition('.')[2])
+    if isinstance(part, Side):
+        return int(_side(name, part))
     return name[part].value
+
+
+def _side(name: tuple[Field, ...], part: Side) -> str:
+    before, _, after = name[part.field].text.partition('.')
+    return after if part.after else before
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,17 @@ class Candidate:
 
     def fields(self, count: int) -> set[int]:
         """The fields it takes, of a name with `count` of them."""
-        taken: set[int] = set()
+        return {i for i, _ in self.digits(count)}
+
+    def digits(self, count: int) -> set[tuple[int, bool]]:
+        """The same as (field, whether after its point)."""
+        taken = set()
         for p in self.parts:
-            first = p if isinstance(p, int) else p.field if isinstance(p, AfterPoint) else p.first
-            last = p.last if isinstance(p, TimeFields) else first + 1
-            taken |= {i % count for i in range(first, last)}
+            if isinstance(p, Side):
+                taken.add((p.field, p.after))
+            else:
+                first, last = (p.first, p.last) if isinstance(p, TimeFields) else (p, p + 1)
+                taken |= {(i % count, after) for i in range(first, last) for after in (False, True)}
         return taken
 
 
@@ -100,8 +114,8 @@ def candidates(tracklets: Sequence[Names], aligned: bool) -> list[Candidate]:
     found = []
     for place, first in enumerate(varying):
         singles: list[Part] = [first]
-        if aligned and _same_before_point(tracklets, first):
-            singles.append(AfterPoint(first))
+        if aligned and all('.' in n[first].text for n in names):
+            singles += [Side(first, after=False), Side(first, after=True)]
         found += [_candidate(tracklets, names, (single,), place) for single in singles]
         if aligned and _repeated(tracklets, (first,)) and (pair := _in_blocks(tracklets, first, varying[place + 1 :])):
             found.append(_candidate(tracklets, names, pair, place))
@@ -116,16 +130,27 @@ def candidates(tracklets: Sequence[Names], aligned: bool) -> list[Candidate]:
     return sorted(found, key=lambda c: c.cost)
 
 
+def is_rival(other: Candidate, chosen: Candidate, tracklets: Sequence[Names]) -> bool:
+    """Whether `other` could be the frame number in place of `chosen` and would give another order.
+
+    A part of a time is none, such as the seconds alone, where the time is written as one or is the more even.
+    """
+    count = len(tracklets[0][0])
+    if other.cost - chosen.cost >= MARGIN or other.repeats > _MOST_REPEATS:
+        return False
+    if other.digits(count) <= chosen.digits(count):
+        names = [n for t in tracklets for n in t]
+        weak_time = any(isinstance(p, TimeFields) and not is_marked(names, p) for p in chosen.parts)
+        decimal = any(isinstance(p, Side) for p in other.parts)
+        if not (weak_time or decimal) or other.uneven > chosen.uneven:
+            return False
+    return not all(same_order(t, chosen, other) for t in tracklets)
+
+
 def same_order(names: Names, a: Candidate, b: Candidate) -> bool:
     """Whether b never falls where a rises."""
     ordered = sorted(names, key=a.key)
     return all(b.key(p) <= b.key(q) for p, q in pairwise(ordered))
-
-
-def _same_before_point(tracklets: Sequence[Names], i: int) -> bool:
-    return all('.' in n[i].text for t in tracklets for n in t) and all(
-        len({int(n[i].value) for n in t}) == 1 for t in tracklets
-    )
 
 
 def _times(names: Names, count: int, varying: Sequence[int]) -> Iterator[TimeFields]:
@@ -162,15 +187,18 @@ def _candidate(tracklets: Sequence[Names], names: Names, parts: tuple[Part, ...]
     cost = 6 * repeats + 2 * uneven + 0.75 * min(place, 2)
     plausible = True
     if isinstance(head, TimeFields):
-        cost -= 1.5
+        cost -= 1.5 if is_marked(names, head) else 0.5 * (uneven <= _EVEN)
     else:
-        texts = [n[head.field if isinstance(head, AfterPoint) else head] for n in names]
+        if isinstance(head, Side):
+            texts = [n[head.field]._replace(text=_side(n, head)) for n in names]
+        else:
+            texts = [n[head] for n in names]
         labels = {f.label for f in texts}
         if labels <= _FRAME_LABELS:
             cost -= 4 if labels <= {'f', 'frame', 'frames'} else 3
         elif labels <= _OTHER_LABELS:
             cost, plausible = cost + 3, False
-        if all('.' in f.text and 0 <= f.value <= 1 for f in texts):
+        if all('.' in n[i].text and 0 <= n[i].value <= 1 for n in names for i in [head.field if isinstance(head, Side) else head]):
             cost, plausible = cost + 3, False
         cost -= _padding(texts) + (1.5 if _is_epoch(texts) else 0)
         cost += 0.5 * any(f.text.startswith('-') for f in texts)

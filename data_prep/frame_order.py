@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeVar
 
-from data_prep.frame_candidates import Candidate, Names, candidates, same_order
+from data_prep.frame_candidates import Candidate, Names, candidates, is_rival
 from data_prep.frame_names import NUMBER, Field, bare_name, fields, template
 from data_prep.frame_order_notes import order_notes, ordinal
 from data_prep.frame_suffixes import stem
@@ -19,7 +19,6 @@ from pvlad_jax.errors import UserError
 
 Key = TypeVar('Key')
 Parsed = dict[Key, dict[str, tuple[Field, ...]]]  # tracklet -> path -> the numbers of its name
-MARGIN = 2.0  # of cost: another candidate this much worse is not worth a note
 _MOST_UNEVEN = 0.5  # share of uneven steps up to which a number among varying text still counts as a frame number
 _SAMPLE = 10_000  # names that are looked at to choose a number, in whole tracklets; it is then applied to all
 _LARGEST = 2**31 - 1  # of the int32 in a record
@@ -168,21 +167,12 @@ def _choose(kind: str, sample: list[Names], parsed: Parsed, result: FrameOrder) 
         return None
     chosen = found[0]
     if market is None:
-        rivals = [
-            c for c in found[1:] if c.cost - chosen.cost < MARGIN and c.repeats <= 0.3 and _apart(c, chosen, sample)
-        ]
-        rivals = [c for c in rivals if not all(same_order(t, chosen, c) for t in sample)]
+        rivals = [c for c in found[1:] if is_rival(c, chosen, sample)]
     example = max((n for t in sample[:1] for n in t), key=lambda n: len(n))
     path = paths[id(example)]
     result.rules.append(f'{kind.lstrip("~") or "names of several kinds"}: {ordinal(chosen, example)}')
     result.notes += order_notes(chosen, rivals, sample, example, _file(path), uncertain=not aligned)
     return chosen
-
-
-def _apart(a: Candidate, b: Candidate, sample: list[Names]) -> bool:
-    """Whether a is more than a part of b: the seconds of a time of day are no rival of the whole time."""
-    count = len(sample[0][0])
-    return not a.fields(count) <= b.fields(count)
 
 
 def _market_field(parsed: Parsed) -> int | None:
