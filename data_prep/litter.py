@@ -8,7 +8,7 @@ _NAMES = frozenset([
     'thumbs.db', 'ehthumbs.db', 'ehthumbs_vista.db', 'desktop.ini', '$recycle.bin', 'system volume information',
     '__macosx', 'icon\r', '@eadir', '#recycle', '#snapshot', '@tmp', '@recycle', '@__thumb', 'lost+found',
 ])  # fmt: skip
-_KINDS_SHOWN = 6
+_KINDS_SHOWN = 8
 
 
 def is_litter(path: str) -> bool:
