@@ -157,7 +157,8 @@ def start(kind: str, workdir: Path, data: str) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('--data', type=own_path, default='data', help='where the synthetic walkers lie, or are built before anything is timed')
+    parser.add_argument('--data', type=own_path, default='data',
+                        help='where the synthetic walkers lie, or are built before anything is timed')
     parser.add_argument('--rounds', type=int, default=3)
     for name, kind in (('workdir', str), ('report', str), ('since', float)):
         parser.add_argument(f'--{name}', type=kind, help=argparse.SUPPRESS)

@@ -28,11 +28,11 @@ def number_cameras(
 ) -> CameraNumbers:
     """Numbers camera folders by their names alone, so that the same folders always get the same numbers.
 
-    'c1', 'cam_1', 'Camera-1' and '1' are 1; any other word before the number does as well where all names have it ('view1',
-    'view2'). 'cam_a' and 'a' are 1, 'b' 2, where no other name has these numbers. 'unknown', 'none' and '-1' are unknown. All
-    other names follow in sorted order. Zero ('0', 'c0', 'cam_0') is unknown where it is the only number, and where it is in
-    the training set alone, next to cameras that are all in the test set, as in MARS ('c0': next to any); else cameras count
-    from 0.
+    'c1', 'cam_1', 'Camera-1' and '1' are 1; any other word before the number does as well where all names have it
+    ('view1', 'view2'). 'cam_a' and 'a' are 1, 'b' 2, where no other name has these numbers. 'unknown', 'none' and
+    '-1' are unknown. All other names follow in sorted order. Zero ('0', 'c0', 'cam_0') is unknown where it is the
+    only number, and where it is in the training set alone, next to cameras that are all in the test set, as in MARS
+    ('c0': next to any); else cameras count from 0.
 
     Arguments:
       names: The folders.
@@ -134,5 +134,6 @@ def _refuse_shared(numbers: Mapping[str, int], given: Mapping[str, int]) -> None
             continue
         raise UserError(
             f'Camera folders {other!r} and {name!r} both read as camera {number}. If they are one camera: '
-            f'--camera_numbers={other}={number},{name}={number}; if they are two, give them two numbers there, or rename one.'
+            f'--camera_numbers={other}={number},{name}={number}; if they are two, give them two numbers there, '
+            'or rename one.'
         )

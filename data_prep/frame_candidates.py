@@ -1,8 +1,9 @@
 """What a number in the names of frames could be: its order of the frames, and how much it looks like a frame number.
 
-A frame number is unique in its tracklet, rises in even steps and is early in the name; scores, boxes and positions repeat,
-jump and come after it. Each of these rules has exceptions, so costs are added (`Candidate.cost`) over all tracklets whose
-names are built alike. The costs are set by hand: tests/test_frame_order.py lists the kinds of names that they order.
+A frame number is unique in its tracklet, rises in even steps and is early in the name; scores, boxes and positions
+repeat, jump and come after it. Each of these rules has exceptions, so costs are added (`Candidate.cost`) over all
+tracklets whose names are built alike. The costs are set by hand: tests/test_frame_order.py lists the kinds of names
+that they order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -198,7 +199,11 @@ def _candidate(tracklets: Sequence[Names], names: Names, parts: tuple[Part, ...]
             cost -= 4 if labels <= {'f', 'frame', 'frames'} else 3
         elif labels <= _OTHER_LABELS:
             cost, plausible = cost + 3, False
-        if all('.' in n[i].text and 0 <= n[i].value <= 1 for n in names for i in [head.field if isinstance(head, Side) else head]):
+        if all(
+            '.' in n[i].text and 0 <= n[i].value <= 1
+            for n in names
+            for i in [head.field if isinstance(head, Side) else head]
+        ):
             cost, plausible = cost + 3, False
         cost -= _padding(texts) + (1.5 if _is_epoch(texts) else 0)
         cost += 0.5 * any(f.text.startswith('-') for f in texts)

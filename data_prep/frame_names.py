@@ -86,8 +86,9 @@ def time_fields(names: Sequence[tuple[Field, ...]], first: int) -> TimeFields | 
             for fraction in (1, 0):
                 last = first + len(date) + len(time) + fraction
                 shape = TimeFields(first, last, date, time, fraction)
-                enough = len(date) + len(time) + fraction > 1  # one number alone needs no reading as a time
-                if enough and last <= len(names[0]) and _joined(names[0], shape) and all(time_value(n, shape) is not None for n in names):
+                if len(date) + len(time) + fraction == 1 or last > len(names[0]):  # one number alone orders as it is
+                    continue
+                if _joined(names[0], shape) and all(time_value(n, shape) is not None for n in names):
                     return shape
     if all(_stamp(n[first].text) is not None for n in names):  # YYYYMMDDHHMMSS, with or without a fraction
         return TimeFields(first, first + 1, (), (14,), 0)
@@ -95,18 +96,18 @@ def time_fields(names: Sequence[tuple[Field, ...]], first: int) -> TimeFields | 
 
 
 def is_marked(names: Sequence[tuple[Field, ...]], shape: TimeFields) -> bool:
-    """Whether a time is written as programs write it: with a date, all digits (09-05-07, not 9-5-7), ':' or 'h' and 'm'."""
-    between = {f.before for f in names[0][shape.first + 1:shape.first + len(shape.time)]}
+    """Whether a time is written as programs do: with a date, all digits (09-05-07, not 9-5-7), ':' or 'h' and 'm'."""
+    between = {f.before for f in names[0][shape.first + 1 : shape.first + len(shape.time)]}
     if shape.date or between <= {':', 'h', 'm'}:
         return True
-    return all(len(f.text.partition('.')[0]) == d for n in names for f, d in zip(n[shape.first:], shape.time))
+    return all(len(f.text.partition('.')[0]) == d for n in names for f, d in zip(n[shape.first :], shape.time))
 
 
 def _joined(name: tuple[Field, ...], shape: TimeFields) -> bool:
     """Whether the text between the fields is such as is written between parts of a time."""
-    before = [f.before for f in name[shape.first:shape.last]]
+    before = [f.before for f in name[shape.first : shape.last]]
     clock = len(shape.date)
-    parts = before[1:clock] + before[clock + 1:]
+    parts = before[1:clock] + before[clock + 1 :]
     return all(_SEPARATOR.fullmatch(b) for b in parts) and (not clock or len(before[clock]) <= _LONGEST_JOINT)
 
 

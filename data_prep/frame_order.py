@@ -1,8 +1,8 @@
 r"""The order of the frames of each tracklet, from the numbers in their names.
 
-Which number is the frame number is decided once for all tracklets whose names are built alike (frame_candidates.py). Where
-another number would give another order and could be meant as well, a note says which one was taken; a pattern chooses it
-(`--frame_pattern='frame_(?P<frame>\d+)'`).
+Which number is the frame number is decided once for all tracklets whose names are built alike (frame_candidates.py).
+Where another number would give another order and could be meant as well, a note says which one was taken; a pattern
+chooses it (`--frame_pattern='frame_(?P<frame>\d+)'`).
 """
 
 import re
@@ -30,8 +30,8 @@ class FrameOrder:
     """The frames of each tracklet in order.
 
     Attributes:
-      order: Tracklet -> its (number, path) pairs. Numbers are those of the names, or 0, 1, 2 ... for times of day, decimals and
-        what int32 cannot hold.
+      order: Tracklet -> its (number, path) pairs. Numbers are those of the names, or 0, 1, 2 ... for times of day,
+        decimals and what int32 cannot hold.
       notes: Sentences for the user: what was taken where that is not certain.
       faults: Names without a frame number, and two frames of a tracklet with the same.
       rules: What was taken as the frame number, one a kind of name.
@@ -62,8 +62,8 @@ def order_frames(tracklets: Mapping[Key, Sequence[str]], pattern: re.Pattern | N
 
     Arguments:
       tracklets: Tracklet -> paths of its frames.
-      pattern: Searched in each file name; its group `frame` holds the frame number, or the numbers of a time from the largest
-        unit to the smallest.
+      pattern: Searched in each file name; its group `frame` holds the frame number, or the numbers of a time from the
+        largest unit to the smallest.
     """
     result = FrameOrder()
     if pattern is not None:
@@ -80,7 +80,7 @@ def order_frames(tracklets: Mapping[Key, Sequence[str]], pattern: re.Pattern | N
 
 
 def _kind(stems: Sequence[str]) -> str:
-    """What names that are built alike share; '~' comes first where the text between the numbers varies within the tracklet."""
+    """What names that are built alike share; '~' comes first where the text between numbers varies in the tracklet."""
     if len(stems) == 1:
         return template(stems[0])
     bare = bare_name(stems)
@@ -143,8 +143,8 @@ def _drop_constant_signs(parsed: Parsed, notes: list[str]) -> None:
     if any(len({n[i].value for n in names.values()}) > 1 for names in parsed.values() for i in signs):
         example = next(p for names in parsed.values() for p in names)
         notes.append(
-            f"The '-' before the frame number of names such as {_file(example)} is taken as punctuation. If all numbers "
-            r"are negative: --frame_pattern='(?P<frame>-\d+)'."
+            f"The '-' before the frame number of names such as {_file(example)} is taken as punctuation. "
+            r"If all numbers are negative: --frame_pattern='(?P<frame>-\d+)'."
         )
 
 

@@ -8,7 +8,12 @@ from data_prep.frame_names import Field
 
 
 def order_notes(
-    chosen: Candidate, rivals: Sequence[Candidate], sample: Sequence[Names], name: tuple[Field, ...], file: str, uncertain: bool
+    chosen: Candidate,
+    rivals: Sequence[Candidate],
+    sample: Sequence[Names],
+    name: tuple[Field, ...],
+    file: str,
+    uncertain: bool,
 ) -> Iterator[str]:
     """Sentences for the user; none where the order is certain.
 
@@ -24,13 +29,14 @@ def order_notes(
     if rivals:
         others = ' or '.join(_shown(c, name) for c in rivals[:3])
         yield (
-            f'The frame number is ambiguous in {example}. Taken: {_shown(chosen, name)}. Not taken, though it would give '
-            f"another order: {others}. To choose another: --frame_pattern='{suggestion(rivals[0], name)}'."
+            f'The frame number is ambiguous in {example}. Taken: {_shown(chosen, name)}. '
+            f'Not taken, though it would give another order: {others}. '
+            f"To choose another: --frame_pattern='{suggestion(rivals[0], name)}'."
         )
     elif not chosen.plausible or (uncertain and chosen.cost > -0.5 and all(len(t) < 3 for t in sample)):
         yield (
-            f'The order of frames is uncertain: in {example} {_shown(chosen, name)} is taken as the frame number, but it '
-            'may be a score, a position or an id. If it is, give each frame a number that rises with time.'
+            f'The order of frames is uncertain: in {example} {_shown(chosen, name)} is taken as the frame number, '
+            'but it may be a score, a position or an id. If it is, give each frame a number that rises with time.'
         )
     if where := _restarted(chosen, sample):
         yield (

@@ -17,7 +17,7 @@ def is_litter(path: str) -> bool:
 
 
 def passed_over_note(paths: Iterable[str]) -> list[str]:
-    """A sentence that counts what was passed over by kind, litter by its name and other files by their suffix; or none."""
+    """A sentence that counts what was passed over by kind: litter by its name, other files by their suffix; or none."""
     kinds = Counter(_kind(p) for p in paths)
     if not kinds:
         return []

@@ -12,10 +12,11 @@ _ZERO = re.compile(r'0+')
 
 
 def number_people(people: Mapping[str, set[str]] | Iterable[str]) -> dict[str, int]:
-    """Returns name -> number. '0042' and '42' keep 42 where no other name claims it; other names follow in sorted order.
+    """Returns name -> number. '0042' and '42' keep 42 where no other name claims it; other names follow in sorted
+    order.
 
-    As in MARS, '-1' and '00-1' are junk (-1), and '0000' and '0' are distractors (0) where they are in the gallery alone;
-    with queries or in training, people count from 0 and the folder is a person.
+    As in MARS, '-1' and '00-1' are junk (-1), and '0000' and '0' are distractors (0) where they are in the gallery
+    alone; with queries or in training, people count from 0 and the folder is a person.
 
     Arguments:
       people: Name -> roles in which it occurs ('train', 'query', 'gallery'); names without roles are people.

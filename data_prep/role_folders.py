@@ -1,4 +1,4 @@
-"""Finds the layout {train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME in a list of paths, below whichever folder it lies."""
+"""Finds {train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME in a list of paths, below any folder."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -32,7 +32,8 @@ class Groups(NamedTuple):
 
 
 def find_root(files: FrameFiles, source: str) -> str:
-    """The folder within the source that holds train, query and gallery: '', or 'mydata/' in an archive made of a folder.
+    """The folder within the source that holds train, query and gallery: '', or 'mydata/' in an archive made of a
+    folder.
 
     Raises UserError where there is none, or several below other folders.
     """
@@ -56,7 +57,7 @@ def find_root(files: FrameFiles, source: str) -> str:
 
 
 def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: str = '') -> Groups:
-    """Groups the paths below `root` by tracklet. A role's folder may be doubled, as where each is an archive of its own."""
+    """Groups the paths below `root` by tracklet. A role's folder may be doubled, as where each is its own archive."""
     tracklets: dict[TrackletKey, list[str]] = {}
     others, faults = [], []
     names = [n for n in names if n.startswith(root) and n[len(root) :].split('/')[0] in ROLES]

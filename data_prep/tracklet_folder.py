@@ -32,7 +32,8 @@ def scan_tracklet_folder(
       name: Of the data set.
       pattern: A regular expression whose group `frame` is the frame number; '' = it is found (frame_order.py).
       cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names (camera_numbers.py).
-    Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, fewer than
+    Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, fewer
+    than
       two people in train.
     """
     compiled = frame_pattern(pattern) if pattern else None

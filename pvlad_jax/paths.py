@@ -11,10 +11,11 @@ def is_remote(path: str | Path) -> bool:
 
 
 def user_path(path: str | Path) -> Path:
-    """The absolute path that a user means: '~' and '~name' are home folders, a relative path begins at the current folder.
+    """The absolute path that a user means: '~' and '~name' are home folders, a relative path begins at the current
+    folder.
 
-    Shells expand '~' at the beginning of a word only, so not in --flag=~/folder. Raises UserError where the home folder is
-    unknown, and for object storage: whoever can read that asks `is_remote` first.
+    Shells expand '~' at the beginning of a word only, so not in --flag=~/folder. Raises UserError where the home
+    folder is unknown, and for object storage: whoever can read that asks `is_remote` first.
     """
     if is_remote(path):
         raise UserError(f'{path} is in object storage, where this cannot be read or written. Give a path on a disk.')

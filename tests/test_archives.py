@@ -1,4 +1,4 @@
-"""Archives as people make them read like the folder that they were made of: top folders, backslashes, litter, one archive a role."""
+"""Archives read like the folder that they were made of: top folders, backslashes, litter, one archive a role."""
 
 import tarfile
 import unicodedata
@@ -23,7 +23,9 @@ def zip_of(path: Path, names, data=JPEG) -> Path:
 def contents(source: Path) -> dict:
     """Tracklet by role -> its labels and frames, without the folder that a source may have on top."""
     raw = scan_tracklet_folder(source)
-    return {s.name: (s.person_id, s.camera_id, s.frame_numbers, raw.read_frames(s)) for r in raw.splits.values() for s in r}
+    return {
+        s.name: (s.person_id, s.camera_id, s.frame_numbers, raw.read_frames(s)) for r in raw.splits.values() for s in r
+    }
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +34,12 @@ def expected(tmp_path_factory) -> dict:
 
 
 def finder(names):
-    return ['mydata/', *(f'mydata/{n}' for n in names), '__MACOSX/mydata/._train', *(f'__MACOSX/mydata/{n}' for n in names)]
+    return [
+        'mydata/',
+        *(f'mydata/{n}' for n in names),
+        '__MACOSX/mydata/._train',
+        *(f'__MACOSX/mydata/{n}' for n in names),
+    ]
 
 
 NAMINGS = {
@@ -41,7 +48,10 @@ NAMINGS = {
     'GitHub': lambda names: ['mydata-main/README.md', *(f'mydata-main/{n}' for n in names)],
     'two folders deep': lambda names: [f'export/mydata/{n}' for n in names],
     'PowerShell 5.1': lambda names: [n.replace('/', '\\') for n in names],
-    'PowerShell 5.1 of a folder': lambda names: ['mydata\\train\\', *('mydata\\' + n.replace('/', '\\') for n in names)],
+    'PowerShell 5.1 of a folder': lambda names: [
+        'mydata\\train\\',
+        *('mydata\\' + n.replace('/', '\\') for n in names),
+    ],
     'dot': lambda names: [f'./{n}' for n in names],
 }
 

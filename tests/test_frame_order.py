@@ -1,4 +1,4 @@
-"""The frames of a tracklet come in the order of time, whatever their names hold besides the frame number; else it is said or refused."""
+"""Frames come in the order of time, whatever their names hold besides the frame number; else it is said or refused."""
 
 import random
 from collections.abc import Sequence
@@ -89,7 +89,10 @@ SAID: dict[str, Sequence[Sequence[str]]] = {
 
 def ordered(tracklets: Sequence[Sequence[str]], pattern: str = ''):
     """The result for files that come in another order than that of time, and the names by tracklet."""
-    paths = {i: sorted((f'train/p/c1/t{i}/{n}.jpg' for n in names), key=lambda p: p[::-1]) for i, names in enumerate(tracklets)}
+    paths = {
+        i: sorted((f'train/p/c1/t{i}/{n}.jpg' for n in names), key=lambda p: p[::-1])
+        for i, names in enumerate(tracklets)
+    }
     result = order_frames(paths, frame_pattern(pattern) if pattern else None)
     return result, [[p.rpartition('/')[2].removesuffix('.jpg') for _, p in result.order.get(i, [])] for i in paths]
 
@@ -142,7 +145,10 @@ def test_a_counter_that_starts_again_is_said():
 
 
 def test_numbers_are_those_of_the_names_where_they_can_be():
-    numbers = [[n for n, _ in ordered([names])[0].order[0]] for names in (['f_1', 'f_2', 'f_10'], ['im', 'im2'], ['-3', '-1', '4'])]
+    numbers = [
+        [n for n, _ in ordered([names])[0].order[0]]
+        for names in (['f_1', 'f_2', 'f_10'], ['im', 'im2'], ['-3', '-1', '4'])
+    ]
     assert numbers == [[1, 2, 10], [1, 2], [-3, -1, 4]]
     assert [n for n, _ in ordered([['1683000000001', '1683000000034']])[0].order[0]] == [0, 1]
 
@@ -183,7 +189,7 @@ def test_a_pattern_that_does_not_fit_is_a_fault(pattern, fault):
 
 
 def test_a_pattern_is_checked():
-    with pytest.raises(UserError, match='is not a regular expression: .*unterminated'):
+    with pytest.raises(UserError, match=r'is not a regular expression: .*unterminated'):
         frame_pattern('(?P<frame>')
     with pytest.raises(UserError, match=r'no group named frame.*\(\?P<frame>'):
         frame_pattern(r'_(\d+)')

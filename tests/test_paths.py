@@ -70,8 +70,15 @@ def test_working_directory_cache_and_configuration(home, monkeypatch):
 
 
 def test_evaluation_of_files(home):
-    tables = {name: Embeddings(embedding=np.eye(2, dtype=np.float32), person_id=np.array([1, 2]), camera_id=np.full(2, camera),
-                               tracklet=np.array([f'{name}1', f'{name}2'])) for camera, name in ((1, 'query'), (2, 'gallery'))}
+    tables = {
+        name: Embeddings(
+            embedding=np.eye(2, dtype=np.float32),
+            person_id=np.array([1, 2]),
+            camera_id=np.full(2, camera),
+            tracklet=np.array([f'{name}1', f'{name}2']),
+        )
+        for camera, name in ((1, 'query'), (2, 'gallery'))
+    }
     for name, table in tables.items():
         write_embeddings(home / f'{name}.npz', table)
     assert evaluation(['--query=~/query.npz', '--gallery=home/gallery.npz', '--output=~/result.json']) == 0

@@ -111,7 +111,7 @@ def test_wrong_layouts(tmp_path):
         scan_tracklet_folder(tmp_path / 'empty')
     make(tmp_path / 'two' / 'a')
     make(tmp_path / 'two' / 'b')
-    with pytest.raises(UserError, match='holds several data sets.*: a/, b/'):
+    with pytest.raises(UserError, match=r'holds several data sets.*: a/, b/'):
         scan_tracklet_folder(tmp_path / 'two')
     with pytest.raises(UserError, match='in lower case: rename Train'):
         scan_tracklet_folder(make(tmp_path / 'cased', ['Train/0007/c1/t0/1.jpg']))

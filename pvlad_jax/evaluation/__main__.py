@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     output = options.pop('output')
     try:
-        tables = {name: read_embeddings(remote_or_user_path(path)) if (path := options.pop(name)) else None for name in ('query', 'gallery', 'train')}
+        paths = {name: options.pop(name) for name in ('query', 'gallery', 'train')}
+        tables = {name: read_embeddings(remote_or_user_path(path)) if path else None for name, path in paths.items()}
         result = score(**tables, **options)
         print_table(result)
         if output:
