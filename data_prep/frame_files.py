@@ -14,7 +14,7 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data_prep.archive_names import posix_name, written_with_backslashes, zip_names
 from data_prep.litter import is_litter
@@ -60,9 +60,14 @@ class _Archive(_Files):
     spans: dict[str, tuple]  # name -> where its bytes are
 
     def _list(self, folders: Iterable[str]) -> None:
-        self.names = sorted(n for n in self.spans if not is_litter(n))
         self.litter = sorted(n for n in self.spans if is_litter(n))
-        filled = {str(parent) for name in self.names for parent in PurePosixPath(name).parents}
+        self.names = sorted(self.spans.keys() - set(self.litter))
+        filled = set()
+        for name in self.names:
+            folder = name.rpartition('/')[0]
+            while folder and folder not in filled:
+                filled.add(folder)
+                folder = folder.rpartition('/')[0]
         bare = (folder.rstrip('/') for folder in folders)
         self.empty_folders = sorted(f for f in bare if f not in filled and not is_litter(f))
 

@@ -1,5 +1,6 @@
 """What operating systems and tools leave in folders and archives, and how a build says that it passed it over."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterable
 
@@ -13,7 +14,8 @@ _KINDS_SHOWN = 8
 
 def is_litter(path: str) -> bool:
     """Whether a path is hidden, a backup, or left behind by an operating system."""
-    return any(_is_litter(part) for part in path.split('/'))
+    folder, _, name = path.rpartition('/')
+    return _is_litter(name) or (folder != '' and _in_litter(folder))
 
 
 def passed_over_note(paths: Iterable[str]) -> list[str]:
@@ -24,6 +26,11 @@ def passed_over_note(paths: Iterable[str]) -> list[str]:
     shown = [kind if n == 1 else f'{kind} ({n:,})' for kind, n in kinds.most_common(_KINDS_SHOWN)]
     more = len(kinds) - len(shown)
     return [f'Passed over, as no frames: {", ".join(shown)}{f" and {more:,} other kinds" if more else ""}.']
+
+
+@functools.lru_cache(1 << 12)  # files of a folder follow each other
+def _in_litter(folder: str) -> bool:
+    return any(_is_litter(part) for part in folder.split('/'))
 
 
 def _is_litter(part: str) -> bool:
