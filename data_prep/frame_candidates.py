@@ -117,7 +117,7 @@ def candidates(tracklets: Sequence[Names], aligned: bool) -> list[Candidate]:
         singles: list[Part] = [first]
         if aligned and all('.' in n[first].text for n in names):
             singles += [Side(first, after=False), Side(first, after=True)]
-        found += [_candidate(tracklets, names, (single,), place) for single in singles]
+        found += [_candidate(tracklets, names, (single,), place, aligned) for single in singles]
         if aligned and _repeated(tracklets, (first,)) and (pair := _in_blocks(tracklets, first, varying[place + 1 :])):
             found.append(_candidate(tracklets, names, pair, place))
     for time in _times(names, count if aligned else 0, varying):
@@ -180,7 +180,9 @@ def _in_blocks(tracklets: Sequence[Names], first: int, later: Sequence[int]) -> 
     )
 
 
-def _candidate(tracklets: Sequence[Names], names: Names, parts: tuple[Part, ...], place: int) -> Candidate:
+def _candidate(
+    tracklets: Sequence[Names], names: Names, parts: tuple[Part, ...], place: int, aligned: bool = True
+) -> Candidate:
     steps = [s for t in tracklets if (s := _steps(t, parts))]
     uneven = median(_uneven(s) for s in steps) if steps else 0.3
     repeats = _repeated(tracklets, parts)
@@ -194,7 +196,8 @@ def _candidate(tracklets: Sequence[Names], names: Names, parts: tuple[Part, ...]
             texts = [n[head.field]._replace(text=_side(n, head)) for n in names]
         else:
             texts = [n[head] for n in names]
-        labels = {f.label for f in texts}
+        # Among varying text a letter or two between digits are no label: the f of a hash.
+        labels = {f.label if aligned or not f.before.isalpha() or len(f.label) > 2 else '' for f in texts}
         if labels <= _FRAME_LABELS:
             cost -= 4 if labels <= {'f', 'frame', 'frames'} else 3
         elif labels <= _OTHER_LABELS:

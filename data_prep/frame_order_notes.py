@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from data_prep.frame_candidates import Candidate, Names
 from data_prep.frame_names import Field
 
+_SURE = -0.5  # cost of a number among varying text up to which it is a frame number: it counts 1, 2, 3, is padded or labelled
+
 
 def order_notes(
     chosen: Candidate,
@@ -23,7 +25,7 @@ def order_notes(
       sample: The names of several tracklets.
       name: The numbers of one name, the example.
       file: That name.
-      uncertain: Whether the text between the numbers varies, so that two frames alone say little.
+      uncertain: Whether the text between the numbers varies, as in hashes, whose digits may rise by chance.
     """
     example = f'names such as {file}'
     if rivals:
@@ -33,7 +35,7 @@ def order_notes(
             f'Not taken, though it would give another order: {others}. '
             f"To choose another: --frame_pattern='{suggestion(rivals[0], name)}'."
         )
-    elif not chosen.plausible or (uncertain and chosen.cost > -0.5 and all(len(t) < 3 for t in sample)):
+    elif not chosen.plausible or (uncertain and chosen.cost > _SURE):
         yield (
             f'The order of frames is uncertain: in {example} {_shown(chosen, name)} is taken as the frame number, '
             'but it may be a score, a position or an id. If it is, give each frame a number that rises with time.'

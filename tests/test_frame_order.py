@@ -193,3 +193,13 @@ def test_a_pattern_is_checked():
         frame_pattern('(?P<frame>')
     with pytest.raises(UserError, match=r'no group named frame.*\(\?P<frame>'):
         frame_pattern(r'_(\d+)')
+
+
+@pytest.mark.parametrize('digits', [6, 8, 32])
+def test_hashes_are_not_ordered_silently(digits):
+    for seed in range(100):
+        source = random.Random(seed)
+        frames = source.randint(2, 8)
+        tracklets = [[f'{source.getrandbits(4 * digits):0{digits}x}' for _ in range(frames)] for _ in range(source.randint(1, 5))]
+        result, _ = ordered(tracklets)
+        assert result.notes or result.faults, tracklets

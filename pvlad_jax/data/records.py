@@ -65,7 +65,9 @@ class TrackletDataset:
         """The newest version of DATA_DIR/NAME. UserError where there is none, or no readable one."""
         folder = find_dataset(data_dir, name)
         if folder is None:
-            raise UserError(f'No data set {name!r} in {user_path(data_dir)}. Make it with: python data_prep/build_tfds.py '
+            there = sorted({p.parents[1].name for p in user_path(data_dir).glob('*/*/dataset_info.json')})
+            held = f' It holds {", ".join(there[:10])}.' if there else ''
+            raise UserError(f'No data set {name!r} in {user_path(data_dir)}.{held} Make it with: python data_prep/build_tfds.py '
                             f'--dataset=... --name={name} --source=... --data_dir={data_dir}')
         return cls(folder)
 

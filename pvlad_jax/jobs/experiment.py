@@ -82,7 +82,7 @@ def prepare(config: Config) -> Experiment:
     mesh = make_mesh(config.mesh)
     check_divides('config.batch.people x config.batch.tracklets', config.batch.size, mesh)
     if config.model.backbone.weights and not user_path(config.model.backbone.weights).is_file():
-        raise UserError(f'config.model.backbone.weights: there is no file {user_path(config.model.backbone.weights)}. '
+        raise UserError(f'config.model.backbone.weights: there is no file {config.model.backbone.weights}. '
                         'Make it with data_prep/import_weights.py.')
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
     roles = partition(dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed)
