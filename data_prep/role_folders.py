@@ -1,5 +1,6 @@
 """Finds {train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME in a list of paths, below any folder."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -32,8 +33,7 @@ class Groups(NamedTuple):
 
 
 def find_root(files: FrameFiles, source: str) -> str:
-    """The folder within the source that holds train, query and gallery: '', or 'mydata/' in an archive made of a
-    folder.
+    """The folder within the source that holds train, query and gallery: '', or 'mydata/' in an archive of a folder.
 
     Raises UserError where there is none, or several below other folders.
     """
@@ -43,7 +43,6 @@ def find_root(files: FrameFiles, source: str) -> str:
         for i, part in enumerate(parts):
             if part in ROLES:
                 below.setdefault('/'.join([*parts[:i], '']), set()).add(part)
-                break
     whole = [root for root, roles in below.items() if roles == set(ROLES)]
     if '' in whole or len(whole) == 1:  # what lies deeper next to a data set at the top is none of it
         return '' if '' in whole else whole[0]
@@ -79,6 +78,19 @@ def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: s
     within = [f for f in empty_folders if f.startswith(root) and f[len(root) :].split('/')[0] in ROLES]
     faults += [f'{folder} is empty' for folder in within]
     return Groups({k: sorted(tracklets[k]) for k in sorted(tracklets)}, others, faults)
+
+
+def outside_note(names: Iterable[str], root: str) -> list[str]:
+    """A sentence that counts the pictures in other folders than train, query and gallery; or none."""
+    found: Counter[str] = Counter()
+    for name in names:
+        top = name.removeprefix(root).partition('/')[0]
+        if not (name.startswith(root) and top in ROLES) and is_frame(name):
+            found[top] += 1
+    if not found:
+        return []
+    shown = ', '.join(f'{top} ({n:,})' for top, n in found.most_common(5))
+    return [f'Pictures outside train, query and gallery are not read: {shown}{", ..." if len(found) > 5 else ""}.']
 
 
 def refuse_faults(source: str, faults: Sequence[str], hint: str = '') -> None:

@@ -12,7 +12,7 @@ from data_prep.image_header import ImageError, read_header
 from data_prep.litter import passed_over_note
 from data_prep.person_numbers import JUNK, number_people, person_notes
 from data_prep.raw_dataset import RawDataset, TrackletSource
-from data_prep.role_folders import ROLES, TrackletKey, find_root, group_paths, refuse_faults
+from data_prep.role_folders import ROLES, TrackletKey, find_root, group_paths, outside_note, refuse_faults
 from pvlad_jax.errors import UserError
 
 _RULES_KEPT = 20  # of the frame order, in the metadata
@@ -69,6 +69,7 @@ def scan_tracklet_folder(
         *camera_notes(numbered),
         *frames.notes,
         *_notes(splits),
+        *outside_note(files.names, root),
         *passed_over_note([*others, *files.litter]),
     ]
     return RawDataset(

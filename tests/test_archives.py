@@ -46,6 +46,7 @@ NAMINGS = {
     'as it is': list,
     'Finder': finder,
     'GitHub': lambda names: ['mydata-main/README.md', *(f'mydata-main/{n}' for n in names)],
+    'a folder called gallery': lambda names: [f'gallery/{n}' for n in names],
     'two folders deep': lambda names: [f'export/mydata/{n}' for n in names],
     'PowerShell 5.1': lambda names: [n.replace('/', '\\') for n in names],
     'PowerShell 5.1 of a folder': lambda names: [
