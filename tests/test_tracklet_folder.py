@@ -171,7 +171,8 @@ def test_junk_and_distractors(tmp_path):
 
 def test_litter_and_other_files_are_passed_over_with_a_note(tmp_path):
     litter = ['Thumbs.db', '.DS_Store', 'train/@eaDir/0007/1.jpg', 'train/0007/c1/t0/thumbs.db', 'train/0007/c1/t0/._f_1.jpg',
-              'gallery/desktop.ini', 'train/0007/c1/t0/f_1.txt', 'train/0007/c1/t0/f_2.txt', 'query/labels.csv', 'val/0007/c1/t0/1.jpg']  # fmt: skip
+              'gallery/desktop.ini', 'train/0007/c1/t0/f_1.txt', 'train/0007/c1/t0/f_2.txt', 'query/labels.csv',
+              'val/0007/c1/t0/1.jpg']  # fmt: skip
     clean, raw = scan_tracklet_folder(make(tmp_path / 'a')), scan_tracklet_folder(make(tmp_path / 'b', [*GOOD, *litter]))
     assert raw.splits == clean.splits and not any('Passed over' in n for n in clean.notes)
     outside, note = raw.notes[-2:]
