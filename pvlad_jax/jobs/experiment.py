@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import optax
@@ -17,6 +16,7 @@ from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
 from pvlad_jax.models.weights import load_backbone_weights
 from pvlad_jax.parallel.mesh import check_divides, make_mesh, whole_on_host
+from pvlad_jax.paths import user_path
 from pvlad_jax.training.losses import check_loss
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import TrainState, init_state, state_shapes
@@ -84,7 +84,7 @@ def prepare(config: Config) -> Experiment:
     parts = config.optimizer.accumulate
     check_divides('config.batch.people x config.batch.tracklets' + (' / config.optimizer.accumulate' if parts > 1 else ''),
                   config.batch.size // parts, mesh)
-    if config.model.backbone.weights and not Path(config.model.backbone.weights).is_file():
+    if config.model.backbone.weights and not user_path(config.model.backbone.weights).is_file():
         raise UserError(f'config.model.backbone.weights: there is no file {config.model.backbone.weights}. '
                         'Make it with data_prep/import_weights.py.')
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)

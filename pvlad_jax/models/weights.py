@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.models.backbones import find_backbone
+from pvlad_jax.paths import user_path
 
 FORMAT = 'pvlad-jax backbone weights 1'
 # format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that was imported;
@@ -38,7 +39,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 
     Raises UserError for a file that is missing, truncated, altered, or not made by the importer.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise UserError(f'There is no weights file {path} (model.backbone.weights). {MAKE_ONE}')
     try:
