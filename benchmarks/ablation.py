@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.table import Table
 
-from benchmarks.rows import new_file, write
+from benchmarks.rows import new_file, own_path, write
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.terminal import complain, console
@@ -79,7 +79,7 @@ def row(name: str, results: list[dict]) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--config', required=True, help='FILE or FILE:ARGUMENTS, what all choices share')
-    parser.add_argument('--workdir', required=True, type=Path, help='the runs go into WORKDIR/CHOICE/seedN')
+    parser.add_argument('--workdir', required=True, type=own_path, help='the runs go into WORKDIR/CHOICE/seedN')
     parser.add_argument('--seeds', default='0,1,2')
     parser.add_argument('--at_once', type=int, default=1, help='runs side by side')
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')

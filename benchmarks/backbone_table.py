@@ -19,6 +19,7 @@ from absl import app, flags
 
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
+from pvlad_jax.paths import user_path
 from pvlad_jax.terminal import complain, say
 
 FLAGS = flags.FLAGS
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> None:
         complain(f'Error: {error}')
         sys.exit(EXIT_USER_ERROR)
     if FLAGS.output:
-        Path(FLAGS.output).write_text(json.dumps({'clip': clip, 'rows': rows}, indent=1) + '\n')
+        user_path(FLAGS.output).write_text(json.dumps({'clip': clip, 'rows': rows}, indent=1) + '\n')
     say(as_markdown(rows))
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.rows import own_path
 from pvlad_jax.terminal import say
 
 
@@ -149,7 +150,7 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     if given.hlo:
-        Path(given.hlo).write_text(compiled.as_text())
+        given.hlo.write_text(compiled.as_text())
     return {'topology': topology, 'devices': len(devices), 'cores': len(devices) // len({tuple(d.coords) for d in devices}),
             'mesh': dict(mesh.shape), 'batch': config.batch.size,
             'backbone': config.model.backbone.name,
@@ -190,8 +191,8 @@ def main() -> None:
     parser.add_argument('--people', type=int, default=625, help='classes (MARS: 625)')
     parser.add_argument('--set', action='append', default=[], metavar='FIELD=VALUE', help='fields of configs/default.py')
     parser.add_argument('--timeout', type=int, default=1800, help='seconds for each topology')
-    parser.add_argument('--json', default='', help='file to which each result is added, one a line')
-    parser.add_argument('--hlo', default='', help='file for the text of the compiled program')
+    parser.add_argument('--json', type=own_path, help='file to which each result is added, one a line')
+    parser.add_argument('--hlo', type=own_path, help='file for the text of the compiled program')
     parser.add_argument('--here', action='store_true', help='one topology, in this process, JSON on the last line (used internally)')
     given = parser.parse_args()
     topologies = given.topology or ['v5e:2x2']

@@ -22,6 +22,7 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pvlad_jax.environment_errors import one_sentence
+from pvlad_jax.paths import user_path
 from pvlad_jax.terminal import say
 
 LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
@@ -110,7 +111,7 @@ def main(_) -> None:
                          'unit': 'frames/s, carried against one pass', 'ratio': r['frames_per_second'] / peer['frames_per_second']})
     if OUTPUT.value:
         measured = [{k: v for k, v in r.items() if k != 'embedding'} for r in results]
-        Path(OUTPUT.value).write_text(json.dumps({'rows': rows, 'measured': measured}, indent=1) + '\n')
+        user_path(OUTPUT.value).write_text(json.dumps({'rows': rows, 'measured': measured}, indent=1) + '\n')
 
 
 if __name__ == '__main__':

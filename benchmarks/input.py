@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rows import need, new_file, show, write
+from benchmarks.rows import need, new_file, own_path, show, write
 from pvlad_jax.environment_errors import one_sentence
 
 SIDES = {'ours': '', 'peer': 'DataLoader', 'peer_uint8': 'DataLoader that leaves normalising to the device, as ours does'}
@@ -189,7 +189,7 @@ def waiting_row(folder: Path, steps: int) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('--folder', help='where the data are made, and kept for the next time; empty = a temporary folder')
+    parser.add_argument('--folder', type=own_path, help='where the data are made, and kept for the next time; empty = a temporary folder')
     parser.add_argument('--people', type=int, default=8, help='of a batch; also P of P x K')
     parser.add_argument('--tracklets', type=int, default=4, help='of each of them in a batch')
     parser.add_argument('--rounds', type=int, default=5)
@@ -210,7 +210,7 @@ def main() -> int:
     from benchmarks.input_growth import growth_rows
 
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(options.folder or temporary).absolute()
+        folder = options.folder or Path(temporary).absolute()
         make_data(folder, people=2 * options.people)
         check_same_pictures(folder, options)
         rows = speed_rows(folder, options)

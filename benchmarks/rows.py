@@ -14,6 +14,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from pvlad_jax.errors import UserError
+from pvlad_jax.paths import user_path
 from pvlad_jax.terminal import console
 
 
@@ -25,10 +27,18 @@ def need(*modules: str) -> None:
                  'pip install -r requirements-benchmarks.txt')
 
 
+def own_path(text: str) -> Path:
+    """For `add_argument(type=...)`: `user_path`."""
+    try:
+        return user_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def new_file(text: str) -> Path:
     """For `add_argument(type=...)`: a file that can be written when the measuring is done."""
-    path = Path(text)
-    folder = path.absolute().parent
+    path = own_path(text)
+    folder = path.parent
     reason = ('it is a folder' if path.is_dir() else f'there is no folder {folder}' if not folder.is_dir() else
               'it cannot be written' if not os.access(path if path.exists() else folder, os.W_OK) else '')
     if reason:

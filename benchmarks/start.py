@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from benchmarks.rows import new_file, write
+from benchmarks.rows import new_file, own_path, write
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.jobs.huge_pages import use_huge_pages
 from pvlad_jax.terminal import console
@@ -158,13 +158,14 @@ def start(kind: str, workdir: Path, data: str) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('--data', default='data', help='where the synthetic walkers lie, or are built before anything is timed')
+    parser.add_argument('--data', type=own_path, default='data',
+                        help='where the synthetic walkers lie, or are built before anything is timed')
     parser.add_argument('--rounds', type=int, default=3)
     for name, kind in (('workdir', str), ('report', str), ('since', float)):
         parser.add_argument(f'--{name}', type=kind, help=argparse.SUPPRESS)
     parser.add_argument('--save', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.data = str(Path(options.data).absolute())
+    options.data = str(options.data)
     if options.workdir:
         child(options)
         return 0

@@ -26,6 +26,7 @@ from data_prep.tfds_builder import Record, TrackletBuilder, record_metadata, tra
 from pvlad_jax import terminal
 from pvlad_jax.data.fingerprint import write_content_hash
 from pvlad_jax.errors import UserError
+from pvlad_jax.paths import user_path
 
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
 
@@ -34,7 +35,7 @@ def data_set_path(data_dir: str | Path, name: str) -> Path:
     """Where a data set lies, built or not. Raises UserError for a name that TFDS could not read back."""
     if not _NAME.fullmatch(name):
         raise UserError(f'{name!r} cannot name a data set: use lower-case letters, digits and _, beginning with a letter.')
-    return Path(data_dir).expanduser().absolute() / name / VERSION
+    return user_path(data_dir) / name / VERSION
 
 
 def is_built(path: Path) -> bool:

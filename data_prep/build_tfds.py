@@ -45,6 +45,10 @@ flags.DEFINE_boolean('allow_partial', False, 'mars, ilids_vid, prid2011: build w
 flags.DEFINE_integer('jpeg_quality', 0, 'ilids_vid, prid2011: store JPEG of this quality; 0 = the lossless PNG frames as they are.', 0, 100)
 flags.DEFINE_integer('bit_depth', 0, 'Bits in use in frames of 16 bits a sample, 8 to 16; 0 = by the largest value.')
 flags.DEFINE_boolean('decode_frames', True, 'Decode every frame to find damage; without, only headers and ends are checked.')
+flags.DEFINE_string('frame_pattern', '', r"tracklet_folder: a regular expression that finds the frame number in a file's name, in its "
+                    r"group frame, such as 'frame_(?P<frame>\d+)'; empty = the number is found by itself.")
+flags.DEFINE_string('camera_numbers', '', "tracklet_folder: numbers of camera folders, such as 'c0=unknown,entrance=3'; "
+                    'empty = by their names.')
 flags.DEFINE_boolean('verify', False, 'Check a data set that was built, to the frame; with --source also against its source.')
 flags.DEFINE_boolean('beam', False, 'Write with Apache Beam (requirements-beam.txt).')
 flags.DEFINE_string('beam_options', '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'.")
@@ -77,9 +81,10 @@ def _synthetic(name: str) -> RawDataset:
 
 
 def _tracklet_folder(name: str) -> RawDataset:
+    from data_prep.camera_numbers import given_numbers
     from data_prep.tracklet_folder import scan_tracklet_folder
 
-    return scan_tracklet_folder(_source(), name)
+    return scan_tracklet_folder(_source(), name, FLAGS.frame_pattern, given_numbers(FLAGS.camera_numbers))
 
 
 def _mars(name: str) -> RawDataset:
@@ -123,6 +128,9 @@ def run(console: Console) -> None:
     if FLAGS.dataset not in SCANNERS:
         given = 'is missing' if not FLAGS.dataset else f'is {FLAGS.dataset!r}'
         raise UserError(f'--dataset {given}; it must be one of: {", ".join(SCANNERS)}.')
+    for flag in ('frame_pattern', 'camera_numbers'):
+        if FLAGS[flag].value and FLAGS.dataset != 'tracklet_folder':
+            raise UserError(f'--{flag} is for --dataset=tracklet_folder; the names of {FLAGS.dataset} are fixed.')
     name = FLAGS.name or FLAGS.dataset
     path = data_set_path(FLAGS.data_dir, name)
     if FLAGS.verify:

@@ -22,7 +22,7 @@ def print_findings(raw: RawDataset, console: Console) -> None:
         table.add_row(split, *_row(sources, marked))
     console.print(table)
     for note in raw.notes:
-        console.print(Text(printable(note)))
+        console.print(Text(printable(note)), soft_wrap=True)
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:

@@ -14,13 +14,14 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from data_prep.archive_names import posix_name, written_with_backslashes, zip_names
+from data_prep.litter import is_litter
 from pvlad_jax.errors import UserError
+from pvlad_jax.paths import user_path
 
 ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
-# What operating systems leave behind in folders and archives.
-_LITTER = frozenset(['Thumbs.db', 'desktop.ini', '__MACOSX'])
 
 
 class _Files:
@@ -28,9 +29,10 @@ class _Files:
 
     names: list[str]
     empty_folders: list[str]
+    litter: list[str]
 
     def __getstate__(self):
-        return self.__dict__ | {'names': [], 'empty_folders': []}
+        return self.__dict__ | {'names': [], 'empty_folders': [], 'litter': []}
 
 
 class Folder(_Files):
@@ -38,9 +40,10 @@ class Folder(_Files):
 
     def __init__(self, root: Path):
         self.root = str(root)
-        self.names, self.empty_folders = [], []
-        _walk(self.root, '', self.names, self.empty_folders)
+        self.names, self.empty_folders, self.litter = [], [], []
+        _walk(self.root, '', self)
         self.names.sort()
+        self.litter.sort()
         self.empty_folders.sort()
         try:
             '/'.join(self.names).encode()
@@ -53,7 +56,23 @@ class Folder(_Files):
             return f.read()
 
 
-class Zip(_Files):
+class _Archive(_Files):
+    spans: dict[str, tuple]  # name -> where its bytes are
+
+    def _list(self, folders: Iterable[str]) -> None:
+        self.litter = sorted(n for n in self.spans if is_litter(n))
+        self.names = sorted(self.spans.keys() - set(self.litter))
+        filled = set()
+        for name in self.names:
+            folder = name.rpartition('/')[0]
+            while folder and folder not in filled:
+                filled.add(folder)
+                folder = folder.rpartition('/')[0]
+        bare = (folder.rstrip('/') for folder in folders)
+        self.empty_folders = sorted(f for f in bare if f not in filled and not is_litter(f))
+
+
+class Zip(_Archive):
     """The files of a zip archive, found by their offsets: any thread may read, and the listing of a million files is kept once."""
 
     def __init__(self, path: Path):
@@ -66,9 +85,11 @@ class Zip(_Files):
         _refuse_escapes(path, ((m.filename, None) for m in members))
         if locked := [m.filename for m in members if m.flag_bits & 1]:
             raise UserError(f'{path} is encrypted ({locked[0]}). Unpack it with its password and give the folder.')
-        self.spans = {m.filename: (m.header_offset, m.compress_size, m.compress_type, m.CRC) for m in members if not m.is_dir()}
-        self.names = sorted(n for n in self.spans if not is_litter(n))
-        self.empty_folders = _archive_empty_folders(self.names, (m.filename for m in members if m.is_dir()))
+        named = list(zip(zip_names(members), members))
+        self.spans = {
+            n: (m.header_offset, m.compress_size, m.compress_type, m.CRC) for n, m in named if not n.endswith('/')
+        }
+        self._list(n for n, _ in named if n.endswith('/'))
 
     def read(self, name: str) -> bytes:
         offset, size, method, crc = self.spans[name]
@@ -90,7 +111,7 @@ class Zip(_Files):
         return data
 
 
-class Tar(_Files):
+class Tar(_Archive):
     """The files of a tar archive, found by their offsets. A compressed one is decompressed into a temporary file first."""
 
     def __init__(self, path: Path):
@@ -107,12 +128,12 @@ class Tar(_Files):
         if self._plain:
             weakref.finalize(self, _unlink, self._plain)
         _refuse_escapes(path, ((m.name, m.linkname if m.issym() or m.islnk() else None) for m in members))
-        self.spans = {m.name.removeprefix('./'): (m.offset_data, m.size) for m in members if m.isreg()}
+        windows = written_with_backslashes([m.name for m in members])
+        self.spans = {posix_name(m.name, windows): (m.offset_data, m.size) for m in members if m.isreg()}
         for m in members:  # a hard link has no bytes of its own
-            if m.islnk() and m.linkname.removeprefix('./') in self.spans:
-                self.spans[m.name.removeprefix('./')] = self.spans[m.linkname.removeprefix('./')]
-        self.names = sorted(n for n in self.spans if not is_litter(n))
-        self.empty_folders = _archive_empty_folders(self.names, (m.name.removeprefix('./') for m in members if m.isdir()))
+            if m.islnk() and posix_name(m.linkname, windows) in self.spans:
+                self.spans[posix_name(m.name, windows)] = self.spans[posix_name(m.linkname, windows)]
+        self._list(posix_name(m.name, windows) for m in members if m.isdir())
 
     def read(self, name: str) -> bytes:
         offset, size = self.spans[name]
@@ -135,6 +156,7 @@ class Several(_Files):
         self.parts = parts
         self.names = sorted(prefix + n for prefix, part in parts.items() for n in part.names)
         self.empty_folders = sorted(prefix + n for prefix, part in parts.items() for n in part.empty_folders)
+        self.litter = sorted(prefix + n for prefix, part in parts.items() for n in part.litter)
 
     def read(self, name: str) -> bytes:
         prefix = name.partition('/')[0] + '/'
@@ -149,23 +171,24 @@ FrameFiles = Folder | Zip | Tar | Several
 def open_files(source: str | Path) -> FrameFiles:
     """Returns the files of a folder or archive.
 
-    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `read(name) -> bytes`, which raises OSError.
+    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `litter`, what was passed over;
+    `read(name) -> bytes`, which raises OSError.
     Raises UserError where the source is missing, unreadable, or an archive with members that point outside.
     """
-    source = Path(source).expanduser()
+    source = user_path(source)
     if not source.exists():
         raise UserError(f'The source {source} does not exist. --source names the folder or archive with the raw data set.')
     if source.is_file():
         return _open_archive(source)
     try:
-        archives = [p for p in sorted(source.iterdir()) if p.is_file() and p.name.endswith(ARCHIVE_SUFFIXES)]
+        archives = [p for p in sorted(source.iterdir()) if p.is_file() and _is_archive(p.name) and not is_litter(p.name)]
         folder = Folder(source)
     except OSError as error:
         raise UserError(f'{source} cannot be listed: {error}') from error
     if not archives:
         return folder
-    folder.names = [n for n in folder.names if '/' in n or not n.endswith(ARCHIVE_SUFFIXES)]
-    # An archive that has been unpacked beside itself is read once, from the folder.
+    folder.names = [n for n in folder.names if '/' in n or not _is_archive(n)]
+    # An archive that has been unpacked next to itself is read once, from the folder.
     unpacked = {n.split('/', 1)[0] for n in folder.names if '/' in n}
     packed = {archive_stem(p) + '/': _open_archive(p) for p in archives if archive_stem(p) not in unpacked}
     return Several({'': folder, **packed}) if packed else folder
@@ -173,39 +196,38 @@ def open_files(source: str | Path) -> FrameFiles:
 
 def archive_stem(path: Path) -> str:
     """'bbox_train.tar.gz' -> 'bbox_train'."""
-    return next((path.name.removesuffix(s) for s in sorted(ARCHIVE_SUFFIXES, key=len, reverse=True) if path.name.endswith(s)), path.name)
+    by_length = sorted(ARCHIVE_SUFFIXES, key=len, reverse=True)
+    return next((path.name[: -len(s)] for s in by_length if path.name.lower().endswith(s)), path.name)
 
 
-def is_litter(name: str) -> bool:
-    """Whether a path is hidden or left behind by an operating system."""
-    return any(part in _LITTER or (part.startswith('.') and part not in ('.', '..')) for part in name.split('/'))
+def _is_archive(name: str) -> bool:
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def _open_archive(path: Path) -> Zip | Tar:
-    if path.name.endswith('.zip') or zipfile.is_zipfile(path):
+    if path.name.lower().endswith('.zip') or zipfile.is_zipfile(path):
         return Zip(path)
-    if path.name.endswith(ARCHIVE_SUFFIXES) or tarfile.is_tarfile(path):
+    if _is_archive(path.name) or tarfile.is_tarfile(path):
         return Tar(path)
     raise UserError(f'{path} is a file but no zip or tar archive. --source names the folder or archive with the raw data set.')
 
 
-def _walk(folder: str, prefix: str, names: list[str], empty_folders: list[str]) -> None:
+def _walk(folder: str, prefix: str, files: Folder) -> None:
     with os.scandir(folder) as entries:
-        children = [e for e in entries if not is_litter(e.name)]
-    if not children and prefix:
-        empty_folders.append(prefix.rstrip('/'))
+        children = list(entries)
+    litter = {e.name for e in children if is_litter(e.name)}
+    files.litter += [prefix + name for name in litter]
+    if len(litter) == len(children) and prefix:
+        files.empty_folders.append(prefix.rstrip('/'))
     for entry in children:
+        if entry.name in litter:
+            continue
         if entry.is_dir():
             if entry.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(entry.path)):
                 raise UserError(f'{entry.path} is a link to a folder above it. Remove it.')
-            _walk(entry.path, f'{prefix}{entry.name}/', names, empty_folders)
+            _walk(entry.path, f'{prefix}{entry.name}/', files)
         else:
-            names.append(prefix + entry.name)
-
-
-def _archive_empty_folders(names: list[str], folders: Iterable[str]) -> list[str]:
-    filled = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    return sorted(f for f in (folder.rstrip('/') for folder in folders) if f not in filled and not is_litter(f))
+            files.names.append(prefix + entry.name)
 
 
 def _refuse_escapes(path: Path, members: Iterable[tuple[str, str | None]]) -> None:

@@ -13,7 +13,9 @@ from jaxtyping import Int
 
 from data_prep.faults import Faults
 from data_prep.frame_files import FrameFiles, open_files
+from data_prep.frame_suffixes import is_frame
 from data_prep.info_files import need_info, read_matlab
+from data_prep.litter import passed_over_note
 from data_prep.people_splits import EVERYONE, check_splits, people_metadata, split_checks, tracklet
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
@@ -45,7 +47,7 @@ def check_ilids_vid(
     files: FrameFiles, ls_set: Int[np.ndarray, 'splits people'], name: str = 'ilids_vid', jpeg_quality: int = 0
 ) -> RawDataset:
     """Checks the names of the files and the table of splits; opens no frame."""
-    tracklets, faults = group_sequences(files.names)
+    tracklets, faults, others = group_sequences(files.names)
     if not tracklets:
         looked = 'sequences/cam1/personNNN/cam1_personNNN_FFFFF.png'
         raise UserError(f'No frames of iLIDS-VID ({looked}) were found. {"; ".join(faults.lines())}')
@@ -63,22 +65,25 @@ def check_ilids_vid(
         layout='people_splits',
         metadata=people_metadata(splits) | {'halves': 'wang2014'} | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=tuple(ilids_checks(sources, splits)),
-        notes=tuple(_notes(sources)),
+        notes=(*_notes(sources), *passed_over_note([*others, *files.litter])),
         faults=tuple(faults.lines()),
         contradictions=tuple(contradictions.lines()),
         jpeg_quality=jpeg_quality,
     )
 
 
-def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults]:
-    """Groups paths below `sequences` (at any depth): ((person, camera) -> frame number -> path, faults)."""
+def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults, list[str]]:
+    """Groups paths below `sequences` (at any depth): ((person, camera) -> frame number -> path, faults, files that are no frames)."""
     tracklets: dict[tuple[int, int], dict[int, str]] = {}
-    faults = Faults()
+    faults, others = Faults(), []
     for path in paths:
         parts = path.split('/')
         if 'sequences' not in parts[:-1]:
             continue
         match = _GRAMMAR.fullmatch(parts[-1])
+        if match is None and not is_frame(path):
+            others.append(path)
+            continue
         if match is None:
             faults.add('Files not named camC_personNNN_FFFFF.png', path)
             continue
@@ -91,7 +96,7 @@ def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[in
             faults.add('Files of the same frame', f'{frames[number]} = {path}')
         else:
             frames[number] = path
-    return tracklets, faults
+    return tracklets, faults, others
 
 
 def wang_splits(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> tuple[list[dict[str, list[int]]], Faults]:

@@ -27,6 +27,7 @@ from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.models.backbones import build_backbone, find_backbone
 from pvlad_jax.models.weights import FORMAT, load_backbone_weights, tensors_digest
+from pvlad_jax.paths import user_path
 
 FLAGS = flags.FLAGS
 SOURCES = ('i3d-kinetics', 'torchvision', 'c3d')
@@ -45,7 +46,7 @@ def read_source(source: str, file: str | None, channels: str = 'bgr') -> Importe
 
 def write_weights(weights: ImportedWeights, output: str | Path) -> Path:
     """Writes the file, checks it against every backbone it names, and only then gives it its name. Raises UserError."""
-    output = Path(output).expanduser()
+    output = user_path(output)
     metadata = {
         'format': FORMAT,
         'backbones': ','.join(weights.backbones),

@@ -9,6 +9,7 @@ import scipy.io
 
 from data_prep.frame_files import FrameFiles
 from pvlad_jax.errors import UserError
+from pvlad_jax.paths import user_path
 
 
 def find_info(files: FrameFiles, info_dir: str | Path | None, name: str) -> bytes | None:
@@ -18,9 +19,9 @@ def find_info(files: FrameFiles, info_dir: str | Path | None, name: str) -> byte
     info_dir that is missing.
     """
     if info_dir is not None:
-        folder = Path(info_dir).expanduser()
+        folder = user_path(info_dir)
         if not folder.is_dir():
-            raise UserError(f'--info_dir={info_dir} is not a folder. It holds the tables that come with the data set, such as {name}.')
+            raise UserError(f'--info_dir: {folder} is not a folder. It holds the tables that come with the data set, such as {name}.')
         for path in (*sorted(folder.rglob(name)), *sorted(folder.rglob(name + '.gz'))):
             return _content(path.name, path.read_bytes())
     places = [n for n in files.names if n.rpartition('/')[2] in (name, name + '.gz')]

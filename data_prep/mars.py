@@ -11,6 +11,7 @@ import numpy as np
 from data_prep.faults import Faults
 from data_prep.frame_files import FrameFiles, open_files
 from data_prep.info_files import find_info, need_info, read_lines, read_matlab
+from data_prep.litter import passed_over_note
 from data_prep.mars_counts import Labels, mars_checks
 from data_prep.mars_names import SPLITS, frame_number, person_name, split_paths
 from data_prep.mars_tables import Row, SplitReport, compare_split, misplaced_people
@@ -43,12 +44,12 @@ def check_mars(
     """Compares the names of the files with the official tables; opens no frame.
 
     Arguments:
-      files: Anything with `names`, `empty_folders` and `read`.
+      files: Anything with `names`, `empty_folders`, `litter` and `read`.
       tables: Split -> (rows, 4): first and last line, person, camera.
       query_idx: 1-based rows of the test table.
       lists: Split -> official name list, or None: it is rebuilt.
     """
-    found, faults = split_paths(files.names)
+    found, faults, others = split_paths(files.names)
     if not any(found.values()):
         raise UserError(f'No MARS frames (bbox_train/PERSON/PERSON C# T#### F###.jpg) were found. {"; ".join(faults.lines())}'.strip())
     faults.extend('Empty folders', [f for f in files.empty_folders if '/' in f and f.split('/')[-2] in ('bbox_train', 'bbox_test')])
@@ -78,7 +79,10 @@ def check_mars(
         faults=tuple(dict.fromkeys(absences)),
         contradictions=tuple(contradictions),
         frame_size=FRAME_SIZE,
-        notes=tuple(f'{s}_name.txt was not there and was rebuilt from the files.' for s in SPLITS if lists[s] is None),
+        notes=(
+            *(f'{s}_name.txt was not there and was rebuilt from the files.' for s in SPLITS if lists[s] is None),
+            *passed_over_note([*others, *files.litter]),
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from data_prep.faults import Faults
+from data_prep.frame_suffixes import is_frame
 
 SPLITS = ('train', 'test')
 JUNK = '00-1'
@@ -14,13 +15,13 @@ GRAMMAR = re.compile(r'(\d{4}|00-1)C(\d)T(\d{4})F(\d+)\.jpg')
 _FOLDERS = {'bbox_train': 'train', 'bbox_test': 'test'}
 
 
-def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Faults]:
-    """Assigns paths to splits: (split -> name -> path, faults).
+def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Faults, list[str]]:
+    """Assigns paths to splits: (split -> name -> path, faults, files that are no frames).
 
     Any folders may stand above bbox_train and bbox_test, the same ones included (bbox_train/bbox_train). Files elsewhere are not looked at.
     """
     found: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
-    faults = Faults()
+    faults, others = Faults(), []
     match = GRAMMAR.fullmatch
     for path in paths:
         parts = path.split('/')
@@ -29,7 +30,9 @@ def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Faults
             continue
         names = found[_FOLDERS[parts[place]]]
         name = parts[-1]
-        if match(name) is None:
+        if match(name) is None and not is_frame(name):
+            others.append(path)
+        elif match(name) is None:
             faults.add('Files not named PERSON C# T#### F###.jpg', path)
         elif len(parts) - place != 3 or parts[-2] != name.partition('C')[0]:
             faults.add('Files that do not lie in the folder of their person', path)
@@ -37,7 +40,7 @@ def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Faults
             faults.add('Files of the same name', f'{names[name]} = {path}')
         else:
             names[name] = path
-    return found, faults
+    return found, faults, others
 
 
 def tracklet_of(name: str) -> str:

@@ -13,7 +13,9 @@ import numpy as np
 
 from data_prep.faults import Faults, shortened
 from data_prep.frame_files import FrameFiles, open_files
+from data_prep.frame_suffixes import is_frame
 from data_prep.info_files import need_info
+from data_prep.litter import passed_over_note
 from data_prep.people_splits import EVERYONE, check_splits, people_metadata, split_checks, tracklet
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
@@ -47,7 +49,7 @@ def scan_prid2011(
 
 def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011', jpeg_quality: int = 0) -> RawDataset:
     """Checks the names of the files and the splits; opens no frame."""
-    tracklets, faults = group_multi_shot(files.names)
+    tracklets, faults, others = group_multi_shot(files.names)
     if not tracklets:
         looked = 'multi_shot/cam_a/person_NNNN/FFFF.png'
         raise UserError(f'No frames of PRID 2011 ({looked}) were found. {"; ".join(faults.lines())}')
@@ -79,20 +81,23 @@ def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011'
         layout='people_splits',
         metadata=people_metadata(splits) | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=(*people_found, *counts),
-        notes=tuple(_notes(sources, len(tracklets))),
+        notes=(*_notes(sources, len(tracklets)), *passed_over_note([*others, *files.litter])),
         faults=tuple(faults.lines()),
         contradictions=tuple(contradictions.lines()),
         jpeg_quality=jpeg_quality,
     )
 
 
-def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults]:
-    """Groups paths below `multi_shot` (at any depth): ((person, camera) -> frame number -> path, faults)."""
+def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults, list[str]]:
+    """Groups paths below `multi_shot` (at any depth): ((person, camera) -> frame number -> path, faults, files that are no frames)."""
     tracklets: dict[tuple[int, int], dict[int, str]] = {}
-    faults = Faults()
+    faults, others = Faults(), []
     for path in paths:
         parts = path.split('/')
         if 'multi_shot' not in parts[:-1]:
+            continue
+        if not is_frame(path):
+            others.append(path)
             continue
         person, frame = _PERSON.fullmatch(parts[-2]), _FRAME.fullmatch(parts[-1])
         camera = _CAMERAS.get(parts[-3]) if len(parts) > 2 else None
@@ -105,7 +110,7 @@ def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[i
             faults.add('Files of the same frame', f'{frames[number]} = {path}')
         else:
             frames[number] = path
-    return tracklets, faults
+    return tracklets, faults, others
 
 
 def read_splits(content: bytes) -> tuple[list[dict[str, list[int]]], Faults]:

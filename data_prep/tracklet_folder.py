@@ -1,94 +1,86 @@
-"""Scans {train,query,gallery}/PERSON/CAMERA/TRACKLET/frames, the layout for anybody's own tracklets."""
+"""Scans {train,query,gallery}/PERSON/CAMERA/TRACKLET/frames, the layout for any own tracklets."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+from data_prep.camera_numbers import UNKNOWN_CAMERA, camera_notes, number_cameras
+from data_prep.faults import shortened
 from data_prep.frame_files import FrameFiles, open_files
-from data_prep.person_numbers import UNKNOWN_CAMERA, number_cameras, number_people
+from data_prep.frame_order import frame_pattern, order_frames
+from data_prep.litter import passed_over_note
+from data_prep.person_numbers import JUNK, number_people, person_notes
 from data_prep.raw_dataset import RawDataset, TrackletSource
+from data_prep.role_folders import ROLES, TrackletKey, find_root, group_paths, outside_note, refuse_faults
 from pvlad_jax.errors import UserError
 from pvlad_jax.images import JPEG_EXTENSIONS, ImageError, read_header
 
-ROLES = ('train', 'query', 'gallery')
-LAYOUT = '{train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME.jpg (camera c0 where it is unknown)'
-_MOST_LISTED = 20
-_NUMBER = re.compile(r'(\d+)\D*$')
+_RULES_KEPT = 20  # of the frame order, in the metadata
+_HOW_TO_ORDER = (
+    '\nRename the files, or say which number of their names is the frame number: '
+    "--frame_pattern='frame_(?P<frame>\\d+)' takes what the group frame holds."
+)
 
 
-def scan_tracklet_folder(source: str | Path, name: str = 'tracklet_folder') -> RawDataset:
+def scan_tracklet_folder(
+    source: str | Path, name: str = 'tracklet_folder', pattern: str = '', cameras: Mapping[str, int] | None = None
+) -> RawDataset:
     """Scans a folder, or a zip or tar of it.
 
-    Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, one person in train.
+    Arguments:
+      source: What holds train, query and gallery, directly or below other folders.
+      name: Of the data set.
+      pattern: A regular expression whose group `frame` is the frame number; '' = it is found (frame_order.py).
+      cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names (camera_numbers.py).
+    Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, fewer
+    than
+      two people in train.
     """
+    compiled = frame_pattern(pattern) if pattern else None
     files = open_files(source)
-    tracklets, faults = group_frames(files.names)
-    faults += [f'{folder} is empty' for folder in files.empty_folders if folder.split('/')[0] in ROLES]
-    present = {role for role, *_ in tracklets}
-    if missing := [r for r in ROLES if r not in present]:
-        raise UserError(_wrong_layout(source, files, missing, faults))
-    if faults:
-        raise UserError(
-            f'{source} does not follow {LAYOUT}:\n  ' + '\n  '.join(faults[:_MOST_LISTED])
-            + (f'\n  and {len(faults) - _MOST_LISTED} more' if len(faults) > _MOST_LISTED else '')
-        )
-    people = number_people(person for _, person, _, _ in tracklets)
-    cameras = number_cameras(camera for _, _, camera, _ in tracklets)
+    root = find_root(files, str(source))
+    tracklets, others, faults = group_paths(files.names, files.empty_folders, root)
+    frames = order_frames(tracklets, compiled)
+    refuse_faults(str(source), faults + frames.faults, _HOW_TO_ORDER if frames.faults else '')
+    in_test = {key.camera for key in tracklets if key.role != 'train'}
+    numbered = number_cameras((key.camera for key in tracklets), in_test, cameras)
+    roles: dict[str, set[str]] = {}
+    for key in tracklets:
+        roles.setdefault(key.person, set()).add(key.role)
+    people = number_people(roles)
     splits: dict[str, list[TrackletSource]] = {role: [] for role in ROLES}
-    for (role, person, camera, tracklet), frames in sorted(tracklets.items()):
-        numbers = sorted(frames)
-        splits[role].append(
-            TrackletSource(
-                name=f'{role}/{person}/{camera}/{tracklet}',
-                person=person,
-                person_id=people[person],
-                camera_id=cameras[camera],
-                frame_numbers=tuple(numbers),
-                frames=tuple(frames[n] for n in numbers),
-            )
-        )
+    left_out = []
+    for key in tracklets:
+        if people[key.person] == JUNK and key.role != 'gallery':
+            left_out.append(key.name)
+        else:
+            splits[key.role].append(_tracklet(key, people[key.person], numbered.numbers[key.camera], frames.order[key]))
+    if missing := [role for role in ROLES if not splits[role]]:
+        raise UserError(f'{source} has no tracklets in {", ".join(missing)}{" but junk" if left_out else ""}.')
     trained = {s.person for s in splits['train']}
     if len(trained) < 2:
         raise UserError(
-            f'{source}/train has one person only ({trained.pop()}). Learning to tell people apart takes at least two.'
+            f'{source}/train has one person only ({trained.pop()}). Learning to distinguish people takes at least two.'
         )
+    notes = [
+        *([f'The data set was found in {root.rstrip("/")}.'] if root else []),
+        *person_notes(people),
+        *([f'Junk in train and query is left out: {shortened(left_out)}.'] if left_out else []),
+        *camera_notes(numbered),
+        *frames.notes,
+        *_notes(splits),
+        *outside_note(files.names, root),
+        *passed_over_note([*others, *files.litter]),
+    ]
     return RawDataset(
         name=name,
         splits=splits,
         read_frames=partial(read_files, files),
         encoding=_encoding(files, [s.frames[0] for sources in splits.values() for s in sources]),
         layout='roles',
-        notes=tuple(_notes(splits, people, cameras)),
+        metadata={'cameras': numbered.numbers, 'frame_order': frames.rules[:_RULES_KEPT]},
+        notes=tuple(notes),
     )
-
-
-def group_frames(names: Iterable[str]) -> tuple[dict[tuple[str, str, str, str], dict[int, str]], list[str]]:
-    """Groups relative paths into tracklets: ((role, person, camera, tracklet) -> frame number -> path), and what is wrong."""
-    tracklets: dict[tuple[str, str, str, str], dict[int, str]] = {}
-    faults = []
-    for name in names:
-        parts = name.split('/')
-        if parts[0] not in ROLES:
-            continue
-        if len(parts) != 5:
-            faults.append(f'{name} lies {"too deep" if len(parts) > 5 else "too high"}')
-            continue
-        key = (parts[0], parts[1], parts[2], parts[3])
-        stem = parts[4].rpartition('.')[0] or parts[4]
-        match = _NUMBER.search(stem)
-        if match is None:
-            faults.append(f'{name} has no frame number')
-            continue
-        frames = tracklets.setdefault(key, {})
-        number = int(match[1])
-        if number in frames:
-            faults.append(f'{name} has the frame number {number}, as {frames[number].rpartition("/")[2]} has')
-        elif number >= 2**31:
-            faults.append(f'{name} has a frame number of more than 31 bits')
-        else:
-            frames[number] = name
-    return tracklets, faults
 
 
 def read_files(files: FrameFiles, source: TrackletSource) -> list[bytes]:
@@ -107,41 +99,33 @@ def _encoding(files: FrameFiles, names: list[str]) -> str:
         return 'jpeg' if names[0].lower().endswith(JPEG_EXTENSIONS) else 'png'
 
 
-def _wrong_layout(source: str | Path, files: FrameFiles, missing: list[str], faults: list[str]) -> str:
-    tops = sorted({n.split('/')[0] for n in files.names} | {n.split('/')[0] for n in files.empty_folders})
-    inner = {n.split('/')[1] for n in files.names if n.count('/') > 1}
-    text = f'{source} has no tracklets in {", ".join(missing)}; expected {LAYOUT}. It holds: {", ".join(tops[:10]) or "nothing"}.'
-    if len(tops) == 1 and inner & set(ROLES):
-        text += f' Did you mean {source}/{tops[0]}?'
-    if faults:
-        text += '\n  ' + '\n  '.join(faults[:_MOST_LISTED])
-    return text
+def _tracklet(key: TrackletKey, person: int, camera: int, frames: list[tuple[int, str]]) -> TrackletSource:
+    return TrackletSource(
+        name=key.name,
+        person=key.person,
+        person_id=person,
+        camera_id=camera,
+        frame_numbers=tuple(number for number, _ in frames),
+        frames=tuple(path for _, path in frames),
+    )
 
 
-def _notes(splits: dict[str, list[TrackletSource]], people: dict[str, int], cameras: dict[str, int]) -> Iterable[str]:
+def _notes(splits: dict[str, list[TrackletSource]]) -> Iterable[str]:
     counts: dict[str, int] = {}
     for s in splits['train']:
         counts[s.person] = counts.get(s.person, 0) + 1
     if single := [p for p, n in counts.items() if n == 1]:
-        yield f'{len(single)} people of train have one tracklet: {_few(single)}.'
+        yield f'{len(single)} people of train have one tracklet: {shortened(single)}.'
     if both := sorted({s.person for s in splits['train']} & {s.person for s in splits['query']}):
-        yield f'{len(both)} people of query stand in train too: {_few(both)}.'
-    seen_by: dict[str, set[int]] = {}
+        yield f'{len(both)} people of query are in train too: {shortened(both)}.'
+    seen: dict[str, list[TrackletSource]] = {}
     for s in (*splits['gallery'], *splits['query']):
-        seen_by.setdefault(s.person, set()).add(s.camera_id)
-    alone = [
-        s.name for s in splits['query']
-        if not any(c != s.camera_id or c == UNKNOWN_CAMERA for c in seen_by.get(s.person, ()))
-    ]
+        seen.setdefault(s.person, []).append(s)
+    alone = [q.name for q in splits['query'] if not any(_can_match(q, s) for s in seen[q.person])]
     if alone:
-        yield f'{len(alone)} queries have no tracklet of another camera in gallery or query: {_few(alone)}.'
-    if unknown := sorted(n for n, number in cameras.items() if number == UNKNOWN_CAMERA):
-        yield f'Camera unknown: {_few(unknown)}.'
-    if named := [f'{n} = {i}' for n, i in sorted(cameras.items()) if i != UNKNOWN_CAMERA and not n[-1:].isdigit()]:
-        yield f'Cameras were numbered: {_few(named)}.'
-    if renamed := [f'{n} = {i}' for n, i in people.items() if n.isdigit() and int(n) != i]:
-        yield f'People whose number was taken or is 0 got another: {_few(renamed)}.'
+        yield f'{len(alone)} queries have no tracklet of another camera in gallery or query: {shortened(alone)}.'
 
 
-def _few(names: list[str]) -> str:
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+def _can_match(query: TrackletSource, other: TrackletSource) -> bool:
+    unknown = UNKNOWN_CAMERA in (query.camera_id, other.camera_id)
+    return other.name != query.name and (unknown or other.camera_id != query.camera_id)

@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
+
+from pvlad_jax.paths import is_remote, user_path
 
 
 def use(where: str, workdir: Any) -> None:
     """config.compile_cache: 'workdir' = WORKDIR/compile_cache, another folder, or '' = none."""
     if not where:
         return
-    folder = workdir / 'compile_cache' if where == 'workdir' else Path(where).expanduser()
+    if where == 'workdir':
+        folder = workdir / 'compile_cache'
+    else:
+        folder = epath.Path(where) if is_remote(where) else user_path(where)
     if jax.default_backend() == 'cpu':
         # Programs for a CPU use its instructions; a working directory may move to a machine that lacks some of them.
         folder = folder / f'cpu-{_processor()}'

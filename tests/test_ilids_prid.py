@@ -43,7 +43,7 @@ def prid_names() -> list[str]:
 
 
 def listing(names: list[str]) -> SimpleNamespace:
-    return SimpleNamespace(names=sorted(names), empty_folders=[], read=None)
+    return SimpleNamespace(names=sorted(names), empty_folders=[], litter=[], read=None)
 
 
 @pytest.fixture(scope='session')

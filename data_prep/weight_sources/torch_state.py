@@ -1,11 +1,11 @@
 """Reads a PyTorch state dict without running anything in it."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 
 from pvlad_jax.errors import UserError
+from pvlad_jax.paths import user_path
 
 
 def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
@@ -15,7 +15,7 @@ def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
     """
     if file is None:
         raise UserError('This source needs --file, a PyTorch state dict on disk.')
-    path = Path(file).expanduser()
+    path = user_path(file)
     if not path.is_file():
         raise UserError(f'--file: there is no file {path}.')
     try:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from pvlad_jax.errors import UserError
+from pvlad_jax.paths import user_path
 
 FORMAT_MAJOR = 1  # of `format_version` in metadata.json; data of another major version are refused
 
@@ -64,7 +65,9 @@ class TrackletDataset:
         """The newest version of DATA_DIR/NAME. UserError where there is none, or no readable one."""
         folder = find_dataset(data_dir, name)
         if folder is None:
-            raise UserError(f'No data set {name!r} in {Path(data_dir).absolute()}. Make it with: python data_prep/build_tfds.py '
+            there = sorted({p.parents[1].name for p in user_path(data_dir).glob('*/*/dataset_info.json')})
+            held = f' It holds {", ".join(there[:10])}.' if there else ''
+            raise UserError(f'No data set {name!r} in {user_path(data_dir)}.{held} Make it with: python data_prep/build_tfds.py '
                             f'--dataset=... --name={name} --source=... --data_dir={data_dir}')
         return cls(folder)
 
@@ -105,8 +108,8 @@ class _LazyFrames(Sequence):
 
 
 def find_dataset(data_dir: str, name: str) -> Path | None:
-    """DATA_DIR/NAME/VERSION of the highest complete version, or None."""
-    versions = [p.parent for p in Path(data_dir, name).glob('*/dataset_info.json') if not p.parent.name.startswith('incomplete')]
+    """DATA_DIR/NAME/VERSION of the highest complete version, or None. DATA_DIR may begin with '~'."""
+    versions = [p.parent for p in (user_path(data_dir) / name).glob('*/dataset_info.json') if not p.parent.name.startswith('incomplete')]
     return max(versions, key=lambda p: [int(n) if n.isdigit() else -1 for n in p.name.split('.')], default=None)
 
 

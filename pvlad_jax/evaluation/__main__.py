@@ -11,6 +11,7 @@ from pvlad_jax.evaluation.embedding_file import FIELDS, Embeddings, read_embeddi
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol
 from pvlad_jax.evaluation.report import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
+from pvlad_jax.paths import remote_or_user_path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,12 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     output = options.pop('output')
     try:
-        tables = {name: read_embeddings(path) if (path := options.pop(name)) else None for name in ('query', 'gallery', 'train')}
+        paths = {name: options.pop(name) for name in ('query', 'gallery', 'train')}
+        tables = {name: read_embeddings(remote_or_user_path(path)) if path else None for name, path in paths.items()}
         options['protocol'] = options['protocol'] or _protocol(tables['query'], tables['gallery'], options['unknown_cameras'])
         result = score(**tables, **options)
         try:
             if output:
-                write_result(output, result)
+                write_result(remote_or_user_path(output), result)
         finally:  # printed where it cannot be written, too
             console = terminal.console()
             print_table(result, console)

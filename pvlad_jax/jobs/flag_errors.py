@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from absl import flags
 from ml_collections import ConfigDict
 
-from pvlad_jax.errors import EXIT_USER_ERROR
+from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.paths import user_path
 from pvlad_jax.terminal import complain
 
 
@@ -20,6 +21,7 @@ def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[s
 
     def parse(argv: list[str]) -> list[str]:
         try:
+            argv = [_expanded_config(a) for a in argv]
             rest = flags.FLAGS(argv)
             if any(flags.FLAGS[name].value for name in ('help', 'helpfull', 'helpshort') if name in flags.FLAGS):
                 return rest
@@ -30,7 +32,7 @@ def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[s
                 raise flags.Error(f'{" and ".join(missing)} must be given.')
             flags.FLAGS.config.items()  # a file that did not load speaks up only when it is looked at
             return rest
-        except (flags.Error, AttributeError, KeyError, OSError) as error:
+        except (flags.Error, AttributeError, KeyError, OSError, UserError) as error:
             complain(f'Error: {_explain(error, argv, fields)}')
             sys.exit(EXIT_USER_ERROR)
 
@@ -48,6 +50,12 @@ def given_fields(argv: Sequence[str], short_names: Mapping[str, str]) -> list[st
         elif argument.startswith('-') and flag.startswith('config.'):
             fields.append(flag[len('config.'):])
     return fields
+
+
+def _expanded_config(argument: str) -> str:
+    """--config=~/mine.py:twins with the home folder in full, as for every other path."""
+    flag, equals, path = argument.partition('=')
+    return f'{flag}={user_path(path)}' if flag == '--config' and equals and path.startswith('~') else argument
 
 
 def _explain(error: Exception, argv: Sequence[str], fields: ConfigDict) -> str:

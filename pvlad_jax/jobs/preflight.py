@@ -22,6 +22,7 @@ from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
+from pvlad_jax.paths import user_path
 from pvlad_jax.training.train_state import TrainState
 
 _FOLDERS = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache')  # of a working directory
@@ -65,7 +66,7 @@ def check_folders(config: Config, workdir: Folder) -> None:
                 raise UserError(f'{Path(workdir) / name} cannot be written: {reason}. Change that, or give another '
                                 '--workdir.')
     if config.compile_cache not in ('', 'workdir') and '://' not in config.compile_cache:
-        folder = Path(config.compile_cache).expanduser()
+        folder = user_path(config.compile_cache)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             reason = None if os.access(folder, os.W_OK | os.X_OK) else 'permission denied'

@@ -11,14 +11,15 @@ from etils import epath
 
 from pvlad_jax.config import Config, differences, flatten
 from pvlad_jax.errors import UserError
+from pvlad_jax.paths import is_remote, user_path
 
 Folder = Any  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
 def folder(workdir: str | Path) -> Folder:
     """UserError for object storage without the library that reads it."""
-    if '://' not in str(workdir):
-        return Path(workdir).expanduser().absolute()
+    if not is_remote(workdir):
+        return user_path(workdir)
     try:
         path = epath.Path(str(workdir))
         path.exists()

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.models.backbones import find_backbone
+from pvlad_jax.paths import user_path
 
 FORMAT = 'pvlad-jax backbone weights 1'
 # format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that was imported;
@@ -49,7 +50,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """(the file, its metadata), of which no tensor has been read yet."""
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise UserError(f'There is no weights file {path} (config.model.backbone.weights). {MAKE_ONE}')
     try:

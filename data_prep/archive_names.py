@@ -1,0 +1,35 @@
+"""Names of the members of archives as relative posix paths, whatever program wrote them."""
+
+import zipfile
+from collections.abc import Sequence
+
+_UTF8_FLAG = 0x800  # of a zip member: its name is UTF-8, not CP437
+_WINDOWS = 0  # create_system of zip: FAT and NTFS
+
+
+def written_with_backslashes(names: Sequence[str]) -> bool:
+    """Whether folders are separated by '\\' (PowerShell 5.1 and .NET): some name has one, and none has '/'."""
+    return any('\\' in n for n in names) and not any('/' in n for n in names)
+
+
+def posix_name(name: str, backslashes: bool) -> str:
+    """'./a\\b.jpg' -> 'a/b.jpg'; backslashes stay where they do not separate folders."""
+    return (name.replace('\\', '/') if backslashes else name).removeprefix('./')
+
+
+def zip_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """The members' names; those of folders end in '/'.
+
+    macOS writes UTF-8 without saying so; where the bytes are UTF-8, it is read as that.
+    """
+    everywhere = written_with_backslashes([m.filename for m in members])
+    return [posix_name(_decoded(m), everywhere or m.create_system == _WINDOWS) for m in members]
+
+
+def _decoded(member: zipfile.ZipInfo) -> str:
+    if member.flag_bits & _UTF8_FLAG or member.filename.isascii():
+        return member.filename
+    try:
+        return member.filename.encode('cp437').decode()
+    except UnicodeError:
+        return member.filename
