@@ -110,7 +110,7 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
 @pytest.mark.parametrize(('fields', 'says'), [
     ({'model.pooling': 'vlad'}, "model.pooling = 'vlad' is not one of"),
     ({'model.backbone.name': 'resnet'}, "'resnet'"),
-    ({'model.backbone.weights': 'none.safetensors'}, 'There is no weights file none.safetensors'),
+    ({'model.backbone.weights': 'none.safetensors'}, 'none.safetensors (config.model.backbone.weights)'),
     ({'clips.height': 2}, 'smaller than the stride'),
     ({'batch.people': 32}, 'holds 6 people'),
     ({'batch.people': 3, 'batch.tracklets': 2}, 'cannot be split evenly over 8'),
