@@ -13,8 +13,9 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
 
 from pvlad_jax.errors import UserError
 
@@ -143,7 +144,13 @@ class Several(_Files):
         return self.parts[''].read(name)
 
 
-FrameFiles = Folder | Zip | Tar | Several
+@runtime_checkable
+class FrameFiles(Protocol):
+    """What the readers of data sets see of a folder or of archives."""
+
+    names: list[str]
+    empty_folders: list[str]
+    read: Callable[[str], bytes]
 
 
 def open_files(source: str | Path) -> FrameFiles:

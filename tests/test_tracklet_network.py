@@ -30,7 +30,7 @@ def make(pooling='person_vlad', **fields):
 
 def videos(b=2, s=3, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (b, s, T, H, W, 3), dtype=np.uint8), np.ones((b, s, T), bool)
+    return jnp.asarray(rng.integers(0, 256, (b, s, T, H, W, 3), dtype=np.uint8)), jnp.ones((b, s, T), bool)
 
 
 def embedding(network, variables, clips, valid):

@@ -38,7 +38,7 @@ class IdentityBatches:
         """Rows of the training table, P·K of them, person by person."""
         turn, place = divmod(step, len(self.person_ids) // self.people)
         chosen = self._order(turn)[place * self.people:(place + 1) * self.people]
-        return np.concatenate([self._of_person(step, label) for label in chosen])
+        return np.concatenate([self._of_person(step, label) for label in chosen.tolist()])
 
     def _of_person(self, step: int, label: int) -> Int[np.ndarray, 'K']:
         rng = np.random.default_rng([self.seed, 2, step, label])

@@ -76,7 +76,7 @@ class TrackletDataset:
         skip = {'frames': {'image': tfds.decode.SkipDecoding()}}
         return {split: builder.as_data_source(split, decoders=skip) for split in self.tables}
 
-    def read(self, split: str, row: int) -> EncodedTracklet:
+    def read(self, split: str, row: int | np.integer) -> EncodedTracklet:
         record = self._sources[split][int(row)]
         return EncodedTracklet(record['tracklet'].decode(), _LazyFrames(record['frames']))
 

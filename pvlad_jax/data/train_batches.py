@@ -50,7 +50,7 @@ class TrainBatches:
         b, shape = len(self.places), (clips.segments, clips.frames)
         batch = {'clips': np.zeros((b, *shape, clips.height, clips.width, 3), np.uint8), 'valid': np.zeros((b, *shape), bool),
                  'label': self.identities.labels[rows[self.places]], 'row': rows[self.places].astype(np.int32)}
-        made = [self._threads.submit(self._example, step, place, rows[place], batch['clips'][i], batch['valid'][i])
+        made = [self._threads.submit(self._example, step, place, int(rows[place]), batch['clips'][i], batch['valid'][i])
                 for i, place in enumerate(self.places)]
         try:
             for example in made:

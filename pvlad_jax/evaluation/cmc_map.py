@@ -11,6 +11,7 @@ network that gives everybody the same embedding gets the worst result, not a luc
 import dataclasses
 import functools
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ _MOST_PASSES = 64
 _MOST_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time on the host
 
 
+@runtime_checkable
 class ScoreRows(Interface):
     """What ranks a gallery: smaller scores are nearer. Scores are comparable within a row, not between rows."""
 

@@ -8,7 +8,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import padded_size
@@ -70,7 +70,7 @@ def _scores(left: Float[Array, 'b E'], right: Float[Array, 'M E'], right_bias: F
     return right_bias[None, :] - product
 
 
-def check_matrix(matrix: Float[np.ndarray, 'Q N']) -> MatrixDistance:
+def check_matrix(matrix: Shaped[np.ndarray, '...']) -> MatrixDistance:
     """A distance matrix, checked. UserError where it is not a finite float matrix."""
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.dtype.kind != 'f':

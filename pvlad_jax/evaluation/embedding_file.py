@@ -2,10 +2,10 @@
 
 import dataclasses
 import zipfile
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.whole_file import whole_file
@@ -24,9 +24,10 @@ class Labels:
     person_id: -1 junk, 0 distractor, people from 1. camera_id: any number from 0, -1 = unknown. tracklet: unique names, str.
     """
 
-    person_id: Int[np.ndarray, 'N']
-    camera_id: Int[np.ndarray, 'N']
-    tracklet: Shaped[np.ndarray, 'N']
+    # Whatever a file holds, until `checked` has looked: then Int [N], Int [N] and text [N].
+    person_id: Shaped[np.ndarray, '...']
+    camera_id: Shaped[np.ndarray, '...']
+    tracklet: Shaped[np.ndarray, '...']
 
     def __len__(self) -> int:
         return len(self.person_id)
@@ -69,7 +70,7 @@ class Labels:
 class Embeddings(Labels):
     """Labels with one vector each."""
 
-    embedding: Float[np.ndarray, 'N E']
+    embedding: Shaped[np.ndarray, '...']  # Float [N, E] once checked
 
     @property
     def labels(self) -> Labels:
@@ -99,14 +100,14 @@ def check_finite(matrix: Float[np.ndarray, 'N E'], name: str, row_names=None) ->
                             'find where they come from.')
 
 
-def write_embeddings(path: str | Path, embeddings: Embeddings) -> None:
+def write_embeddings(path: str | PathLike, embeddings: Embeddings) -> None:
     """Writes the npz file; a reader sees the old file or the whole new one, never a part."""
     table = embeddings.checked(str(path))
     with whole_file(path) as partial, open(partial, 'wb') as file:
         np.savez(file, **{field: getattr(table, field) for field in FIELDS})
 
 
-def read_embeddings(path: str | Path) -> Embeddings:
+def read_embeddings(path: str | PathLike) -> Embeddings:
     """Reads and checks an npz file, anybody's. Nothing in it is unpickled."""
     try:
         file = np.load(path, allow_pickle=False)

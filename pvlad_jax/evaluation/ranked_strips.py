@@ -1,7 +1,7 @@
 """A picture of rankings: each row a query's frames, then those of its nearest gallery tracklets, green where good, red where not."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import NamedTuple
 
 import cv2
@@ -18,6 +18,9 @@ from pvlad_jax.evaluation.whole_file import whole_file
 
 _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
+
+# Frames of a tracklet: one array, or frames that are read when they are asked for.
+Frames = UInt8[np.ndarray, 'T H W C'] | Sequence[UInt8[np.ndarray, 'H W C']]
 
 
 class Ranked(NamedTuple):
@@ -43,7 +46,7 @@ def nearest(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Protoco
     return Ranked(queries, columns, np.take_along_axis(good, columns, axis=1) & (columns >= 0))
 
 
-def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str], Sequence[UInt8[np.ndarray, 'H W C']]],
+def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str], Frames],
                   protocol: str = 'mars_official', distance: str = 'cosine', rerank: bool = False, *, train: Embeddings | None = None,
                   unknown_cameras: str = 'refuse', n_queries: int = 8, top: int = 5) -> UInt8[np.ndarray, 'Y X C']:
     """The picture for evenly spread queries; arguments as in `scoring.score` and `draw_strips`."""
@@ -58,7 +61,7 @@ def spread_queries(n_query: int, n: int) -> Int[np.ndarray, 'b']:
     return np.unique(np.linspace(0, n_query - 1, min(n, n_query)).round().astype(int))
 
 
-def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable[[str], Sequence[UInt8[np.ndarray, 'H W C']]],
+def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable[[str], Frames],
                 n_frames: int = 3, height: int = 96, width: int = 48) -> UInt8[np.ndarray, 'Y X C']:
     """The picture.
 
@@ -90,7 +93,7 @@ def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable
     return np.asarray(picture)
 
 
-def _strip(frames: Sequence[UInt8[np.ndarray, 'H W C']], n_frames: int, height: int, width: int) -> UInt8[np.ndarray, 'Y X C']:
+def _strip(frames: Frames, n_frames: int, height: int, width: int) -> UInt8[np.ndarray, 'Y X C']:
     """n_frames frames side by side; a shorter tracklet leaves grey, since a repeated frame would look like a standing person."""
     strip = np.full((height, n_frames * width, 3), 200, np.uint8)
     shown = np.unique(np.linspace(0, len(frames) - 1, min(n_frames, len(frames))).round().astype(int))
@@ -100,7 +103,7 @@ def _strip(frames: Sequence[UInt8[np.ndarray, 'H W C']], n_frames: int, height: 
     return strip
 
 
-def write_strips(path: str | Path, picture: UInt8[np.ndarray, 'Y X C']) -> None:
+def write_strips(path: str | PathLike, picture: UInt8[np.ndarray, 'Y X C']) -> None:
     """Writes a PNG; a reader sees the old file or the whole new one."""
     with whole_file(path) as partial:
         Image.fromarray(picture).save(partial, format='PNG')

@@ -1,7 +1,7 @@
 """From embeddings or a distance matrix and labels to a result."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
@@ -37,10 +37,10 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
                    split=split, step=step, frames=frames, convention=convention, partial=partial)
 
 
-def score_matrix(matrix: Float[np.ndarray, 'Q N'], query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
+def score_matrix(matrix: Shaped[np.ndarray, '...'], query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
                  distance: str = 'given', unknown_cameras: str = 'refuse', dataset: str = '', split: str = '', step: int | None = None,
                  frames: str = '', convention: str = '', partial: bool = False) -> Result:
-    """Scores a matrix of anybody's distances, smaller = nearer; the other arguments as in `score`.
+    """Scores a matrix of anybody's distances, Float [Q, N], smaller = nearer; the other arguments as in `score`.
 
     For a protocol whose gallery includes the queries, the columns must include them too.
     """

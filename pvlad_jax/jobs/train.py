@@ -8,7 +8,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
 from pvlad_jax.jobs.step_trace import StepTrace
 from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
-from pvlad_jax.jobs.workdir import write_config
+from pvlad_jax.jobs.workdir import Folder, write_config
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.parallel.processes import AnyOfUs
 from pvlad_jax.training.schedule import learning_rate
@@ -34,7 +33,7 @@ from pvlad_jax.training.train_step import compile_ahead, make_train_step
 Say = Callable[[str], None]
 
 
-def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | None = None) -> Result:
+def train(experiment: Experiment, workdir: Folder, say: Say, stop: StopRequest | None = None) -> Result:
     """Trains to the last step, from the last checkpoint where there is one, evaluates and reports.
 
     Raises Preempted, with everything saved, soon after `stop` is asked for.
@@ -121,7 +120,7 @@ class _Loop:
         every = self.config.training.eval_every
         return bool(every) and 0 < step < self.config.training.steps and step % every == 0
 
-    def run(self, state: TrainState, first: int, train_step: Callable, batches: TrainBatches, iterator, workdir: Path) -> TrainState:
+    def run(self, state: TrainState, first: int, train_step: Callable, batches: TrainBatches, iterator, workdir: Folder) -> TrainState:
         config = self.config.training
         any_of_us = AnyOfUs(self.experiment.mesh)
         pace, trace = _Pace(first, config.steps), StepTrace(self.config.profile, workdir)

@@ -5,14 +5,13 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from etils import epath
 
 from pvlad_jax.config import Config, differences, flatten
 from pvlad_jax.errors import UserError
 
-Folder = Any  # pathlib.Path, or epath.Path in object storage: they read alike
+Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
 def folder(workdir: str | Path) -> Folder:
