@@ -26,6 +26,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pvlad_jax.program_errors import stated_reason
+
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
@@ -206,8 +208,7 @@ def main() -> None:
             print(f'| {topology} | not compiled within {given.timeout} s |', flush=True)
             continue
         if ended.returncode:
-            reason = next((line for line in reversed(ended.stderr.strip().splitlines()) if line.strip()), '')
-            print(f'| {topology} | failed with exit code {ended.returncode}: {reason[:200]} |', flush=True)
+            print(f'| {topology} | failed with exit code {ended.returncode}: {stated_reason(ended.stderr)} |', flush=True)
             continue
         found = json.loads(ended.stdout.strip().splitlines()[-1])
         if given.json:

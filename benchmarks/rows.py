@@ -10,10 +10,14 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from pvlad_jax.errors import UserError
+from pvlad_jax.program_errors import run_program
 
 
 def need(*modules: str) -> None:
@@ -22,6 +26,14 @@ def need(*modules: str) -> None:
     if missing:
         sys.exit(f'{Path(sys.argv[0]).name} compares with {" and ".join(missing)}, not installed here: '
                  'pip install -r requirements-benchmarks.txt')
+
+
+def child_output(command: Sequence[str], what: str, **options) -> str:
+    """What a program prints; where it fails, this one ends with the reason that it gave."""
+    try:
+        return run_program(command, what, **options).stdout
+    except UserError as error:
+        sys.exit(str(error))
 
 
 def new_file(text: str) -> Path:
