@@ -20,7 +20,7 @@ from pathlib import Path
 if __package__ in (None, ''):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from absl import app, flags, logging
+from absl import app, flags
 from rich.console import Console
 
 from data_prep.build import build, data_set_path, is_built
@@ -28,6 +28,7 @@ from data_prep.faults import settle
 from data_prep.findings import print_checks, print_findings
 from data_prep.raw_dataset import RawDataset
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.library_messages import quiet_libraries
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('dataset', None, 'Which raw data: synthetic, tracklet_folder, mars, ilids_vid or prid2011.')
@@ -168,7 +169,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         print(f'Unknown arguments: {" ".join(argv[1:])}. Options are written --name=value.', file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    logging.set_verbosity(logging.WARNING)
+    quiet_libraries()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end cleans up as Ctrl-C does
     try:
         run(Console())

@@ -5,7 +5,6 @@ resharded on reading, and the data iterator's state is the index of the next bat
 """
 
 import contextlib
-import logging
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -22,12 +21,6 @@ FORMAT = 1  # of what a checkpoint holds; others are refused
 BEST_BY = 'mAP'
 # On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of a checkpoint.
 DELETED = 'deleted'
-
-# Orbax tells every step of every save, and of a failure first each of its threads; what fails is raised, and told here.
-logging.getLogger('absl').addFilter(lambda record: 'orbax' not in record.pathname)
-# ... and warns of each that has no metrics; only those after an evaluation have.
-logging.getLogger('absl').addFilter(lambda record: 'did not provide metrics' not in str(record.msg))
-logging.getLogger('asyncio').addFilter(lambda record: 'exception was never retrieved' not in str(record.msg))
 
 
 class Checkpoints:

@@ -9,6 +9,7 @@ from pvlad_jax.evaluation.embedding_file import FIELDS, read_embeddings
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS
 from pvlad_jax.evaluation.report import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
+from pvlad_jax.library_messages import quiet_libraries
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     said.add_argument('--partial', action='store_true', help='the data set lacks something')
     options = vars(parser.parse_args(arguments))
     output = options.pop('output')
+    quiet_libraries()
     try:
         tables = {name: read_embeddings(path) if (path := options.pop(name)) else None for name in ('query', 'gallery', 'train')}
         result = score(**tables, **options)
