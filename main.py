@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from configs import default
@@ -17,6 +17,7 @@ from pvlad_jax.jobs.ending import exit_code
 from pvlad_jax.jobs.flag_errors import given_fields, parse_flags
 from pvlad_jax.jobs.garbage_collection import frozen_imports
 from pvlad_jax.jobs.huge_pages import use_huge_pages
+from pvlad_jax.library_messages import quiet_libraries
 from pvlad_jax.parallel.processes import MODES, Processes
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The configuration, e.g. configs/mars.py', lock_config=True)
@@ -43,6 +44,8 @@ def run(config, workdir: str | Path, mode: str, several: Processes = Processes(m
         given: Sequence[str] = ()) -> int:
     """Does the job and returns the exit code; a user's mistake is one message, not a traceback."""
 
+    quiet_libraries()
+
     def job(stop) -> None:
         with frozen_imports():
             from pvlad_jax.jobs.job import work  # JAX and all that is slow to import come after the flags are known to be right
@@ -52,7 +55,6 @@ def run(config, workdir: str | Path, mode: str, several: Processes = Processes(m
 
 
 def main(_argv) -> int:
-    logging.set_verbosity(logging.WARNING)
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
     code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, default.ARGUMENTS))
     if code:  # threads of a save that failed would have a last word after the message
@@ -62,5 +64,4 @@ def main(_argv) -> int:
 
 if __name__ == '__main__':
     use_huge_pages()
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # of XLA: errors only
     app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), fields=default.get_config()))

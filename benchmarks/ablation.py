@@ -11,7 +11,6 @@ import argparse
 import json
 import re
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +22,9 @@ from rich.table import Table
 
 from benchmarks.rows import new_file, own_path, write
 from pvlad_jax.environment_errors import one_sentence
+from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import read_embeddings
+from pvlad_jax.program_errors import run_program
 from pvlad_jax.terminal import complain, console
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
@@ -55,15 +56,13 @@ def twins(workdir: Path) -> dict[str, float]:
 
 
 def result(config: str, arguments: str, seed: int, workdir: Path, flags: list[str]) -> dict:
-    """Makes the run where it has not ended, and returns its result. RuntimeError with the run's last words where it fails."""
+    """Makes the run where it has not ended, and returns its result. UserError with the reason of a run that fails."""
     file, _, given = config.partition(':')
     together = ','.join(filter(None, (given, arguments, f'seed={seed}')))
     asked = [f'--config={file}:{together}', '--config.evaluation.strips=0', *flags]
     ended = workdir / 'ended.json'  # with these flags; with others, main.py compares the configurations and says what differs
     if not ended.exists() or json.loads(ended.read_text()) != asked:
-        run = subprocess.run([sys.executable, str(MAIN), f'--workdir={workdir}', *asked], capture_output=True, text=True)
-        if run.returncode:
-            raise RuntimeError(f'{workdir} ended with {run.returncode}: {(run.stderr or run.stdout)[-2000:]}')
+        run_program([sys.executable, str(MAIN), f'--workdir={workdir}', *asked], f'The run in {workdir}')
         ended.write_text(json.dumps(asked) + '\n')
     return result_of(workdir)
 
@@ -95,7 +94,7 @@ def main() -> int:
                 for name, seed in plan}
         try:
             results = {key: future.result() for key, future in made.items()}
-        except RuntimeError as error:
+        except UserError as error:
             pool.shutdown(cancel_futures=True)
             complain(str(error))
             return 1

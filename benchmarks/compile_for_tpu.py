@@ -27,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rows import own_path
+from pvlad_jax.program_errors import stated_reason
 from pvlad_jax.terminal import say
 
 
@@ -209,8 +210,7 @@ def main() -> None:
             say(f'| {topology} | not compiled within {given.timeout} s |')
             continue
         if ended.returncode:
-            reason = next((line for line in reversed(ended.stderr.strip().splitlines()) if line.strip()), '')
-            say(f'| {topology} | failed with exit code {ended.returncode}: {reason[:200]} |')
+            say(f'| {topology} | failed with exit code {ended.returncode}: {stated_reason(ended.stderr)} |')
             continue
         found = json.loads(ended.stdout.strip().splitlines()[-1])
         if given.json:

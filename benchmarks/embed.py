@@ -7,10 +7,8 @@ embedding's. Beside it, where it is short enough, the network over the whole vid
 """
 
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -89,14 +87,15 @@ def main(_) -> None:
         mode, length = ONE.value.split(':')
         print(json.dumps(measure(mode, int(length))))
         return
+    from benchmarks.rows import child_output  # not in the processes whose memory is measured
+
     results = []
     for length in map(int, LENGTHS.value):
         for mode in ('carried', 'one pass'):
             if mode == 'one pass' and length > ONE_PASS_UP_TO.value:
                 continue
             command = [sys.executable, __file__, f'--one={mode}:{length}', f'--network={CONFIG.value}', f'--repeats={REPEATS.value}']
-            ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
-            results.append(json.loads(ended.stdout.splitlines()[-1]))
+            results.append(json.loads(child_output(command, f'The process of {mode!r} with {length} frames').splitlines()[-1]))
     say(f'{"frames":>8} {"mode":>9} {"frames/s":>9} {"spread":>7} {"host peak MiB":>14} {"device peak MiB":>16}')
     for r in results:
         say(f'{r["frames"]:>8} {r["mode"]:>9} {r["frames_per_second"]:>9.0f} {r["spread"]:>7.0%} {r["host_peak_mib"]:>14.0f} '

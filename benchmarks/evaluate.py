@@ -10,7 +10,6 @@ counts, the results are compared: the command ends with 1 where they differ.
 import argparse
 import re
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.rows import new_file, show, write
+from benchmarks.rows import child_output, new_file, show, write
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
 from pvlad_jax.evaluation.distances import between
@@ -163,7 +162,7 @@ def peak_memory(which: str, size: int, n_gallery: int, n_query: int) -> None:
 def peak_memory_of_process(which: str, options, n_gallery: int = 0) -> float:
     command = [sys.executable, __file__, f'--peak_memory={which}', f'--size={options.size}', f'--galleries={n_gallery or ""}',
                f'--queries={options.queries}']
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return float(child_output(command, f'The process that measures the memory of {which}'))
 
 
 def growth(seconds: dict[int, float]) -> list[dict]:

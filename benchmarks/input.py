@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rows import need, new_file, own_path, show, write
+from benchmarks.rows import child_output, need, new_file, own_path, show, write
 from pvlad_jax.environment_errors import one_sentence
 
 SIDES = {'ours': '', 'peer': 'DataLoader', 'peer_uint8': 'DataLoader that leaves normalising to the device, as ours does'}
@@ -178,8 +178,8 @@ def waiting_row(folder: Path, steps: int) -> dict:
     with tempfile.TemporaryDirectory() as workdir:
         settings = {'dataset.name': NAME, 'dataset.data_dir': folder, 'training.steps': steps, 'training.log_every': max(1, steps // 3),
                     'training.eval_every': 0, 'training.eval_untrained': False, 'evaluation.strips': 0, 'batch.people': 8}
-        subprocess.run([sys.executable, 'main.py', '--config=configs/tracklet_folder.py:pooling=average', f'--workdir={workdir}',
-                        *(f'--config.{name}={value}' for name, value in settings.items())], cwd=root, check=True, stdout=subprocess.DEVNULL)
+        child_output([sys.executable, 'main.py', '--config=configs/tracklet_folder.py:pooling=average', f'--workdir={workdir}',
+                      *(f'--config.{name}={value}' for name, value in settings.items())], 'The training run', cwd=root)
         lines = [json.loads(line) for line in (Path(workdir) / 'metrics.jsonl').read_text().splitlines()]
     last = [line for line in lines if line['kind'] == 'train'][-1]
     return {'name': f'time that training waits for input ({steps} steps of r3d_tiny, configs/tracklet_folder.py)',

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -163,6 +162,8 @@ def cost(side: str, folder: Path, n: int) -> Cost:
 
 
 def growth_rows(folder: Path, sizes: list[int], peer_up_to: int) -> list[dict]:
+    from benchmarks.rows import child_output  # not in the processes whose memory is measured
+
     rows = []
     for n in sizes:
         sides = ('ours', 'peer') if n <= peer_up_to else ('ours',)
@@ -171,8 +172,8 @@ def growth_rows(folder: Path, sizes: list[int], peer_up_to: int) -> list[dict]:
             make_files(folder, n)
         costs = {}
         for side in sides:
-            ended = subprocess.run([sys.executable, __file__, side, str(folder), str(n)], check=True, stdout=subprocess.PIPE, text=True)
-            costs[side] = json.loads(ended.stdout.splitlines()[-1])
+            told = child_output([sys.executable, __file__, side, str(folder), str(n)], f'The process of {side} with {n} tracklets')
+            costs[side] = json.loads(told.splitlines()[-1])
         for field, what, unit in (('memory', 'memory of the index', 'MB'), ('open', 'opening', 's'), ('first', 'first batch', 's'),
                                   ('later', 'a later batch of 32', 'ms')):
             ours, peer = costs['ours'][field], costs.get('peer', {}).get(field)

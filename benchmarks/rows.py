@@ -10,12 +10,14 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.paths import user_path
+from pvlad_jax.program_errors import run_program
 from pvlad_jax.terminal import console
 
 
@@ -33,6 +35,14 @@ def own_path(text: str) -> Path:
         return user_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def child_output(command: Sequence[str], what: str, **options) -> str:
+    """What a program prints; where it fails, this one ends with the reason that it gave."""
+    try:
+        return run_program(command, what, **options).stdout
+    except UserError as error:
+        sys.exit(str(error))
 
 
 def new_file(text: str) -> Path:

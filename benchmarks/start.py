@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from benchmarks.rows import new_file, own_path, write
+from benchmarks.rows import child_output, new_file, own_path, write
 from pvlad_jax.environment_errors import one_sentence
 from pvlad_jax.jobs.huge_pages import use_huge_pages
 from pvlad_jax.terminal import console
@@ -149,7 +148,7 @@ def start(kind: str, workdir: Path, data: str) -> dict:
     with tempfile.NamedTemporaryFile(suffix='.json') as report:
         command = [sys.executable, __file__, f'--workdir={workdir}', f'--data={data}', f'--report={report.name}', f'--since={time.time()}',
                    *(['--save'] if kind == 'first' else [])]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+        child_output(command, f'The run of the {kind} start', cwd=ROOT)
         about = json.loads(Path(report.name).read_text())
     cache = list((workdir / 'compile_cache').rglob('*-cache'))
     return about | {'programs': len(cache), 'megabytes': sum(p.stat().st_size for p in cache) / 2**20}

@@ -17,7 +17,6 @@ import dataclasses
 import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rows import need, new_file, write
+from benchmarks.rows import child_output, need, new_file, write
 
 if __name__ == '__main__':
     from pvlad_jax.jobs.huge_pages import use_huge_pages
@@ -210,8 +209,7 @@ def peak_memory(options: argparse.Namespace, backbone: str, side: str) -> float:
     """MiB of a process that makes three steps of one side and nothing else (GPU: of its allocator)."""
     command = [sys.executable, __file__, f'--memory_of={side}', f'--backbones={backbone}', f'--batch={options.batch}',
                f'--dtype={options.dtype}'] + ['--compile'] * options.compile
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(ended.stdout.splitlines()[-1])
+    return float(child_output(command, f'The process that measures the memory of {side}').splitlines()[-1])
 
 
 def print_memory(options: argparse.Namespace) -> None:

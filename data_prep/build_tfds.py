@@ -20,7 +20,7 @@ from pathlib import Path
 if __package__ in (None, ''):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from absl import app, flags, logging
+from absl import app, flags
 from rich.console import Console
 
 from data_prep.bit_depth import with_bit_depth
@@ -32,6 +32,7 @@ from data_prep.stored_frame import FrameCounts
 from pvlad_jax import terminal
 from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.library_messages import quiet_libraries
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('dataset', None, 'Which raw data: synthetic, tracklet_folder, mars, ilids_vid or prid2011.')
@@ -185,7 +186,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         terminal.complain(f'Unknown arguments: {" ".join(argv[1:])}. Options are written --name=value.')
         sys.exit(EXIT_USER_ERROR)
-    logging.set_verbosity(logging.WARNING)
+    quiet_libraries()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end cleans up as Ctrl-C does
     try:
         run(terminal.console())

@@ -13,8 +13,9 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from data_prep.archive_names import posix_name, written_with_backslashes, zip_names
 from data_prep.litter import is_litter
@@ -165,7 +166,14 @@ class Several(_Files):
         return self.parts[''].read(name)
 
 
-FrameFiles = Folder | Zip | Tar | Several
+@runtime_checkable
+class FrameFiles(Protocol):
+    """What the readers of data sets see of a folder or of archives."""
+
+    names: list[str]
+    empty_folders: list[str]
+    litter: list[str]
+    read: Callable[[str], bytes]
 
 
 def open_files(source: str | Path) -> FrameFiles:

@@ -25,6 +25,7 @@ from data_prep.weight_sources import ImportedWeights, kinetics_i3d, sports1m_c3d
 from pvlad_jax import terminal
 from pvlad_jax.environment_errors import environment_error
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.library_messages import quiet_libraries
 from pvlad_jax.models.backbones import build_backbone, find_backbone
 from pvlad_jax.models.weights import FORMAT, load_backbone_weights, tensors_digest
 from pvlad_jax.paths import user_path
@@ -84,6 +85,7 @@ def templates(backbone: str):
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f'unexpected argument {argv[1]!r}')
+    quiet_libraries()
     try:
         weights = read_source(FLAGS.source, FLAGS.file, FLAGS.channels)
         path = write_weights(weights, FLAGS.output)

@@ -9,7 +9,6 @@ afterwards (STEP/evaluation.json).
 import contextlib
 import dataclasses
 import json
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -32,11 +31,6 @@ EVALUATION = 'evaluation.json'
 # On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of
 # a checkpoint.
 DELETED = 'deleted'
-
-# Orbax logs every step of every save, and of a failure first each of its threads; failures are raised, and reported
-# here.
-logging.getLogger('absl').addFilter(lambda record: 'orbax' not in record.pathname)
-logging.getLogger('asyncio').addFilter(lambda record: 'exception was never retrieved' not in str(record.msg))
 
 
 class Checkpoints:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import re
 import types
+from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from ml_collections import ConfigDict
@@ -24,7 +25,7 @@ class DatasetConfig:
     halves: str
     validation_share: float
     on_change: str
-    build_options: dict
+    build_options: Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +287,7 @@ def _freeze(kind: type, node: ConfigDict, path: str) -> Any:
         value = node[name]
         if dataclasses.is_dataclass(hint):
             values[name] = _freeze(hint, value, f'{path}{name}.')
-        elif hint is dict:
+        elif hint is Mapping:
             values[name] = types.MappingProxyType(value.to_dict() if isinstance(value, ConfigDict) else dict(value))
         elif hint is float and isinstance(value, int) and not isinstance(value, bool):
             values[name] = float(value)

@@ -127,7 +127,8 @@ def test_half_precision_and_finite_gradients(kind, thin):
 def test_2d_control_sees_one_frame_at_a_time(thin):
     for kind, stride in (('r2plus1d_bottleneck_pool', 16), ('c3d', 8), ('i3d', 4)):
         module, variables = small_network(kind, temporal='2d')
-        x, valid = clips((1, 16, 16, 16)), np.ones((1, 16), bool)
+        variables = jax.tree.map(jnp.asarray, variables)
+        x, valid = clips((1, 16, 16, 16)), jnp.ones((1, 16), bool)
         noisy = clips((1, 16, 16, 16), seed=1)
         noisy[:, ::stride] = x[:, ::stride]
         run = jax.jit(lambda x, m=module, w=variables, v=valid: m.apply(w, x, v, False)[0], compiler_options=OPTIONS)
@@ -138,7 +139,7 @@ def test_frozen_statistics_and_recomputation():
     """Frozen BatchNorm trains as it evaluates; remat changes memory, not results."""
     module, variables = small_network('r3d')
     frozen = SMALL_NETWORKS['r3d'](batch_norm='frozen', remat=True)
-    x, valid = clips((2, 8, 16, 16)), np.ones((2, 8), bool)
+    x, valid = jnp.asarray(clips((2, 8, 16, 16))), jnp.ones((2, 8), bool)
 
     def loss(params, network, train):
         (y, _), updated = network.apply({**variables, 'params': params}, x, valid, train, mutable=['batch_stats'])

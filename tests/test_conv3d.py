@@ -89,10 +89,10 @@ def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, tog
 
     monkeypatch.setattr(cpu_frame_conv, 'side_by_side', side_by_side)
     rng = np.random.default_rng(4)
-    x = rng.normal(size=(2, 5, 6, 7, 9)).astype(np.float32)
-    w = rng.normal(size=(*kernel, 9, 4)).astype(np.float32)
+    x = jnp.asarray(rng.normal(size=(2, 5, 6, 7, 9)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(*kernel, 9, 4)), jnp.float32)
     y, pull = jax.vjp(lambda x, w: cpu_conv3d(x, w, strides, padding), x, w)  # not `conv3d`, which keeps what it traced once
-    g = rng.normal(size=y.shape).astype(np.float32)
+    g = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
     assert asked
     assert_same((y, *pull(g)), oracle_of(x, w, strides, padding, g), 3e-6)
 
@@ -160,10 +160,10 @@ def test_in_half_precision_no_rows_are_added(kernel, strides, size):
 @pytest.mark.parametrize(('frames', 'padding'), [(3, (1, 1)), (4, (1, 1)), (7, (1, 1)), (8, (1, 1)), (8, (2, 0)), (6, (0, 0)), (5, (2, 2))])
 def test_filtering_along_time_is_the_convolution(frames, padding):
     rng = np.random.default_rng(5)
-    x = np.maximum(rng.normal(size=(2, frames, 5, 4, 24)), 0).astype(np.float32)
-    w = rng.normal(size=(3, 3, 3, 24, 8)).astype(np.float32)
+    x = jnp.asarray(np.maximum(rng.normal(size=(2, frames, 5, 4, 24)), 0), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(3, 3, 3, 24, 8)), jnp.float32)
     outputs, space = frames + sum(padding) - 2, ((1, 1), (1, 1))
-    g = rng.normal(size=(2, outputs, 5, 4, 8)).astype(np.float32)
+    g = jnp.asarray(rng.normal(size=(2, outputs, 5, 4, 8)), jnp.float32)
 
     @jax.jit
     def ours(x, w, g):
@@ -247,8 +247,8 @@ def test_batch_norm_sees_valid_frames_only():
     valid = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
     x[~valid] = np.nan
     norm = BatchNorm(use_scale=True)
-    variables = norm.init(jax.random.key(0), x, valid, True)
-    y, updated = norm.apply(variables, x, valid, True, mutable=['batch_stats'])
+    variables = norm.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(valid), True)
+    y, updated = norm.apply(variables, jnp.asarray(x), jnp.asarray(valid), True, mutable=['batch_stats'])
     seen = x[valid].astype(np.float64)
     mean, var = seen.mean((0, 1, 2)), seen.var((0, 1, 2))
     np.testing.assert_allclose(np.asarray(y)[valid], (seen - mean) / np.sqrt(var + 1e-5), atol=1e-4)
@@ -272,8 +272,8 @@ def test_batch_norm_of_a_batch_without_valid_frames_is_finite():
 
 def test_batch_norm_over_a_sharded_batch_is_that_of_the_whole():
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(8, 2, 2, 2, 3)).astype(np.float32)
-    valid = rng.random((8, 2)) < 0.6
+    x = jnp.asarray(rng.normal(size=(8, 2, 2, 2, 3)), jnp.float32)
+    valid = jnp.asarray(rng.random((8, 2)) < 0.6)
     norm = BatchNorm()
     variables = norm.init(jax.random.key(0), x, valid, True)
     step = jax.jit(lambda x, valid: norm.apply(variables, x, valid, True, mutable=['batch_stats']))

@@ -18,6 +18,7 @@ def test_groups_equal_as_many_batches_apart(groups):
     rng = np.random.default_rng(groups)
     x = rng.normal(3, 2, (8, 3, 2, 2, 5)).astype(np.float32) * np.arange(1, 9).reshape(8, 1, 1, 1, 1)
     valid = np.arange(3) < rng.integers(1, 4, (8, 1))
+    x, valid = jnp.asarray(x), jnp.asarray(valid)
     norm = BatchNorm()
     variables = norm.init(jax.random.key(0), x, valid, True)
 
@@ -26,7 +27,7 @@ def test_groups_equal_as_many_batches_apart(groups):
 
     with statistics_by_group(groups):
         got, after = run(x, valid)
-    parts = [run(*part) for part in zip(np.split(x, groups), np.split(valid, groups))]
+    parts = [run(*part) for part in zip(jnp.split(x, groups), jnp.split(valid, groups))]
     np.testing.assert_allclose(got, np.concatenate([part[0] for part in parts]), rtol=1e-5, atol=1e-5)
     for name, value in after['batch_stats'].items():
         np.testing.assert_allclose(value, np.mean([part[1]['batch_stats'][name] for part in parts], 0), rtol=1e-5, atol=1e-6)

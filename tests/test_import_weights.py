@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
@@ -209,7 +210,7 @@ def test_c3d_sees_the_same_video(tmp_path):
     expected = torch.nn.functional.conv3d(theirs, peer.conv1.weight, padding=1).detach().permute(0, 2, 3, 4, 1)
     from pvlad_jax.models.conv3d import conv3d
 
-    ours = conv3d((pixels / 255 - np.float32(PIXEL_MEAN) / 255) / np.float32(PIXEL_STD), kernel)
+    ours = conv3d(jnp.asarray((pixels / 255 - np.float32(PIXEL_MEAN) / 255) / np.float32(PIXEL_STD)), jnp.asarray(kernel))
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-2)
     with pytest.raises(UserError, match='missing params/conv5b/conv/bias'):
         to_our_names({k: v for k, v in state.items() if k != 'conv5b.bias'}, 'the peer', 'bgr')

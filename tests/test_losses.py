@@ -25,6 +25,7 @@ from pvlad_jax.training.losses import (
 
 PEOPLE, SIZE = 10, 12
 LABELS = np.array([3, 3, 0, 5, 5, 5, 0, 1, 6, 6])  # 1 is alone: an anchor without positive
+IDS = jnp.asarray(LABELS)
 BASE = freeze(get_config()).loss
 
 
@@ -115,21 +116,21 @@ def check_against_torch(ours, theirs, *inputs, rtol=2e-5):
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_cross_entropy_equals_torch(logits, smoothing):
-    check_against_torch(lambda x: cross_entropy(x, LABELS, smoothing), lambda t, x: torch_cross_entropy(t, x, smoothing), logits)
+    check_against_torch(lambda x: cross_entropy(x, IDS, smoothing), lambda t, x: torch_cross_entropy(t, x, smoothing), logits)
 
 
 @pytest.mark.parametrize('margin', [0.3, 1.2, -1.0])
 def test_triplet_equals_torch(embedding, margin):
-    check_against_torch(lambda x: batch_hard_triplet(x, LABELS, margin)[0], lambda t, x: torch_triplet(t, x, margin), embedding)
+    check_against_torch(lambda x: batch_hard_triplet(x, IDS, margin)[0], lambda t, x: torch_triplet(t, x, margin), embedding)
 
 
 @pytest.mark.parametrize(('margin', 'scale'), [(0.25, 8.0), (0.4, 64.0)])
 def test_circle_equals_torch(embedding, margin, scale):
-    check_against_torch(lambda x: circle_loss(x, LABELS, margin, scale), lambda t, x: torch_circle(t, x, margin, scale), embedding)
+    check_against_torch(lambda x: circle_loss(x, IDS, margin, scale), lambda t, x: torch_circle(t, x, margin, scale), embedding)
 
 
 def test_centre_equals_torch(embedding, table):
-    check_against_torch(lambda x, c: centre_loss(x, LABELS, c), torch_centre, 3 * embedding, table)
+    check_against_torch(lambda x, c: centre_loss(x, IDS, c), torch_centre, 3 * embedding, table)
 
 
 def test_diversity_equals_torch(masks):
@@ -138,7 +139,7 @@ def test_diversity_equals_torch(masks):
 
 def test_oim_equals_torch(embedding, table):
     check_against_torch(
-        lambda x: oim_loss(x, LABELS, table, 0.1, 0.5)[0],
+        lambda x: oim_loss(x, IDS, jnp.asarray(table), 0.1, 0.5)[0],
         lambda t, x: torch_cross_entropy(t, x @ t.tensor(table, dtype=t.float64).T / 0.1, 0.0), embedding)
 
 
@@ -149,7 +150,7 @@ def test_oim_table_is_the_papers_for_one_video_a_person(table):
     for x, label in zip(seen, labels):
         row = 0.7 * expected[label] + 0.3 * x
         expected[label] = row / np.linalg.norm(row)
-    new = oim_loss(seen, labels, table, 0.1, 0.7)[1]
+    new = oim_loss(*map(jnp.asarray, (seen, labels, table)), 0.1, 0.7)[1]
     np.testing.assert_allclose(new, expected, atol=1e-6)
     np.testing.assert_array_equal(np.delete(new, labels, 0), np.delete(table, labels, 0))
 
@@ -159,17 +160,17 @@ def test_oim_table_moves_by_the_mean_of_a_persons_videos(embedding, table):
     for label in set(LABELS):
         row = 0.7 * expected[label] + 0.3 * embedding[LABELS == label].mean(0)
         expected[label] = row / np.linalg.norm(row)
-    np.testing.assert_allclose(oim_loss(embedding, LABELS, table, 0.1, 0.7)[1], expected, atol=1e-6)
+    np.testing.assert_allclose(oim_loss(jnp.asarray(embedding), IDS, jnp.asarray(table), 0.1, 0.7)[1], expected, atol=1e-6)
 
 
 def test_oim_table_begins_with_the_first_embeddings_and_has_no_gradient(embedding):
-    empty = jnp.zeros((PEOPLE, SIZE))
-    new = oim_loss(embedding, LABELS, empty, 0.1, 0.5)[1]
+    empty, embedding = jnp.zeros((PEOPLE, SIZE)), jnp.asarray(embedding)
+    new = oim_loss(embedding, IDS, empty, 0.1, 0.5)[1]
     np.testing.assert_allclose(new[1], embedding[LABELS == 1][0], atol=1e-6)
     empty_rows = [2, 4, 7, 8, 9]
     np.testing.assert_array_equal(np.asarray(new)[empty_rows], 0)
-    assert not jnp.any(jax.grad(lambda t: oim_loss(embedding, LABELS, t, 0.1, 0.5)[0])(new))
-    assert not jnp.any(jax.grad(lambda x: oim_loss(x, LABELS, empty, 0.1, 0.5)[1].sum())(jnp.asarray(embedding)))
+    assert not jnp.any(jax.grad(lambda t: oim_loss(embedding, IDS, t, 0.1, 0.5)[0])(new))
+    assert not jnp.any(jax.grad(lambda x: oim_loss(x, IDS, empty, 0.1, 0.5)[1].sum())(jnp.asarray(embedding)))
 
 
 def test_triplet_metrics_equal_loops(embedding):
@@ -182,7 +183,7 @@ def test_triplet_metrics_equal_loops(embedding):
     assert len(rows) == len(LABELS) - 1
     d_p, d_n = np.array(rows).T
     for margin in (0.1, 0.3, -1.0):
-        loss, metrics = batch_hard_triplet(embedding, LABELS, margin)
+        loss, metrics = batch_hard_triplet(jnp.asarray(embedding), IDS, margin)
         expected = np.log1p(np.exp(d_p - d_n)) if margin < 0 else np.maximum(margin + d_p - d_n, 0)
         np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
         np.testing.assert_allclose(metrics['triplet_active'], np.mean(max(margin, 0) + d_p - d_n > 0), rtol=1e-6)
@@ -195,7 +196,7 @@ def test_triplet_keeps_the_digits_of_small_distances():
     x = np.zeros((4, SIZE), np.float32)
     x[:2, 0], x[1, 1] = 1, 1e-4
     x[2:, 2], x[3, 3] = 1, 2e-4
-    _, metrics = batch_hard_triplet(x, np.array([0, 0, 1, 1]), 0.3)
+    _, metrics = batch_hard_triplet(jnp.asarray(x), jnp.array([0, 0, 1, 1]), 0.3)
     np.testing.assert_allclose(metrics['triplet_positive'], 1.5e-4, rtol=1e-3)
 
 
@@ -209,7 +210,7 @@ def run_total(config, embedding, logits, masks, labels, parameters, state, dtype
         normalised = x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + 1e-12)
         valid = jnp.ones(m.shape[:3], bool)
         output = types.SimpleNamespace(logits=z.astype(dtype), feature=x, embedding=normalised, part_masks=m, valid=valid)
-        value, metrics, new_state = total_loss(config, output, labels, p, state)
+        value, metrics, new_state = total_loss(config, output, jnp.asarray(labels), p, state)
         return value, (metrics, new_state)
     (value, (metrics, new_state)), gradients = jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True)(
         embedding, logits, masks, parameters)
@@ -253,8 +254,9 @@ def test_names_of_people_change_nothing(everything):
     np.testing.assert_allclose(one[2]['oim_table'][old_name], other[2]['oim_table'], atol=1e-6)
     # Losses without a classifier do not even need numbers that begin at 0.
     far = np.array([100, -3, 7, 55, 12, 8, 9, 0, 1, 2])[LABELS]
-    assert batch_hard_triplet(embedding, far, 0.3)[0] == batch_hard_triplet(embedding, LABELS, 0.3)[0]
-    assert circle_loss(embedding, far, 0.25, 64.0) == circle_loss(embedding, LABELS, 0.25, 64.0)
+    far, embedding = jnp.asarray(far), jnp.asarray(embedding)
+    assert batch_hard_triplet(embedding, far, 0.3)[0] == batch_hard_triplet(embedding, IDS, 0.3)[0]
+    assert circle_loss(embedding, far, 0.25, 64.0) == circle_loss(embedding, IDS, 0.25, 64.0)
 
 
 @pytest.mark.parametrize('case', ['all equal', 'pairs equal', 'all zero', 'one person', 'all alone', 'opposite',
@@ -292,10 +294,11 @@ def test_an_anchor_without_positive_moves_nothing(embedding):
     # Person 1 is alone, so it is no anchor; far from everybody it is nobody's nearest negative either.
     x = embedding.copy()
     x[LABELS == 1] = -unit(x[LABELS != 1].sum(0))
-    _, gradient = jax.value_and_grad(lambda x: batch_hard_triplet(x, LABELS, 0.3)[0])(jnp.asarray(x))
+    _, gradient = jax.value_and_grad(lambda x: batch_hard_triplet(x, IDS, 0.3)[0])(jnp.asarray(x))
     keep = LABELS != 1
     np.testing.assert_array_equal(gradient[~keep], 0)
-    np.testing.assert_allclose(batch_hard_triplet(x, LABELS, 0.3)[0], batch_hard_triplet(x[keep], LABELS[keep], 0.3)[0], rtol=1e-6)
+    without = batch_hard_triplet(jnp.asarray(x[keep]), IDS[keep], 0.3)[0]
+    np.testing.assert_allclose(batch_hard_triplet(jnp.asarray(x), IDS, 0.3)[0], without, rtol=1e-6)
 
 
 def test_bfloat16_inputs_are_summed_in_float32(everything):
@@ -325,7 +328,7 @@ def test_a_term_of_weight_zero_is_not_computed(everything):
     assert init_loss_state(config, PEOPLE, SIZE, jax.random.key(0)) == ({}, {})
     # An output without the fields of the other terms would fail were they touched.
     output = types.SimpleNamespace(embedding=jnp.asarray(unit(embedding)))
-    value, metrics, state = total_loss(config, output, LABELS, {}, {})
+    value, metrics, state = total_loss(config, output, IDS, {}, {})
     np.testing.assert_allclose(value, metrics['loss_triplet'])
     assert state == {} and {name for name in metrics if name.startswith('loss_')} == {'loss_triplet'}
 
@@ -345,10 +348,10 @@ def test_gradient_accumulation_is_exact_for_means_over_videos(everything):
 def test_diversity_is_between_disjoint_and_equal_masks(masks):
     disjoint = np.zeros((2, 1, 1, 4, 1, 4), np.float32)
     disjoint[:, 0, 0, range(4), 0, range(4)] = 0.7
-    assert diversity_loss(disjoint) == 0
+    assert diversity_loss(jnp.asarray(disjoint)) == 0
     equal = np.broadcast_to(masks[..., :1], masks.shape) * np.linspace(0.2, 1, masks.shape[-1], dtype=np.float32)
-    np.testing.assert_allclose(diversity_loss(equal), 1, rtol=1e-5)
-    assert diversity_loss(masks[..., :1]) == 0  # one part
+    np.testing.assert_allclose(diversity_loss(jnp.asarray(equal)), 1, rtol=1e-5)
+    assert diversity_loss(jnp.asarray(masks[..., :1])) == 0  # one part
 
 
 def test_diversity_ignores_times_that_are_not_valid(masks):
@@ -356,9 +359,9 @@ def test_diversity_ignores_times_that_are_not_valid(masks):
     valid[:, 1, 1] = False
     spoilt = masks.copy()
     spoilt[:, 1, 1] = np.nan
-    value, gradient = jax.value_and_grad(diversity_loss)(jnp.asarray(spoilt), valid)
+    value, gradient = jax.value_and_grad(diversity_loss)(jnp.asarray(spoilt), jnp.asarray(valid))
     kept = np.concatenate([masks[:, 0], masks[:, 1, :1]], axis=1)
-    np.testing.assert_allclose(value, diversity_loss(kept), rtol=1e-6)
+    np.testing.assert_allclose(value, diversity_loss(jnp.asarray(kept)), rtol=1e-6)
     assert np.isfinite(gradient).all() and not gradient[:, 1, 1].any()
 
 
@@ -374,6 +377,7 @@ def test_wrong_settings_are_named(change, names):
 
 
 def test_diversity_without_masks_is_named(embedding, logits):
+    logits, embedding = jnp.asarray(logits), jnp.asarray(embedding)
     output = types.SimpleNamespace(logits=logits, feature=embedding, embedding=embedding, part_masks=None, valid=None)
     with pytest.raises(UserError, match='part masks'):
-        total_loss(dataclasses.replace(BASE, diversity=1.0), output, LABELS, {}, {})
+        total_loss(dataclasses.replace(BASE, diversity=1.0), output, IDS, {}, {})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvlad_jax.data.partition import first_of_each_camera, hold_out, partition, person_labels, split_names
-from pvlad_jax.data.records import TrackletTable
+from pvlad_jax.data.records import TrackletDataset, TrackletTable
 from pvlad_jax.errors import UserError
 
 
@@ -17,7 +17,7 @@ def table(person, camera, split: str = 'train') -> TrackletTable:
                          person_id=np.array(person, np.int64), camera_id=np.array(camera, np.int64), n_frames=np.full(n, 5))
 
 
-class DataSet:
+class DataSet(TrackletDataset):
     """What `partition` looks at."""
 
     def __init__(self, tables: dict[str, TrackletTable], **metadata):

@@ -81,7 +81,8 @@ def test_one_part_with_mask_one_is_netvlad():
 def test_gradients_are_those_of_differences(given):
     with jax.enable_x64(True):
         x = {k: jnp.asarray(v) for k, v in given.items()}
-        check_grads(lambda *a: vlad_descriptor(residual_sums(*a)[0]), tuple(x.values()), order=1, modes=('rev',), atol=1e-5, rtol=1e-5)
+        descriptor = lambda *a: vlad_descriptor(residual_sums(*map(jnp.asarray, a))[0])  # noqa: E731  differences come as NumPy arrays
+        check_grads(descriptor, tuple(x.values()), order=1, modes=('rev',), atol=1e-5, rtol=1e-5)
 
 
 def test_empty_words_and_zero_features_have_finite_gradients(given):

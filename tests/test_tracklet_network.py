@@ -101,10 +101,10 @@ def test_no_frames_is_an_error_and_no_valid_frame_is_finite(made):
     network, variables = made
     with pytest.raises(UserError, match='without frames'):
         embed_video(network, variables, [], T)
-    clips, valid = videos()
+    clips, valid = map(jnp.asarray, videos())
 
     def loss(params):
-        output = network.apply(variables | {'params': params}, clips, np.zeros_like(valid), train=True, mutable=['batch_stats'])[0]
+        output = network.apply(variables | {'params': params}, clips, jnp.zeros_like(valid), train=True, mutable=['batch_stats'])[0]
         return output.logits.sum() + output.embedding.sum()
 
     gradients = jax.jit(jax.grad(loss))(variables['params'])
@@ -114,7 +114,7 @@ def test_no_frames_is_an_error_and_no_valid_frame_is_finite(made):
 def test_bf16_stays_near_float32_and_keeps_float32_islands():
     network, variables = make(dtype='bfloat16')
     exact, _ = make()
-    clips, valid = videos()
+    clips, valid = map(jnp.asarray, videos())
     output = jax.jit(network.apply)(variables, clips, valid)
     assert output.embedding.dtype == output.part_masks.dtype == output.word_assignments.dtype == jnp.float32
     cosine = (output.embedding * exact.apply(variables, clips, valid).embedding).sum(1)
@@ -123,7 +123,7 @@ def test_bf16_stays_near_float32_and_keeps_float32_islands():
 
 def test_bnneck_serves_the_necked_embedding_at_test_only():
     network, variables = make(bnneck=True)
-    clips, valid = videos()
+    clips, valid = map(jnp.asarray, videos())
     assert set(variables['params']['neck']) == {'scale'} and 'bias' not in variables['params']['classifier']
     trained, _ = network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])
     np.testing.assert_allclose(trained.embedding, trained.feature / np.linalg.norm(trained.feature, axis=1, keepdims=True), atol=1e-5)

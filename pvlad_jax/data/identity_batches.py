@@ -34,7 +34,7 @@ class IdentityBatches:
         """Rows of the training table, P·K of them, person by person."""
         turn, place = divmod(step, len(self.person_ids) // self.people)
         chosen = self._order(turn)[place * self.people:(place + 1) * self.people]
-        return np.concatenate([self.of_label(step, label) for label in chosen])
+        return np.concatenate([self.of_label(step, label) for label in chosen.tolist()])
 
     def rows_of_label(self, label: int) -> Int[np.ndarray, 'R']:
         """All rows of a person."""

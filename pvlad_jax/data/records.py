@@ -79,7 +79,7 @@ class TrackletDataset:
         skip = {'frames': {'image': tfds.decode.SkipDecoding()}}
         return {split: builder.as_data_source(split, decoders=skip) for split in self.tables}
 
-    def read(self, split: str, row: int) -> EncodedTracklet:
+    def read(self, split: str, row: int | np.integer) -> EncodedTracklet:
         """CorruptRecord where the record is damaged."""
         source = self._sources[split]
         try:

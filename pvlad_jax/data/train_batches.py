@@ -51,7 +51,7 @@ class TrainBatches:
         rows, clips = self.identities.rows(step)[self.places], self.config.clips
         b, shape = len(self.places), (clips.segments, clips.frames)
         batch = {'clips': np.zeros((b, *shape, clips.height, clips.width, 3), np.uint8), 'valid': np.zeros((b, *shape), bool)}
-        made = [self._threads.submit(self._example, step, place, rows[i], batch['clips'][i], batch['valid'][i])
+        made = [self._threads.submit(self._example, step, place, int(rows[i]), batch['clips'][i], batch['valid'][i])
                 for i, place in enumerate(self.places)]
         try:
             taken = np.array([example.result() for example in made], np.int32)

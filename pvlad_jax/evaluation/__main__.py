@@ -11,6 +11,7 @@ from pvlad_jax.evaluation.embedding_file import FIELDS, Embeddings, read_embeddi
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol
 from pvlad_jax.evaluation.report import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
+from pvlad_jax.library_messages import quiet_libraries
 from pvlad_jax.paths import remote_or_user_path
 
 
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     said.add_argument('--partial', action='store_true', help='the data set lacks something')
     options = vars(parser.parse_args(arguments))
     output = options.pop('output')
+    quiet_libraries()
     try:
         paths = {name: options.pop(name) for name in ('query', 'gallery', 'train')}
         tables = {name: read_embeddings(remote_or_user_path(path)) if path else None for name, path in paths.items()}

@@ -11,6 +11,7 @@ network that gives everybody the same embedding gets the worst result, not a luc
 import dataclasses
 import functools
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,7 @@ _TILE = 2048
 _MOST_PASSES = 64
 
 
+@runtime_checkable
 class ScoreRows(Interface):
     """What ranks a gallery: smaller scores are nearer. Scores are comparable within a row, not between rows."""
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 import io
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, Shaped
+from jaxtyping import Integer, Shaped
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.whole_file import whole_file
@@ -25,9 +25,10 @@ class Labels:
     person_id: -1 junk, 0 distractor, people from 1. camera_id: any number from 0, -1 = unknown. tracklet: unique names, str.
     """
 
-    person_id: Int[np.ndarray, 'N']
-    camera_id: Int[np.ndarray, 'N']
-    tracklet: Shaped[np.ndarray, 'N']
+    # Whatever a file holds, until `checked` has looked: then Int [N], Int [N] and text [N].
+    person_id: Shaped[np.ndarray, '...']
+    camera_id: Shaped[np.ndarray, '...']
+    tracklet: Shaped[np.ndarray, '...']
 
     def __len__(self) -> int:
         return len(self.person_id)
@@ -98,7 +99,7 @@ def as_array(values: Any, what: str) -> np.ndarray:
 class Embeddings(Labels):
     """Labels with one vector each."""
 
-    embedding: Float[np.ndarray, 'N E']
+    embedding: Shaped[np.ndarray, '...']  # Float [N, E] once checked
 
     @property
     def labels(self) -> Labels:
@@ -129,14 +130,14 @@ def check_finite(matrix: Shaped[np.ndarray, 'N E'], name: str, row_names=None, k
                             'find where they come from.')
 
 
-def write_embeddings(path: str | Path, embeddings: Embeddings) -> None:
+def write_embeddings(path: str | PathLike, embeddings: Embeddings) -> None:
     """Writes the npz file; a reader sees the old file or the whole new one, never a part."""
     table = embeddings.checked(str(path))
     with whole_file(path) as partial, open(partial, 'wb') as file:
         np.savez(file, **{field: getattr(table, field) for field in FIELDS})
 
 
-def read_embeddings(path: str | Path | io.IOBase) -> Embeddings:
+def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
     """Reads and checks an npz file, anybody's, by its path or open for reading. Nothing in it is unpickled."""
     try:
         file = np.load(path, allow_pickle=False)

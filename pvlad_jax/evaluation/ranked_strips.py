@@ -1,7 +1,7 @@
 """A picture of rankings: each row a query's frames, then those of its nearest gallery tracklets, green where good, red where not."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import NamedTuple
 
 import cv2
@@ -19,6 +19,7 @@ from pvlad_jax.frame_arrays import checked_frame
 
 _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
+
 
 
 class Ranked(NamedTuple):
@@ -102,7 +103,7 @@ def _strip(frames: Sequence, what: str, n_frames: int, height: int, width: int) 
     return strip
 
 
-def write_strips(path: str | Path, picture: UInt8[np.ndarray, 'Y X C']) -> None:
+def write_strips(path: str | PathLike, picture: UInt8[np.ndarray, 'Y X C']) -> None:
     """Writes a PNG; a reader sees the old file or the whole new one."""
     with whole_file(path) as partial:
         Image.fromarray(picture).save(partial, format='PNG')

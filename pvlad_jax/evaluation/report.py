@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from pathlib import Path
+from os import PathLike
 
 from rich.console import Console
 from rich.table import Table
@@ -61,7 +61,7 @@ def skipped_of(result: dict) -> str:
     return f'LEFT OUT, cannot be decoded: {", ".join(named)} tracklet(s)' if named else ''
 
 
-def write_result(path: str | Path, result: Result) -> None:
+def write_result(path: str | PathLike, result: Result) -> None:
     """Writes JSON; a reader sees the old file or the whole new one."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + '\n')

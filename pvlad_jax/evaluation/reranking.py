@@ -38,7 +38,7 @@ class RerankedDistance:
         """Columns that took no part (junk) are 2, farther than any other."""
         rows = self.query_rows[index]
         original = self.among.distances(rows) / self.largest[rows, None]
-        jaccard = np.stack([self._jaccard(row) for row in rows])
+        jaccard = np.stack([self._jaccard(row) for row in rows.tolist()])
         final = np.full((len(index), self.shape[1]), 2, np.float32)
         final[:, self.columns] = ((1 - self.share) * jaccard + self.share * original)[:, :len(self.columns)]
         return final

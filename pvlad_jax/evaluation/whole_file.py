@@ -12,7 +12,7 @@ from pvlad_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a path to write to, which takes the place of `path` when the block is left: readers see the old file or the whole new one.
 
     UserError where the disk does not let it; the old file then stays.

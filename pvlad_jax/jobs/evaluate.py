@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
 from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.run_start import begin
+from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.models.tracklet_network import clip_statistics
 from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.training.train_state import TrainState
@@ -86,7 +86,7 @@ class Evaluator:
         return Scored(result, query, gallery, train)
 
 
-def report(experiment: Experiment, workdir: Path, variables: dict, scored: Scored, say: Say) -> None:
+def report(experiment: Experiment, workdir: Folder, variables: dict, scored: Scored, say: Say) -> None:
     """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures."""
     variables = whole_on_host(variables)  # all processes must take part in gathering
     if jax.process_index() != 0:
@@ -103,7 +103,7 @@ def report(experiment: Experiment, workdir: Path, variables: dict, scored: Score
         draw(experiment, workdir / 'eval', variables, scored, say)
 
 
-def draw(experiment: Experiment, folder: Path, variables: dict, scored: Scored, say: Say) -> None:
+def draw(experiment: Experiment, folder: Folder, variables: dict, scored: Scored, say: Say) -> None:
     """ranked_strips.png, and part_masks.png where the pooling has masks, of evenly spread queries."""
     roles, clips_config = experiment.partition, experiment.config.clips
     places = {name: (table, row) for table in (roles.query, roles.gallery) for row, name in enumerate(table.tracklet)}
@@ -160,7 +160,7 @@ def _restore_beside_training(experiment: Experiment, checkpoints: Checkpoints) -
     return restore_chosen(experiment, checkpoints)
 
 
-def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
+def evaluate(experiment: Experiment, workdir: Folder, say: Say) -> Result:
     """Mode `eval`: scores a checkpoint of a working directory, the one that config.evaluation.checkpoint says."""
     checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint, read_only=True)
     if checkpoints.latest_step() is None:

@@ -1,17 +1,17 @@
 """A profiler's trace of some training steps, for TensorBoard, XProf or Perfetto."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from pvlad_jax.config import profiled_steps
+from pvlad_jax.jobs.workdir import Folder
 
 
 class StepTrace:
     """Writes WORKDIR/profile for the steps 'FIRST:LAST' of config.profile (counted from 1), by process 0; '' = never."""
 
-    def __init__(self, profile: str, workdir: Path):
+    def __init__(self, profile: str, workdir: Folder):
         self._steps = profiled_steps(profile) if profile and jax.process_index() == 0 else range(0)
         self._folder, self._running = str(workdir / 'profile'), False
 

@@ -8,7 +8,6 @@ fails costs no step.
 import contextlib
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -29,7 +28,7 @@ from pvlad_jax.jobs.skipped_records import SkippedRecords
 from pvlad_jax.jobs.step_trace import StepTrace
 from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
 from pvlad_jax.jobs.training_evaluation import TrainingEvaluation, failure_told
-from pvlad_jax.jobs.workdir import write_config
+from pvlad_jax.jobs.workdir import Folder, write_config
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.parallel.processes import AnyOfUs
 from pvlad_jax.training.schedule import learning_rate
@@ -39,7 +38,7 @@ from pvlad_jax.training.train_step import compile_ahead, make_train_step
 Say = Callable[[str], None]
 
 
-def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | None = None) -> Result:
+def train(experiment: Experiment, workdir: Folder, say: Say, stop: StopRequest | None = None) -> Result:
     """Trains to the last step, from the last checkpoint where there is one, evaluates and reports.
 
     Raises Preempted, with everything saved, soon after `stop` is asked for.
@@ -130,7 +129,7 @@ class _Loop:
         self.evaluation, self.log, self.say, self.stop = evaluation, log, say, stop
         self.skipped = SkippedRecords(say, self.config.input.on_error == 'skip')
 
-    def run(self, state: TrainState, first: int, train_step: Callable, batches: TrainBatches, iterator, workdir: Path) -> TrainState:
+    def run(self, state: TrainState, first: int, train_step: Callable, batches: TrainBatches, iterator, workdir: Folder) -> TrainState:
         config = self.config.training
         any_of_us = AnyOfUs(self.experiment.mesh)
         pace, trace = Pace(config.steps), StepTrace(self.config.profile, workdir)

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from etils import epath
 
@@ -13,7 +12,7 @@ from pvlad_jax.config import Config, differences, flatten
 from pvlad_jax.errors import UserError
 from pvlad_jax.paths import is_remote, user_path
 
-Folder = Any  # pathlib.Path, or epath.Path in object storage: they read alike
+Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
 def folder(workdir: str | Path) -> Folder:

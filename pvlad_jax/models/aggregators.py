@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.config import ModelConfig
@@ -37,7 +38,7 @@ class PersonVlad(nn.Module):
     mask_kernel: int = 1
     shared_codebook: bool = False
     position_term: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     merge: ClassVar[str] = 'add'
 
     @nn.compact
@@ -62,7 +63,7 @@ class PartAttention(nn.Module):
     descriptor: int
     mask_kernel: int = 1
     position_term: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     merge: ClassVar[str] = 'add'
 
     @nn.compact
@@ -158,7 +159,7 @@ def merge_two(one: Statistics, other: Statistics, merge: str) -> Statistics:
     return jax.tree.map(jnp.add if merge == 'add' else jnp.maximum, one, other)
 
 
-def nothing(statistics: Statistics, merge: str) -> Statistics:
+def nothing(statistics: dict[str, Array | jax.ShapeDtypeStruct], merge: str) -> Statistics:
     """The statistics of no clip, in the shape of those given."""
     return jax.tree.map(lambda s: jnp.full(s.shape, 0.0 if merge == 'add' else -jnp.inf, s.dtype), statistics)
 

@@ -7,6 +7,7 @@ layers are ours where it is silent.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -33,7 +34,7 @@ class PartAlignment(nn.Module):
     descriptor: int
     mask_kernel: int = 1
     position_term: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, 'N t h w C']) -> tuple[Float[Array, 'N t h w P'], Float[Array, 'N t h w P D']]:

@@ -33,7 +33,7 @@ def saves_convolutions(frames_seen: int, outputs: int) -> bool:
     return len(INPUT) * -(-outputs // FRAMES) < frames_seen
 
 
-def _frames(x: Float[Array, 'N T H W C'], outputs: int, front: int) -> list[Float[Array, 'N T/4 H W C']]:
+def _frames(x: Float[Array, 'N T H W C'], outputs: int, front: int) -> list[Float[Array, 'N -(-{outputs}//4) H W C']]:
     """d0 ... d5 of every four output frames, zeros outside the clip."""
     groups = -(-outputs // FRAMES)
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (front, FRAMES * groups + 2 - front - x.shape[1], 0), *[(0, 0, 0)] * 3])

@@ -18,6 +18,8 @@ from pvlad_jax.models.person_vlad import l2_normalise
 class Output:
     """What a forward pass over whole videos gives."""
 
+    __no_type_check__ = True  # of __init__: JAX fills pytrees with placeholders too, which no annotation of an array fits
+
     feature: Float[Array, 'B E']  # before normalisation
     embedding: Float[Array, 'B E']  # unit vectors, for retrieval
     logits: Float[Array, 'B I']  # over the I training people

@@ -2,14 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from pvlad_jax.models.aggregators import Statistics, merge_slots, merge_two, nothing
 from pvlad_jax.models.person_vlad import l2_normalise
 from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
 
+Described = Array | np.ndarray | jax.ShapeDtypeStruct  # what has a shape and a dtype
 
-def carried_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'],
+
+def carried_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Described, 'N T H W 3'], valid: Bool[Described, 'N T'],
                        flip: bool = False) -> Statistics:
     """The carry before the first step: statistics of no clip, [1, ...] (with `flip` two of them, [2, ...]).
 

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 
-def ema_update(ema: PyTree, values: PyTree, decay: float, step: int | Int[Array, '']) -> PyTree:
+def ema_update(ema: PyTree, values: PyTree, decay: float | Float[Array, ''], step: int | Int[Array, '']) -> PyTree:
     """ema + (1 - d) (values - ema), leaf by leaf, with d = min(decay, (1 + step) / (10 + step)).
 
     Args:

@@ -24,6 +24,8 @@ FAST_COMPILATION = {'xla_backend_optimization_level': 1}
 class TrainState:
     """`params` holds the network's parameters and, beside them, those of losses (`loss_centres`)."""
 
+    __no_type_check__ = True  # of __init__: JAX fills pytrees with placeholders too, which no annotation of an array fits
+
     step: Int[Array, '']  # updates made so far
     params: Any
     batch_stats: Any

@@ -121,7 +121,7 @@ class I3D(nn.Module):
         total = [2, 2, 2]
         for _, strides in pools.values():
             total = [a * s for a, s in zip(total, strides)]
-        check_clip(clips.shape[1:4], total, self.label)
+        check_clip(clips.shape[1:4], tuple(total), self.label)
 
         rest = {'temporal': self.temporal, 'frozen': self.batch_norm == 'frozen', 'dtype': self.dtype}
         unit_class, mixed_class = Unit3D, Mixed

@@ -17,6 +17,7 @@ r2plus1d_50 is the bottleneck network with that stem and factored 3x3x3 (the pap
 stride in the 3x3x3. `last_stride=1` takes the spatial stride out of stage4.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -114,7 +115,7 @@ class Stage(nn.Module):
     """Residual blocks of one width, the first of them with the stage's stride. Parameters `block0`, `block1`, ..."""
 
     blocks: int
-    block: dict  # arguments of ResidualBlock
+    block: Mapping  # arguments of ResidualBlock
     strides: Triple
 
     @nn.compact
