@@ -12,14 +12,6 @@ from data_prep.synthetic_walkers.filming import film
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
 from pvlad_jax.terminal import say
 
-_OUTPUT = flags.DEFINE_string('output', None, 'PNG file to write.')
-_PEOPLE = flags.DEFINE_integer('people', 4, 'Number of people.')
-_FIRST = flags.DEFINE_integer('first', 1, 'Number of the first person.')
-_CAMERAS = flags.DEFINE_integer('cameras', 3, 'Number of cameras.')
-_FRAMES = flags.DEFINE_integer('frames', 8, 'Frames of a tracklet that are shown.')
-_TWINS = flags.DEFINE_boolean('twins', False, 'People 2i-1 and 2i differ by gait only.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of everything.')
-
 
 def contact_sheet(
     people: range, cameras: range, frames: int = 8, twins: bool = False, seed: int = 0, columns: int = 1
@@ -39,13 +31,20 @@ def contact_sheet(
 
 
 def main(_argv) -> None:
-    people = range(_FIRST.value, _FIRST.value + _PEOPLE.value)
-    cameras = range(1, _CAMERAS.value + 1)
-    sheet = contact_sheet(people, cameras, _FRAMES.value, _TWINS.value, _SEED.value, columns=_CAMERAS.value)
-    cv2.imwrite(_OUTPUT.value, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    say(f'{_OUTPUT.value}: {len(people)} people x {len(cameras)} cameras, {_FRAMES.value} frames each')
+    people = range(flags.FLAGS.first, flags.FLAGS.first + flags.FLAGS.people)
+    cameras = range(1, flags.FLAGS.cameras + 1)
+    sheet = contact_sheet(people, cameras, flags.FLAGS.frames, flags.FLAGS.twins, flags.FLAGS.seed, columns=flags.FLAGS.cameras)
+    cv2.imwrite(flags.FLAGS.output, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    say(f'{flags.FLAGS.output}: {len(people)} people x {len(cameras)} cameras, {flags.FLAGS.frames} frames each')
 
 
 if __name__ == '__main__':
+    flags.DEFINE_string('output', None, 'PNG file to write.')
+    flags.DEFINE_integer('people', 4, 'Number of people.')
+    flags.DEFINE_integer('first', 1, 'Number of the first person.')
+    flags.DEFINE_integer('cameras', 3, 'Number of cameras.')
+    flags.DEFINE_integer('frames', 8, 'Frames of a tracklet that are shown.')
+    flags.DEFINE_boolean('twins', False, 'People 2i-1 and 2i differ by gait only.')
+    flags.DEFINE_integer('seed', 0, 'Of everything.')
     flags.mark_flag_as_required('output')
     app.run(main)

@@ -21,7 +21,6 @@ _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
 
 
-
 class Ranked(NamedTuple):
     """The nearest gallery tracklets of some queries, ignored ones left out; -1 where the gallery ends."""
 
