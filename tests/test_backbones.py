@@ -36,6 +36,9 @@ PARAMETERS = {
     'osnet_x0_5': 497_426 + 2 * (2 * 48 * 192 + 2 * 64 * 256),
     'osnet_x0_75': 1_087_610 + 2 * (2 * 72 * 288 + 2 * 96 * 384),
     'osnet_x1_0': 1_905_828 + 2 * (2 * 96 * 384 + 2 * 128 * 512),
+    # torchvision's ResNet-50 has 25,557,032 with its 1000 classes; five 3x3x3 in place of 3x3 in 3D. IBN-a changes no number.
+    'resnet50': 25_557_032 - 1000 * 2049 + 18 * (2 * 128**2 + 3 * 256**2),
+    'resnet50_ibn_a': 25_557_032 - 1000 * 2049 + 18 * (2 * 128**2 + 3 * 256**2),
 }
 
 

@@ -1,7 +1,7 @@
 """Reads backbone weights made by data_prep/import_weights.py.
 
-The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module,
-`classifier/kernel` and `classifier/bias` where the source has them, `head/...` (see `HEAD`) likewise, and the metadata that `METADATA` lists.
+The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module, the metadata that
+`METADATA` lists and, where the source has them, `classifier/kernel`, `classifier/bias` and `head/...` (`HEAD`).
 """
 
 import hashlib
