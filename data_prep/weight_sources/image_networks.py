@@ -20,7 +20,7 @@ ORIGIN = {
     'torchvision-2d': '{}, image classifier, state dict in the naming of torchvision',
 }
 LICENCE = {
-    'torchreid': "MIT (torchreid's code); weights trained on Market-1501, DukeMTMC-reID, MSMT17 or ImageNet: for research, as those data sets",
+    'torchreid': "MIT (torchreid's code); weights trained on Market-1501, DukeMTMC-reID, MSMT17 or ImageNet: for research, as those",
     'torchvision-2d': 'BSD-3-Clause (torchvision) or MIT (IBN-Net), if the file is one of theirs; trained on ImageNet: for research',
 }
 HEAD = {'0.weight': 'kernel', '0.bias': 'bias', '1.weight': 'scale', '1.bias': 'shift', '1.running_mean': 'mean', '1.running_var': 'var'}

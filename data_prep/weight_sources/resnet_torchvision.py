@@ -18,7 +18,7 @@ def backbone_of(state: dict[str, np.ndarray]) -> str | None:
     for name in state:
         if (match := _BLOCK.fullmatch(name)) and match[3] == 'conv' and match[4] == '3':
             counts[match[1]] = max(counts[match[1]], int(match[2]) + 1)
-    if counts != LAYERS or 'layer1.0.IN.weight' in state:
+    if counts != LAYERS:
         return None
     return 'resnet50_ibn_a' if 'layer1.0.bn1.IN.weight' in state else 'resnet50'
 

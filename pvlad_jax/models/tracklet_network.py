@@ -31,6 +31,7 @@ class TrackletNetwork(nn.Module):
     """Backbone, aggregator, embedding, classifier. `__call__` for training; `statistics` and `embed` are its two halves at test.
 
     Attributes:
+      embedding: E. Where `linear` is false it is F, the descriptor's size, and the descriptor itself is the feature.
       people: I, the classifier's outputs.
       pixel_mean, pixel_std: of the backbone's input, on a scale of 0 to 1.
     """
@@ -43,9 +44,11 @@ class TrackletNetwork(nn.Module):
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
     dtype: jnp.dtype
+    linear: bool = True
 
     def setup(self):
-        self.to_embedding = nn.Dense(self.embedding)
+        if self.linear:
+            self.to_embedding = nn.Dense(self.embedding)
         if self.bnneck:
             self.neck = nn.BatchNorm(momentum=0.9, use_bias=False)
         self.classifier = nn.Dense(self.people, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02))
@@ -62,7 +65,8 @@ class TrackletNetwork(nn.Module):
 
     def embed(self, statistics: Statistics, train: bool = False) -> tuple[Float[Array, 'B E'], Float[Array, 'B E'], Float[Array, 'B E']]:
         """Merged statistics of videos -> (feature, unit embedding, the classifier's input)."""
-        feature = self.to_embedding(self.aggregator.finish(statistics))
+        feature = self.aggregator.finish(statistics)
+        feature = self.to_embedding(feature) if self.linear else feature
         if not self.bnneck:
             return feature, l2_normalise(feature), feature
         necked = self.neck(feature, use_running_average=not train)
@@ -98,6 +102,7 @@ def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype,
                               temporal_blocks=b.temporal_blocks)
-    spec = BACKBONES[b.name]
-    return TrackletNetwork(backbone, build_aggregator(config), config.embedding, people, config.bnneck,
-                           spec.pixel_mean, spec.pixel_std, dtype)
+    spec, aggregator = BACKBONES[b.name], build_aggregator(config)
+    embedding = config.embedding or aggregator.size(spec.channels)
+    return TrackletNetwork(backbone, aggregator, embedding, people, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype,
+                           linear=config.embedding > 0)

@@ -108,10 +108,11 @@ def load_backbone_weights(
         ),
     ]
     if differences:
+        hint = '' if spec.blocks else ' Weights fit the 3D network (temporal = 3d) they were made for.'
         more = f' and {len(differences) - MOST_NAMED} more' if len(differences) > MOST_NAMED else ''
         raise UserError(
             f'{path} does not fit backbone {backbone} ({len(differences)} of {len(wanted)} names differ): '
-            f'{"; ".join(differences[:MOST_NAMED])}{more}. Weights fit the 3D network (temporal = 3d) they were made for.'
+            f'{"; ".join(differences[:MOST_NAMED])}{more}.{hint}'
         )
     nested = unflatten_dict({name: found[name].astype(np.float32) for name in wanted}, sep='/')
     return nested.get('params', {}), nested.get('batch_stats', {})
