@@ -219,9 +219,9 @@ AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height'
                 'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
                 'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
-AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'model.parts', 'model.embedding',
+AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'model.parts',
                  'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps', 'optimizer.clip_norm',
-                 'optimizer.weight_decay', 'checkpoint.keep_best')
+                 'model.embedding', 'optimizer.weight_decay', 'checkpoint.keep_best')
 
 SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.aggregators import Looks, Statistics, build_aggregator, merge_clips
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
+from pvlad_jax.models.backbones.inflation import check_effect
 from pvlad_jax.models.person_vlad import l2_normalise
 
 
@@ -100,6 +101,7 @@ def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Arra
 def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
     """The network of a configuration for so many training people. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
+    check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
     backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype,
                               temporal_blocks=b.temporal_blocks)
     spec, aggregator = BACKBONES[b.name], build_aggregator(config)
