@@ -70,12 +70,14 @@ def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monk
         load_head(write_2d('small_resnet', tmp_path / 'headless', with_head=False))
 
 
-def test_a_head_that_there_cannot_be_is_refused(monkeypatch):
+def test_a_head_that_there_cannot_be_is_refused(micro_data, monkeypatch):
     register(monkeypatch)
-    for fields, says in (({'model.backbone.name': 'micro', 'model.backbone.weights': 'any'}, 'has no layer between'),
-                         ({'model.backbone.name': 'small_resnet'}, 'set model.backbone.weights')):
-        with pytest.raises(UserError, match=says):
-            build_network(micro_config('', **{'model.pooling': 'pretrained_head', **fields}).model, people=3)
+    with pytest.raises(UserError, match='has no layer between'):
+        build_network(micro_config('', **{'model.pooling': 'pretrained_head', 'model.backbone.weights': 'any'}).model, people=3)
+    config = micro_config(micro_data, **{'model.pooling': 'pretrained_head', 'model.backbone.name': 'small_resnet', 'clips.height': 32,
+                                         'clips.width': 32})
+    with pytest.raises(UserError, match=r'set model\.backbone\.weights'):
+        prepare(config).first_state()
 
 
 def test_the_configuration_is_the_published_network():

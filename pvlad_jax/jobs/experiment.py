@@ -40,16 +40,19 @@ class Experiment:
     @collection_paused()
     def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
         """What training begins with: imported backbone weights, VLAD words by k-means over the training set."""
+        weights, with_head = self.config.model.backbone.weights, self.config.model.pooling == 'pretrained_head'
+        if with_head:
+            if not weights:
+                raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
+            head = load_head(weights)
         state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
-        weights = self.config.model.backbone.weights
         if weights:
             say(f'Backbone weights from {weights}.')
             params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, whole_on_host(state.params['backbone']),
                                                         whole_on_host(state.batch_stats.get('backbone', {})),
                                                         self.config.model.backbone.inflation)
             state = _put(state, ('backbone',), params, batch_stats or None)
-            if self.config.model.pooling == 'pretrained_head':
-                head = load_head(weights)
+            if with_head:
                 stats = {name: head.pop(name) for name in ('mean', 'var')}
                 state = _put(state, ('aggregator', 'head'), head, stats)
         if 'vlad' in state.params.get('aggregator', {}):

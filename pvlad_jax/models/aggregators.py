@@ -218,7 +218,5 @@ def build_aggregator(config: ModelConfig) -> nn.Module:
             if not find_backbone(name).head_features:
                 raise UserError(f"model.pooling = 'pretrained_head': the published {name} has no layer between its global average and its "
                                 "classifier. Take 'average'.")
-            if not config.backbone.weights:
-                raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
             return HeadAverage(find_backbone(name).head_features)
     raise UserError(f'Unknown pooling {config.pooling!r}: person_vlad, part_attention, average, max, stripes or pretrained_head.')
