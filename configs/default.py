@@ -11,11 +11,14 @@ ARGUMENTS = {
     'pooling': 'model.pooling',
     'backbone': 'model.backbone.name',
     'temporal': 'model.backbone.temporal',
+    'temporal_blocks': 'model.backbone.temporal_blocks',
+    'inflation': 'model.backbone.inflation',
     'weights': 'model.backbone.weights',
     'last_stride': 'model.backbone.last_stride',
     'parts': 'model.parts',
     'words': 'model.words',
     'descriptor': 'model.descriptor',
+    'embedding': 'model.embedding',
     'position': 'model.position_term',
     'split': 'dataset.split',
     'steps': 'training.steps',
@@ -69,18 +72,21 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.model.backbone.name = 'r3d_tiny'  # a name of pvlad_jax.models.backbones.BACKBONES
     c.model.backbone.weights = ''  # safetensors file of data_prep/import_weights.py, read for a new run only; empty = random start
     c.model.backbone.temporal = '3d'  # '3d', or '2d': every temporal kernel 1 (the control)
+    # Inflated 2D networks (osnet_*): which blocks see three frames. 'default', 'all', 'none', or blocks and stages: 'conv3.1+conv4'
+    c.model.backbone.temporal_blocks = 'default'
+    c.model.backbone.inflation = 'centre'  # where their imported 2D kernels go: the 'centre' frame's tap, or 'mean': all three alike
     c.model.backbone.last_stride = 1  # spatial stride of the last stage: 1 (Luo 2019, Sun 2018) or 2 (as published)
     c.model.backbone.batch_norm = 'live'  # 'live'; 'device': of each device's share apart; 'frozen': the imported ones, in training too
     c.model.backbone.remat = False  # recompute each stage in the backward pass: less memory, more time
     c.model.dtype = 'float32'  # of the convolutions: 'float32' or 'bfloat16'; norms, softmax, sums and losses are float32 always
-    c.model.pooling = 'person_vlad'  # person_vlad, part_attention, average, max, stripes
+    c.model.pooling = 'person_vlad'  # person_vlad, part_attention, average, max, stripes; pretrained_head: docs/backbones.md
     c.model.parts = 8  # P; 0 = VLAD without parts (NetVLAD); stripes: their number
     c.model.words = 16  # K: VLAD words a part
     c.model.descriptor = 64  # D: channels of a part's descriptor
     c.model.mask_kernel = 1  # of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)
     c.model.shared_codebook = False  # one set of words for all parts
     c.model.position_term = False  # learned value a part and place in the mask's logit, begun as bands from head to feet (ours)
-    c.model.embedding = 512  # E
+    c.model.embedding = 512  # E; 0 = none: the pooled descriptor itself is the embedding
     c.model.bnneck = False  # BatchNorm between embedding and classifier (Luo 2019)
 
     c.vlad_init = ConfigDict()
@@ -134,8 +140,8 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.evaluation = ConfigDict()
     c.evaluation.protocol = ''  # mars_official, gallery_only, cross_camera, all_but_query (needs no cameras); empty = the data set's own
     c.evaluation.unknown_cameras = 'refuse'  # where a protocol compares them: 'refuse'; 'other': each is a camera of its own; 'ignore'
-    c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'first:N'
-    c.evaluation.checkpoint = 'last'  # what is scored at the end: 'last', or 'best' by the mAP of the people held out for validation
+    c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'every:N' the first and every N-th after it, 'first:N'
+    c.evaluation.checkpoint = 'last'  # 'last', 'best' by the mAP of the validation people; --mode=eval: 'untrained', none
     c.evaluation.flip = False  # average the embeddings of a video and of its mirror image
     c.evaluation.distance = 'cosine'  # cosine, euclidean; learned on the training set: xqda, kissme, xqda_shrunk
     c.evaluation.rerank = False  # k-reciprocal re-ranking (Zhong 2017)

@@ -72,6 +72,8 @@ class BackboneConfig:
     name: str
     weights: str
     temporal: str
+    temporal_blocks: str
+    inflation: str
     last_stride: int
     batch_norm: str
     remat: bool
@@ -197,38 +199,39 @@ class Config:
 MAY_CHANGE = ('dataset.data_dir', 'dataset.on_change', 'dataset.build_options', 'input', 'training.log_every', 'training.eval_every',
               'training.eval_untrained', 'training.checkpoint_every', 'training.grace_seconds',
               'compile_cache', 'evaluation', 'mesh', 'checkpoint', 'profile',
-              'model.backbone.remat', 'model.backbone.weights')  # weights are read for a new run only
+              'model.backbone.remat', 'model.backbone.weights', 'model.backbone.inflation')  # weights are read for a new run only
 
 # Fields added later, and the value at which nothing changes: a run that was begun without them continues with it.
-ADDED = {'augment.channel': 0.0}
+ADDED = {'augment.channel': 0.0, 'model.backbone.temporal_blocks': 'default', 'model.backbone.inflation': 'centre'}
 
 CHOICES = {
     'dataset.halves': ('wang2014', 'swapped'),
     'dataset.on_change': ('stop', 'accept'),
     'input.on_error': ('stop', 'skip'),
     'model.backbone.temporal': ('3d', '2d'),
+    'model.backbone.inflation': ('centre', 'mean'),
     'model.backbone.last_stride': (1, 2),
     'model.backbone.batch_norm': ('live', 'device', 'frozen'),
     'model.dtype': ('float32', 'bfloat16'),
-    'model.pooling': ('person_vlad', 'part_attention', 'average', 'max', 'stripes'),
+    'model.pooling': ('person_vlad', 'part_attention', 'average', 'max', 'stripes', 'pretrained_head'),
     'model.mask_kernel': (1, 3),
     'vlad_init.rule': ('netvlad', 'fixed'),
     'optimizer.name': ('adamw', 'adam', 'sgd'),
     'optimizer.schedule': ('cosine', 'steps', 'constant'),
     'evaluation.protocol': ('', 'mars_official', 'gallery_only', 'cross_camera', 'all_but_query'),
     'evaluation.unknown_cameras': ('refuse', 'other', 'ignore'),
-    'evaluation.checkpoint': ('last', 'best'),
+    'evaluation.checkpoint': ('last', 'best', 'untrained'),
     'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme', 'xqda_shrunk'),
 }
 
 AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height', 'clips.width', 'batch.people', 'batch.tracklets',
-                'batch.together', 'input.threads', 'model.words', 'model.descriptor', 'model.embedding', 'optimizer.accumulate',
+                'batch.together', 'input.threads', 'model.words', 'model.descriptor', 'optimizer.accumulate',
                 'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
                 'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
 AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'augment.channel',
-                 'model.parts', 'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps',
-                 'optimizer.clip_norm',
+                 'model.parts', 'model.embedding', 'training.head_steps', 'training.eval_every', 'evaluation.strips',
+                 'optimizer.warmup_steps', 'optimizer.clip_norm',
                  'optimizer.weight_decay', 'optimizer.backbone_factor', 'optimizer.layer_decay', 'checkpoint.keep_best', 'seed')
 
 SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
@@ -256,8 +259,9 @@ def freeze(config: ConfigDict) -> Config:
                         'such as (0.02, 0.25).')
     if not 0 <= frozen.dataset.validation_share < 1:
         raise UserError(f'config.dataset.validation_share = {frozen.dataset.validation_share} must lie in [0, 1).')
-    if not re.fullmatch(r'all|(even|first):[1-9][0-9]*', frozen.evaluation.frames):
-        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N' or 'first:N' with N at least 1.")
+    if not re.fullmatch(r'all|(even|every|first):[1-9][0-9]*', frozen.evaluation.frames):
+        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N', 'every:N' or 'first:N' "
+                        'with N at least 1.')
     if frozen.evaluation.checkpoint == 'best' and not (frozen.dataset.validation_share and frozen.checkpoint.keep_best):
         raise UserError("config.evaluation.checkpoint = 'best' needs people to choose it by and a place to keep it: "
                         f'config.dataset.validation_share = {frozen.dataset.validation_share:g} and config.checkpoint.keep_best = '

@@ -18,6 +18,8 @@ from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips,
 from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
 from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.experiment import Experiment
+from pvlad_jax.jobs.preflight import check_frames
+from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.run_start import begin
 from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.models.tracklet_network import clip_statistics
@@ -25,8 +27,7 @@ from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.training.train_state import TrainState
 
 Say = Callable[[str], None]
-
-
+UNTRAINED = 'untrained'  # of config.evaluation.checkpoint
 _MAX_NAMED = 10  # tracklets in one line
 _ATTEMPTS = 3  # to read a checkpoint before it is deleted
 
@@ -161,12 +162,19 @@ def _restore_beside_training(experiment: Experiment, checkpoints: Checkpoints) -
 
 
 def evaluate(experiment: Experiment, workdir: Folder, say: Say) -> Result:
-    """Mode `eval`: scores a checkpoint of a working directory, the one that config.evaluation.checkpoint says."""
+    """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the untrained network."""
     checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint, read_only=True)
-    if checkpoints.latest_step() is None:
-        raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train.')
-    begin(experiment, workdir, checkpoints, say, new=False)
-    state, which = _restore_beside_training(experiment, checkpoints)
+    if experiment.config.evaluation.checkpoint == UNTRAINED:
+        experiment.check_weights(experiment.state_shapes())
+        check_frames(experiment.config, experiment.dataset, experiment.partition, RunData(workdir, experiment.dataset, experiment.people))
+        say(f'The network as training would begin with it; {workdir} needs no checkpoint.')
+        state, which = experiment.first_state(say), UNTRAINED
+    elif checkpoints.latest_step() is None:
+        raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set '
+                        f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.')
+    else:
+        begin(experiment, workdir, checkpoints, say, new=False)
+        state, which = _restore_beside_training(experiment, checkpoints)
     step = int(state.step)
     began = time.monotonic()
     try:

@@ -15,7 +15,7 @@ from pvlad_jax.jobs.garbage_collection import collection_paused
 from pvlad_jax.jobs.preflight import check_batch, check_labels_of
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
-from pvlad_jax.models.weights import check_backbone_weights, load_backbone_weights
+from pvlad_jax.models.weights import check_backbone_weights, load_backbone_weights, load_head
 from pvlad_jax.parallel.mesh import make_mesh, whole_on_host
 from pvlad_jax.training.losses import check_loss
 from pvlad_jax.training.optimizer import make_optimizer
@@ -48,13 +48,21 @@ class Experiment:
     @collection_paused()
     def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
         """What training begins with: imported backbone weights, VLAD words by k-means over the training set."""
+        weights, with_head = self.config.model.backbone.weights, self.config.model.pooling == 'pretrained_head'
+        if with_head:
+            if not weights:
+                raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
+            head = load_head(weights)
         state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
-        weights = self.config.model.backbone.weights
         if weights:
             say(f'Backbone weights from {weights}.')
             params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, whole_on_host(state.params['backbone']),
-                                                        whole_on_host(state.batch_stats.get('backbone', {})))
+                                                        whole_on_host(state.batch_stats.get('backbone', {})),
+                                                        self.config.model.backbone.inflation)
             state = _put(state, ('backbone',), params, batch_stats or None)
+            if with_head:
+                stats = {name: head.pop(name) for name in ('mean', 'var')}
+                state = _put(state, ('aggregator', 'head'), head, stats)
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = whole_on_host({'params': state.params, 'batch_stats': state.batch_stats})

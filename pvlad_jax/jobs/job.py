@@ -14,7 +14,7 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
 from pvlad_jax.jobs import workdir as workdirs
 from pvlad_jax.jobs.all_splits import all_splits
-from pvlad_jax.jobs.evaluate import evaluate
+from pvlad_jax.jobs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.jobs.preflight import check_devices, check_folders
 from pvlad_jax.jobs.stop_signal import StopRequest
@@ -41,7 +41,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     check_devices(frozen)
     first = processes.is_first()
     folder = workdirs.folder(workdir)
-    if mode == 'eval' and not folder.exists():  # it is only read from
+    if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
         raise UserError(f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.')
     every_split = frozen.dataset.split == 'all'  # then each split has a folder of its own, which is claimed when its turn comes
     with workdirs.claim(folder) if first and not every_split else contextlib.nullcontext():

@@ -18,7 +18,7 @@ from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding import EmbeddingStopped
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
-from pvlad_jax.jobs.evaluate import EvaluationFailed, Evaluator, report, restore_chosen
+from pvlad_jax.jobs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, report, restore_chosen
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
 from pvlad_jax.jobs.pace import Pace
@@ -45,6 +45,9 @@ def train(experiment: Experiment, workdir: Folder, say: Say, stop: StopRequest |
     """
     stop = stop or StopRequest()
     config = experiment.config
+    if config.evaluation.checkpoint == UNTRAINED:
+        raise UserError(f"config.evaluation.checkpoint = '{UNTRAINED}' is for --mode=eval. To score the network before its first step as "
+                        'well, set config.training.eval_untrained.')
     checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
     step, data_state = checkpoints.latest_step(), {'next_index': 0}
     shapes = experiment.state_shapes()

@@ -1,7 +1,7 @@
 """Reads backbone weights made by data_prep/import_weights.py.
 
-The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module,
-`classifier/kernel` and `classifier/bias` where the source has them, and the metadata that `METADATA` lists.
+The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module, the metadata that
+`METADATA` lists and, where the source has them, `classifier/kernel`, `classifier/bias` and `head/...` (`HEAD`).
 """
 
 import contextlib
@@ -16,12 +16,16 @@ from safetensors import SafetensorError, safe_open
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.models.backbones import find_backbone
+from pvlad_jax.models.backbones.inflation import inflate
 from pvlad_jax.paths import user_path
 
 FORMAT = 'pvlad-jax backbone weights 1'
 # format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that was imported;
 # tensors_sha256: see `tensors_digest`; pixel_mean, pixel_std: three numbers by commas, of the input the weights expect.
 METADATA = ('format', 'backbones', 'origin', 'licence', 'source_sha256', 'tensors_sha256', 'pixel_mean', 'pixel_std')
+# The layer that some published networks have between their global average and the classifier: linear `kernel` [C, F] and `bias`, then
+# BatchNorm with `scale`, `shift`, `mean` and `var` (epsilon 1e-5), ReLU.
+HEAD = ('kernel', 'bias', 'scale', 'shift', 'mean', 'var')
 MOST_NAMED = 12  # names in one message
 MAKE_ONE = 'Make one with data_prep/import_weights.py.'
 
@@ -77,7 +81,11 @@ def check_backbone_weights(
 
 
 def load_backbone_weights(
-    path: str | Path, backbone: str, params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]
+    path: str | Path,
+    backbone: str,
+    params_template: Mapping[str, Any],
+    batch_stats_template: Mapping[str, Any],
+    inflation: str = 'centre',
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and batch statistics of a backbone, as nested dicts of float32 NumPy arrays like the templates.
 
@@ -86,6 +94,8 @@ def load_backbone_weights(
       backbone: A name of the registry.
       params_template, batch_stats_template: Trees of anything with a `shape`: what the module's `init` gives; {} for a
         backbone without BatchNorm.
+      inflation: How kernels of an inflated 2D network become temporal ones, where the templates have them (`inflate`).
+        Files hold such networks in 2D, so that one file serves any choice of temporal blocks and the 2D control.
     Stages beyond the backbone's cut are left out, where the file names that backbone as one it fits.
     Raises UserError, listing the names that differ, for weights of another network or with names missing, too many or
     of another shape (such as the 2D control's).
@@ -93,13 +103,17 @@ def load_backbone_weights(
     tensors, metadata = read_weights(path)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     wanted = _matched(path, backbone, shapes, metadata, params_template, batch_stats_template)
-    nested = unflatten_dict({name: tensors[name].astype(np.float32) for name in wanted}, sep='/')
+    found = {
+        name: inflate(tensors[name], shape[0], inflation) if _is_2d(tensors[name].shape, shape) else tensors[name]
+        for name, shape in wanted.items()
+    }
+    nested = unflatten_dict({name: tensor.astype(np.float32) for name, tensor in found.items()}, sep='/')
     return nested.get('params', {}), nested.get('batch_stats', {})
 
 
 def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str],
-             params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]) -> list[str]:
-    """The names that the network takes from the file. UserError where they do not fit each other."""
+             params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The names that the network takes from the file, and the shapes that it has them in. UserError where they do not fit each other."""
     spec = find_backbone(backbone)
     fits = metadata['backbones'].split(',')
     if backbone not in fits:
@@ -114,6 +128,8 @@ def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ..
         for name, shape in shapes.items()
         if name.split('/')[0] in templates and (name in wanted or name.split('/')[1] in spec.stages)
     }
+    if spec.blocks:
+        found = {name: wanted[name] if _is_2d(shape, wanted.get(name)) else shape for name, shape in found.items()}
     differences = [
         *(f'{name} {wanted[name]} is missing' for name in sorted(wanted.keys() - found.keys())),
         *(f'{name} {found[name]} is not in the network' for name in sorted(found.keys() - wanted.keys())),
@@ -124,12 +140,18 @@ def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ..
         ),
     ]
     if differences:
+        hint = '' if spec.blocks else ' Weights fit the 3D network (temporal = 3d) they were made for.'
         more = f' and {len(differences) - MOST_NAMED} more' if len(differences) > MOST_NAMED else ''
         raise UserError(
             f'{path} does not fit backbone {backbone} ({len(differences)} of {len(wanted)} names differ): '
-            f'{"; ".join(differences[:MOST_NAMED])}{more}. Weights fit the 3D network (temporal = 3d) they were made for.'
+            f'{"; ".join(differences[:MOST_NAMED])}{more}.{hint}'
         )
-    return list(wanted)
+    return wanted
+
+
+def _is_2d(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> bool:
+    """Whether it is the shape of the 2D kernel that a temporal kernel of shape `wanted` begins from."""
+    return wanted is not None and len(shape) == len(wanted) == 5 and shape[0] == 1 < wanted[0] and shape[1:] == wanted[1:]
 
 
 def load_classifier(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
@@ -138,3 +160,15 @@ def load_classifier(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
     if 'classifier/kernel' not in tensors:
         return None
     return tensors['classifier/kernel'], tensors['classifier/bias']
+
+
+def load_head(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of HEAD. Raises UserError for a file without them."""
+    tensors, _ = read_weights(path)
+    missing = [name for name in HEAD if f'head/{name}' not in tensors]
+    if missing:
+        raise UserError(
+            f'{path} holds no head: the published network has no layer between its global average and its classifier, or the file '
+            'was imported without it (model.pooling = pretrained_head needs one).'
+        )
+    return {name: tensors[f'head/{name}'] for name in HEAD}
