@@ -9,23 +9,22 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Frames = Float[Array, 'F H W C']
+Clips = Float[Array, 'N T H W C']
 
 
-def _padded(x: Frames, below: int = 1, right: int = 1) -> Frames:
+def _padded(x: Clips, below: int = 1, right: int = 1) -> Clips:
     """One row of zeros above, one column to the left, and so many on the other sides."""
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (1, below, 0), (1, right, 0), (0, 0, 0)])
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), (1, below, 0), (1, right, 0), (0, 0, 0)])
 
 
-def _sum_of_taps(padded: Frames, kernel: Float[Array, '3 3 C'], height: int, width: int) -> Frames:
+def _sum_of_taps(padded: Clips, kernel: Float[Array, '3 3 C'], height: int, width: int) -> Clips:
     """Summed in float32. One loop: each place reads its nine neighbours, of which all but one are in the first cache."""
-    taps = [padded[:, i : i + height, j : j + width].astype(jnp.float32) * kernel[i, j].astype(jnp.float32) for i in range(3) for j in range(3)]
+    taps = [padded[:, :, i : i + height, j : j + width].astype(jnp.float32) * kernel[i, j].astype(jnp.float32) for i in range(3) for j in range(3)]
     return sum(taps[1:], taps[0]).astype(padded.dtype)
 
 
 def forward(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -> Float[Array, 'N T H W C']:
-    frames = x.reshape(-1, *x.shape[2:])
-    return _sum_of_taps(_padded(frames), kernel, *x.shape[2:4]).reshape(x.shape)
+    return _sum_of_taps(_padded(x), kernel, *x.shape[2:4])
 
 
 def _block(size: int) -> tuple[int, int]:
@@ -40,25 +39,24 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
     as well: frames are cut into blocks of 4 x 4 places, nine of which compute the sum of one tap each over their block, by 16 shifted
     products as in `_sum_of_taps`. A sum over all blocks is left, of 9/16 of the numbers of x.
     """
-    frames, cotangent = x.reshape(-1, *x.shape[2:]), g.reshape(-1, *g.shape[2:])
     height, width = x.shape[2:4]
     (rows, down), (columns, across) = _block(height), _block(width)
     # Windows of the last block begin up to a block's size - 1 behind the first place of it.
-    padded = _padded(cotangent, rows * down + rows - 2 - height, columns * across + columns - 2 - width)
+    padded = _padded(g, rows * down + rows - 2 - height, columns * across + columns - 2 - width)
     of_input = _sum_of_taps(padded, kernel[::-1, ::-1], height, width)
 
-    excess = [(0, 0, 0), (0, rows * down - height, 0), (0, columns * across - width, 0), (0, 0, 0)]
-    blocks = (-1, down, rows, across, columns, x.shape[-1])
-    frames = lax.pad(frames, jnp.zeros((), x.dtype), excess).reshape(blocks).astype(jnp.float32)
+    excess = [(0, 0, 0), (0, 0, 0), (0, rows * down - height, 0), (0, columns * across - width, 0), (0, 0, 0)]
+    blocks = (*x.shape[:2], down, rows, across, columns, x.shape[-1])
+    whole = lax.pad(x, jnp.zeros((), x.dtype), excess).reshape(blocks).astype(jnp.float32)
     sums = 0.0
     for p in range(rows):
         for q in range(columns):
-            seen = padded[:, p : p + down * rows, q : q + across * columns].reshape(blocks)[:, :, :3, :, :3]
-            sums = sums + seen.astype(jnp.float32) * frames[:, :, p : p + 1, :, q : q + 1]
+            seen = padded[:, :, p : p + down * rows, q : q + across * columns].reshape(blocks)[:, :, :, :3, :, :3]
+            sums = sums + seen.astype(jnp.float32) * whole[:, :, :, p : p + 1, :, q : q + 1]
     # Place (i, j) of a block has seen g at i - 1 rows and j - 1 columns from x: tap (2 - i, 2 - j). The reversal has to stand between the
     # loop and the sum: XLA:CPU would hand a product and the sum of it to YNNPACK, and copy all 32 slices for that (40 ms where this takes 4).
-    of_kernel = lax.rev(sums, (2, 4)).sum((0, 1)).sum(1)
-    return of_input.reshape(x.shape), of_kernel.astype(kernel.dtype)
+    of_kernel = lax.rev(sums, (3, 5)).sum((0, 1, 2, 4))
+    return of_input, of_kernel.astype(kernel.dtype)
 
 
 @jax.custom_vjp
