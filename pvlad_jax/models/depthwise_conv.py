@@ -1,7 +1,7 @@
 """Depthwise spatial convolution, 3x3, stride 1, zeros outside: exact, in the formulation that suits the platform.
 
-GPU and TPU get XLA's grouped convolution. XLA:CPU runs that one 50 to 300 times slower than PyTorch, so on CPU the same sum is written with
-shifted products (`cpu_depthwise`), and so are its gradients.
+GPU and TPU get XLA's grouped convolution. XLA:CPU runs that one 50 to 300 times slower than PyTorch, so on CPU the same
+sum is written with shifted products (`cpu_depthwise`), and so are its gradients.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,9 @@ from pvlad_jax.models.cpu_depthwise import cpu_depthwise, forward, gradients
 def native(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -> Float[Array, 'N T H W C']:
     """XLA's convolution with as many groups as channels."""
     frames = x.reshape(-1, *x.shape[2:])
+    axes, padding = ('NHWC', 'HWIO', 'NHWC'), ((1, 1), (1, 1))
     y = lax.conv_general_dilated(
-        frames, kernel[:, :, None], (1, 1), ((1, 1), (1, 1)), dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=x.shape[-1]
+        frames, kernel[:, :, None], (1, 1), padding, dimension_numbers=axes, feature_group_count=x.shape[-1]
     )
     return y.reshape(x.shape)
 
@@ -42,14 +43,14 @@ _by_platform.defvjp(lambda x, kernel: (_by_platform(x, kernel), (x, kernel)), _g
 def depthwise_conv(
     x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], formulation: str = 'auto'
 ) -> Float[Array, 'N T H W C']:
-    """Cross-correlation of every channel of every frame with its own 3x3 kernel, zeros outside: output[h, w] = Σ kernel[i, j] x[h+i-1, w+j-1].
+    """Every channel of every frame with its own 3x3 kernel, zeros outside: y[h, w] = Σ_ij kernel[i, j] x[h+i-1, w+j-1].
 
-    float32, or half precision with sums in float32; the result has the type of x. Differentiable in reverse mode (of the first and of higher
-    order), not in forward mode.
+    float32, or half precision with sums in float32; the result has the type of x. Differentiable in reverse mode, of
+    the first and of higher order, not in forward mode. ValueError for shapes that do not fit.
     formulation: 'auto' (by platform), 'native' or 'cpu'. All are the same function up to rounding.
     """
     if x.ndim != 5 or kernel.shape != (3, 3, x.shape[-1]):
-        raise ValueError(f'Depthwise convolution of x [N, T, H, W, C] with a kernel [3, 3, C]: x is {x.shape}, the kernel {kernel.shape}.')
+        raise ValueError(f'x must be [N, T, H, W, C] and the kernel [3, 3, C]: x is {x.shape}, the kernel {kernel.shape}.')
     return _traced_once(x, kernel, formulation)
 
 
