@@ -11,6 +11,8 @@ ARGUMENTS = {
     'pooling': 'model.pooling',
     'backbone': 'model.backbone.name',
     'temporal': 'model.backbone.temporal',
+    'temporal_blocks': 'model.backbone.temporal_blocks',
+    'inflation': 'model.backbone.inflation',
     'weights': 'model.backbone.weights',
     'last_stride': 'model.backbone.last_stride',
     'parts': 'model.parts',
@@ -67,6 +69,9 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.model.backbone.name = 'r3d_tiny'  # a name of pvlad_jax.models.backbones.BACKBONES
     c.model.backbone.weights = ''  # safetensors file made by data_prep/import_weights.py; empty = random start
     c.model.backbone.temporal = '3d'  # '3d', or '2d': every temporal kernel 1 (the control)
+    # Inflated 2D networks (osnet_*): which blocks see three frames. 'default', 'all', 'none', or blocks and stages: 'conv3.1+conv4'
+    c.model.backbone.temporal_blocks = 'default'
+    c.model.backbone.inflation = 'centre'  # where their imported 2D kernels go: the 'centre' frame's tap, or 'mean': all three alike
     c.model.backbone.last_stride = 1  # spatial stride of the last stage: 1 (Luo 2019, Sun 2018) or 2 (as published)
     c.model.backbone.batch_norm = 'live'  # 'live'; 'device': of each device's share apart; 'frozen': the imported ones, in training too
     c.model.backbone.remat = False  # recompute each stage in the backward pass: less memory, more time

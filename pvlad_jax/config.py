@@ -68,6 +68,8 @@ class BackboneConfig:
     name: str
     weights: str
     temporal: str
+    temporal_blocks: str
+    inflation: str
     last_stride: int
     batch_norm: str
     remat: bool
@@ -198,6 +200,7 @@ CHOICES = {
     'dataset.halves': ('wang2014', 'swapped'),
     'input.on_error': ('stop', 'skip'),
     'model.backbone.temporal': ('3d', '2d'),
+    'model.backbone.inflation': ('centre', 'mean'),
     'model.backbone.last_stride': (1, 2),
     'model.backbone.batch_norm': ('live', 'device', 'frozen'),
     'model.dtype': ('float32', 'bfloat16'),

@@ -1,9 +1,11 @@
-"""Reads a PyTorch state dict without running anything in it."""
+"""Reads a PyTorch state dict, a .pth or a .safetensors file, without running anything in it."""
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from pvlad_jax.errors import UserError
 
@@ -18,6 +20,24 @@ def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
     path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f'--file: there is no file {path}.')
+    state = _safetensors(path) if path.suffix == '.safetensors' else _pickled_tensors(path)
+    arrays = {}
+    for name, value in state.items():
+        for prefix in ('module.', 'backbone.'):
+            name = name.removeprefix(prefix)
+        arrays[name] = np.asarray(value, np.float32)
+    return arrays, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16, which NumPy lacks
+        raise UserError(f'{path} is not a whole safetensors file of float32 or float16 tensors ({error}).') from error
+
+
+def _pickled_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Of a .pth file, read with weights_only."""
     try:
         import torch
     except ImportError as error:
@@ -31,12 +51,7 @@ def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f'{path} is not a state dict: it should map names to tensors.')
-    arrays = {}
-    for name, value in state.items():
-        for prefix in ('module.', 'backbone.'):
-            name = name.removeprefix(prefix)
-        arrays[name] = value.to(torch.float32).numpy()
-    return arrays, hashlib.sha256(path.read_bytes()).hexdigest()
+    return {name: value.to(torch.float32).numpy() for name, value in state.items()}
 
 
 def kernel_from_torch(weight: np.ndarray) -> np.ndarray:

@@ -45,7 +45,8 @@ class Experiment:
         if weights:
             say(f'Backbone weights from {weights}.')
             params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, whole_on_host(state.params['backbone']),
-                                                        whole_on_host(state.batch_stats.get('backbone', {})))
+                                                        whole_on_host(state.batch_stats.get('backbone', {})),
+                                                        self.config.model.backbone.inflation)
             state = _put(state, ('backbone',), params, batch_stats or None)
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')

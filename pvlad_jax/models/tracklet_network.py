@@ -96,7 +96,8 @@ def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Arra
 def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
     """The network of a configuration for so many training people. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
-    backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype)
+    backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype,
+                              temporal_blocks=b.temporal_blocks)
     spec = BACKBONES[b.name]
     return TrackletNetwork(backbone, build_aggregator(config), config.embedding, people, config.bnneck,
                            spec.pixel_mean, spec.pixel_std, dtype)

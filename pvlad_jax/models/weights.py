@@ -1,7 +1,7 @@
 """Reads backbone weights made by data_prep/import_weights.py.
 
 The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module,
-`classifier/kernel` and `classifier/bias` where the source has them, and the metadata that `METADATA` lists.
+`classifier/kernel` and `classifier/bias` where the source has them, `head/...` (see `HEAD`) likewise, and the metadata that `METADATA` lists.
 """
 
 import hashlib
@@ -15,11 +15,15 @@ from safetensors import SafetensorError, safe_open
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.models.backbones import find_backbone
+from pvlad_jax.models.backbones.inflation import inflate
 
 FORMAT = 'pvlad-jax backbone weights 1'
 # format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that was imported;
 # tensors_sha256: see `tensors_digest`; pixel_mean, pixel_std: three numbers by commas, of the input the weights expect.
 METADATA = ('format', 'backbones', 'origin', 'licence', 'source_sha256', 'tensors_sha256', 'pixel_mean', 'pixel_std')
+# The layer that some published networks have between their global average and the classifier: linear `kernel` [C, F] and `bias`, then
+# BatchNorm with `scale`, `shift`, `mean` and `var` (epsilon 1e-5), ReLU.
+HEAD = ('kernel', 'bias', 'scale', 'shift', 'mean', 'var')
 MOST_NAMED = 12  # names in one message
 MAKE_ONE = 'Make one with data_prep/import_weights.py.'
 
@@ -58,7 +62,11 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 
 
 def load_backbone_weights(
-    path: str | Path, backbone: str, params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]
+    path: str | Path,
+    backbone: str,
+    params_template: Mapping[str, Any],
+    batch_stats_template: Mapping[str, Any],
+    inflation: str = 'centre',
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and batch statistics of a backbone, as nested dicts of float32 NumPy arrays like the templates.
 
@@ -67,6 +75,8 @@ def load_backbone_weights(
       backbone: A name of the registry.
       params_template, batch_stats_template: Trees of anything with a `shape`: what the module's `init` gives; {} for a
         backbone without BatchNorm.
+      inflation: How kernels of an inflated 2D network become temporal ones, where the templates have them (`inflate`).
+        Files hold such networks in 2D, so that one file serves any choice of temporal blocks and the 2D control.
     Stages beyond the backbone's cut are left out, where the file names that backbone as one it fits.
     Raises UserError, listing the names that differ, for weights of another network or with names missing, too many or
     of another shape (such as the 2D control's).
@@ -86,6 +96,8 @@ def load_backbone_weights(
         for name, tensor in tensors.items()
         if name.split('/')[0] in templates and (name in wanted or name.split('/')[1] in spec.stages)
     }
+    if spec.blocks:
+        found = {name: _inflated(tensor, wanted.get(name), inflation) for name, tensor in found.items()}
     differences = [
         *(f'{name} {wanted[name]} is missing' for name in sorted(wanted.keys() - found.keys())),
         *(f'{name} {found[name].shape} is not in the network' for name in sorted(found.keys() - wanted.keys())),
@@ -105,9 +117,28 @@ def load_backbone_weights(
     return nested.get('params', {}), nested.get('batch_stats', {})
 
 
+def _inflated(tensor: np.ndarray, wanted: tuple[int, ...] | None, how: str) -> np.ndarray:
+    """A 2D kernel over as many frames as the network has it; anything else as it is."""
+    if wanted is None or tensor.ndim != 5 or len(wanted) != 5 or tensor.shape[0] != 1 or tensor.shape[1:] != wanted[1:]:
+        return tensor
+    return inflate(tensor, wanted[0], how)
+
+
 def load_classifier(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Kernel [C, classes] and bias [classes] of the classifier that came with the weights, or None where there is none."""
     tensors, _ = read_weights(path)
     if 'classifier/kernel' not in tensors:
         return None
     return tensors['classifier/kernel'], tensors['classifier/bias']
+
+
+def load_head(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of HEAD. Raises UserError for a file without them."""
+    tensors, _ = read_weights(path)
+    missing = [name for name in HEAD if f'head/{name}' not in tensors]
+    if missing:
+        raise UserError(
+            f'{path} holds no head: the published network has no layer between its global average and its classifier, or the file '
+            'was imported without it (model.pooling = pretrained_head needs one).'
+        )
+    return {name: tensors[f'head/{name}'] for name in HEAD}

@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from pvlad_jax.errors import UserError
-from pvlad_jax.models.backbones import c3d, i3d
+from pvlad_jax.models.backbones import c3d, i3d, osnet
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
+from pvlad_jax.models.backbones.inflation import choose_temporal_blocks
 from pvlad_jax.models.backbones.interface import BackboneSpec, check_clip
 from pvlad_jax.models.backbones.r3d import R3D
 
@@ -63,6 +64,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     'i3d_mixed_4f': _i3d('i3d_mixed_4f', 'Mixed_4f', 832, 4, 16),
     'c3d': _c3d('c3d', normalise=False),
     'c3d_bn': _c3d('c3d_bn', normalise=True),
+    **osnet.SPECS,
 }
 
 
@@ -81,6 +83,7 @@ def build_backbone(
     remat: bool = False,
     dtype: Any = jnp.float32,
     clip: tuple[int, int, int] | None = None,
+    temporal_blocks: str = 'default',
 ) -> nn.Module:
     """The module of a backbone; see `BackboneSpec` for its call.
 
@@ -88,6 +91,7 @@ def build_backbone(
     strided layer. batch_norm: 'live', 'device' (statistics of each device's share, which the training step
     sees to) or 'frozen' (running statistics in training too). remat: recompute stages in
     the backward pass. dtype: of the convolutions. clip: (T, H, W) to check beforehand.
+    temporal_blocks: of an inflated 2D network, which blocks see three frames (`choose_temporal_blocks`).
     Raises UserError for unknown names and values and for a clip smaller than the stride.
     """
     spec = find_backbone(name)
@@ -100,4 +104,8 @@ def build_backbone(
             raise UserError(f'model.backbone.{field} is {value!r}; it must be one of {", ".join(map(repr, known))}.')
     if clip is not None:
         check_clip(clip, spec.min_clip(last_stride), name)
-    return spec.build(temporal=temporal, last_stride=last_stride, batch_norm=batch_norm, remat=remat, dtype=dtype)
+    chosen = choose_temporal_blocks(temporal_blocks, spec.blocks, spec.temporal_blocks, name)
+    inflated = {'temporal_blocks': chosen} if spec.blocks else {}
+    return spec.build(
+        temporal=temporal, last_stride=last_stride, batch_norm=batch_norm, remat=remat, dtype=dtype, **inflated
+    )

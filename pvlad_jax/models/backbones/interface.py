@@ -25,6 +25,10 @@ class BackboneSpec:
     stages: tuple[str, ...]  # top-level names of its parameters, from the pixels to the features
     pixel_mean: tuple[float, float, float]  # the network's input is (uint8 / 255 - mean) / std, RGB
     pixel_std: tuple[float, float, float]
+    # Of a 2D network inflated to 3D (inflation.py), whose `build` also takes temporal_blocks: tuple[str, ...].
+    blocks: tuple[str, ...] = ()  # those that can have temporal kernels
+    temporal_blocks: tuple[str, ...] = ()  # those that have, unless chosen otherwise
+    head_features: int = 0  # of the published network's layer behind its global average; 0 = it has none
 
     def strides(self, last_stride: int = 1) -> tuple[int, int, int]:
         """(T, H, W) strides of the features."""
