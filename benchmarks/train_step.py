@@ -85,7 +85,7 @@ class Peer:
         self.network = torch_peer.TorchNetwork(config, PEOPLE)
         torch_peer.randomise(self.network)
         self.variables = torch_peer.to_our_variables(self.network)
-        self.network = self.network.to(DEVICE).to(memory_format=torch.channels_last_3d)
+        self.network = torch_peer.channels_last(self.network.to(DEVICE))
         self.optimizer = torch_peer.make_optimizer(config, self.network, config.optimizer.learning_rate)
         self.forward = torch.compile(self.network) if compiled else self.network
         batch = batch_of(config)

@@ -6,53 +6,50 @@ What each trick gave stands in docs/performance.md.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 Clips = Float[Array, 'N T H W C']
 
 
-def _padded(x: Clips, below: int = 1, right: int = 1) -> Clips:
+def _among_zeros(x: Clips, below: int = 1, right: int = 1) -> Clips:
     """One row of zeros above, one column to the left, and so many on the other sides."""
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), (1, below, 0), (1, right, 0), (0, 0, 0)])
 
 
-def _sum_of_taps(padded: Clips, kernel: Float[Array, '3 3 C'], height: int, width: int) -> Clips:
-    """Summed in float32, in one loop: each place reads its nine neighbours, of which all but one are in the first cache."""
-    kernel = kernel.astype(jnp.float32)
-    taps = [padded[:, :, i : i + height, j : j + width].astype(jnp.float32) * kernel[i, j] for i in range(3) for j in range(3)]
-    return sum(taps[1:], taps[0]).astype(padded.dtype)
+def _zero(kernel: Float[Array, '3 3 C']) -> Array:
+    """0 as an integer, which only the machine code's compiler can tell: for `_window`."""
+    bits = lax.bitcast_convert_type(kernel[0, 0, 0].astype(jnp.float32), jnp.uint32)
+    return lax.shift_right_logical(lax.shift_right_logical(bits, jnp.uint32(31)), jnp.uint32(1)).astype(jnp.int32)
 
 
-def _neighbours(x: Clips, axis: int) -> list[Clips]:
-    """The place before, the place itself and the one after, along an axis; at the edges the place itself stands for what is missing."""
-    places = np.arange(x.shape[axis])
-    before, after = (jnp.take(x, np.clip(places + shift, 0, len(places) - 1), axis, mode='clip') for shift in (-1, 1))
-    return [before, x, after]
+def _window(padded: Clips, i: int, j: int, height: int, width: int, zero: Array) -> Clips:
+    """height x width places of `_among_zeros` from row i and column j on, float32.
+
+    The window that sees no zeros starts at an index that XLA does not know. It would take that one from x instead, and
+    what x comes from would be computed again in every loop that reads a window.
+    """
+    sizes = (*padded.shape[:2], height, width, padded.shape[-1])
+    if (i, j) == (1, 1):
+        window = lax.dynamic_slice(padded, (0, 0, 1 + zero, 1, 0), sizes)
+    else:
+        window = lax.slice(padded, (0, 0, i, j, 0), (*sizes[:2], i + height, j + width, sizes[-1]))
+    return window.astype(jnp.float32)
 
 
-def _inside(size: int) -> tuple[np.ndarray, None, np.ndarray]:
-    """What the taps of an axis are multiplied by: 0 where they see zeros, 1 elsewhere; the middle one sees no zeros."""
-    return (np.arange(size) > 0).astype(np.float32), None, (np.arange(size) < size - 1).astype(np.float32)
+def _sum_of_taps(padded: Clips, kernel: Float[Array, '3 3 C'], height: int, width: int) -> Float[Array, 'N T H W C']:
+    """float32, in one loop: each place reads its nine neighbours, of which all but one are in the first cache."""
+    zero, kernel = _zero(kernel), kernel.astype(jnp.float32)
+    taps = [_window(padded, i, j, height, width, zero) * kernel[i, j] for i in range(3) for j in range(3)]
+    return sum(taps[1:], taps[0])
 
 
 def forward(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -> Float[Array, 'N T H W C']:
-    """One loop over x as it lies, without a copy among zeros: rows and columns outside are read at the edge and multiplied by 0.
+    """A copy among zeros and a sum of nine windows of it.
 
-    Zeros for rows are multiplied into the kernel, which the loop does once a row; those for columns into sums of three taps. A place at the
-    edge is one of those that the output sees anyway, so what is not finite spreads no farther than it should.
+    XLA does not merge the copy with the loop that reads it, since it would be evaluated once a tap.
     """
-    kernel = kernel.astype(jnp.float32)
-    rows, columns = _inside(x.shape[2]), _inside(x.shape[3])
-    seen = [_neighbours(row, 3) for row in _neighbours(x, 2)]
-
-    def column(j):
-        taps = [kernel[i, j] if row is None else kernel[i, j] * row[:, None, None] for i, row in enumerate(rows)]
-        total = sum(seen[i][j].astype(jnp.float32) * taps[i] for i in range(3))
-        return total if columns[j] is None else total * columns[j][:, None]
-
-    return (column(1) + column(0) + column(2)).astype(x.dtype)
+    return _sum_of_taps(_among_zeros(x), kernel, *x.shape[2:4]).astype(x.dtype)
 
 
 def _block(size: int) -> tuple[int, int]:
@@ -73,18 +70,19 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
     height, width = x.shape[2:4]
     (rows, down), (columns, across) = _block(height), _block(width)
     # Windows of the last block begin up to a block's size - 1 behind the first place of it.
-    padded = _padded(g, rows * down + rows - 2 - height, columns * across + columns - 2 - width)
-    of_input = _sum_of_taps(padded, kernel[::-1, ::-1], height, width)
+    padded = _among_zeros(g, rows * down + rows - 2 - height, columns * across + columns - 2 - width)
+    of_input = _sum_of_taps(padded, kernel[::-1, ::-1], height, width).astype(x.dtype)
 
+    zero, channels = _zero(kernel), x.shape[-1]
     excess = [(0, 0, 0), (0, 0, 0), (0, rows * down - height, 0), (0, columns * across - width, 0), (0, 0, 0)]
-    blocks = (*x.shape[:2], down, rows, across, columns, x.shape[-1])
+    blocks = (*x.shape[:2], down, rows, across, columns, channels)
     whole = lax.pad(x, jnp.zeros((), x.dtype), excess).reshape(blocks).astype(jnp.float32)
 
     def sum_of_row(p):
         total = 0.0
         for q in range(columns):
-            seen = padded[:, :, p : p + down * rows, q : q + across * columns].reshape(blocks)[:, :, :, :3, :, :3]
-            total = total + seen.astype(jnp.float32) * whole[:, :, :, p : p + 1, :, q : q + 1]
+            seen = _window(padded, p, q, down * rows, across * columns, zero).reshape(blocks)[:, :, :, :3, :, :3]
+            total = total + seen * whole[:, :, :, p : p + 1, :, q : q + 1]
         return total
 
     # Four short sums, which do not wait for each other. Place (i, j) of a block has seen g at i - 1 rows and j - 1 columns from x: tap
