@@ -8,9 +8,10 @@ import pytest
 from pvlad_jax.models.depthwise_conv import depthwise_conv
 
 
-def arrays(shape, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=s).astype(np.float32) for s in (shape, (3, 3, shape[-1]), shape)]  # x, kernel, gradient of the output
+def arrays(shape):
+    """x, kernel, gradient of the output."""
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=s).astype(np.float32) for s in (shape, (3, 3, shape[-1]), shape)]
 
 
 def oracle(x, kernel, g):

@@ -1,7 +1,7 @@
 """Depthwise 3x3 convolution and its gradients for XLA:CPU, as sums of shifted products in three loops over the frames.
 
-XLA:CPU makes one vectorised loop, shared out among threads over the clips, of a sum of shifted slices of one array that lies in memory.
-What each trick gave stands in docs/performance.md.
+XLA:CPU makes one vectorised loop, shared out among threads over the clips, of a sum of shifted slices of one array that
+lies in memory. What each trick gave stands in docs/performance.md.
 """
 
 import jax
@@ -60,12 +60,12 @@ def _block(size: int) -> tuple[int, int]:
 def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Float[Array, 'N T H W C']):
     """Of the input and of the kernel, for the gradient g of the output.
 
-    g is laid among zeros once, for both: where it comes from a loop over places (a BatchNorm's gradient), that one writes it so. XLA does
-    not merge this with the loops that read it, since it would be evaluated once a tap.
+    g is laid among zeros once, for both: where it comes from a loop over places (a BatchNorm's gradient), that one
+    writes it so.
 
-    The input's gradient is the convolution of g with the reversed kernel. The kernel's, nine sums over all places of x times a shifted g, is
-    one loop as well: frames are cut into blocks of 4 x 4 places, nine of which compute the sum of one tap each over their block, by 16
-    shifted products. A sum over all blocks is left, of 9/16 of the numbers of x.
+    The input's gradient is the convolution of g with the reversed kernel. The kernel's, nine sums over all places of x
+    times a shifted g, is one loop as well: frames are cut into blocks of 4 x 4 places, nine of which compute the sum of
+    one tap each over their block, by 16 shifted products. A sum over all blocks is left, of 9/16 of the numbers of x.
     """
     height, width = x.shape[2:4]
     (rows, down), (columns, across) = _block(height), _block(width)
@@ -85,9 +85,9 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
             total = total + seen * whole[:, :, :, p : p + 1, :, q : q + 1]
         return total
 
-    # Four short sums, which do not wait for each other. Place (i, j) of a block has seen g at i - 1 rows and j - 1 columns from x: tap
-    # (2 - i, 2 - j). The reversal has to stand between the loop and the sum over blocks: XLA:CPU would hand a product and the sum of it to
-    # YNNPACK, and copy all 32 slices for that (40 ms where this takes 4).
+    # Four short sums, which do not wait for each other. Place (i, j) of a block has seen g at i - 1 rows and j - 1 columns
+    # from x: tap (2 - i, 2 - j). The reversal has to stand between the loop and the sum over blocks: XLA:CPU would hand a
+    # product and the sum of it to YNNPACK, and copy all 32 slices for that (40 ms where this takes 4).
     sums = lax.rev(sum(sum_of_row(p) for p in range(rows)), (3, 5))
     return of_input, sums.sum((0, 1, 2, 4)).astype(kernel.dtype)
 
@@ -98,4 +98,6 @@ def cpu_depthwise(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -
     return forward(x, kernel)
 
 
-cpu_depthwise.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), lambda residuals, g: gradients(*residuals, g))
+cpu_depthwise.defvjp(
+    lambda x, kernel: (forward(x, kernel), (x, kernel)), lambda residuals, g: gradients(*residuals, g)
+)

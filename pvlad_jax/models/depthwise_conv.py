@@ -43,14 +43,15 @@ _by_platform.defvjp(lambda x, kernel: (_by_platform(x, kernel), (x, kernel)), _g
 def depthwise_conv(
     x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], formulation: str = 'auto'
 ) -> Float[Array, 'N T H W C']:
-    """Every channel of every frame with its own 3x3 kernel, zeros outside: y[h, w] = Σ_ij kernel[i, j] x[h+i-1, w+j-1].
+    """Every channel of every frame with its own 3x3 kernel: y[h, w] = Σ_ij kernel[i, j] x[h+i-1, w+j-1], zeros outside.
 
     float32, or half precision with sums in float32; the result has the type of x. Differentiable in reverse mode, of
     the first and of higher order, not in forward mode. ValueError for shapes that do not fit.
     formulation: 'auto' (by platform), 'native' or 'cpu'. All are the same function up to rounding.
     """
     if x.ndim != 5 or kernel.shape != (3, 3, x.shape[-1]):
-        raise ValueError(f'x must be [N, T, H, W, C] and the kernel [3, 3, C]: x is {x.shape}, the kernel {kernel.shape}.')
+        shapes = f'x is {x.shape}, the kernel {kernel.shape}'
+        raise ValueError(f'x must be [N, T, H, W, C] and the kernel [3, 3, C]: {shapes}.')
     return _traced_once(x, kernel, formulation)
 
 
