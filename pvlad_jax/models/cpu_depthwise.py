@@ -85,7 +85,7 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
             total = total + seen * whole[:, :, :, p : p + 1, :, q : q + 1]
         return total
 
-    # Four short sums, which do not wait for each other. Place (i, j) of a block has seen g at i - 1 rows and j - 1 columns
+    # Four short sums that do not wait for each other. Place (i, j) of a block has seen g at i - 1 rows and j - 1 columns
     # from x: tap (2 - i, 2 - j). The reversal has to stand between the loop and the sum over blocks: XLA:CPU would hand a
     # product and the sum of it to YNNPACK, and copy all 32 slices for that (40 ms where this takes 4).
     sums = lax.rev(sum(sum_of_row(p) for p in range(rows)), (3, 5))
