@@ -18,6 +18,7 @@ ARGUMENTS = {
     'parts': 'model.parts',
     'words': 'model.words',
     'descriptor': 'model.descriptor',
+    'embedding': 'model.embedding',
     'position': 'model.position_term',
     'split': 'dataset.split',
     'steps': 'training.steps',
@@ -76,14 +77,14 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.model.backbone.batch_norm = 'live'  # 'live'; 'device': of each device's share apart; 'frozen': the imported ones, in training too
     c.model.backbone.remat = False  # recompute each stage in the backward pass: less memory, more time
     c.model.dtype = 'float32'  # of the convolutions: 'float32' or 'bfloat16'; norms, softmax, sums and losses are float32 always
-    c.model.pooling = 'person_vlad'  # person_vlad, part_attention, average, max, stripes
+    c.model.pooling = 'person_vlad'  # person_vlad, part_attention, average, max, stripes; pretrained_head: docs/backbones.md
     c.model.parts = 8  # P; 0 = VLAD without parts (NetVLAD); stripes: their number
     c.model.words = 16  # K: VLAD words a part
     c.model.descriptor = 64  # D: channels of a part's descriptor
     c.model.mask_kernel = 1  # of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)
     c.model.shared_codebook = False  # one set of words for all parts
     c.model.position_term = False  # learned value a part and place in the mask's logit, begun as bands from head to feet (ours)
-    c.model.embedding = 512  # E
+    c.model.embedding = 512  # E; 0 = none: the pooled descriptor itself is the embedding
     c.model.bnneck = False  # BatchNorm between embedding and classifier (Luo 2019)
 
     c.vlad_init = ConfigDict()
@@ -136,8 +137,8 @@ def get_config(arguments: str = '') -> ConfigDict:
 
     c.evaluation = ConfigDict()
     c.evaluation.protocol = ''  # mars_official, gallery_only, cross_camera; empty = the data set's own
-    c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'first:N'
-    c.evaluation.checkpoint = 'last'  # what is scored at the end: 'last', or 'best' by the mAP of the people held out for validation
+    c.evaluation.frames = 'all'  # 'all', 'even:N' evenly spread, 'every:N' the first and every N-th after it, 'first:N'
+    c.evaluation.checkpoint = 'last'  # 'last', 'best' by the mAP of the validation people; --mode=eval: 'untrained', none
     c.evaluation.flip = False  # average the embeddings of a video and of its mirror image
     c.evaluation.distance = 'cosine'  # cosine, euclidean, xqda, kissme
     c.evaluation.rerank = False  # k-reciprocal re-ranking (Zhong 2017)

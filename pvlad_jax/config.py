@@ -204,24 +204,24 @@ CHOICES = {
     'model.backbone.last_stride': (1, 2),
     'model.backbone.batch_norm': ('live', 'device', 'frozen'),
     'model.dtype': ('float32', 'bfloat16'),
-    'model.pooling': ('person_vlad', 'part_attention', 'average', 'max', 'stripes'),
+    'model.pooling': ('person_vlad', 'part_attention', 'average', 'max', 'stripes', 'pretrained_head'),
     'model.mask_kernel': (1, 3),
     'vlad_init.rule': ('netvlad', 'fixed'),
     'optimizer.name': ('adamw', 'adam', 'sgd'),
     'optimizer.schedule': ('cosine', 'steps', 'constant'),
     'evaluation.protocol': ('', 'mars_official', 'gallery_only', 'cross_camera'),
-    'evaluation.checkpoint': ('last', 'best'),
+    'evaluation.checkpoint': ('last', 'best', 'untrained'),
     'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme'),
 }
 
 AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height', 'clips.width', 'batch.people', 'batch.tracklets',
-                'batch.together', 'input.threads', 'model.words', 'model.descriptor', 'model.embedding', 'optimizer.accumulate',
+                'batch.together', 'input.threads', 'model.words', 'model.descriptor', 'optimizer.accumulate',
                 'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
                 'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
 
 AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'model.parts',
                  'training.head_steps', 'training.eval_every', 'evaluation.strips', 'optimizer.warmup_steps', 'optimizer.clip_norm',
-                 'optimizer.weight_decay', 'checkpoint.keep_best')
+                 'model.embedding', 'optimizer.weight_decay', 'checkpoint.keep_best')
 
 SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
 
@@ -251,8 +251,9 @@ def freeze(config: ConfigDict) -> Config:
                         f'{frozen.batch.people}: every part of a batch holds whole people.')
     if not 0 <= frozen.dataset.validation_share < 1:
         raise UserError(f'config.dataset.validation_share = {frozen.dataset.validation_share} must lie in [0, 1).')
-    if not re.fullmatch(r'all|(even|first):[1-9][0-9]*', frozen.evaluation.frames):
-        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N' or 'first:N' with N at least 1.")
+    if not re.fullmatch(r'all|(even|every|first):[1-9][0-9]*', frozen.evaluation.frames):
+        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N', 'every:N' or 'first:N' "
+                        'with N at least 1.')
     if frozen.evaluation.checkpoint == 'best' and not (frozen.dataset.validation_share and frozen.checkpoint.keep_best):
         raise UserError("config.evaluation.checkpoint = 'best' needs people to choose it by and a place to keep it: "
                         f'config.dataset.validation_share = {frozen.dataset.validation_share:g} and config.checkpoint.keep_best = '

@@ -12,10 +12,13 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
+from pvlad_jax.models.backbones.osnet import OSNet
 from pvlad_jax.models.backbones.r3d import R3D
+from pvlad_jax.models.backbones.resnet import ResNet50
 from tests.micro import PROJECT_BACKBONES
 from tests.quick_compilation import OPTIONS
 from tests.small_backbones import SMALL, clips, compiled, draw, shapes, thin_channels
+from tests.small_image_networks import OSNET_CHANNELS, fewer_layers
 
 # Parameters of each publication's network without its classifier: r3d_18 33,371,472 and r2plus1d_18 31,505,325 with 400 classes in
 # torchvision, I3D 12,287,264 in PyTorch ports, whose 7,280 BatchNorm scales the original lacks; the others from the layer tables.
@@ -36,6 +39,9 @@ PARAMETERS = {
     'osnet_x0_5': 497_426 + 2 * (2 * 48 * 192 + 2 * 64 * 256),
     'osnet_x0_75': 1_087_610 + 2 * (2 * 72 * 288 + 2 * 96 * 384),
     'osnet_x1_0': 1_905_828 + 2 * (2 * 96 * 384 + 2 * 128 * 512),
+    # torchvision's ResNet-50 has 25,557,032 with its 1000 classes; five 3x3x3 in place of 3x3 in 3D. IBN-a changes no number.
+    'resnet50': 25_557_032 - 1000 * 2049 + 18 * (2 * 128**2 + 3 * 256**2),
+    'resnet50_ibn_a': 25_557_032 - 1000 * 2049 + 18 * (2 * 128**2 + 3 * 256**2),
 }
 
 
@@ -71,12 +77,15 @@ SMALL_NETWORKS = {
     'c3d': C3D,
     'c3d_bn': partial(C3D, normalise=True),
     'i3d': partial(I3D, final='Mixed_4b'),
+    'osnet': partial(OSNet, OSNET_CHANNELS),
+    'resnet_ibn': partial(ResNet50, width=4, ibn=True),
 }
 
 
 @pytest.fixture
 def thin(monkeypatch):
     thin_channels(monkeypatch)
+    fewer_layers(monkeypatch)
 
 
 def small_network(kind, **options):
@@ -104,7 +113,7 @@ def test_masked_frames_change_nothing(kind, thin):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), stats, shorter_stats)
 
 
-@pytest.mark.parametrize('kind', ['r2plus1d_bottleneck_pool', 'c3d', 'i3d'])
+@pytest.mark.parametrize('kind', ['r2plus1d_bottleneck_pool', 'c3d', 'i3d', 'resnet_ibn'])
 def test_half_precision_and_finite_gradients(kind, thin):
     """bf16 is float32 to its rounding; gradients stay finite for flat pixels, NaN in padding and a clip without valid frames."""
     x, valid = clips((3, 16, 16, 16)), np.ones((3, 16), bool)

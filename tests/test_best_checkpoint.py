@@ -101,7 +101,7 @@ def test_best_needs_validation_people(micro_data, fields):
 
 @pytest.mark.parametrize('frames', ['even:0', 'even:x', 'even:', 'first', 'first:-1', 'foo', 'all:3', '', 'even:٣'])
 def test_frame_policies_that_are_none_are_told(micro_data, frames):
-    with pytest.raises(UserError, match="is not 'all', 'even:N' or 'first:N'"):
+    with pytest.raises(UserError, match="is not 'all', 'even:N', 'every:N' or 'first:N'"):
         freeze(micro_config_dict(micro_data, **{'evaluation.frames': frames}))
 
 

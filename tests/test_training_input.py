@@ -51,6 +51,7 @@ def test_test_clips_hold_every_frame_once(n, frames):
 @given(lengths, st.integers(1, 40))
 def test_frame_policies(n, count):
     assert kept_frames(n, f'first:{count}').tolist() == list(range(min(n, count)))
+    assert kept_frames(n, f'every:{count}').tolist() == list(range(0, n, count))
     even = kept_frames(n, f'even:{count}')
     assert len(even) == len(set(even.tolist())) == min(n, count) and even.max(initial=0) < n
     gaps = np.diff(even)

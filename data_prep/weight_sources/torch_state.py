@@ -9,6 +9,9 @@ from safetensors.numpy import load_file
 
 from pvlad_jax.errors import UserError
 
+# A norm's tensors by PyTorch's names; {} is the norm.
+NORM = {'weight': 'params/{}/scale', 'bias': 'params/{}/bias', 'running_mean': 'batch_stats/{}/mean', 'running_var': 'batch_stats/{}/var'}
+
 
 def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
     """float32 arrays by PyTorch's names, and the file's SHA-256.
@@ -55,5 +58,6 @@ def _pickled_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def kernel_from_torch(weight: np.ndarray) -> np.ndarray:
-    """[out, in, kt, kh, kw] -> [kt, kh, kw, in, out]."""
+    """[out, in, kt, kh, kw] -> [kt, kh, kw, in, out]; [out, in, kh, kw] -> [1, kh, kw, in, out]."""
+    weight = weight[:, :, None] if weight.ndim == 4 else weight
     return np.ascontiguousarray(weight.transpose(2, 3, 4, 1, 0))

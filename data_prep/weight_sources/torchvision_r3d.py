@@ -5,12 +5,10 @@ import re
 import numpy as np
 
 from data_prep.weight_sources import ImportedWeights
-from data_prep.weight_sources.torch_state import kernel_from_torch, read_state_dict
+from data_prep.weight_sources.torch_state import NORM, kernel_from_torch, read_state_dict
 from pvlad_jax.errors import UserError
 
 DEPTHS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
-NORM = {'weight': 'params/{}/norm/scale', 'bias': 'params/{}/norm/bias'}
-NORM |= {'running_mean': 'batch_stats/{}/norm/mean', 'running_var': 'batch_stats/{}/norm/var'}
 
 
 def read(file: str | None) -> ImportedWeights:
@@ -61,7 +59,7 @@ def to_our_names(state: dict[str, np.ndarray], what: str) -> dict[str, np.ndarra
             elif leaf == 'weight' and array.ndim == 5:
                 tensors[f'params/{place}/conv/kernel'] = kernel_from_torch(array)
             else:
-                tensors[NORM[leaf].format(place)] = array
+                tensors[NORM[leaf].format(f'{place}/norm')] = array
     if unknown:
         raise UserError(f'{what}: no place for {len(unknown)} names, such as {", ".join(unknown[:8])}.')
     return tensors

@@ -32,10 +32,12 @@ def segment_clips(n_frames: int, segments: int, frames: int, stride: int, rng: n
 
 
 def kept_frames(n_frames: int, policy: str = 'all') -> Int[np.ndarray, 'L']:
-    """The frames that a test policy keeps: 'all', 'even:N' (N evenly spread) or 'first:N'."""
+    """The frames that a test policy keeps: 'all', 'even:N' (N evenly spread), 'every:N' (0, N, 2 N, ...) or 'first:N'."""
     kind, _, number = policy.partition(':')
     if kind == 'all':
         return np.arange(n_frames)
+    if kind == 'every':
+        return np.arange(0, n_frames, int(number))
     count = min(int(number), n_frames)
     if kind == 'first':
         return np.arange(count)

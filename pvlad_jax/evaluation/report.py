@@ -25,7 +25,7 @@ class Result:
     n_query_valid: int  # queries with at least one good tracklet
     n_gallery: int  # as the protocol makes it up
     n_junk: int  # of these, tracklets of person -1, ignored by all
-    frames: str  # frame policy of the embeddings: 'all', 'even:N', 'first:N'
+    frames: str  # frame policy of the embeddings: 'all', 'even:N', 'every:N', 'first:N'
     distance: str
     rerank: bool
     mAP: float

@@ -23,6 +23,7 @@ from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.training.train_state import TrainState
 
 Say = Callable[[str], None]
+UNTRAINED = 'untrained'  # of config.evaluation.checkpoint
 
 
 class Scored(NamedTuple):
@@ -116,11 +117,16 @@ def restore_chosen(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Tr
 
 
 def evaluate(experiment: Experiment, workdir: Path, say: Say) -> Result:
-    """Mode `eval`: scores a checkpoint of a working directory, the one that config.evaluation.checkpoint says."""
+    """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the untrained network."""
     checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint)
-    if checkpoints.latest_step() is None:
-        raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train.')
-    state, which = restore_chosen(experiment, checkpoints)
+    if experiment.config.evaluation.checkpoint == UNTRAINED:
+        say(f'The network as training would begin with it; {workdir} needs no checkpoint.')
+        state, which = experiment.first_state(say), UNTRAINED
+    elif checkpoints.latest_step() is None:
+        raise UserError(f"{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set "
+                        f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.')
+    else:
+        state, which = restore_chosen(experiment, checkpoints)
     step = int(state.step)
     began = time.monotonic()
     scored = Evaluator(experiment)(state.variables(), step).of(which)

@@ -15,7 +15,7 @@ from pvlad_jax.errors import UserError
 from pvlad_jax.jobs.garbage_collection import collection_paused
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
-from pvlad_jax.models.weights import load_backbone_weights
+from pvlad_jax.models.weights import load_backbone_weights, load_head
 from pvlad_jax.parallel.mesh import check_divides, make_mesh, whole_on_host
 from pvlad_jax.training.losses import check_loss
 from pvlad_jax.training.optimizer import make_optimizer
@@ -48,6 +48,10 @@ class Experiment:
                                                         whole_on_host(state.batch_stats.get('backbone', {})),
                                                         self.config.model.backbone.inflation)
             state = _put(state, ('backbone',), params, batch_stats or None)
+            if self.config.model.pooling == 'pretrained_head':
+                head = load_head(weights)
+                stats = {name: head.pop(name) for name in ('mean', 'var')}
+                state = _put(state, ('aggregator', 'head'), head, stats)
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = whole_on_host({'params': state.params, 'batch_stats': state.batch_stats})

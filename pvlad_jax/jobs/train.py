@@ -19,7 +19,7 @@ from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding import EmbeddingStopped
 from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
-from pvlad_jax.jobs.evaluate import Evaluator, Scored, report, restore_chosen
+from pvlad_jax.jobs.evaluate import UNTRAINED, Evaluator, Scored, report, restore_chosen
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog
 from pvlad_jax.jobs.step_trace import StepTrace
@@ -41,6 +41,9 @@ def train(experiment: Experiment, workdir: Path, say: Say, stop: StopRequest | N
     """
     stop = stop or StopRequest()
     config = experiment.config
+    if config.evaluation.checkpoint == UNTRAINED:
+        raise UserError(f"config.evaluation.checkpoint = '{UNTRAINED}' is for --mode=eval. To score the network before its first step as "
+                        'well, set config.training.eval_untrained.')
     checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
     evaluator = Evaluator(experiment)
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count())

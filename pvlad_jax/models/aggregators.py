@@ -2,7 +2,7 @@
 
 Each has two halves. `__call__` turns clips into statistics, one set a clip. Statistics of clips are merged by addition (`merge = 'add'`) or
 by maximum, in any order and in any number of goes, which is what lets a video of any length pass through in constant memory. `finish`
-turns the merged statistics into the descriptor and has no parameters.
+turns the merged statistics into the descriptor and has no parameters. `size` is the descriptor's, F, for a backbone of C channels.
 """
 
 from typing import ClassVar, NamedTuple
@@ -14,8 +14,10 @@ from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.config import ModelConfig
 from pvlad_jax.errors import UserError
+from pvlad_jax.models.backbones import find_backbone
 from pvlad_jax.models.part_alignment import PartAlignment
 from pvlad_jax.models.person_vlad import VladWords, vlad_descriptor
+from pvlad_jax.models.pretrained_head import PretrainedHead
 
 Statistics = dict[str, Array]  # leading axis: clips, or videos once merged
 
@@ -54,6 +56,9 @@ class PersonVlad(nn.Module):
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
         return vlad_descriptor(statistics['residual'])
 
+    def size(self, channels: int) -> int:
+        return max(self.parts, 1) * self.words * self.descriptor
+
 
 class PartAttention(nn.Module):
     """Part alignment and the average of each part's attended descriptors (Zhao 2017, lifted to 3D)."""
@@ -76,6 +81,9 @@ class PartAttention(nn.Module):
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
         return _mean(statistics).reshape(statistics['count'].shape[0], -1)
 
+    def size(self, channels: int) -> int:
+        return max(self.parts, 1) * self.descriptor
+
 
 class Average(nn.Module):
     """The mean of all valid local features."""
@@ -88,6 +96,27 @@ class Average(nn.Module):
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B C']:
         return _mean(statistics)
+
+    def size(self, channels: int) -> int:
+        return channels
+
+
+class HeadAverage(nn.Module):
+    """The mean over all valid frames of the feature that the pretrained image network's own head gives."""
+
+    features: int  # F
+    merge: ClassVar[str] = 'add'
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Looks]:
+        frames = PretrainedHead(self.features, name='head')(x, valid)
+        return {'total': frames.sum(1), 'count': jnp.sum(valid, axis=1).astype(jnp.float32)}, Looks()
+
+    def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
+        return _mean(statistics)
+
+    def size(self, channels: int) -> int:
+        return self.features
 
 
 class Maximum(nn.Module):
@@ -102,6 +131,9 @@ class Maximum(nn.Module):
     def finish(self, statistics: Statistics) -> Float[Array, 'B C']:
         largest = statistics['largest']
         return jnp.where(jnp.isneginf(largest), 0.0, largest)  # a video without a valid frame
+
+    def size(self, channels: int) -> int:
+        return channels
 
 
 class Stripes(nn.Module):
@@ -131,6 +163,9 @@ class Stripes(nn.Module):
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
         return _mean(statistics).reshape(statistics['count'].shape[0], -1)
+
+    def size(self, channels: int) -> int:
+        return self.parts * self.descriptor
 
 
 def _places(x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> Float[Array, 'N']:
@@ -178,4 +213,12 @@ def build_aggregator(config: ModelConfig) -> nn.Module:
             return Maximum()
         case 'stripes':
             return Stripes(config.parts, config.descriptor)
-    raise UserError(f'Unknown pooling {config.pooling!r}: person_vlad, part_attention, average, max or stripes.')
+        case 'pretrained_head':
+            name = config.backbone.name
+            if not find_backbone(name).head_features:
+                raise UserError(f"model.pooling = 'pretrained_head': the published {name} has no layer between its global average and its "
+                                "classifier. Take 'average'.")
+            if not config.backbone.weights:
+                raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
+            return HeadAverage(find_backbone(name).head_features)
+    raise UserError(f'Unknown pooling {config.pooling!r}: person_vlad, part_attention, average, max, stripes or pretrained_head.')

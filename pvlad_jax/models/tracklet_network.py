@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.aggregators import Looks, Statistics, build_aggregator, merge_clips
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
+from pvlad_jax.models.backbones.inflation import check_effect
 from pvlad_jax.models.person_vlad import l2_normalise
 
 
@@ -31,6 +32,7 @@ class TrackletNetwork(nn.Module):
     """Backbone, aggregator, embedding, classifier. `__call__` for training; `statistics` and `embed` are its two halves at test.
 
     Attributes:
+      embedding: E. Where `linear` is false it is F, the descriptor's size, and the descriptor itself is the feature.
       people: I, the classifier's outputs.
       pixel_mean, pixel_std: of the backbone's input, on a scale of 0 to 1.
     """
@@ -43,9 +45,11 @@ class TrackletNetwork(nn.Module):
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
     dtype: jnp.dtype
+    linear: bool = True
 
     def setup(self):
-        self.to_embedding = nn.Dense(self.embedding)
+        if self.linear:
+            self.to_embedding = nn.Dense(self.embedding)
         if self.bnneck:
             self.neck = nn.BatchNorm(momentum=0.9, use_bias=False)
         self.classifier = nn.Dense(self.people, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02))
@@ -62,7 +66,8 @@ class TrackletNetwork(nn.Module):
 
     def embed(self, statistics: Statistics, train: bool = False) -> tuple[Float[Array, 'B E'], Float[Array, 'B E'], Float[Array, 'B E']]:
         """Merged statistics of videos -> (feature, unit embedding, the classifier's input)."""
-        feature = self.to_embedding(self.aggregator.finish(statistics))
+        feature = self.aggregator.finish(statistics)
+        feature = self.to_embedding(feature) if self.linear else feature
         if not self.bnneck:
             return feature, l2_normalise(feature), feature
         necked = self.neck(feature, use_running_average=not train)
@@ -96,8 +101,10 @@ def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Arra
 def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
     """The network of a configuration for so many training people. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
+    check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
     backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype,
                               temporal_blocks=b.temporal_blocks)
-    spec = BACKBONES[b.name]
-    return TrackletNetwork(backbone, build_aggregator(config), config.embedding, people, config.bnneck,
-                           spec.pixel_mean, spec.pixel_std, dtype)
+    spec, aggregator = BACKBONES[b.name], build_aggregator(config)
+    embedding = config.embedding or aggregator.size(spec.channels)
+    return TrackletNetwork(backbone, aggregator, embedding, people, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype,
+                           linear=config.embedding > 0)

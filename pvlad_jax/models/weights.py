@@ -1,7 +1,7 @@
 """Reads backbone weights made by data_prep/import_weights.py.
 
-The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module,
-`classifier/kernel` and `classifier/bias` where the source has them, `head/...` (see `HEAD`) likewise, and the metadata that `METADATA` lists.
+The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module, the metadata that
+`METADATA` lists and, where the source has them, `classifier/kernel`, `classifier/bias` and `head/...` (`HEAD`).
 """
 
 import hashlib
@@ -108,10 +108,11 @@ def load_backbone_weights(
         ),
     ]
     if differences:
+        hint = '' if spec.blocks else ' Weights fit the 3D network (temporal = 3d) they were made for.'
         more = f' and {len(differences) - MOST_NAMED} more' if len(differences) > MOST_NAMED else ''
         raise UserError(
             f'{path} does not fit backbone {backbone} ({len(differences)} of {len(wanted)} names differ): '
-            f'{"; ".join(differences[:MOST_NAMED])}{more}. Weights fit the 3D network (temporal = 3d) they were made for.'
+            f'{"; ".join(differences[:MOST_NAMED])}{more}.{hint}'
         )
     nested = unflatten_dict({name: found[name].astype(np.float32) for name in wanted}, sep='/')
     return nested.get('params', {}), nested.get('batch_stats', {})

@@ -57,7 +57,7 @@ def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.Grad
     def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
         variables = first_variables(network, (clips.frames, clips.height, clips.width), network_key)
-        loss_params, loss_state = init_loss_state(config.loss, people, config.model.embedding, loss_key)
+        loss_params, loss_state = init_loss_state(config.loss, people, network.embedding, loss_key)
         # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled anew.
         variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
                                                           (variables, loss_params, loss_state))

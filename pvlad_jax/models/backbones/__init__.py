@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from pvlad_jax.errors import UserError
-from pvlad_jax.models.backbones import c3d, i3d, osnet
+from pvlad_jax.models.backbones import c3d, i3d, osnet, resnet
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.inflation import choose_temporal_blocks
@@ -65,6 +65,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     'c3d': _c3d('c3d', normalise=False),
     'c3d_bn': _c3d('c3d_bn', normalise=True),
     **osnet.SPECS,
+    **resnet.SPECS,
 }
 
 

@@ -62,6 +62,16 @@ def choose_temporal_blocks(chosen: str, blocks: tuple[str, ...], default: tuple[
     return tuple(block for block in blocks if block in names or block.split('.')[0] in names)
 
 
+def check_effect(chosen: str, how: str, temporal: str, weights: str) -> None:
+    """UserError for a choice of temporal blocks or of inflation that a configuration would ignore."""
+    if chosen != 'default' and temporal == '2d':
+        raise UserError(f"model.backbone.temporal_blocks = {chosen!r} has no effect: model.backbone.temporal = '2d' leaves out all "
+                        "temporal kernels. Set it to 'default', or temporal to '3d'.")
+    if how != 'centre' and (temporal == '2d' or chosen == 'none' or not weights):
+        raise UserError(f'model.backbone.inflation = {how!r} has no effect: there are no imported 2D kernels (model.backbone.weights) to '
+                        "be turned into temporal ones (temporal, temporal_blocks). Set it to 'centre'.")
+
+
 def three_frames(x: Clips, valid: Bool[Array, 'N T']) -> tuple[Clips, Clips, Clips]:
     """The frame before, the frame, the frame after; the frame itself where a neighbour is not valid."""
     outside = jnp.zeros_like(valid[:, :1])

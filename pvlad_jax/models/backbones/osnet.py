@@ -12,9 +12,9 @@ A block has m = channels / 4: 1x1 to m (`conv1`); four streams of 1, 2, 3 and 4 
 3x3); one gate for all streams (average over the frame, m -> m / 16 -> m, sigmoid); the gated streams' sum; 1x1 to the channels (`conv3`);
 the shortcut, ReLU. Every convolution but the 1x1 within a light one is followed by BatchNorm, all but `conv3` and the shortcut's by ReLU.
 
-In time: stride 1. The blocks of `temporal_blocks` have 3x1x1 instead of 1x1 at their end (`conv3`), where a third of a stream's channels is
-to be mixed and the streams' large fields of view are already in. Default: the four blocks of conv3 and conv4; that adds 13 % to the products of
-x0.25 and a field of view of 9 frames. conv2, on four times the places, is left out. Gates see single frames.
+In time: stride 1. The blocks of `temporal_blocks` have 3x1x1 instead of 1x1 at their end (`conv3`): behind the streams, whose fields
+of view in space are large by then, so that a person may move between frames, and on few channels. Default: the four blocks of conv3 and
+conv4, a field of view of 9 frames; conv2 has four times the places and is left out. Gates see single frames.
 `last_stride=1` takes the average pool out of conv3: stride 8. Odd sizes are rounded up, as in every backbone here.
 """
 
@@ -113,7 +113,7 @@ class OmniScaleBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Two blocks and, with `transition`, a 1x1 convolution, and with `pool` the average of 2x2. Parameters `block0`, `block1`, `transition`."""
+    """Two blocks; with `transition` a 1x1 convolution, with `pool` the average of 2x2. Parameters `block0`, `block1`, `transition`."""
 
     features: int
     three: tuple[bool, bool]

@@ -1,0 +1,84 @@
+"""Imported weights scored as they are: the pretrained head, embeddings without a layer, an untrained network in --mode=eval."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import main
+from configs import zero_shot
+from pvlad_jax.config import freeze
+from pvlad_jax.errors import UserError
+from pvlad_jax.evaluation import read_embeddings
+from pvlad_jax.jobs.experiment import prepare
+from pvlad_jax.models.pretrained_head import PretrainedHead
+from pvlad_jax.models.tracklet_network import build_network, first_variables
+from pvlad_jax.models.weights import load_head
+from tests.micro import micro_config, micro_config_dict
+from tests.small_backbones import clips
+from tests.small_image_networks import HEAD_FEATURES, register, write_2d
+
+
+def test_the_head_equals_pytorch_and_does_not_see_padding():
+    torch = pytest.importorskip('torch')
+    torch.manual_seed(0)
+    peer = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.ReLU()).eval()
+    for name, tensor in peer.state_dict().items():
+        if tensor.ndim:
+            tensor.copy_(torch.rand(tensor.shape) + (0.1 if 'var' in name else -0.4))
+    state = {name: tensor.numpy() for name, tensor in peer.state_dict().items()}
+    head = {'kernel': state['0.weight'].T, 'bias': state['0.bias'], 'scale': state['1.weight'], 'shift': state['1.bias']}
+    variables = {'params': head, 'batch_stats': {'mean': state['1.running_mean'], 'var': state['1.running_var']}}
+    x, valid = clips((2, 4, 3, 2)), np.array([[True] * 4, [True] * 2 + [False] * 2])
+    x[1, 2:] = np.nan
+    frames = np.asarray(PretrainedHead(5).apply(variables, x, valid))
+    with torch.no_grad():
+        expected = peer(torch.from_numpy(x[valid].mean((1, 2)))).numpy()
+    np.testing.assert_allclose(frames[valid], expected, atol=1e-5)
+    assert not frames[~valid].any()
+
+
+@pytest.mark.parametrize('pooling', ['person_vlad', 'part_attention', 'average', 'max', 'stripes', 'pretrained_head'])
+def test_without_a_layer_the_descriptor_is_the_embedding(pooling, monkeypatch):
+    register(monkeypatch)
+    name = 'small_resnet' if pooling == 'pretrained_head' else 'micro'
+    model = micro_config('', **{'model.pooling': pooling, 'model.embedding': 0, 'model.backbone.name': name,
+                                'model.backbone.weights': 'any'}).model
+    network = build_network(model, people=3)
+    shapes = jax.eval_shape(first_variables, network, (4, 32, 32), jax.random.key(0))
+    assert 'to_embedding' not in shapes['params'] and shapes['params']['classifier']['kernel'].shape == (network.embedding, 3)
+
+
+def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monkeypatch, capfd):
+    register(monkeypatch)
+    path = write_2d('small_resnet', tmp_path)
+    fields = {'model.pooling': 'pretrained_head', 'model.embedding': 0, 'model.backbone.name': 'small_resnet',
+              'model.backbone.weights': str(path), 'evaluation.checkpoint': 'untrained', 'clips.height': 32, 'clips.width': 32}
+    config = micro_config_dict(micro_data, **fields)
+    state = prepare(freeze(config)).first_state()
+    head = {**state.params['aggregator']['head'], **state.batch_stats['aggregator']['head']}
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(head), load_head(path))
+
+    assert main.run(config, tmp_path / 'work', 'eval') == 0
+    result = json.loads((tmp_path / 'work' / 'eval' / 'latest.json').read_text())
+    assert (result['step'], result['checkpoint']) == (0, 'untrained') and not list((tmp_path / 'work' / 'checkpoints').glob('*'))
+    assert read_embeddings(tmp_path / 'work' / 'embeddings' / 'query.npz').embedding.shape == (8, HEAD_FEATURES)
+    assert main.run(config, tmp_path / 'work', 'train') == 2
+    assert 'is for --mode=eval' in capfd.readouterr().err
+    with pytest.raises(UserError, match='holds no head'):
+        load_head(write_2d('small_resnet', tmp_path / 'headless', with_head=False))
+
+
+def test_a_head_that_there_cannot_be_is_refused(monkeypatch):
+    register(monkeypatch)
+    for fields, says in (({'model.backbone.name': 'micro', 'model.backbone.weights': 'any'}, 'has no layer between'),
+                         ({'model.backbone.name': 'small_resnet'}, 'set model.backbone.weights')):
+        with pytest.raises(UserError, match=says):
+            build_network(micro_config('', **{'model.pooling': 'pretrained_head', **fields}).model, people=3)
+
+
+def test_the_configuration_is_the_published_network():
+    config = freeze(zero_shot.get_config('weights=w.safetensors'))
+    assert (config.clips.height, config.clips.width, config.model.backbone.last_stride, config.model.embedding) == (256, 128, 2, 0)
+    assert config.model.pooling == 'pretrained_head' and not config.model.bnneck
