@@ -3,6 +3,8 @@
 Where our network has three frames in a block's last convolution, so has this one, as one convolution of three frames' channels.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -84,7 +86,7 @@ class TorchOSNet(nn.Module):
         super().__init__()
         self.temporal_blocks = temporal_blocks
         self.conv1 = ConvLayer(3, channels[0], 7, 2)
-        for stage, (c_in, c_out) in enumerate(zip(channels, channels[1:]), start=2):
+        for stage, (c_in, c_out) in enumerate(pairwise(channels), start=2):
             blocks = [OSBlock(c, c_out, f'conv{stage}.{i}' in temporal_blocks) for i, c in enumerate((c_in, c_out))]
             if stage < 4:
                 pool = nn.AvgPool2d(2, 2) if stage == 2 or last_stride == 2 else nn.Identity()
