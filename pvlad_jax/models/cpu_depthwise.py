@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from pvlad_jax.models.hidden_zero import hidden_zero
+
 Clips = Float[Array, 'N T H W C']
 
 
@@ -17,17 +19,10 @@ def _among_zeros(x: Clips, below: int = 1, right: int = 1) -> Clips:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), (1, below, 0), (1, right, 0), (0, 0, 0)])
 
 
-def _zero(kernel: Float[Array, '3 3 C']) -> Array:
-    """0 as an integer, which only the machine code's compiler can tell: for `_window`."""
-    bits = lax.bitcast_convert_type(kernel[0, 0, 0].astype(jnp.float32), jnp.uint32)
-    return lax.shift_right_logical(lax.shift_right_logical(bits, jnp.uint32(31)), jnp.uint32(1)).astype(jnp.int32)
-
-
 def _window(padded: Clips, i: int, j: int, height: int, width: int, zero: Array) -> Clips:
     """height x width places of `_among_zeros` from row i and column j on, float32.
 
-    The window that sees no zeros starts at an index that XLA does not know. It would take that one from x instead, and
-    what x comes from would be computed again in every loop that reads a window.
+    The window that sees no zeros starts at a `hidden_zero`, so that all are read from the same array.
     """
     sizes = (*padded.shape[:2], height, width, padded.shape[-1])
     if (i, j) == (1, 1):
@@ -39,7 +34,7 @@ def _window(padded: Clips, i: int, j: int, height: int, width: int, zero: Array)
 
 def _sum_of_taps(padded: Clips, kernel: Float[Array, '3 3 C'], height: int, width: int) -> Float[Array, 'N T H W C']:
     """float32, in one loop: each place reads its nine neighbours, of which all but one are in the first cache."""
-    zero, kernel = _zero(kernel), kernel.astype(jnp.float32)
+    zero, kernel = hidden_zero(kernel), kernel.astype(jnp.float32)
     taps = [_window(padded, i, j, height, width, zero) * kernel[i, j] for i in range(3) for j in range(3)]
     return sum(taps[1:], taps[0])
 
@@ -73,7 +68,7 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
     padded = _among_zeros(g, rows * down + rows - 2 - height, columns * across + columns - 2 - width)
     of_input = _sum_of_taps(padded, kernel[::-1, ::-1], height, width).astype(x.dtype)
 
-    zero, channels = _zero(kernel), x.shape[-1]
+    zero, channels = hidden_zero(kernel), x.shape[-1]
     excess = [(0, 0, 0), (0, 0, 0), (0, rows * down - height, 0), (0, columns * across - width, 0), (0, 0, 0)]
     blocks = (*x.shape[:2], down, rows, across, columns, channels)
     whole = lax.pad(x, jnp.zeros((), x.dtype), excess).reshape(blocks).astype(jnp.float32)

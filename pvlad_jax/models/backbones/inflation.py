@@ -15,11 +15,13 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from pvlad_jax.errors import UserError
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv3d import Conv3D, Triple, conv3d
+from pvlad_jax.models.hidden_zero import hidden_zero
 from pvlad_jax.models.instance_norm import InstanceBatchNorm
 
 Clips = Float[Array, 'N T H W C']
@@ -72,10 +74,15 @@ def check_effect(chosen: str, how: str, temporal: str, weights: str) -> None:
                         "be turned into temporal ones (temporal, temporal_blocks). Set it to 'centre'.")
 
 
-def three_frames(x: Clips, valid: Bool[Array, 'N T']) -> tuple[Clips, Clips, Clips]:
-    """The frame before, the frame, the frame after; the frame itself where a neighbour is not valid."""
-    outside = jnp.zeros_like(valid[:, :1])
-    before, after = jnp.concatenate([x[:, :1], x[:, :-1]], 1), jnp.concatenate([x[:, 1:], x[:, -1:]], 1)
+def three_frames(x: Clips, valid: Bool[Array, 'N T'], zero: Int[Array, '']) -> tuple[Clips, Clips, Clips]:
+    """The frame before, the frame, the frame after; the frame itself where a neighbour is not valid.
+
+    zero: `hidden_zero` of anything. So x is written once, and not computed anew for each of the three.
+    """
+    outside, frames = jnp.zeros_like(valid[:, :1]), x.shape[1]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+    before, after = padded[:, :frames], padded[:, 2:]
+    x = lax.dynamic_slice_in_dim(padded, 1 + zero, frames, axis=1)
     has_before, has_after = jnp.concatenate([outside, valid[:, :-1]], 1), jnp.concatenate([valid[:, 1:], outside], 1)
     before, after = (
         jnp.where(has[:, :, None, None, None], y, x) for has, y in ((has_before, before), (has_after, after))
@@ -101,7 +108,7 @@ class ThreeFrameConv(nn.Module):
         init, (kt, kh, kw), c = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'), self.kernel, x.shape[-1]
         kernel = self.param('kernel', init, (kt, kh, kw, c, self.features), jnp.float32)
         formulation = 'native' if self.is_initializing() else 'auto'  # as Conv3D
-        frames, kernel = three_frames(x.astype(self.dtype), valid), kernel.astype(self.dtype)
+        frames, kernel = three_frames(x.astype(self.dtype), valid, hidden_zero(kernel)), kernel.astype(self.dtype)
         conv = partial(conv3d, strides=self.strides, formulation=formulation)
         if self.kernel[1:] == (1, 1) and self.dtype == jnp.float32:
             return sum(conv(frame, kernel[i : i + 1]) for i, frame in enumerate(frames))
