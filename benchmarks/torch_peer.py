@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 from torch_backbones import TorchC3D, TorchR3D, same, same_max_pool
 from torch_osnet import TorchOSNet
 
-from data_prep.weight_sources import torchreid_2d, torchvision_r3d
+from data_prep.weight_sources import image_networks, osnet_torchreid, torchvision_r3d
 from pvlad_jax.config import Config
 from pvlad_jax.models.backbones import BACKBONES, osnet
 from pvlad_jax.models.backbones.i3d import MIXED
@@ -167,7 +167,7 @@ def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
     if isinstance(name, TorchR3D):
         flat = torchvision_r3d.to_our_names(state, 'the peer')
     elif isinstance(name, TorchOSNet):
-        flat = torchreid_2d.to_our_names(state, 'the peer')
+        flat = image_networks.to_our_names(state, 'the peer', osnet_torchreid.place)
         for block in network.backbone.temporal_blocks:  # three frames' channels side by side
             key = f'params/{block.replace(".", "/block")}/conv3/conv/kernel'
             flat[key] = flat[key].reshape(3, 1, 1, -1, flat[key].shape[-1])
