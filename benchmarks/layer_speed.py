@@ -1,4 +1,4 @@
-"""Every distinct convolution and pooling of R3D-18 and I3D by itself: XLA's own, ours, PyTorch (`train_step.py --layers`)."""
+"""Every distinct convolution and pooling of R3D-18, I3D and OSNet-x0.25 by itself: XLA's own, ours, PyTorch (`train_step.py --layers`)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,15 +13,16 @@ import torch.nn.functional as F
 from jax import lax
 from rich.table import Table
 
-from pvlad_jax.models.backbones import BACKBONES, build_backbone, i3d
+from pvlad_jax.models.backbones import BACKBONES, build_backbone, i3d, osnet
 from pvlad_jax.models.conv3d import Conv3D, centred_padding, conv3d, max_pool3d
+from pvlad_jax.models.depthwise_conv import depthwise_conv
 from pvlad_jax.terminal import console
 
 DIMENSIONS = ('NDHWC', 'DHWIO', 'NDHWC')
 
 
 class Layer(NamedTuple):
-    """kind: 'conv' or 'pool'; shape: of its input, NTHWC."""
+    """kind: 'conv', 'depthwise' or 'pool'; shape: of its input, NTHWC."""
 
     kind: str
     shape: tuple
@@ -43,6 +44,9 @@ def layers_of(backbone: str, shape: tuple[int, int, int, int]) -> dict[Layer, in
         if isinstance(m, Conv3D) and context.method_name == '__call__':
             x = arguments[0]
             add('conv', x.shape, m.kernel, m.strides, tuple(m.padding or centred_padding(m.kernel)), m.features)
+        if isinstance(m, osnet.DepthwiseConv) and context.method_name == '__call__':
+            x = arguments[0]
+            add('depthwise', x.shape, (1, 3, 3), (1, 1, 1), ((0, 0), (1, 1), (1, 1)), x.shape[-1])
         return call(*arguments, **options)
 
     def watch_pooling(x, kernel, strides, padding):
@@ -51,7 +55,8 @@ def layers_of(backbone: str, shape: tuple[int, int, int, int]) -> dict[Layer, in
 
     module = build_backbone(backbone)
     clips, valid = jax.ShapeDtypeStruct((*shape, 3), jnp.float32), jax.ShapeDtypeStruct(shape[:2], bool)
-    with nn.intercept_methods(watch_convolution), mock.patch.object(i3d, 'max_pool3d', watch_pooling):
+    with nn.intercept_methods(watch_convolution), mock.patch.object(i3d, 'max_pool3d', watch_pooling), \
+            mock.patch.object(osnet, 'max_pool3d', watch_pooling):
         jax.eval_shape(lambda x, v: module.init(jax.random.key(0), x, v, False), clips, valid)
     return found
 
@@ -60,6 +65,8 @@ def _jax_layer(layer: Layer, native: bool) -> Callable:
     kind, _, kernel, strides, padding, _ = layer
     if kind == 'conv':
         return lambda x, w: conv3d(x, w, strides, padding, 'native' if native else 'auto')
+    if kind == 'depthwise':
+        return lambda x, w: depthwise_conv(x, w[0, :, :, 0], 'native' if native else 'auto')
     if native:
         window, steps, pads = (1, *kernel, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0))
         return lambda x, w: lax.reduce_window(x, -jnp.inf, lax.max, window, steps, pads)
@@ -74,6 +81,13 @@ def _torch_layer(layer: Layer) -> Callable:
         if even:
             return lambda x, w: F.conv3d(x, w, None, strides, even)
         return lambda x, w: F.conv3d(F.pad(x, beyond), w, None, strides)
+    if kind == 'depthwise':  # of frames, as PyTorch's users write it
+
+        def of_frames(x, w):
+            y = F.conv2d(x.transpose(1, 2).flatten(0, 1), w[:, :, 0], None, 1, 1, groups=x.shape[1])
+            return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+        return of_frames
     return lambda x, w: F.max_pool3d(F.pad(x, beyond, value=float('-inf')), kernel, strides)
 
 
@@ -82,8 +96,9 @@ def _runs(layer: Layer, dtype: str, device: str) -> dict[str, Callable]:
     kind, shape, kernel, _, _, features = layer
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape, np.float32)
-    w = rng.standard_normal((*kernel, shape[-1], features), np.float32) / np.float32(np.sqrt(np.prod(kernel) * shape[-1]))
-    to = [i for i, wanted in enumerate((shape[-1] > 3, kind == 'conv')) if wanted]  # x, w
+    seen = 1 if kind == 'depthwise' else shape[-1]  # input channels of an output channel
+    w = rng.standard_normal((*kernel, seen, features), np.float32) / np.float32(np.sqrt(np.prod(kernel) * seen))
+    to = [i for i, wanted in enumerate((shape[-1] > 3, kind != 'pool')) if wanted]  # x, w
     runs, results = {}, {}
     jx, jw = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
     like = jax.eval_shape(_jax_layer(layer, False), jx, jw)
@@ -143,15 +158,16 @@ def measure(options, interleaved: Callable, device: str) -> list[dict]:
         for layer, count in layers_of(backbone, (people * tracklets, *clip)).items():
             kind, shape, kernel, strides, padding, features = layer
             outputs = [(n + sum(p) - k) // s + 1 for n, p, k, s in zip(shape[1:4], padding, kernel, strides)]
-            work = shape[0] * np.prod(outputs) * features / 1e9 * (2 * np.prod(kernel) * shape[-1] if kind == 'conv' else 1)
+            terms = {'conv': 2 * np.prod(kernel) * shape[-1], 'depthwise': 2 * np.prod(kernel), 'pool': 1}
+            work = shape[0] * np.prod(outputs) * features / 1e9 * terms[kind]
             times = interleaved(_runs(layer, options.dtype, device), options.rounds)
             sizes = ['x'.join(map(str, numbers)) for numbers in (shape, kernel, strides)]
             place = f'{backbone} {kind} {sizes[0]} -> {features}, {sizes[1]} / {sizes[2]}'
             for both in ('', ' both'):
-                passes = (1 + (shape[-1] > 3) + (kind == 'conv')) if both and kind == 'conv' else 1
+                passes = 2 + (shape[-1] > 3) if both and kind != 'pool' else 1
                 rate = {side: float(work * passes / times[side + both].median) for side in ('native', 'ours', 'peer')}
                 rows.append({'name': place + (', forward and backward' if both else ', forward'), 'layers': count, 'before': rate['native'],
-                             'ours': rate['ours'], 'peer': rate['peer'], 'unit': 'GFLOP/s' if kind == 'conv' else '1e9 results/s',
+                             'ours': rate['ours'], 'peer': rate['peer'], 'unit': '1e9 results/s' if kind == 'pool' else 'GFLOP/s',
                              'ratio_before': rate['native'] / rate['peer'], 'ratio': rate['ours'] / rate['peer']})
     return rows
 

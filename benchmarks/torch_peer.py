@@ -1,6 +1,7 @@
 """The same network, losses and update in PyTorch, written and tuned as its users would: what `train_step.py` measures against.
 
-Backbones come from tests/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py); I3D is here as a module that trains.
+Backbones come from tests/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py) and torch_osnet.py; I3D is here as a
+module that trains.
 """
 
 import sys
@@ -15,10 +16,11 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 
 from torch_backbones import TorchC3D, TorchR3D, same, same_max_pool
+from torch_osnet import TorchOSNet
 
-from data_prep.weight_sources.torchvision_r3d import to_our_names
+from data_prep.weight_sources import image_networks, osnet_torchreid, torchvision_r3d
 from pvlad_jax.config import Config
-from pvlad_jax.models.backbones import BACKBONES
+from pvlad_jax.models.backbones import BACKBONES, osnet
 from pvlad_jax.models.backbones.i3d import MIXED
 
 CUBE, POINT = (3, 3, 3), (1, 1, 1)
@@ -91,6 +93,8 @@ def torch_backbone(name: str) -> nn.Module:
         return TorchI3D(spec.stages[-1])
     if name.startswith('c3d'):
         return TorchC3D(normalise=name == 'c3d_bn', last_stride=1)
+    if name.startswith('osnet'):
+        return TorchOSNet(osnet.CHANNELS[name], spec.temporal_blocks)
     if name.startswith('r'):
         options = {k: v for k, v in spec.build.keywords.items() if k not in ('label', 'stage_strides')}
         peer = TorchR3D(**options, last_stride=1)
@@ -128,6 +132,15 @@ class TorchNetwork(nn.Module):
         return F.normalize(feature), self.classifier(feature)
 
 
+def channels_last(network: nn.Module) -> nn.Module:
+    """Its kernels laid out so, those of 2D and of 3D convolutions."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.ndim in layouts:
+            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
+    return network
+
+
 def total_loss(config: Config, embedding, logits, label):
     """Smoothed cross-entropy and batch-hard triplet."""
     same_person = label[:, None] == label
@@ -152,7 +165,12 @@ def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
     name = network.backbone
     state = {k: v.detach().cpu().numpy().copy() for k, v in name.state_dict().items() if not k.endswith('num_batches_tracked')}
     if isinstance(name, TorchR3D):
-        flat = to_our_names(state, 'the peer')
+        flat = torchvision_r3d.to_our_names(state, 'the peer')
+    elif isinstance(name, TorchOSNet):
+        flat = image_networks.to_our_names(state, 'the peer', osnet_torchreid.place)
+        for block in network.backbone.temporal_blocks:  # three frames' channels side by side
+            key = f'params/{block.replace(".", "/block")}/conv3/conv/kernel'
+            flat[key] = flat[key].reshape(3, 1, 1, -1, flat[key].shape[-1])
     else:
         flat = {}
         for key, array in state.items():
@@ -177,8 +195,8 @@ def randomise(network: nn.Module, seed: int = 0) -> None:
     """He's initial values and plausible norms, so that no activation vanishes (He 2015: PyTorch's own shrink through many layers)."""
     torch.manual_seed(seed)
     for module in network.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
             nn.init.kaiming_normal_(module.weight)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
             nn.init.uniform_(module.bias, -0.2, 0.2)

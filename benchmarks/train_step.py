@@ -1,7 +1,7 @@
 """Our training step, and embedding, against the same network in PyTorch.
 
     python benchmarks/train_step.py --output=train_step.json            # CPU: small clips; GPU: those of configs/mars.py
-    python benchmarks/train_step.py --layers --output=layers.json       # every convolution and pooling of R3D-18 and I3D by itself
+    python benchmarks/train_step.py --layers --output=layers.json       # every convolution and pooling of R3D-18, I3D and OSNet by itself
 
 Same layers, losses (smoothed cross-entropy, batch-hard triplet), batch, AdamW with clipping, and the same weights. Before anything
 is timed, embedding, loss and gradient norm of two steps are compared: the command ends with 1 where they differ. Both sides run in
@@ -85,7 +85,7 @@ class Peer:
         self.network = torch_peer.TorchNetwork(config, PEOPLE)
         torch_peer.randomise(self.network)
         self.variables = torch_peer.to_our_variables(self.network)
-        self.network = self.network.to(DEVICE).to(memory_format=torch.channels_last_3d)
+        self.network = torch_peer.channels_last(self.network.to(DEVICE))
         self.optimizer = torch_peer.make_optimizer(config, self.network, config.optimizer.learning_rate)
         self.forward = torch.compile(self.network) if compiled else self.network
         batch = batch_of(config)
@@ -273,7 +273,7 @@ def show(rows: list[dict], title: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('--backbones', help='by commas; r3d_18,i3d,c3d,r3d_tiny, and with --layers r3d_18,i3d')
+    parser.add_argument('--backbones', help='by commas; r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25, and with --layers r3d_18,i3d,osnet_x0_25')
     parser.add_argument('--batch', default='16x4x16x256x128' if ON_GPU else '2x2x8x128x64',
                         help='people x tracklets x frames x height x width')
     parser.add_argument('--dtype', default='bfloat16' if ON_GPU else 'float32', choices=('float32', 'bfloat16'))
@@ -283,7 +283,7 @@ def main() -> int:
     parser.add_argument('--layers', action='store_true', help='every layer shape of the backbones by itself instead')
     parser.add_argument('--memory_of', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.backbones = options.backbones or ('r3d_18,i3d' if options.layers else 'r3d_18,i3d,c3d,r3d_tiny')
+    options.backbones = options.backbones or ('r3d_18,i3d,osnet_x0_25' if options.layers else 'r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25')
     if options.memory_of:
         print_memory(options)
         return 0

@@ -32,7 +32,8 @@ def test_inflated_kernels():
 def test_neighbours_that_are_missing_are_the_frame_itself():
     x = jnp.arange(1.0, 7).reshape(1, 6, 1, 1, 1)
     valid = jnp.array([[True, True, False, True, True, False]])
-    seen = three_frames(jnp.where(valid[..., None, None, None], x, 0), valid)[0, :, 0, 0]
+    clip = jnp.where(valid[..., None, None, None], x, 0)
+    seen = jnp.concatenate(three_frames(clip, valid, jnp.int32(0)), axis=-1)[0, :, 0, 0]
     for frame, expected in {0: (1, 1, 2), 1: (1, 2, 2), 3: (4, 4, 5), 4: (4, 5, 5)}.items():
         assert seen[frame].tolist() == list(expected)
 

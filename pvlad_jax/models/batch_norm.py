@@ -3,9 +3,11 @@
 import contextlib
 import contextvars
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
@@ -29,6 +31,64 @@ def statistics_by_group(groups: int) -> Iterator[None]:
         _groups.reset(token)
 
 
+def _rows(value: Float[Array, 'G C'], clips: int) -> Float[Array, '...']:
+    """What each group has, to be multiplied with [N, T, H, W, C]."""
+    if value.shape[0] == 1:
+        return value[0]
+    return jnp.repeat(value, clips // value.shape[0], 0)[:, None, None, None]
+
+
+def _sums(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], groups: int) -> Float[Array, 'G C']:
+    """Sums over the valid frames of each group. Each frame is summed first: nothing as large as x is masked."""
+    frames = jnp.where(valid[..., None], x.sum((2, 3)), 0)
+    return frames.reshape(groups, -1, x.shape[-1]).sum(1)
+
+
+def _places(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], groups: int) -> Float[Array, 'G 1']:
+    """How many valid places a group has; at least one frame's, so that a batch without any has zero statistics, not NaN."""
+    frames = valid.reshape(groups, -1).sum(1, dtype=jnp.float32)
+    return jnp.maximum(frames, 1)[:, None] * (x.shape[2] * x.shape[3])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def normalise(
+    x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], shift: Float[Array, 'C'], scale: Float[Array, 'C'],
+    bias: Float[Array, 'C'], groups: int, epsilon: float,
+) -> tuple[Float[Array, 'N T H W C'], Float[Array, 'G C'], Float[Array, 'G C']]:
+    """(x normalised by the statistics of its valid frames, zero at the others; mean; biased variance).
+
+    shift: about the mean; any gives the same result, but distances from it keep E[x²] - E[x]² free of cancellation.
+    Its own derivative keeps x alone and makes the two sums it needs over products of two arrays as they lie; what JAX
+    derives keeps masked and centred copies of x. Mean and variance have no gradient.
+    """
+    return _normalise(x, valid, shift, scale, bias, groups, epsilon)[0]
+
+
+def _normalise(x, valid, shift, scale, bias, groups, epsilon):
+    x32, clips, count = x.astype(jnp.float32), x.shape[0], _places(x, valid, groups)
+    centred = x32 - shift
+    offset = _sums(centred, valid, groups) / count
+    var = jnp.maximum(_sums(centred * centred, valid, groups) / count - jnp.square(offset), 0)
+    mean, deviation = shift + offset, lax.rsqrt(var + epsilon)
+    y = (x32 - _rows(mean, clips)) * _rows(deviation * scale, clips) + bias
+    return (mask_frames(y, valid).astype(x.dtype), mean, var), (x, valid, shift, scale, mean, deviation)
+
+
+def _normalise_gradients(groups, epsilon, residuals, cotangents):
+    x, valid, shift, scale, mean, deviation = residuals
+    clips, count = x.shape[0], _places(x, valid, groups)
+    x32, g = x.astype(jnp.float32), cotangents[0].astype(jnp.float32)
+    of_bias = _sums(g, valid, groups)
+    of_scale = (_sums(g * (x32 - shift), valid, groups) - (mean - shift) * of_bias) * deviation
+    gain = scale * deviation
+    slope = -gain * deviation * of_scale / count
+    of_x = _rows(gain, clips) * g + _rows(slope, clips) * (x32 - _rows(mean, clips)) - _rows(gain * of_bias / count, clips)
+    return mask_frames(of_x, valid).astype(x.dtype), None, jnp.zeros_like(shift), of_scale.sum(0), of_bias.sum(0)
+
+
+normalise.defvjp(_normalise, _normalise_gradients)
+
+
 class BatchNorm(nn.Module):
     """Normalises channels over batch, time and space; float32 throughout, result in `dtype` and zero at invalid frames.
 
@@ -49,35 +109,16 @@ class BatchNorm(nn.Module):
         self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
     ) -> Float[Array, 'N T H W C']:
         shape = (x.shape[-1],)
-        axes = (0, 1, 2, 3)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
-        x32 = x.astype(jnp.float32)
+        scale = self.param('scale', self.scale_init, shape, jnp.float32) if self.use_scale else jnp.ones(shape)
+        bias = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
         if train and not self.frozen and not self.is_initializing():
-            # A group's statistics [G, C]; G = 1 is the whole batch.
-            groups = _groups.get()
-            shift = lax.stop_gradient(running_mean.value)
-            # Distances from the running mean keep E[x²] - E[x]² free of cancellation; any shift gives the same result.
-            centred = mask_frames(x32 - jnp.expand_dims(shift, axes), valid).reshape(groups, -1, *x.shape[1:])
-            # A batch without a single valid frame has zero statistics, not NaN.
-            seen = valid.reshape(groups, -1).sum(1, dtype=jnp.float32)
-            count = jnp.maximum(seen, 1)[:, None] * (x.shape[2] * x.shape[3])
-            within = (1, 2, 3, 4)
-            offset = centred.sum(within) / count
-            var = jnp.maximum(jnp.square(centred).sum(within) / count - jnp.square(offset), 0)
-            mean = shift + offset
+            y, mean, var = normalise(x, valid, running_mean.value, scale, bias, _groups.get(), self.epsilon)
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * lax.stop_gradient(mean).mean(0)
             running_var.value = keep * running_var.value + (1 - keep) * lax.stop_gradient(var).mean(0)
-            if groups == 1:
-                mean, var = mean[0], var[0]
-            else:  # one row for every clip of the group
-                mean, var = (jnp.repeat(v, x.shape[0] // groups, 0) for v in (mean, var))
-        else:
-            mean, var = running_mean.value, running_var.value
-        gain = lax.rsqrt(var + self.epsilon)
-        if self.use_scale:
-            gain = gain * self.param('scale', self.scale_init, shape, jnp.float32)
-        bias = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
-        mean, gain, bias = (jnp.expand_dims(v, (1, 2, 3) if v.ndim == 2 else axes) for v in (mean, gain, bias))
-        return mask_frames((x32 - mean) * gain + bias, valid).astype(self.dtype)
+            return y.astype(self.dtype)
+        gain = lax.rsqrt(running_var.value + self.epsilon) * scale
+        y = (x.astype(jnp.float32) - running_mean.value) * gain + bias
+        return mask_frames(y, valid).astype(self.dtype)

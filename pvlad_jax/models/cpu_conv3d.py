@@ -93,6 +93,14 @@ def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
     return jax.vjp(lambda x: forward(x, kernel, strides, padding), x)[1](g)[0]
 
 
+def matrix_gradient(x: Float[Array, 'M C'], g: Float[Array, 'M D']) -> Float[Array, 'C D']:
+    """xᵀ g, the gradient of w in x @ w. What JAX derives of a product over several axes, XLA:CPU takes of transposed copies.
+
+    OSNet's 1x1 convolutions: such a copy is written number by number, by a loop that computes g anew.
+    """
+    return lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+
+
 def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
     """As products, or as JAX derives it where the kernel is large for so few places, or is a single place.
 
@@ -101,6 +109,9 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
     products of all taps takes longer than making them.
     """
     c, d = kernel.shape[3:]
+    if kernel.shape[:3] == (1, 1, 1) and padding == ((0, 0),) * 3:
+        seen = x[:, :: strides[0], :: strides[1], :: strides[2]]
+        return matrix_gradient(seen.reshape(-1, c), g.reshape(-1, d)).reshape(kernel.shape).astype(kernel.dtype)
     if kernel.shape[1:3] != (1, 1) and math.prod(g.shape[:4]) * PLACES_WORTH >= c * d:
         return kernel_gradient_as_products(x, kernel, strides, padding, g)
     return jax.vjp(lambda kernel: forward(x, kernel, strides, padding), kernel)[1](g)[0]
