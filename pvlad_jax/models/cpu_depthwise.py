@@ -12,14 +12,15 @@ from jaxtyping import Array, Float
 from pvlad_jax.models.hidden_zero import hidden_zero
 
 Clips = Float[Array, 'N T H W C']
+Padded = Float[Array, 'N T Hp Wp C']  # among zeros
 
 
-def _among_zeros(x: Clips, below: int = 1, right: int = 1) -> Clips:
+def _among_zeros(x: Clips, below: int = 1, right: int = 1) -> Padded:
     """One row of zeros above, one column to the left, and so many on the other sides."""
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), (1, below, 0), (1, right, 0), (0, 0, 0)])
 
 
-def _window(padded: Clips, i: int, j: int, height: int, width: int, zero: Array) -> Clips:
+def _window(padded: Padded, i: int, j: int, height: int, width: int, zero: Array) -> Clips:
     """height x width places of `_among_zeros` from row i and column j on, float32.
 
     The window that sees no zeros starts at a `hidden_zero`, so that all are read from the same array.
@@ -32,7 +33,7 @@ def _window(padded: Clips, i: int, j: int, height: int, width: int, zero: Array)
     return window.astype(jnp.float32)
 
 
-def _sum_of_taps(padded: Clips, kernel: Float[Array, '3 3 C'], height: int, width: int) -> Float[Array, 'N T H W C']:
+def _sum_of_taps(padded: Padded, kernel: Float[Array, '3 3 C'], height: int, width: int) -> Float[Array, 'N T H W C']:
     """float32, in one loop: each place reads its nine neighbours, of which all but one are in the first cache."""
     zero, kernel = hidden_zero(kernel), kernel.astype(jnp.float32)
     taps = [_window(padded, i, j, height, width, zero) * kernel[i, j] for i in range(3) for j in range(3)]
