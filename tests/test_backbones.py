@@ -91,7 +91,7 @@ def thin(monkeypatch):
 def small_network(kind, **options):
     module = SMALL_NETWORKS[kind](**options)
     clip = (16, 32, 32)
-    return module, draw(shapes(module, clip)[1])
+    return module, jax.tree.map(jnp.asarray, draw(shapes(module, clip)[1]))
 
 
 @pytest.mark.parametrize('kind', SMALL_NETWORKS)

@@ -128,14 +128,11 @@ def test_labels_that_fit_pass_in_each_protocol(opened, micro_data):
                                   dataclasses.replace(roles, validation_query=empty, validation_gallery=empty))
 
 
-class Altered:
+class Altered(TrackletDataset):
     """A data set some of whose records are other than the table says."""
 
     def __init__(self, dataset, **frames):
-        self._dataset, self._frames = dataset, frames
-
-    def __getattr__(self, name):
-        return getattr(self._dataset, name)
+        vars(self).update(vars(dataset), _dataset=dataset, _frames=frames)
 
     def read(self, split, row):
         record = self._dataset.read(split, row)

@@ -22,14 +22,11 @@ SKIP = {'input.on_error': 'skip'}
 STEPS = range(12)
 
 
-class Damaged:
+class Damaged(TrackletDataset):
     """A data set some of whose tracklets cannot be decoded: {name: damaged frames, None = all}."""
 
     def __init__(self, dataset, damage: dict):
-        self._dataset, self._damage = dataset, damage
-
-    def __getattr__(self, name):
-        return getattr(self._dataset, name)
+        vars(self).update(vars(dataset), _dataset=dataset, _damage=damage)
 
     def read(self, split, row):
         record = self._dataset.read(split, row)

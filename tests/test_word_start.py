@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -71,12 +72,12 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
         people = [p for p in range(4) if p % accumulate == part]  # every A-th person, four tracklets each
         rows = np.concatenate([np.arange(4 * p, 4 * p + 4) for p in people])
         with statistics_by_group(devices if batch_norm == 'device' else 1):
-            output, _ = experiment.network.apply(variables, batch['clips'][rows], batch['valid'][rows], train=True, mutable=['batch_stats'])
+            output, _ = experiment.network.apply(variables, jnp.asarray(batch['clips'][rows]), jnp.asarray(batch['valid'][rows]), train=True, mutable=['batch_stats'])
         places = np.broadcast_to(np.asarray(output.valid)[..., None, None], output.part_descriptors.shape[:5])
         expected.append(np.asarray(output.part_descriptors)[places])
     expected = np.concatenate(expected)
     np.testing.assert_allclose(sampled, expected, rtol=1e-4, atol=1e-5)
-    evaluated = np.asarray(experiment.network.apply(variables, batch['clips'], batch['valid']).part_descriptors)
+    evaluated = np.asarray(experiment.network.apply(variables, jnp.asarray(batch['clips']), jnp.asarray(batch['valid'])).part_descriptors)
     # With the running statistics of the start the same descriptors are not centred: the comparison above can fail.
     assert np.abs(evaluated.reshape(-1, 2, 4).mean(0)).max() > 10 * np.abs(expected.mean(0)).max()
 
@@ -90,7 +91,7 @@ def test_a_frozen_network_is_sampled_with_its_own_statistics(micro_data):
     stats = {'backbone': jax.tree.map(lambda x: np.asarray(x) + 0.3, state.batch_stats['backbone'])}
     variables = {'params': state.params, 'batch_stats': stats}
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config, augment=False)
-    output = network.apply(variables, batches[0]['clips'], batches[0]['valid'], train=True)
+    output = network.apply(variables, jnp.asarray(batches[0]['clips']), jnp.asarray(batches[0]['valid']), train=True)
     places = np.broadcast_to(np.asarray(output.valid)[..., None, None], output.part_descriptors.shape[:5])
     whole = sample_descriptors(config, network, variables, batches)
     np.testing.assert_allclose(whole, np.asarray(output.part_descriptors)[places], rtol=1e-4, atol=1e-5)

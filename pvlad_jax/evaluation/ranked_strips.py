@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from pvlad_jax.evaluation.cmc_map import ScoreRows
@@ -92,7 +92,7 @@ def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable
     return np.asarray(picture)
 
 
-def _strip(frames: Sequence, what: str, n_frames: int, height: int, width: int) -> UInt8[np.ndarray, 'Y X C']:
+def _strip(frames: Sequence | Shaped[np.ndarray, 'T ...'], what: str, n_frames: int, height: int, width: int) -> UInt8[np.ndarray, 'Y X C']:
     """n_frames frames side by side; a shorter tracklet leaves grey, since a repeated frame would look like a standing person."""
     strip = np.full((height, n_frames * width, 3), 200, np.uint8)
     shown = np.unique(np.linspace(0, len(frames) - 1, min(n_frames, len(frames))).round().astype(int))

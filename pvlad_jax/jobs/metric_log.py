@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Mapping
 
 from pvlad_jax.jobs.workdir import Folder, write_text
 
@@ -22,7 +23,7 @@ class MetricLog:
         self._file = None if remote else open(self._path, 'a')
         self._board, self._board_folder, self._purge_step = None, str(workdir / 'tensorboard'), step + 1 if step else None
 
-    def write(self, step: int, kind: str, numbers: dict[str, float]) -> None:
+    def write(self, step: int, kind: str, numbers: Mapping[str, float | str]) -> None:
         line = json.dumps({'step': step, 'kind': kind, **numbers}) + '\n'
         if self._file is None:
             self._text += line

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from pvlad_jax.config import Config
 from pvlad_jax.data.identity_batches import check_identities
@@ -23,7 +24,6 @@ from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
 from pvlad_jax.paths import user_path
-from pvlad_jax.training.train_state import TrainState
 
 _FOLDERS = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache')  # of a working directory
 _FILES = ('metrics.jsonl', 'config.json', 'data.json')
@@ -88,7 +88,7 @@ def _why_not(path: Path, folder: bool) -> str | None:
     return None
 
 
-def check_space(config: Config, workdir: Folder, shapes: TrainState, saved: int, step: int) -> None:
+def check_space(config: Config, workdir: Folder, shapes: PyTree, saved: int, step: int) -> None:
     """The disk holds the checkpoints that a run will keep and the one that is being written; `saved` of them are there
     at `step`."""
     if '://' in str(workdir):
