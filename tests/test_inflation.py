@@ -43,7 +43,7 @@ def test_the_convolution_equals_pytorch(size, stride):
     torch = pytest.importorskip('torch')
     x, valid = clips((2, 5, 4, 7)), np.ones((2, 5), bool)
     conv = ThreeFrameConv(6, (3, size, size), (1, stride, stride))
-    variables = conv.init(jax.random.key(0), x, valid)
+    variables = conv.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(valid))
     kernel = variables['params']['kernel']
     assert kernel.shape == (3, size, size, 3, 6) and all(float(jnp.abs(tap).max()) > 0 for tap in kernel)  # an ordinary random start
     theirs = torch.from_numpy(np.concatenate([x[:, :1], x, x[:, -1:]], 1)).permute(0, 4, 1, 2, 3)
@@ -85,7 +85,7 @@ def test_choices_without_effect_are_refused(fields, says):
 
 def test_averages_of_odd_sizes_are_over_the_places_there_are():
     x = clips((1, 2, 5, 3))
-    y = average_pool(x)
+    y = average_pool(jnp.asarray(x))
     assert y.shape == (1, 2, 3, 2, 3)
     np.testing.assert_allclose(y[:, :, 0, 0], x[:, :, :2, :2].mean((2, 3)), rtol=1e-5)
     np.testing.assert_allclose(y[:, :, 2, 1], x[:, :, 4, 2], rtol=1e-5)
@@ -97,7 +97,7 @@ def test_an_inflated_network_begins_as_the_2d_network(name, monkeypatch, tmp_pat
     register(monkeypatch)
     path = write_2d(name, tmp_path)
     moving, valid = clips((2, 4, 32, 32)), np.array([[True] * 4, [True] * 2 + [False] * 2])
-    x, valid = np.concatenate([moving, np.repeat(moving[:, :1], 4, 1)]), np.concatenate([valid, valid])
+    x, valid = jnp.concatenate([moving, np.repeat(moving[:, :1], 4, 1)]), jnp.concatenate([valid, valid])
 
     def loaded(module, how):
         like = shapes(module, (4, 32, 32))[1]

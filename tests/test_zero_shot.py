@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ def test_the_head_equals_pytorch_and_does_not_see_padding():
     variables = {'params': head, 'batch_stats': {'mean': state['1.running_mean'], 'var': state['1.running_var']}}
     x, valid = clips((2, 4, 3, 2)), np.array([[True] * 4, [True] * 2 + [False] * 2])
     x[1, 2:] = np.nan
-    frames = np.asarray(PretrainedHead(5).apply(variables, x, valid))
+    frames = np.asarray(PretrainedHead(5).apply(variables, jnp.asarray(x), jnp.asarray(valid)))
     with torch.no_grad():
         expected = peer(torch.from_numpy(x[valid].mean((1, 2)))).numpy()
     np.testing.assert_allclose(frames[valid], expected, atol=1e-5)

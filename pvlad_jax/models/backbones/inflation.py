@@ -70,7 +70,7 @@ def check_effect(chosen: str, how: str, temporal: str, weights: str) -> None:
                         "be turned into temporal ones (temporal, temporal_blocks). Set it to 'centre'.")
 
 
-def three_frames(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T']) -> Float[Array, 'N T H W 3C']:
+def three_frames(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T']) -> Float[Array, 'N T H W 3*C']:
     """The frame before, the frame, the frame after, side by side in the channels; the frame itself where a neighbour is not valid."""
     outside = jnp.zeros_like(valid[:, :1])
     before, after = jnp.concatenate([x[:, :1], x[:, :-1]], 1), jnp.concatenate([x[:, 1:], x[:, -1:]], 1)
