@@ -72,7 +72,8 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
         people = [p for p in range(4) if p % accumulate == part]  # every A-th person, four tracklets each
         rows = np.concatenate([np.arange(4 * p, 4 * p + 4) for p in people])
         with statistics_by_group(devices if batch_norm == 'device' else 1):
-            output, _ = experiment.network.apply(variables, jnp.asarray(batch['clips'][rows]), jnp.asarray(batch['valid'][rows]), train=True, mutable=['batch_stats'])
+            clips, valid = (jnp.asarray(batch[key][rows]) for key in ('clips', 'valid'))
+            output, _ = experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])
         places = np.broadcast_to(np.asarray(output.valid)[..., None, None], output.part_descriptors.shape[:5])
         expected.append(np.asarray(output.part_descriptors)[places])
     expected = np.concatenate(expected)
