@@ -64,7 +64,7 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
     fields = {'model.backbone.batch_norm': batch_norm, 'optimizer.accumulate': accumulate, 'vlad_init.batches': 1,
               'vlad_init.descriptors': 10_000}
     experiment, state = started(micro_data, **fields, **{'batch.tracklets': 4})
-    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    variables = jax.tree.map(jnp.asarray, {'params': state.params, 'batch_stats': state.batch_stats})
     batches = TrainBatches(experiment.dataset, experiment.partition.train, experiment.config, augment=False)
     sampled = sample_descriptors(experiment.config, experiment.network, variables, batches, devices)
     batch, expected = batches[0], []
@@ -90,7 +90,7 @@ def test_a_frozen_network_is_sampled_with_its_own_statistics(micro_data):
     config = dataclasses.replace(experiment.config, model=dataclasses.replace(experiment.config.model, backbone=frozen))
     network = build_network(config.model, experiment.people)
     stats = {'backbone': jax.tree.map(lambda x: np.asarray(x) + 0.3, state.batch_stats['backbone'])}
-    variables = {'params': state.params, 'batch_stats': stats}
+    variables = jax.tree.map(jnp.asarray, {'params': state.params, 'batch_stats': stats})
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config, augment=False)
     output = network.apply(variables, jnp.asarray(batches[0]['clips']), jnp.asarray(batches[0]['valid']), train=True)
     places = np.broadcast_to(np.asarray(output.valid)[..., None, None], output.part_descriptors.shape[:5])
