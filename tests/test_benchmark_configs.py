@@ -67,3 +67,17 @@ def test_the_fair_partner_of_the_2d_control_differs_in_time_only():
 @pytest.mark.parametrize('name', NAMES[1:])
 def test_splits_by_argument(name):
     assert config(name, 'split=all').dataset.split == 'all' and config(name, 'split=7').dataset.split == '7'
+
+
+@pytest.mark.parametrize(('name', 'arguments'), [
+    ('mars_panels', ''), ('mars_panels', 'pooling=average,position=false'), ('zero_shot', 'weights=osnet.safetensors'),
+    ('tracklet_folder', ''), ('synthetic', ''), ('synthetic', 'twins')])
+def test_the_other_configurations_hold_together(name, arguments):
+    c = config(name, arguments)
+    build_backbone(c.model.backbone.name, last_stride=c.model.backbone.last_stride, clip=(c.clips.frames, c.clips.height, c.clips.width))
+    assert c.training.head_steps < c.training.steps and c.optimizer.warmup_steps < c.training.steps
+
+
+def test_image_weights_are_trained_slower_than_the_new_layers():
+    c = config('mars_panels')
+    assert c.model.backbone.weights and 0 < c.optimizer.backbone_factor < 1 and c.training.head_steps > 0
