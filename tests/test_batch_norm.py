@@ -40,7 +40,7 @@ def test_the_gradients_are_those_of_the_definition(groups):
 
     @jax.jit
     def ours(x, scale, bias, g):
-        y, pull = jax.vjp(lambda *a: normalise(a[0], valid, shift, *a[1:], groups, EPSILON)[0], x, scale, bias)
+        y, pull = jax.vjp(lambda *a: normalise(a[0], jnp.asarray(valid), jnp.asarray(shift), *a[1:], groups, EPSILON)[0], x, scale, bias)
         return y, *pull(g)
 
     for a, b in zip(ours(*inputs, np.float32(g)), exact):
@@ -55,7 +55,7 @@ def test_half_precision_has_its_own_type_and_single_precision_sums():
 
     @jax.jit
     def run(x, g):
-        y, pull = jax.vjp(lambda x, s, b: normalise(x, valid, ones, s, b, 1, EPSILON)[0], x, ones, ones)
+        y, pull = jax.vjp(lambda x, s, b: normalise(x, jnp.asarray(valid), ones, s, b, 1, EPSILON)[0], x, ones, ones)
         return y, *pull(g)
 
     half, single = run(x, g), run(x.astype(jnp.float32), g.astype(jnp.float32))
