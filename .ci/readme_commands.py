@@ -60,7 +60,8 @@ COMMANDS: dict[str, Run | Skip] = {
     'python -m pvlad_jax.evaluation --query=q.npz --gallery=g.npz --protocol=mars_official':
         Run(replace=(('q.npz', 'runs/demo/embeddings/query.npz'), ('g.npz', 'runs/demo/embeddings/gallery.npz'))),
     'python main.py --config=configs/synthetic.py:pooling=average,backbone=r3d_18 --workdir=...':
-        Run(_SHORT + ' --config.clips.height=32 --config.clips.width=16 --config.evaluation.frames=first:4', replace=(('--workdir=...', '--workdir=runs/r3d_18'),)),
+        Run(_SHORT + ' --config.clips.height=32 --config.clips.width=16 --config.evaluation.frames=first:4',
+            replace=(('--workdir=...', '--workdir=runs/r3d_18'),)),
 }
 
 
