@@ -8,6 +8,8 @@
 A network that already knows people (OSNet, trained on the image data set MSMT17), inflated to 3D, with PersonVLAD on top: first the new
 layers on the frozen backbone, then all. Results are not those of MARS: the pictures have half its resolution, tracklets eight frames, and
 the gallery is small. To choose settings, hold out training people: --config.dataset.validation_share=0.2
+
+No result is promised: this recipe has not been run to its end yet.
 """
 
 from ml_collections import ConfigDict

@@ -78,7 +78,8 @@ def print_table(result: Result, console: Console | None = None) -> None:
     table.add_row(*(f'{100 * value:.2f}' for value in columns.values()))
     said = [f'protocol {result.protocol}', f'{result.n_query_valid} of {result.n_query} queries valid',
             f'gallery {result.n_gallery}' + (f' ({result.n_junk} junk)' if result.n_junk else ''),
-            f'distance {result.distance}' + (', re-ranked' if result.rerank else ''), f'frames {result.frames}', result.convention,
+            f'distance {result.distance}' + (', re-ranked' if result.rerank else ''),
+            f'frames {result.frames}' if result.frames else '', result.convention,
             f'step {result.step}' if result.step is not None else '', f'checkpoint {result.checkpoint}' if result.checkpoint else '',
             f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '',
             skipped_of(result.to_json())]
