@@ -247,7 +247,7 @@ def test_cricket(shared):
     params, batch_stats = load_backbone_weights(path, 'i3d', *templates('i3d'))
     module = build_backbone('i3d', last_stride=2)
     clip = (frames[None] / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
-    run = jax.jit(lambda w, x: module.apply(w, x, np.ones((1, 64), bool), False)[0])
+    run = jax.jit(lambda w, x: module.apply(w, x, jnp.ones((1, 64), bool), False)[0])
     features = run({'params': params, 'batch_stats': batch_stats}, clip)
     probabilities = jax.nn.softmax(kinetics_logits(features, *load_classifier(path)))[0]
     labels = (shared / 'data' / 'kinetics' / 'label_map.txt').read_text().splitlines()
