@@ -12,7 +12,9 @@ from absl import logging as absl_logging
 
 def quiet_libraries() -> None:
     """Keeps messages of other libraries from the terminal. May be called again; before JAX is imported it silences XLA's C++ code too."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # of XLA: errors only
+    # Of XLA: only what ends the process. Its other errors reach us as exceptions, and it also logs as an error that a compilation takes
+    # more than two minutes, with the advice to report a bug.
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     # JAX tells at level INFO of each platform that it has tried ("Unable to initialize backend 'tpu'").
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger('absl').addFilter(_of_a_save)

@@ -84,6 +84,8 @@ def train(experiment: Experiment, workdir: Folder, say: Say, stop: StopRequest |
         missed = evaluation.due(step) and not evaluation.recorded(step) and data_state.get('evaluated') != step
         if missed or (step == 0 and config.training.eval_untrained):
             evaluation.intermediate(state, step)
+        if ahead and ahead.is_alive():
+            say('Compiling the training step: seconds to two minutes, once; a later start finds the program in the compile cache.')
         if ahead:
             ahead.join()
         state = loop.run(state, step, train_step, batches, iterator, workdir)
