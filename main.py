@@ -15,8 +15,6 @@ from ml_collections import config_flags
 from configs import default
 from pvlad_jax.jobs.ending import exit_code
 from pvlad_jax.jobs.flag_errors import given_fields, parse_flags
-from pvlad_jax.jobs.garbage_collection import frozen_imports
-from pvlad_jax.jobs.huge_pages import use_huge_pages
 from pvlad_jax.library_messages import quiet_libraries
 from pvlad_jax.parallel.processes import MODES, Processes
 
@@ -47,8 +45,8 @@ def run(config, workdir: str | Path, mode: str, several: Processes = Processes(m
     quiet_libraries()
 
     def job(stop) -> None:
-        with frozen_imports():
-            from pvlad_jax.jobs.job import work  # JAX and all that is slow to import come after the flags are known to be right
+        from pvlad_jax.jobs.job import work  # JAX and all that is slow to import come after the flags are known to be right
+
         work(config, workdir, mode, several, stop, build, given)
 
     return exit_code(job)
@@ -63,5 +61,4 @@ def main(_argv) -> int:
 
 
 if __name__ == '__main__':
-    use_huge_pages()
     app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), fields=default.get_config()))

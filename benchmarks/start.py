@@ -25,7 +25,6 @@ from rich.table import Table
 
 from benchmarks.rows import child_output, new_file, own_path, write
 from pvlad_jax.environment_errors import one_sentence
-from pvlad_jax.jobs.huge_pages import use_huge_pages
 from pvlad_jax.terminal import console
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,12 +101,9 @@ def child(options) -> None:
     if options.save:
         config.training.checkpoint_every = 1
 
-    from pvlad_jax.jobs.garbage_collection import frozen_imports
+    import jax
 
-    with frozen_imports():  # as in main.py
-        import jax
-
-        from pvlad_jax.jobs import experiment, job, train
+    from pvlad_jax.jobs import experiment, job, train
 
     clock, compilation, imported = Clock(), Compilation(), (time.time() - options.since, time.process_time())
     job.prepare = clock.timed('data set, network, mesh', job.prepare)
@@ -211,6 +207,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    use_huge_pages()  # as main.py does
     with one_sentence():
         sys.exit(main())

@@ -1,5 +1,6 @@
 """Our training step, and embedding, against the same network in PyTorch.
 
+    export GLIBC_TUNABLES=glibc.malloc.hugetlb=1                        # memory in huge pages, for both sides
     python benchmarks/train_step.py --output=train_step.json            # CPU: small clips; GPU: those of configs/mars.py
     python benchmarks/train_step.py --layers --output=layers.json       # every convolution and pooling of R3D-18, I3D and OSNet by itself
 
@@ -27,9 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.rows import child_output, need, new_file, write
 
 if __name__ == '__main__':
-    from pvlad_jax.jobs.huge_pages import use_huge_pages
-
-    use_huge_pages()  # as main.py does; both sides have them
     need('torch')
 
 import jax

@@ -11,7 +11,6 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.records import TrackletDataset
 from pvlad_jax.errors import UserError
-from pvlad_jax.jobs.garbage_collection import collection_paused
 from pvlad_jax.jobs.preflight import check_batch, check_labels_of
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
@@ -45,7 +44,6 @@ class Experiment:
             check_backbone_weights(weights, self.config.model.backbone.name, shapes.params['backbone'],
                                    shapes.batch_stats.get('backbone', {}))
 
-    @collection_paused()
     def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
         """What training begins with: imported backbone weights, VLAD words by k-means over the training set."""
         weights, with_head = self.config.model.backbone.weights, self.config.model.pooling == 'pretrained_head'
@@ -90,7 +88,6 @@ def _put(state: TrainState, path: tuple[str, ...], params, batch_stats=None) -> 
     return state
 
 
-@collection_paused()
 def prepare(config: Config) -> Experiment:
     """Opens and builds; UserError for everything that does not fit together, before anything is computed."""
     clips, model = config.clips, config.model

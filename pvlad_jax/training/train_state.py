@@ -15,10 +15,6 @@ from pvlad_jax.models.tracklet_network import TrackletNetwork, first_variables
 from pvlad_jax.parallel.sharding_rules import state_shardings
 from pvlad_jax.training.losses import init_loss_state
 
-# Of random draws that run once: with XLA's usual options, optimising them for CPU takes longer than anything they do. At level 0 it takes
-# hardly less than at 1 (the demo: 2.0 instead of 2.3 s), and the draws five times as long (0.2 instead of 0.04 s, at every start).
-FAST_COMPILATION = {'xla_backend_optimization_level': 1}
-
 
 @flax.struct.dataclass
 class TrainState:
@@ -45,8 +41,7 @@ def init_state(config: Config, network: TrackletNetwork, optimizer: optax.Gradie
     """A fresh state, born sharded: no device ever holds more than its part. The same for every mesh."""
     init = _initialiser(config, network, optimizer, people)
     shapes = jax.eval_shape(init, jax.random.key(config.seed))
-    fast = FAST_COMPILATION if mesh.devices.flat[0].platform == 'cpu' else None
-    return jax.jit(init, out_shardings=state_shardings(shapes, mesh), compiler_options=fast)(jax.random.key(config.seed))
+    return jax.jit(init, out_shardings=state_shardings(shapes, mesh))(jax.random.key(config.seed))
 
 
 def state_shapes(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
