@@ -13,9 +13,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from configs import default
+from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.jobs.ending import exit_code
 from pvlad_jax.jobs.flag_errors import given_fields, parse_flags
-from pvlad_jax.library_messages import quiet_libraries
 from pvlad_jax.parallel.processes import MODES, Processes
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The configuration, e.g. configs/mars.py', lock_config=True)

@@ -21,11 +21,11 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.rows import new_file, own_path, write
-from pvlad_jax.environment_errors import one_sentence
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.program_errors import run_program
+from pvlad_jax.core.terminal import complain, console
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.program_errors import run_program
-from pvlad_jax.terminal import complain, console
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
 

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.terminal import complain, say
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
-from pvlad_jax.paths import user_path
-from pvlad_jax.terminal import complain, say
 
 FLAGS = flags.FLAGS
 

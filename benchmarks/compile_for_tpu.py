@@ -27,8 +27,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rows import own_path
-from pvlad_jax.program_errors import stated_reason
-from pvlad_jax.terminal import say
+from pvlad_jax.core.program_errors import stated_reason
+from pvlad_jax.core.terminal import say
 
 
 @dataclasses.dataclass(frozen=True)

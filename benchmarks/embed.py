@@ -19,9 +19,9 @@ from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pvlad_jax.environment_errors import one_sentence
-from pvlad_jax.paths import user_path
-from pvlad_jax.terminal import say
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.terminal import say
 
 LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
 ONE_PASS_UP_TO = flags.DEFINE_integer('one_pass_up_to', 1000, 'Longest video that is also embedded in one pass')

@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.rows import child_output, new_file, show, write
-from pvlad_jax.environment_errors import one_sentence
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
 from pvlad_jax.evaluation.distances import between
 from pvlad_jax.evaluation.top_k import top_k
-from pvlad_jax.terminal import say
 
 NEIGHBOURS = 50
 

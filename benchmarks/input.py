@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rows import child_output, need, new_file, own_path, show, write
-from pvlad_jax.environment_errors import one_sentence
+from pvlad_jax.core.environment_errors import one_sentence
 
 SIDES = {'ours': '', 'peer': 'DataLoader', 'peer_uint8': 'DataLoader that leaves normalising to the device, as ours does'}
 NAME = 'input_benchmark'

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jax import lax
 from rich.table import Table
 
+from pvlad_jax.core.terminal import console
 from pvlad_jax.models.backbones import BACKBONES, build_backbone, i3d, osnet
 from pvlad_jax.models.conv3d import Conv3D, centred_padding, conv3d, max_pool3d
 from pvlad_jax.models.depthwise_conv import depthwise_conv
-from pvlad_jax.terminal import console
 
 DIMENSIONS = ('NDHWC', 'DHWIO', 'NDHWC')
 

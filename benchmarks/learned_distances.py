@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from jaxtyping import Float
 
+from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.distances import DISTANCES
-from pvlad_jax.terminal import say
 
 SIZE = 512  # numbers an embedding
 TEST_PEOPLE = 200

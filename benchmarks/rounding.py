@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from pvlad_jax.environment_errors import one_sentence
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.terminal import console
 from pvlad_jax.models.conv3d import conv3d
-from pvlad_jax.terminal import console
 
 SAME, POINT = ((1, 1),) * 3, (1, 1, 1)
 # Input N x T x H x W x C, channels, kernel, strides, padding.

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import user_path
-from pvlad_jax.program_errors import run_program
-from pvlad_jax.terminal import console
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.program_errors import run_program
+from pvlad_jax.core.terminal import console
 
 
 def need(*modules: str) -> None:

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.table import Table
 
 from benchmarks.rows import child_output, new_file, own_path, write
-from pvlad_jax.environment_errors import one_sentence
-from pvlad_jax.terminal import console
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.terminal import console
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {'/jax/compilation_cache/cache_hits': 'fetched', '/jax/compilation_cache/cache_misses': 'compiled'}

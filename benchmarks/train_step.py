@@ -40,10 +40,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from configs import mars
 from pvlad_jax.config import Config, freeze
-from pvlad_jax.environment_errors import one_sentence
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.terminal import console, say
 from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.parallel.mesh import global_batch, make_mesh
-from pvlad_jax.terminal import console, say
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import init_state
 from pvlad_jax.training.train_step import make_train_step

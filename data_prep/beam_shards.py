@@ -16,7 +16,7 @@ from data_prep.checked_frames import MOST_REPORTED, BadFrames, CheckedReader, ba
 from data_prep.raw_dataset import RawDataset
 from data_prep.stored_frame import FrameCounts
 from data_prep.tfds_builder import Shard, record_features, write_shard
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 _REPORT = '.report.json'
 

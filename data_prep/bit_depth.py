@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from data_prep.raw_dataset import RawDataset, TrackletSource
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError, read_header
 from pvlad_jax.images.decoding import largest_value
 

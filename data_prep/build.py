@@ -23,10 +23,10 @@ from data_prep.faults import settle
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
 from data_prep.stored_frame import FrameCounts
 from data_prep.tfds_builder import Record, TrackletBuilder, record_metadata, tracklet_table
-from pvlad_jax import terminal
+from pvlad_jax.core import terminal
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 from pvlad_jax.data.fingerprint import write_content_hash
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import user_path
 
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
 

@@ -29,10 +29,10 @@ from data_prep.faults import settle
 from data_prep.findings import print_checks, print_findings
 from data_prep.raw_dataset import RawDataset
 from data_prep.stored_frame import FrameCounts
-from pvlad_jax import terminal
-from pvlad_jax.environment_errors import environment_error
-from pvlad_jax.errors import EXIT_USER_ERROR, UserError
-from pvlad_jax.library_messages import quiet_libraries
+from pvlad_jax.core import terminal
+from pvlad_jax.core.environment_errors import environment_error
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.library_messages import quiet_libraries
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('dataset', None, 'Which raw data: synthetic, tracklet_folder, mars, ilids_vid or prid2011.')

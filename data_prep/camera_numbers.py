@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from data_prep.faults import shortened
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 UNKNOWN_CAMERA = -1  # pvlad_jax.evaluation.embedding_file has the same; its import would bring JAX
 LARGEST_NUMBER = 2**31 - 1_000_001  # of the int32 in a record, with room for names that are numbered behind

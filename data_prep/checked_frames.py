@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from data_prep.stored_frame import FrameCounts, StoredFrame, count, stored_frame
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError
 
 MOST_REPORTED = 20  # bad files named in one message

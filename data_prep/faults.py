@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from data_prep.raw_dataset import RawDataset
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 _ITEMS_SHOWN = 8
 _LINES_SHOWN = 30

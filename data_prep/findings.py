@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
-from pvlad_jax.terminal import printable
+from pvlad_jax.core.terminal import printable
 
 
 def print_findings(raw: RawDataset, console: Console) -> None:

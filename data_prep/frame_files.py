@@ -19,8 +19,8 @@ from typing import Protocol, runtime_checkable
 
 from data_prep.archive_names import posix_name, written_with_backslashes, zip_names
 from data_prep.litter import is_litter
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import user_path
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 
 ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
 

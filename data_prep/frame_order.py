@@ -15,7 +15,7 @@ from data_prep.frame_candidates import Candidate, Names, candidates, is_rival
 from data_prep.frame_names import NUMBER, Field, bare_name, fields, template
 from data_prep.frame_order_notes import order_notes, ordinal
 from data_prep.frame_suffixes import stem
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 Key = TypeVar('Key')
 Parsed = dict[Key, dict[str, tuple[Field, ...]]]  # tracklet -> path -> the numbers of its name

@@ -19,7 +19,7 @@ from data_prep.litter import passed_over_note
 from data_prep.people_splits import EVERYONE, check_splits, people_metadata, split_checks, tracklet
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import FRAME_SUFFIX
 
 SPLITS_FILE = 'train_test_splits_ilidsvid.mat'

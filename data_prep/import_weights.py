@@ -24,13 +24,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from data_prep.weight_sources import ImportedWeights, image_networks, kinetics_i3d, sports1m_c3d, torchvision_r3d
-from pvlad_jax import terminal
-from pvlad_jax.environment_errors import environment_error
-from pvlad_jax.errors import EXIT_USER_ERROR, UserError
-from pvlad_jax.library_messages import quiet_libraries
+from pvlad_jax.core import terminal
+from pvlad_jax.core.environment_errors import environment_error
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.library_messages import quiet_libraries
+from pvlad_jax.core.paths import user_path
 from pvlad_jax.models.backbones import build_backbone, find_backbone
 from pvlad_jax.models.weights import FORMAT, load_backbone_weights, tensors_digest
-from pvlad_jax.paths import user_path
 
 FLAGS = flags.FLAGS
 SOURCES = ('i3d-kinetics', 'torchvision', 'c3d', *image_networks.NETWORKS)

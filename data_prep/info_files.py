@@ -8,8 +8,8 @@ import numpy as np
 import scipy.io
 
 from data_prep.frame_files import FrameFiles
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import user_path
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 
 
 def find_info(files: FrameFiles, info_dir: str | Path | None, name: str) -> bytes | None:

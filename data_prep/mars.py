@@ -17,7 +17,7 @@ from data_prep.mars_names import SPLITS, frame_number, person_name, split_paths
 from data_prep.mars_tables import Row, SplitReport, compare_split, misplaced_people
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.tracklet_folder import read_files
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 FRAME_SIZE = (128, 256)  # pixels, width and height of every frame
 _WHENCE = 'It comes with MARS in the folder info/ (MARS-evaluation/info on GitHub); put it there or give --info_dir.'

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from data_prep.frame_files import FrameFiles
 from data_prep.frame_suffixes import is_frame
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 ROLES = ('train', 'query', 'gallery')
 LAYOUT = '{train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME.jpg (camera c0 where it is unknown)'

@@ -12,7 +12,7 @@ from data_prep.litter import passed_over_note
 from data_prep.person_numbers import JUNK, number_people, person_notes
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from data_prep.role_folders import ROLES, TrackletKey, find_root, group_paths, outside_note, refuse_faults
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import JPEG_EXTENSIONS, ImageError, read_header
 
 _RULES_KEPT = 20  # of the frame order, in the metadata

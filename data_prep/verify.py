@@ -21,7 +21,7 @@ from data_prep.people_splits import EVERYONE
 from data_prep.raw_dataset import FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
 from data_prep.stored_frame import ENCODINGS, same_pixels
 from data_prep.tfds_builder import tracklet_table
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError, decode_image
 
 Tables = dict[str, dict[str, np.ndarray]]

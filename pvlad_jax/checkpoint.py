@@ -19,7 +19,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from pvlad_jax.config import CheckpointConfig
-from pvlad_jax.errors import UserError, no_room
+from pvlad_jax.core.errors import UserError, no_room
 from pvlad_jax.jobs.workdir import write_text
 
 FORMAT = 2  # of what a checkpoint holds

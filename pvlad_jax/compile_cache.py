@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from pvlad_jax.paths import is_remote, user_path
+from pvlad_jax.core.paths import is_remote, user_path
 
 
 def use(where: str, workdir: Any) -> None:

@@ -6,7 +6,7 @@ Ranges of single fields are checked by `pvlad_jax.config.freeze`, which calls `c
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 if TYPE_CHECKING:
     from pvlad_jax.config import Config

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 _NEEDED = 'Frames are uint8 RGB arrays [height, width, 3].'
 

@@ -13,7 +13,7 @@ import pytest
 
 import main
 from pvlad_jax.config import freeze
-from pvlad_jax.errors import EXIT_PREEMPTED, UserError
+from pvlad_jax.core.errors import EXIT_PREEMPTED, UserError
 from pvlad_jax.evaluation import Result, read_embeddings
 from pvlad_jax.jobs.all_splits import DONE, METRICS, all_splits, mean_of_splits
 from pvlad_jax.jobs.workdir import InUse, claim

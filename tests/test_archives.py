@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.frame_files import open_files
 from data_prep.tracklet_folder import scan_tracklet_folder
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from tests.test_tracklet_folder import GOOD, JPEG, make
 
 

@@ -7,7 +7,7 @@ pytest.importorskip('apache_beam', reason='needs requirements-beam.txt')
 from data_prep import tfds_builder
 from data_prep.beam_shards import beam_writer
 from data_prep.build import build
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from tests.test_build_tfds import content, image, raw
 
 

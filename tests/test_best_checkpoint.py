@@ -9,7 +9,7 @@ import pytest
 import main
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig, freeze
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings, score
 from pvlad_jax.jobs import train as train_job
 from pvlad_jax.jobs.training_evaluation import TrainingEvaluation

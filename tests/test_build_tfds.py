@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from data_prep import tfds_builder
 from data_prep.build import build, data_set_path, is_built
 from data_prep.raw_dataset import RawDataset, TrackletSource
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError, read_header
 
 cv2 = pytest.importorskip('cv2')

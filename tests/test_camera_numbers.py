@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from data_prep.camera_numbers import UNKNOWN_CAMERA, camera_notes, given_numbers, number_cameras
 from data_prep.person_numbers import number_people, person_notes
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import embedding_file
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.errors import UserError
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host
 from pvlad_jax.training.train_step import make_train_step

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Labels, cmc_map, score, score_matrix
 from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.distances import check_matrix

@@ -6,7 +6,7 @@ import scipy.linalg
 import sklearn.covariance
 from scipy.spatial.distance import cdist
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.distances import MatrixDistance, between, linear_map
 from pvlad_jax.evaluation.top_k import top_k

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, read_embeddings, score
 from tests.cmc_map_oracle import evaluate
 

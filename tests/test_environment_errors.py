@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from pvlad_jax.environment_errors import environment_error, one_sentence
-from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.environment_errors import environment_error, one_sentence
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.jobs import ending
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, embedding_file, read_embeddings, score, write_embeddings
 from pvlad_jax.evaluation.__main__ import main
 

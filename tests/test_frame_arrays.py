@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from PIL import Image
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video
-from pvlad_jax.errors import UserError
 from pvlad_jax.frame_arrays import checked_frame, checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 

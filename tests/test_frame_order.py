@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.frame_order import frame_pattern, order_frames
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 RANDOM = random.Random(0)
 SCORES = (91, 87, 93, 88, 95, 90)

@@ -19,7 +19,7 @@ from data_prep.ilids_vid import check_ilids_vid, recheck_ilids_vid, scan_ilids_v
 from data_prep.info_files import read_matlab
 from data_prep.prid2011 import NOT_USED, check_prid2011, recheck_prid2011, scan_prid2011
 from data_prep.verify import verify
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from tests import small_mars
 
 # 300 numbers of 1 to 319 with gaps; which ones iLIDS-VID leaves out is not part of the test.

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from data_prep.import_weights import read_source, templates, write_weights
 from data_prep.weight_sources.array_unpickler import load_arrays
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.backbones.i3d import kinetics_logits
 from pvlad_jax.models.weights import load_backbone_weights, load_classifier, read_weights

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.import_weights import templates
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import ThreeFrameConv, choose_temporal_blocks, inflate, three_frames
 from pvlad_jax.models.backbones.osnet import average_pool

@@ -6,7 +6,7 @@ import warnings
 import pytest
 from absl import logging as absl_logging
 
-from pvlad_jax.library_messages import quiet_libraries
+from pvlad_jax.core.library_messages import quiet_libraries
 
 
 @pytest.fixture

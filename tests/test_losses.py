@@ -11,7 +11,7 @@ import pytest
 
 from configs.default import get_config
 from pvlad_jax.config import freeze
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.losses import (
     batch_hard_triplet,
     centre_loss,

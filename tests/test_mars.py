@@ -20,7 +20,7 @@ from data_prep.mars_counts import mars_counts as count
 from data_prep.mars_names import SPLITS, person_name, split_paths, tracklet_of
 from data_prep.mars_tables import compare_split
 from data_prep.verify import verify
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from tests import small_mars
 
 

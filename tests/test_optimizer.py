@@ -11,7 +11,7 @@ import pytest
 
 from configs.default import get_config
 from pvlad_jax.config import freeze
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.ema import ema_update
 from pvlad_jax.training.optimizer import backbone_stage, decayed, make_optimizer, rate_factors
 from pvlad_jax.training.schedule import learning_rate

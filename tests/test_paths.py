@@ -11,15 +11,15 @@ from data_prep.build import data_set_path
 from data_prep.frame_files import open_files
 from data_prep.info_files import find_info
 from pvlad_jax import compile_cache
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import remote_or_user_path, user_path
 from pvlad_jax.data.records import TrackletDataset, find_dataset
-from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.__main__ import main as evaluation
 from pvlad_jax.evaluation.embedding_file import write_embeddings
 from pvlad_jax.jobs.flag_errors import _expanded_config
 from pvlad_jax.jobs.workdir import folder
 from pvlad_jax.models.weights import read_weights
-from pvlad_jax.paths import remote_or_user_path, user_path
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from data_prep.build import build
 from data_prep.faults import settle
 from data_prep.frame_files import open_files
 from data_prep.mars import scan_mars
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from tests import small_mars
 from tests.test_mars import small_counts  # noqa: F401  a fixture
 

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from pvlad_jax.errors import UserError
-from pvlad_jax.program_errors import run_program, stated_reason
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.program_errors import run_program, stated_reason
 
 PIP_BUILD = '''
   error: subprocess-exited-with-error

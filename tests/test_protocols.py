@@ -8,8 +8,8 @@ import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import knows_cameras
-from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Labels, score
 from pvlad_jax.evaluation.protocols import (
     PROTOCOLS,

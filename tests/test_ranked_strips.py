@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, ranked_strips, write_strips
 from pvlad_jax.evaluation.distances import MatrixDistance
 from pvlad_jax.evaluation.protocols import PROTOCOLS

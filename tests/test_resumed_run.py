@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 import main
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import freeze
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.models.weights import FORMAT, METADATA, tensors_digest
 from pvlad_jax.parallel.mesh import whole_on_host

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.errors import UserError
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel import mesh as meshes
 from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host

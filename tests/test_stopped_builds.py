@@ -14,7 +14,7 @@ import pytest
 
 from data_prep import tfds_builder
 from data_prep.build import build, data_set_path, is_built
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from tests.test_build_tfds import open_split, raw, read
 
 ROOT = Path(__file__).resolve().parents[1]

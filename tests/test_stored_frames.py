@@ -16,9 +16,9 @@ from data_prep.stored_frame import FrameCounts, stored_frame
 from data_prep.tfds_builder import Shard, record_features
 from data_prep.tracklet_folder import scan_tracklet_folder
 from data_prep.verify import verify
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.records import TrackletDataset
-from pvlad_jax.errors import UserError
 from pvlad_jax.images import ImageError, decode_image
 from tests.pictures import IMAGE, RGB, SAVE, deep, exif, saved
 

@@ -16,7 +16,7 @@ from data_prep.synthetic_walkers.paint import palette
 from data_prep.synthetic_walkers.people import person
 from data_prep.synthetic_walkers.skeleton import BONES, pose, walking_speed
 from data_prep.synthetic_walkers.tracklets import FRAMES_A_SECOND, World, plan
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 OPTIONS = {'train_people': 4, 'test_people': 2, 'max_frames': 10}
 

@@ -13,9 +13,9 @@ import pytest
 from rich.table import Table
 
 from configs import default
-from pvlad_jax import terminal
 from pvlad_jax.config import freeze
-from pvlad_jax.errors import UserError
+from pvlad_jax.core import terminal
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, print_table
 from pvlad_jax.jobs.all_splits import mean_of_splits, print_mean
 from pvlad_jax.jobs.evaluate import Scored, report
@@ -129,12 +129,12 @@ def test_nothing_is_printed_by_another_way(folder):
     for file in (f for f in files if f.name != 'terminal.py'):
         calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
         found = [f'{file.relative_to(ROOT)}:{f.lineno}' for f in calls if getattr(f, 'id', '') in ('print', 'Console')]
-        assert not found, f'{found}: use pvlad_jax.terminal.say, complain or console'
+        assert not found, f'{found}: use pvlad_jax.core.terminal.say, complain or console'
 
 
 CHILD = """
 import sys
-from pvlad_jax import terminal
+from pvlad_jax.core import terminal
 for i in range(20_000):
     terminal.say(f'line {i} of a long story')
 terminal.console().print('end')

@@ -16,7 +16,7 @@ from data_prep.build import build
 from data_prep.findings import print_findings
 from data_prep.role_folders import group_paths
 from data_prep.tracklet_folder import scan_tracklet_folder
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 cv2 = pytest.importorskip('cv2')
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,8 +7,8 @@ import pytest
 
 from configs.default import get_config
 from pvlad_jax.config import freeze
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video
-from pvlad_jax.errors import UserError
 from pvlad_jax.models import video_embedding
 from pvlad_jax.models.tracklet_network import build_network
 

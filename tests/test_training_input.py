@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvlad_jax.config import AugmentConfig
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.augmentation import augment_clip, jitter_colour
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames, segment_clips
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
@@ -15,7 +16,6 @@ from pvlad_jax.data.identity_batches import IdentityBatches
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.records import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.errors import UserError
 from tests.micro import micro_config
 
 lengths = st.integers(1, 300)

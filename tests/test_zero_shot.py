@@ -10,7 +10,7 @@ import pytest
 import main
 from configs import zero_shot
 from pvlad_jax.config import freeze
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.models.pretrained_head import PretrainedHead

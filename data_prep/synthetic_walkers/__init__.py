@@ -12,7 +12,7 @@ from data_prep.raw_dataset import RawDataset, TrackletSource
 from data_prep.synthetic_walkers.camera import camera
 from data_prep.synthetic_walkers.filming import film_jpeg
 from data_prep.synthetic_walkers.tracklets import World, frame_numbers
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 RENDERING = 3  # raised when the same options give other pictures, so that a data set of older ones is not taken for a new one
 

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from data_prep.synthetic_walkers.filming import film
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
-from pvlad_jax.terminal import say
+from pvlad_jax.core.terminal import say
 
 
 def contact_sheet(

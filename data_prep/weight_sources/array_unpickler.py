@@ -11,7 +11,7 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from numpy._core.numeric import _frombuffer
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 _ADMITTED = {
     ('numpy', 'ndarray'): np.ndarray,

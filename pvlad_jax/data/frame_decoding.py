@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError, decode_image
 
 cv2.setNumThreads(1)  # the input pipeline has its own threads; OpenCV's would fight them for the cores

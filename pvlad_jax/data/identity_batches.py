@@ -5,9 +5,9 @@ import functools
 import numpy as np
 from jaxtyping import Int
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import person_labels
 from pvlad_jax.data.records import TrackletTable
-from pvlad_jax.errors import UserError
 
 
 class IdentityBatches:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
-from pvlad_jax.errors import UserError
 
 DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'people_splits': 'cross_camera'}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import user_path
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 
 FORMAT_MAJOR = 1  # of `format_version` in metadata.json; data of another major version are refused
 

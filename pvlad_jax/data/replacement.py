@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.identity_batches import IdentityBatches
-from pvlad_jax.errors import UserError
 
 
 class Replacements:

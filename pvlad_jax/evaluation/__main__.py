@@ -3,16 +3,16 @@
 import argparse
 import sys
 
-from pvlad_jax import terminal
-from pvlad_jax.environment_errors import environment_error
-from pvlad_jax.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core import terminal
+from pvlad_jax.core.environment_errors import environment_error
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.library_messages import quiet_libraries
+from pvlad_jax.core.paths import remote_or_user_path
 from pvlad_jax.evaluation.distances import DISTANCES
 from pvlad_jax.evaluation.embedding_file import FIELDS, Embeddings, read_embeddings
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol
 from pvlad_jax.evaluation.report import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
-from pvlad_jax.library_messages import quiet_libraries
-from pvlad_jax.paths import remote_or_user_path
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation.protocols import GoodLists, Protocol, Seen
 
 TIE_RULE = 'pessimistic: a negative that ties with a good tracklet is ranked before it'

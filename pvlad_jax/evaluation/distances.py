@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation.cmc_map import padded_size
 from pvlad_jax.evaluation.embedding_file import Embeddings, as_array, check_finite
 from pvlad_jax.evaluation.xqda_kissme import LEARNED, LearnedMetric

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation.whole_file import whole_file
 
 JUNK = -1  # person: ignored everywhere (MARS)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation.embedding_file import JUNK, UNKNOWN_CAMERA, Labels
 
 UNKNOWN_CAMERAS = ('refuse', 'other', 'ignore')

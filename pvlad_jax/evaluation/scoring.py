@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
 from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
 from pvlad_jax.evaluation.embedding_file import JUNK, Embeddings, Labels

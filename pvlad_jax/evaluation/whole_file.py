@@ -8,7 +8,7 @@ from pathlib import Path
 
 from etils import epath
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 
 @contextlib.contextmanager

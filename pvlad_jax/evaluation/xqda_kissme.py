@@ -20,7 +20,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation.embedding_file import UNKNOWN_CAMERA, Embeddings
 
 XQDA_RIDGE = 0.001  # `lambda` of XQDA.m

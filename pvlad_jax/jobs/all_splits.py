@@ -19,16 +19,16 @@ from rich.table import Table
 from rich.text import Text
 
 from pvlad_jax.config import Config
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.terminal import console as terminal_console
+from pvlad_jax.core.terminal import printable
 from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.records import TrackletDataset
-from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.report import skipped_of
 from pvlad_jax.jobs.evaluate import EvaluationFailed
 from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config, write_text
-from pvlad_jax.terminal import console as terminal_console
-from pvlad_jax.terminal import printable
 
 METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
 SKIPPED = ('skipped_query', 'skipped_gallery', 'skipped_train')

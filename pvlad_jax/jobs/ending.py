@@ -4,11 +4,11 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from pvlad_jax.environment_errors import environment_error
-from pvlad_jax.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
+from pvlad_jax.core.environment_errors import environment_error
+from pvlad_jax.core.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
+from pvlad_jax.core.terminal import complain
 from pvlad_jax.jobs import stop_signal
 from pvlad_jax.parallel import processes
-from pvlad_jax.terminal import complain
 
 
 def unraisable(late) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from absl import flags
 from ml_collections import ConfigDict
 
-from pvlad_jax.errors import EXIT_USER_ERROR, UserError
-from pvlad_jax.paths import user_path
-from pvlad_jax.terminal import complain
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.terminal import complain
 
 
 def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[str]], list[str]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import jax
 
-from pvlad_jax import compile_cache, terminal
+from pvlad_jax import compile_cache
 from pvlad_jax.config import Config, flatten, freeze
 from pvlad_jax.config_checks import remarks, without_effect
-from pvlad_jax.errors import UserError
+from pvlad_jax.core import terminal
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Result
 from pvlad_jax.jobs import workdir as workdirs
 from pvlad_jax.jobs.all_splits import all_splits

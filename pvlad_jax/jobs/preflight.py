@@ -13,17 +13,17 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from pvlad_jax.config import Config
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 from pvlad_jax.data.identity_batches import check_identities
 from pvlad_jax.data.partition import Partition
 from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
-from pvlad_jax.errors import UserError
 from pvlad_jax.evaluation.protocols import check_protocol
 from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
-from pvlad_jax.paths import user_path
 
 _FOLDERS = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache')  # of a working directory
 _FILES = ('metrics.jsonl', 'config.json', 'data.json')

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.fingerprint import Fingerprint, fingerprint, record_files
 from pvlad_jax.data.records import TrackletDataset
-from pvlad_jax.errors import UserError
 from pvlad_jax.jobs.workdir import Folder, write_text
 
 FILE = 'data.json'

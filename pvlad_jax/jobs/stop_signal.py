@@ -6,9 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from pvlad_jax.errors import EXIT_PREEMPTED
+from pvlad_jax.core.errors import EXIT_PREEMPTED
+from pvlad_jax.core.terminal import complain
 from pvlad_jax.parallel import processes
-from pvlad_jax.terminal import complain
 
 
 class Preempted(Exception):

@@ -9,8 +9,8 @@ from pathlib import Path
 from etils import epath
 
 from pvlad_jax.config import Config, differences, flatten
-from pvlad_jax.errors import UserError
-from pvlad_jax.paths import is_remote, user_path
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import is_remote, user_path
 
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.config import ModelConfig
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import find_backbone
 from pvlad_jax.models.part_alignment import PartAlignment
 from pvlad_jax.models.person_vlad import VladWords, vlad_descriptor

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 RESTARTS = 3  # k-means++ may begin with two centres in one cluster; the best of three seldom ends so
 ITERATIONS = 100

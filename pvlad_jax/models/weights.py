@@ -14,10 +14,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 from pvlad_jax.models.backbones import find_backbone
 from pvlad_jax.models.backbones.inflation import inflate
-from pvlad_jax.paths import user_path
 
 FORMAT = 'pvlad-jax backbone weights 1'
 # format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that was imported;

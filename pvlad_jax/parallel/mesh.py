@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pvlad_jax.config import MeshConfig
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 BATCH_AXES = ('data', 'fsdp')
 

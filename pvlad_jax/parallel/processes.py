@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
-from pvlad_jax.errors import EXIT_PEER_LOST, EXIT_USER_ERROR, UserError
-from pvlad_jax.terminal import complain
+from pvlad_jax.core.errors import EXIT_PEER_LOST, EXIT_USER_ERROR, UserError
+from pvlad_jax.core.terminal import complain
 
 MODES = ('auto', 'on', 'off')
 # Keys of the coordination service.

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import PyTree
 
 from pvlad_jax.config import OptimizerConfig
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.schedule import learning_rate
 
 OPTIMIZERS = ('adam', 'adamw', 'sgd')

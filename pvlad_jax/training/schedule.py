@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pvlad_jax.config import OptimizerConfig
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 SCHEDULES = ('constant', 'cosine', 'steps')
 

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv3d import Conv3D, Triple, conv3d
 from pvlad_jax.models.hidden_zero import hidden_zero

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pvlad_jax.config import LossConfig
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.losses.centre import centre_loss
 from pvlad_jax.training.losses.circle import circle_loss
 from pvlad_jax.training.losses.diversity import diversity_loss

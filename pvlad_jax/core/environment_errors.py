@@ -12,8 +12,8 @@ import re
 import sys
 from collections.abc import Iterator
 
-from pvlad_jax import terminal
-from pvlad_jax.errors import EXIT_USER_ERROR, UserError, no_room
+from pvlad_jax.core import terminal
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError, no_room
 
 _REASONS = {
     errno.EACCES: 'permission denied. Check who owns it, or give another path',

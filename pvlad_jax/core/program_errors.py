@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 _MOST_CHARACTERS = 600
 _COLOURS = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')

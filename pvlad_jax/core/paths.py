@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pvlad_jax.errors import UserError
+from pvlad_jax.core.errors import UserError
 
 
 def is_remote(path: str | Path) -> bool:
