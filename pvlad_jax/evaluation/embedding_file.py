@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.evaluation.whole_file import whole_file
+from pvlad_jax.core.files import whole_file
 
 JUNK = -1  # person: ignored everywhere (MARS)
 DISTRACTOR = 0  # person: never a match (MARS)

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from pvlad_jax.core.files import whole_file
 from pvlad_jax.evaluation.cmc_map import ScoreRows
 from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
 from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
 from pvlad_jax.evaluation.reranking import smallest
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
-from pvlad_jax.evaluation.whole_file import whole_file
 from pvlad_jax.frame_arrays import checked_frame
 
 _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels

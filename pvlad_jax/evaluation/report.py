@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pvlad_jax.core.files import whole_file
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.cmc_map import TIE_RULE
-from pvlad_jax.evaluation.whole_file import whole_file
 
 AP_KIND = 'mAP: mean precision at the good tracklets; mAP_trapezoidal: as the official MARS code'
 
