@@ -19,8 +19,9 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from pvlad_jax.config import CheckpointConfig
-from pvlad_jax.core.errors import UserError, no_room
-from pvlad_jax.jobs.workdir import write_text
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import disk_full_reason, write_text
+from pvlad_jax.core.paths import is_remote
 
 FORMAT = 2  # of what a checkpoint holds
 WITHOUT_AVERAGED_STATISTICS = 1  # the moving average, if any, held the parameters alone; otherwise the same
@@ -176,7 +177,7 @@ class Checkpoints:
         self._delete()
 
     def _delete(self, *patterns: str) -> None:
-        if not self._read_only and jax.process_index() == 0 and '://' not in str(self.directory):
+        if not self._read_only and jax.process_index() == 0 and not is_remote(self.directory):
             for pattern in patterns or (DELETED,):
                 for folder in self.directory.glob(pattern):
                     shutil.rmtree(folder, ignore_errors=True)
@@ -218,9 +219,9 @@ def _disk_errors(where: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        sign = no_room(error)
-        if sign:
-            raise UserError(f'{sign}: the checkpoint cannot be written to {where}. Earlier checkpoints are intact. '
+        reason = disk_full_reason(error)
+        if reason:
+            raise UserError(f'{reason}: the checkpoint cannot be written to {where}. Earlier checkpoints are intact. '
                             'Make room and give the same command again; it goes on from the last one.') from error
         if isinstance(error, PermissionError):
             raise UserError(f'The checkpoint cannot be written to {where}: {error.strerror}.') from error

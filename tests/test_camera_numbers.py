@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from data_prep.camera_numbers import UNKNOWN_CAMERA, camera_notes, given_numbers, number_cameras
 from data_prep.person_numbers import number_people, person_notes
+from pvlad_jax.core import labels
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.evaluation import embedding_file
 
 
 def numbers(names, in_test=(), given=None):
@@ -15,7 +15,7 @@ def numbers(names, in_test=(), given=None):
 
 
 def test_unknown_is_what_the_protocols_call_it():
-    assert UNKNOWN_CAMERA == embedding_file.UNKNOWN_CAMERA
+    assert UNKNOWN_CAMERA == labels.UNKNOWN_CAMERA
 
 
 def test_numbers_in_names_are_kept():

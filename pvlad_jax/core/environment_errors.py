@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterator
 
 from pvlad_jax.core import terminal
-from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError, no_room
+from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.files import disk_full_reason
 
 _REASONS = {
     errno.EACCES: 'permission denied. Check who owns it, or give another path',
@@ -42,8 +43,8 @@ def environment_error(error: BaseException) -> str | None:
     """The sentence for an error that the environment causes and that its user can do something about; None for any
     other."""
     text = str(error)
-    if sign := no_room(error):
-        return f'{sign}: {_path(error) or "a file"} cannot be written. Make room and give the same command again.'
+    if reason := disk_full_reason(error):
+        return f'{reason}: {_path(error) or "a file"} cannot be written. Make room and give the same command again.'
     if isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM:
         return (f'This machine has too little memory{_own_words(text)}. Make batches or clips smaller, or use a '
                 'machine with more.')

@@ -1,23 +1,28 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, on a disk or in object storage."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-from etils import epath
+from typing import Any
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import is_remote
+
+DISK_FULL_ERRNOS = {errno.ENOSPC: 'No space left', errno.EDQUOT: 'Disk quota exceeded', errno.EFBIG: 'File too large'}
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a path to write to, which takes the place of `path` when the block is left: readers see the old file or the whole new one.
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a path to write to, which replaces `path` when the block is left: readers see the old file or the whole new one.
 
     UserError where the disk does not let it; the old file then stays.
     """
-    if '://' in str(path):  # object storage: an object appears whole
+    if is_remote(path):  # an object appears whole
+        from etils import epath
+
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / Path(str(path)).name
             yield local
@@ -34,3 +39,17 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error
+
+
+def write_text(path: Any, text: str) -> None:
+    """Replaces a text file (a pathlib.Path or epath.Path), whole or not at all. What the disk refuses is raised as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + '.part')
+    part.write_text(text)
+    part.replace(path)
+
+
+def disk_full_reason(error: BaseException) -> str | None:
+    """'No space left' and its like, where that is what an error says; None otherwise."""
+    return next((reason for number, reason in DISK_FULL_ERRNOS.items()
+                 if getattr(error, 'errno', None) == number or reason in str(error)), None)

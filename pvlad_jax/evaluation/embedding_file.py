@@ -9,11 +9,8 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.files import whole_file
+from pvlad_jax.core.files import atomic_write
 
-JUNK = -1  # person: ignored everywhere (MARS)
-DISTRACTOR = 0  # person: never a match (MARS)
-UNKNOWN_CAMERA = -1
 FIELDS = ('embedding', 'person_id', 'camera_id', 'tracklet')
 _ROWS_PER_CHECK = 65_536  # bounds the temporary of the check for NaN
 
@@ -133,7 +130,7 @@ def check_finite(matrix: Shaped[np.ndarray, 'N E'], name: str, row_names=None, k
 def write_embeddings(path: str | PathLike, embeddings: Embeddings) -> None:
     """Writes the npz file; a reader sees the old file or the whole new one, never a part."""
     table = embeddings.checked(str(path))
-    with whole_file(path) as partial, open(partial, 'wb') as file:
+    with atomic_write(path) as partial, open(partial, 'wb') as file:
         np.savez(file, **{field: getattr(table, field) for field in FIELDS})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from pvlad_jax.core.files import whole_file
+from pvlad_jax.core.files import atomic_write
 from pvlad_jax.evaluation.cmc_map import ScoreRows
 from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
 from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
@@ -104,5 +104,5 @@ def _strip(frames: Sequence | Shaped[np.ndarray, 'T ...'], what: str, n_frames: 
 
 def write_strips(path: str | PathLike, picture: UInt8[np.ndarray, 'Y X C']) -> None:
     """Writes a PNG; a reader sees the old file or the whole new one."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         Image.fromarray(picture).save(partial, format='PNG')

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pvlad_jax.core.files import whole_file
+from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.cmc_map import TIE_RULE
@@ -63,7 +63,7 @@ def skipped_of(result: dict) -> str:
 
 def write_result(path: str | PathLike, result: Result) -> None:
     """Writes JSON; a reader sees the old file or the whole new one."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + '\n')
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.labels import JUNK
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
 from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
-from pvlad_jax.evaluation.embedding_file import JUNK, Embeddings, Labels
+from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
 from pvlad_jax.evaluation.protocols import (
     Protocol,
     check_labels,

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import write_text
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.data.partition import split_names
@@ -28,7 +29,7 @@ from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.report import skipped_of
 from pvlad_jax.jobs.evaluate import EvaluationFailed
 from pvlad_jax.jobs.run_data import RunData
-from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config, write_text
+from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config
 
 METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
 SKIPPED = ('skipped_query', 'skipped_gallery', 'skipped_train')

@@ -4,7 +4,9 @@ import contextlib
 import json
 from collections.abc import Mapping
 
-from pvlad_jax.jobs.workdir import Folder, write_text
+from pvlad_jax.core.files import write_text
+from pvlad_jax.core.paths import is_remote
+from pvlad_jax.jobs.workdir import Folder
 
 
 class MetricLog:
@@ -19,7 +21,7 @@ class MetricLog:
         if self._path.exists():
             self._text = ''.join(line + '\n' for line in self._path.read_text().splitlines() if _up_to(line, step))
             write_text(self._path, self._text)
-        remote = '://' in str(workdir)
+        remote = is_remote(workdir)
         self._file = None if remote else open(self._path, 'a')
         self._board, self._board_folder, self._purge_step = None, str(workdir / 'tensorboard'), step + 1 if step else None
 

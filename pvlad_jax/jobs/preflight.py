@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.paths import is_remote, user_path
 from pvlad_jax.data.identity_batches import check_identities
 from pvlad_jax.data.partition import Partition
 from pvlad_jax.data.record_check import damaged_tracklets
@@ -60,12 +60,12 @@ def check_batch(config: Config, mesh: Mesh) -> None:
 
 def check_folders(config: Config, workdir: Folder) -> None:
     """What a run writes can be written. (The working directory itself was when it was locked.)"""
-    if '://' not in str(workdir):
+    if not is_remote(workdir):
         for name in (*_FOLDERS, *_FILES):
             if reason := _why_not(Path(workdir) / name, folder=name in _FOLDERS):
                 raise UserError(f'{Path(workdir) / name} cannot be written: {reason}. Change that, or give another '
                                 '--workdir.')
-    if config.compile_cache not in ('', 'workdir') and '://' not in config.compile_cache:
+    if config.compile_cache not in ('', 'workdir') and not is_remote(config.compile_cache):
         folder = user_path(config.compile_cache)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def _why_not(path: Path, folder: bool) -> str | None:
 def check_space(config: Config, workdir: Folder, shapes: PyTree, saved: int, step: int) -> None:
     """The disk holds the checkpoints that a run will keep and the one that is being written; `saved` of them are there
     at `step`."""
-    if '://' in str(workdir):
+    if is_remote(workdir):
         return
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
     every = [config.training.checkpoint_every, *([config.training.eval_every] if config.training.eval_every else [])]

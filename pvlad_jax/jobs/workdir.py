@@ -10,6 +10,7 @@ from etils import epath
 
 from pvlad_jax.config import Config, differences, flatten
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import write_text
 from pvlad_jax.core.paths import is_remote, user_path
 
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
@@ -39,7 +40,7 @@ def claim(workdir: Folder) -> contextlib.AbstractContextManager:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if isinstance(workdir, epath.Path) and '://' in str(workdir):
+        if isinstance(workdir, epath.Path) and is_remote(workdir):
             return contextlib.nullcontext()
         lock = open(workdir / '.lock', 'a+')
     except OSError as error:
@@ -74,11 +75,3 @@ def check_config(workdir: Folder, config: Config) -> None:
 
 def write_config(workdir: Folder, config: Config) -> None:
     write_text(workdir / 'config.json', json.dumps(flatten(config), indent=1, sort_keys=True) + '\n')
-
-
-def write_text(path: Folder, text: str) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    part.write_text(text)
-    part.replace(path)
