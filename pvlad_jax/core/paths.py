@@ -1,11 +1,12 @@
 """The one reading of a path that a user gives, the same in every command and configuration field."""
 
+from os import PathLike
 from pathlib import Path
 
 from pvlad_jax.core.errors import UserError
 
 
-def is_remote(path: str | Path) -> bool:
+def is_remote(path: str | PathLike) -> bool:
     """Whether a path lies in object storage (gs://...)."""
     return '://' in str(path)
 
