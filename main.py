@@ -33,7 +33,7 @@ HEARTBEAT = flags.DEFINE_integer('heartbeat', 60, 'Seconds without a sign of lif
 def build(config) -> None:
     """Makes the synthetic walkers on first use. The one place where data preparation and training meet."""
     if config.dataset.build_options:
-        from data_prep.synthetic import build_synthetic
+        from data_prep.datasets.synthetic import build_synthetic
 
         build_synthetic(config.dataset.data_dir, config.dataset.name, **config.dataset.build_options)
 

@@ -41,7 +41,7 @@ def make_data(folder: Path, people: int) -> None:
     import dataclasses
     from functools import partial
 
-    from data_prep.build import build
+    from data_prep.builder.build import build
     from data_prep.synthetic_walkers import synthetic_raw_dataset
     from pvlad_jax.data.records import TrackletDataset
 

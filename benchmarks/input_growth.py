@@ -39,9 +39,9 @@ def make_records(folder: Path, n: int) -> None:
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.core import example_serializer
 
-    from data_prep.build import build
+    from data_prep.builder.build import build
+    from data_prep.builder.tfds_builder import _example, record_features
     from data_prep.raw_dataset import RawDataset, TrackletSource
-    from data_prep.tfds_builder import _example, record_features
 
     def sources(rows) -> list[TrackletSource]:
         return [TrackletSource(name(i), f'{i // PER_PERSON:06d}', i // PER_PERSON + 1, i % 6 + 1, (1,), ('frame',)) for i in rows]

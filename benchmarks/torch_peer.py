@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
 from torch_backbones import TorchC3D, TorchR3D, same, same_max_pool
 from torch_osnet import TorchOSNet
 
-from data_prep.weight_sources import image_networks, osnet_torchreid, torchvision_r3d
+from data_prep.weights import image_networks, osnet_torchreid, torchvision_r3d
 from pvlad_jax.config import Config
 from pvlad_jax.models.backbones import BACKBONES, osnet
 from pvlad_jax.models.backbones.i3d import MIXED

@@ -23,12 +23,12 @@ if __package__ in (None, ''):  # run as a script: the repository's root in place
 from absl import app, flags
 from rich.console import Console
 
-from data_prep.bit_depth import with_bit_depth
-from data_prep.build import build, data_set_path, is_built
-from data_prep.faults import settle
-from data_prep.findings import print_checks, print_findings
+from data_prep.builder.bit_depth import with_bit_depth
+from data_prep.builder.build import build, data_set_path, is_built
+from data_prep.builder.stored_frame import FrameCounts
+from data_prep.builder.summary import print_checks, print_findings
+from data_prep.issues import settle
 from data_prep.raw_dataset import RawDataset
-from data_prep.stored_frame import FrameCounts
 from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
@@ -75,33 +75,33 @@ SYNTHETIC_OPTIONS = {  # flag -> argument of synthetic_raw_dataset
 
 
 def _synthetic(name: str) -> RawDataset:
-    from data_prep.synthetic import scan_synthetic
+    from data_prep.datasets.synthetic import scan_synthetic
 
     options = {argument: FLAGS[flag].value for flag, argument in SYNTHETIC_OPTIONS.items()}
     return scan_synthetic(name, **{k: v for k, v in options.items() if v is not None})
 
 
 def _tracklet_folder(name: str) -> RawDataset:
-    from data_prep.camera_numbers import given_numbers
-    from data_prep.tracklet_folder import scan_tracklet_folder
+    from data_prep.datasets.tracklet_folder.scan import scan_tracklet_folder
+    from data_prep.sources.camera_numbers import given_numbers
 
     return scan_tracklet_folder(_source(), name, FLAGS.frame_pattern, given_numbers(FLAGS.camera_numbers))
 
 
 def _mars(name: str) -> RawDataset:
-    from data_prep.mars import scan_mars
+    from data_prep.datasets.mars.scan import scan_mars
 
     return scan_mars(_source(), name, FLAGS.info_dir)
 
 
 def _ilids_vid(name: str) -> RawDataset:
-    from data_prep.ilids_vid import scan_ilids_vid
+    from data_prep.datasets.ilids_vid import scan_ilids_vid
 
     return scan_ilids_vid(_source(), name, FLAGS.info_dir, FLAGS.jpeg_quality)
 
 
 def _prid2011(name: str) -> RawDataset:
-    from data_prep.prid2011 import scan_prid2011
+    from data_prep.datasets.prid2011 import scan_prid2011
 
     return scan_prid2011(_source(), name, FLAGS.info_dir, FLAGS.jpeg_quality)
 
@@ -117,9 +117,9 @@ SCANNERS: dict[str, Callable[[str], RawDataset]] = {
 
 def _recheck() -> Callable | None:
     """The function that counts a built data set of this kind."""
-    from data_prep.ilids_vid import recheck_ilids_vid
-    from data_prep.mars import recheck_mars
-    from data_prep.prid2011 import recheck_prid2011
+    from data_prep.datasets.ilids_vid import recheck_ilids_vid
+    from data_prep.datasets.mars.scan import recheck_mars
+    from data_prep.datasets.prid2011 import recheck_prid2011
 
     return {'mars': recheck_mars, 'ilids_vid': recheck_ilids_vid, 'prid2011': recheck_prid2011}.get(FLAGS.dataset)
 
@@ -142,7 +142,7 @@ def run(console: Console) -> None:
     stood = is_built(path) and not FLAGS.overwrite
     writer, counts = None, FrameCounts()
     if FLAGS.beam:
-        from data_prep.beam_shards import beam_writer
+        from data_prep.builder.beam import beam_writer
 
         writer = beam_writer(raw, FLAGS.beam_options, counts, FLAGS.decode_frames)
     build(raw, FLAGS.data_dir, overwrite=FLAGS.overwrite, workers=FLAGS.workers, progress=writer is None, write_shards=writer,
@@ -165,7 +165,7 @@ def _scan(name: str, console: Console) -> RawDataset:
 
 
 def _verify(path: Path, name: str, console: Console) -> None:
-    from data_prep.verify import verify
+    from data_prep.builder.verify import verify
 
     raw = None
     if FLAGS.source:

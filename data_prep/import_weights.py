@@ -23,7 +23,7 @@ from absl import app, flags
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from data_prep.weight_sources import ImportedWeights, image_networks, kinetics_i3d, sports1m_c3d, torchvision_r3d
+from data_prep.weights import ImportedWeights, image_networks, kinetics_i3d, sports1m_c3d, torchvision_r3d
 from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError

@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 
 from configs.default import get_config
-from data_prep.build import build
+from data_prep.builder.build import build
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.config import Config, freeze
 from pvlad_jax.models.backbones import BACKBONES

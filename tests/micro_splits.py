@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from data_prep.build import build
-from data_prep.people_splits import EVERYONE, people_metadata
+from data_prep.builder.build import build
+from data_prep.datasets.two_cameras import EVERYONE, people_metadata
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from tests.micro import _frames
 

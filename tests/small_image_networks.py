@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from data_prep.import_weights import write_weights
-from data_prep.weight_sources import ImportedWeights
+from data_prep.weights import ImportedWeights
 from pvlad_jax.models.backbones import BACKBONES, osnet, resnet
 from pvlad_jax.models.backbones.interface import BackboneSpec
 from pvlad_jax.models.weights import HEAD

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import scipy.io
 
-from data_prep.mars_names import camera_number, group_tracklets, person_name, person_number
+from data_prep.datasets.mars.names import camera_number, group_tracklets, person_name, person_number
 
 FRAME = cv2.imencode('.jpg', np.full((256, 128, 3), 90, np.uint8))[1].tobytes()
 TRACKLETS = {  # split -> (person, camera, tracklet number, frames)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.frame_files import open_files
-from data_prep.tracklet_folder import scan_tracklet_folder
+from data_prep.datasets.tracklet_folder.scan import scan_tracklet_folder
+from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from tests.test_tracklet_folder import GOOD, JPEG, make
 

@@ -64,7 +64,7 @@ def test_residual_networks_equal_pytorch(table):
     pytest.importorskip('torch')
     from torch_backbones import TorchR3D
 
-    from data_prep.weight_sources.torchvision_r3d import to_our_names
+    from data_prep.weights.torchvision_r3d import to_our_names
 
     peer = randomised(TorchR3D(**table))
     variables = imported(to_our_names({k: v.numpy() for k, v in peer.state_dict().items()}, 'the peer'))
@@ -79,7 +79,7 @@ def test_training_equals_pytorch():
     torch = pytest.importorskip('torch')
     from torch_backbones import TorchR3D
 
-    from data_prep.weight_sources.torchvision_r3d import to_our_names
+    from data_prep.weights.torchvision_r3d import to_our_names
 
     peer = randomised(TorchR3D(**SMALL, factored=True)).train()
     variables = imported(to_our_names({k: v.numpy().copy() for k, v in peer.state_dict().items()}, 'the peer'))
@@ -136,7 +136,7 @@ def test_i3d_equals_pytorch():
     torch = pytest.importorskip('torch')
     from torch_backbones import torch_i3d
 
-    from data_prep.weight_sources.kinetics_i3d import to_our_names
+    from data_prep.weights.kinetics_i3d import to_our_names
 
     module = build_backbone('i3d', last_stride=2)
     ours = draw(shapes(module, (8, 32, 32))[1])

@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip('apache_beam', reason='needs requirements-beam.txt')
 
-from data_prep import tfds_builder
-from data_prep.beam_shards import beam_writer
-from data_prep.build import build
+from data_prep.builder import tfds_builder
+from data_prep.builder.beam import beam_writer
+from data_prep.builder.build import build
 from pvlad_jax.core.errors import UserError
 from tests.test_build_tfds import content, image, raw
 

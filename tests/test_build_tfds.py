@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_prep import tfds_builder
-from data_prep.build import build, data_set_path, is_built
+from data_prep.builder import tfds_builder
+from data_prep.builder.build import build, data_set_path, is_built
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError, read_header
@@ -196,7 +196,8 @@ def test_a_folder_that_is_no_data_set(tmp_path):
 
 def test_no_heavy_library_is_imported(tmp_path):
     script = (
-        'import sys; sys.path.insert(0, sys.argv[1])\nimport data_prep.build_tfds, data_prep.tracklet_folder, data_prep.synthetic\n'
+        'import sys; sys.path.insert(0, sys.argv[1])\nimport data_prep.build_tfds\n'
+        'import data_prep.datasets.tracklet_folder.scan, data_prep.datasets.synthetic\n'
         'assert not {"tensorflow", "jax", "torch", "flax"} & set(sys.modules)'
     )
     subprocess.run([sys.executable, '-c', script, str(ROOT)], check=True, timeout=100)

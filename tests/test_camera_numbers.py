@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.camera_numbers import UNKNOWN_CAMERA, camera_notes, given_numbers, number_cameras
-from data_prep.person_numbers import number_people, person_notes
+from data_prep.sources.camera_numbers import UNKNOWN_CAMERA, camera_notes, given_numbers, number_cameras
+from data_prep.sources.person_numbers import number_people, person_notes
 from pvlad_jax.core import labels
 from pvlad_jax.core.errors import UserError
 

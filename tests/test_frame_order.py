@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.frame_order import frame_pattern, order_frames
+from data_prep.sources.frame_order import frame_pattern, order_frames
 from pvlad_jax.core.errors import UserError
 
 RANDOM = random.Random(0)

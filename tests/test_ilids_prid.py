@@ -11,14 +11,14 @@ import simplejpeg
 import tensorflow_datasets as tfds
 from rich.console import Console
 
-from data_prep import ilids_vid, prid2011
-from data_prep.build import build
-from data_prep.checked_frames import checked_reader
-from data_prep.faults import settle
-from data_prep.ilids_vid import check_ilids_vid, recheck_ilids_vid, scan_ilids_vid, wang_splits
-from data_prep.info_files import read_matlab
-from data_prep.prid2011 import NOT_USED, check_prid2011, recheck_prid2011, scan_prid2011
-from data_prep.verify import verify
+from data_prep.builder.build import build
+from data_prep.builder.frame_reader import checked_reader
+from data_prep.builder.verify import verify
+from data_prep.datasets import ilids_vid, prid2011
+from data_prep.datasets.ilids_vid import check_ilids_vid, recheck_ilids_vid, scan_ilids_vid, wang_splits
+from data_prep.datasets.prid2011 import NOT_USED, check_prid2011, recheck_prid2011, scan_prid2011
+from data_prep.issues import settle
+from data_prep.sources.annotations import read_matlab
 from pvlad_jax.core.errors import UserError
 from tests import small_mars
 

@@ -8,8 +8,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from data_prep.import_weights import read_source, templates, write_weights
-from data_prep.weight_sources import osnet_torchreid, resnet_torchvision
-from data_prep.weight_sources.image_networks import to_our_names
+from data_prep.weights import osnet_torchreid, resnet_torchvision
+from data_prep.weights.image_networks import to_our_names
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import BACKBONES, build_backbone, osnet
 from pvlad_jax.models.backbones.osnet import OmniScaleBlock, OSNet

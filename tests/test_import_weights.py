@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from data_prep.import_weights import read_source, templates, write_weights
-from data_prep.weight_sources.array_unpickler import load_arrays
+from data_prep.weights.array_unpickler import load_arrays
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.backbones.i3d import kinetics_logits
@@ -199,7 +199,7 @@ def test_c3d_sees_the_same_video(tmp_path):
     torch = pytest.importorskip('torch')
     from torch_backbones import TorchC3D
 
-    from data_prep.weight_sources.sports1m_c3d import PIXEL_MEAN, PIXEL_STD, to_our_names
+    from data_prep.weights.sports1m_c3d import PIXEL_MEAN, PIXEL_STD, to_our_names
 
     torch.manual_seed(0)
     peer = TorchC3D(widths=(4, 4, 4, 4, 4)).eval()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import main
-from data_prep.build import build
+from data_prep.builder.build import build
 from pvlad_jax.evaluation import read_embeddings, score
 from tests.micro import micro_config_dict, micro_raw
 

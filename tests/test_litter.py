@@ -2,11 +2,11 @@
 
 import pytest
 
-from data_prep.frame_suffixes import is_frame, stem, suffix
-from data_prep.ilids_vid import group_sequences
-from data_prep.litter import is_litter, passed_over_note
-from data_prep.mars_names import split_paths
-from data_prep.prid2011 import group_multi_shot
+from data_prep.datasets.ilids_vid import group_sequences
+from data_prep.datasets.mars.names import split_paths
+from data_prep.datasets.prid2011 import group_multi_shot
+from data_prep.sources.frame_suffixes import is_frame, stem, suffix
+from data_prep.sources.system_files import is_litter, passed_over_note
 
 
 @pytest.mark.parametrize(

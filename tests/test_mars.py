@@ -10,16 +10,16 @@ import pytest
 import tensorflow_datasets as tfds
 from rich.console import Console
 
-from data_prep import mars_counts
-from data_prep.build import build
-from data_prep.faults import settle
-from data_prep.info_files import read_lines, read_matlab
-from data_prep.mars import check_mars, recheck_mars, scan_mars
-from data_prep.mars_counts import EXPECTED, Labels
-from data_prep.mars_counts import mars_counts as count
-from data_prep.mars_names import SPLITS, person_name, split_paths, tracklet_of
-from data_prep.mars_tables import compare_split
-from data_prep.verify import verify
+from data_prep.builder.build import build
+from data_prep.builder.verify import verify
+from data_prep.datasets.mars import counts as mars_counts
+from data_prep.datasets.mars.counts import EXPECTED, Labels
+from data_prep.datasets.mars.counts import mars_counts as count
+from data_prep.datasets.mars.names import SPLITS, person_name, split_paths, tracklet_of
+from data_prep.datasets.mars.scan import check_mars, recheck_mars, scan_mars
+from data_prep.datasets.mars.tables import compare_split
+from data_prep.issues import settle
+from data_prep.sources.annotations import read_lines, read_matlab
 from pvlad_jax.core.errors import UserError
 from tests import small_mars
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks.rows import new_file
-from data_prep.build import data_set_path
-from data_prep.frame_files import open_files
-from data_prep.info_files import find_info
+from data_prep.builder.build import data_set_path
+from data_prep.sources.annotations import find_info
+from data_prep.sources.archives import open_files
 from pvlad_jax import compile_cache
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import remote_or_user_path, user_path

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.build import build
-from data_prep.faults import settle
-from data_prep.frame_files import open_files
-from data_prep.mars import scan_mars
+from data_prep.builder.build import build
+from data_prep.datasets.mars.scan import scan_mars
+from data_prep.issues import settle
+from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from tests import small_mars
 from tests.test_mars import small_counts  # noqa: F401  a fixture

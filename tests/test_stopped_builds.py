@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import tfds_builder
-from data_prep.build import build, data_set_path, is_built
+from data_prep.builder import tfds_builder
+from data_prep.builder.build import build, data_set_path, is_built
 from pvlad_jax.core.errors import UserError
 from tests.test_build_tfds import open_split, raw, read
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from data_prep import beam_shards
-from data_prep.bit_depth import with_bit_depth
-from data_prep.build import build
-from data_prep.checked_frames import checked_reader
+from data_prep.builder import beam as beam_shards
+from data_prep.builder.bit_depth import with_bit_depth
+from data_prep.builder.build import build
+from data_prep.builder.frame_reader import checked_reader
+from data_prep.builder.stored_frame import FrameCounts, stored_frame
+from data_prep.builder.tfds_builder import Shard, record_features
+from data_prep.builder.verify import verify
+from data_prep.datasets.tracklet_folder.scan import scan_tracklet_folder
 from data_prep.raw_dataset import RawDataset, TrackletSource
-from data_prep.stored_frame import FrameCounts, stored_frame
-from data_prep.tfds_builder import Shard, record_features
-from data_prep.tracklet_folder import scan_tracklet_folder
-from data_prep.verify import verify
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.records import TrackletDataset

@@ -12,10 +12,10 @@ from absl.testing import flagsaver
 from rich.console import Console
 
 from data_prep import build_tfds
-from data_prep.build import build
-from data_prep.findings import print_findings
-from data_prep.role_folders import group_paths
-from data_prep.tracklet_folder import scan_tracklet_folder
+from data_prep.builder.build import build
+from data_prep.builder.summary import print_findings
+from data_prep.datasets.tracklet_folder.role_folders import group_paths
+from data_prep.datasets.tracklet_folder.scan import scan_tracklet_folder
 from pvlad_jax.core.errors import UserError
 
 cv2 = pytest.importorskip('cv2')

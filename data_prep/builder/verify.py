@@ -1,0 +1,182 @@
+"""Checks a data set on disk to the frame: every record against its table, every frame by decoding it, and against the source."""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from rich.console import Console
+from rich.progress import track
+
+from data_prep.builder.build import is_built
+from data_prep.builder.frame_reader import MOST_REPORTED, BadFrames, CheckedReader, checked_reader
+from data_prep.builder.stored_frame import ENCODINGS, same_pixels
+from data_prep.builder.summary import print_checks
+from data_prep.builder.tfds_builder import tracklet_table
+from data_prep.datasets.two_cameras import EVERYONE
+from data_prep.raw_dataset import FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.images import ImageError, decode_image
+
+Tables = dict[str, dict[str, np.ndarray]]
+SPLITS = {'roles': ('train', 'query', 'gallery'), 'query_rows': ('train', 'test'), 'people_splits': (EVERYONE,)}
+
+
+def verify(
+    path: Path,
+    console: Console,
+    raw: RawDataset | None = None,
+    recheck: Callable[[Tables, dict], list[Check]] | None = None,
+    progress: bool = True,
+) -> int:
+    """Returns the number of frames that were found to be right.
+
+    Arguments:
+      path: Folder of the data set.
+      console: Where the table of counts goes.
+      raw: The source, scanned anew: tables and every frame's bytes must be its own.
+      recheck: (tables, metadata) -> the documented counts of this data set.
+    Raises UserError with what is wrong; in a partial data set counts may differ.
+    """
+    if not is_built(path):
+        raise UserError(f'There is no data set in {path}. Build it first, or give its --name and --data_dir.')
+    metadata = _metadata(path)
+    tables = {split: _table(path, split) for split in SPLITS[metadata['layout']]}
+    faults = _layout_faults(metadata, tables)
+    if recheck is not None and not faults:
+        checks = recheck(tables, metadata)
+        print_checks(checks, console)
+        if not metadata['partial']:
+            faults += [f'{c.name}: expected {c.expected}, found {c.found}' for c in checks if not c.holds]
+    sources: dict[str, list[TrackletSource | None]] = {s: [None] * len(t['tracklet']) for s, t in tables.items()}
+    if raw is not None:
+        for option in ('jpeg_quality', 'bit_depth'):
+            if getattr(raw, option) != metadata.get(option, 0):
+                raise UserError(f'{path} was built with another --{option} than the one given now.')
+        for split, found in raw.splits.items():
+            if _same(tables.get(split, {}), tracklet_table(found)):
+                sources[split] = list(found)
+            else:
+                faults.append(f'tracklets_{split}.npz does not list the tracklets of the source')
+    frames = 0
+    builder = tfds.builder_from_directory(path)
+    read = None if raw is None else checked_reader(raw)
+    for split, table in tables.items():
+        records = builder.as_data_source(split, decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
+        if len(records) != len(table['tracklet']):
+            faults.append(f'Split {split} has {len(records)} records and {len(table["tracklet"])} rows in its table')
+            continue
+        check = partial(_record_faults, records, table, sources[split], read)
+        shown = track(_ahead(check, len(records)), f'{path.parent.name}: {split}', len(records), console=console, disable=not progress)
+        for i, found in enumerate(shown):
+            faults += [f'{split} record {i}, {table["tracklet"][i].decode()}: {fault}' for fault in found]
+            frames += int(table['n_frames'][i])
+            if len(faults) >= MOST_REPORTED:
+                break
+    if faults:
+        listed = '\n  '.join(faults[:MOST_REPORTED])
+        raise UserError(f'{path} is not what it should be:\n  {listed}\nBuild it anew with --overwrite.')
+    return frames
+
+
+def _metadata(path: Path) -> dict:
+    try:
+        metadata = json.loads((path / 'metadata.json').read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}/metadata.json cannot be read: {error}. Build the data set anew with --overwrite.') from error
+    if metadata.get('format_version') != FORMAT_VERSION:
+        found = metadata.get('format_version')
+        raise UserError(f'{path} has format {found}, this program reads {FORMAT_VERSION}. Build it anew with --overwrite.')
+    if metadata.get('layout') not in LAYOUTS or metadata.get('encoding') not in ENCODINGS:
+        raise UserError(f'{path}/metadata.json names an unknown layout or encoding. Build the data set anew with --overwrite.')
+    return metadata
+
+
+def _table(path: Path, split: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path / f'tracklets_{split}.npz', allow_pickle=False) as table:
+            columns = {k: table[k] for k in ('tracklet', 'person', 'person_id', 'camera_id', 'n_frames')}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f'{path}/tracklets_{split}.npz cannot be read: {error}. Build the data set anew with --overwrite.') from error
+    if len({len(c) for c in columns.values()}) != 1:
+        raise UserError(f'{path}/tracklets_{split}.npz has columns of different lengths. Build the data set anew with --overwrite.')
+    return columns
+
+
+def _layout_faults(metadata: dict, tables: Tables) -> list[str]:
+    faults = []
+    names = np.concatenate([t['tracklet'] for t in tables.values()])
+    if len(np.unique(names)) != len(names):
+        faults.append('Tracklet names are not unique')
+    if metadata['layout'] == 'query_rows':
+        rows = metadata.get('query_rows', [])
+        if len(set(rows)) != len(rows) or not all(0 <= r < len(tables['test']['tracklet']) for r in rows):
+            faults.append('query_rows names rows twice or rows that are not there')
+    if metadata['layout'] == 'people_splits':
+        people = set(tables[EVERYONE]['person_id'].tolist())
+        for i, split in enumerate(metadata.get('people_splits', [])):
+            train, test = set(split['train']), set(split['test'])
+            if train & test or not train | test <= people:
+                faults.append(f'Split {i} has people in both halves or people who are not there')
+    return faults
+
+
+def _record_faults(
+    records, table: dict[str, np.ndarray], sources: list[TrackletSource | None], read: CheckedReader | None, i: int
+) -> list[str]:
+    try:
+        record = records[i]
+    except Exception as error:  # whatever the reader makes of damaged bytes
+        return [f'cannot be read ({error})']
+    labels = ('tracklet', 'person', 'person_id', 'camera_id')
+    faults = [f'{k} is {record[k]!r}, in the table {table[k][i]!r}' for k in labels if record[k] != table[k][i]]
+    numbers, frames = list(record['frame_numbers']), [f['image'] for f in record['frames']]
+    if not len(numbers) == len(frames) == table['n_frames'][i]:
+        faults.append(f'has {len(frames)} frames and {len(numbers)} numbers, in the table {table["n_frames"][i]}')
+    if any(a >= b for a, b in pairwise(numbers)):
+        faults.append('frame numbers do not rise')
+    faults += [f'frame {n} cannot be decoded: it {fault}' for n, frame in zip(numbers, frames) if (fault := _frame_fault(frame))]
+    if read is not None and (source := sources[i]) is not None:
+        try:
+            expected = read(source).frames
+        except BadFrames as error:
+            return faults + error.args[0]
+        if tuple(numbers) != source.frame_numbers:
+            faults.append('frame numbers are not those of the source')
+        pairs = zip(numbers, source.frames, frames, expected)
+        faults += [f'frame {n} is not that of the source ({key})' for n, key, a, b in pairs if a != b and not same_pixels(a, b)]
+    return faults
+
+
+def _frame_fault(frame: bytes) -> str:
+    try:
+        decode_image(frame)
+    except ImageError as error:
+        return str(error)
+    return ''
+
+
+def _same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return all(k in a and np.array_equal(a[k], v) for k, v in b.items())
+
+
+def _ahead(job: Callable[[int], list[str]], n: int) -> Iterator[list[str]]:
+    """Results of job(0) ... job(n - 1) in order, computed by threads (decoding and reading release the interpreter)."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as executor:
+        ahead: deque = deque()
+        try:
+            for i in range(n):
+                ahead.append(executor.submit(job, i))
+                if len(ahead) >= 4 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)

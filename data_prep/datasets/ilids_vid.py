@@ -1,0 +1,154 @@
+"""Scans iLIDS-VID (Wang, ECCV 2014): `sequences/cam{1,2}/personNNN/cam1_personNNN_FFFFF.png` and the ten splits.
+
+Of a row of `ls_set` (1-based indices into the sorted people) the first 150 are test people, as in Wang's protocol.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from data_prep.datasets.tracklet_folder.scan import read_files
+from data_prep.datasets.two_cameras import EVERYONE, check_splits, people_metadata, split_checks, tracklet
+from data_prep.issues import Faults
+from data_prep.raw_dataset import Check, RawDataset, TrackletSource
+from data_prep.sources.annotations import need_info, read_matlab
+from data_prep.sources.archives import FrameFiles, open_files
+from data_prep.sources.frame_suffixes import is_frame
+from data_prep.sources.system_files import passed_over_note
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.images import FRAME_SUFFIX
+
+SPLITS_FILE = 'train_test_splits_ilidsvid.mat'
+TEST_PEOPLE = 150
+PEOPLE = 300
+NUMBERS = '1, 319'  # lowest and highest number of a person; there are gaps
+LENGTHS = '23, 192'  # shortest and longest tracklet, frames
+_GRAMMAR = re.compile(rf'cam([12])_person(\d{{3}})_(\d+)(?i:{FRAME_SUFFIX})')
+_WHENCE = "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir."
+
+
+def scan_ilids_vid(
+    source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0
+) -> RawDataset:
+    """Scans the folder or archive. What differs from the documented counts stands in `faults`, `contradictions` and `checks`.
+
+    Raises UserError where no sequences or no splits are found.
+    """
+    files = open_files(source)
+    ls_set = read_matlab(need_info(files, info_dir, SPLITS_FILE, _WHENCE), SPLITS_FILE, 'ls_set')
+    return check_ilids_vid(files, ls_set, name, jpeg_quality)
+
+
+def check_ilids_vid(
+    files: FrameFiles, ls_set: Int[np.ndarray, 'splits people'], name: str = 'ilids_vid', jpeg_quality: int = 0
+) -> RawDataset:
+    """Checks the names of the files and the table of splits; opens no frame."""
+    tracklets, faults, others = group_sequences(files.names)
+    if not tracklets:
+        looked = 'sequences/cam1/personNNN/cam1_personNNN_FFFFF.png'
+        raise UserError(f'No frames of iLIDS-VID ({looked}) were found. {"; ".join(faults.lines())}')
+    faults.extend('Empty folders', [f for f in files.empty_folders if '/sequences/' in f'/{f}'])
+    people = sorted({person for person, _ in tracklets})
+    missing = [f'person{p:03d} in cam{c}' for p in people for c in (1, 2) if (p, c) not in tracklets]
+    faults.extend('Sequences are missing', missing)
+    splits, contradictions = wang_splits(ls_set, people)
+    sources = [tracklet(f'person{p:03d}', p, c, f'cam{c}_person{p:03d}', frames) for (p, c), frames in sorted(tracklets.items())]
+    return RawDataset(
+        name=name,
+        splits={EVERYONE: sources},
+        read_frames=partial(read_files, files),
+        encoding='jpeg' if jpeg_quality else 'png',
+        layout='people_splits',
+        metadata=people_metadata(splits) | {'halves': 'wang2014'} | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
+        checks=tuple(ilids_checks(sources, splits)),
+        notes=(*_notes(sources), *passed_over_note([*others, *files.litter])),
+        faults=tuple(faults.lines()),
+        contradictions=tuple(contradictions.lines()),
+        jpeg_quality=jpeg_quality,
+    )
+
+
+def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults, list[str]]:
+    """Groups paths below `sequences` (at any depth): ((person, camera) -> frame number -> path, faults, files that are no frames)."""
+    tracklets: dict[tuple[int, int], dict[int, str]] = {}
+    faults, others = Faults(), []
+    for path in paths:
+        parts = path.split('/')
+        if 'sequences' not in parts[:-1]:
+            continue
+        match = _GRAMMAR.fullmatch(parts[-1])
+        if match is None and not is_frame(path):
+            others.append(path)
+            continue
+        if match is None:
+            faults.add('Files not named camC_personNNN_FFFFF.png', path)
+            continue
+        camera, person, number = int(match[1]), int(match[2]), int(match[3])
+        if parts[-3:-1] != [f'cam{camera}', f'person{match[2]}']:
+            faults.add('Files that do not lie in the folder of their camera and person', path)
+            continue
+        frames = tracklets.setdefault((person, camera), {})
+        if number in frames:
+            faults.add('Files of the same frame', f'{frames[number]} = {path}')
+        else:
+            frames[number] = path
+    return tracklets, faults, others
+
+
+def wang_splits(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> tuple[list[dict[str, list[int]]], Faults]:
+    """Turns rows of indices into the people's numbers: the first 150 of a row are test people. Returns (splits, contradictions)."""
+    faults = Faults()
+    if ls_set.ndim != 2 or ls_set.shape[1] != PEOPLE:
+        faults.add(f'ls_set of {SPLITS_FILE} has not the shape (10, {PEOPLE})', str(ls_set.shape))
+        return [], faults
+    for i, row in enumerate(ls_set):
+        if sorted(row.tolist()) != list(range(1, PEOPLE + 1)):
+            faults.add(f'Rows of ls_set that do not name each of the {PEOPLE} people once', f'row {i + 1}')
+    if faults:
+        return [], faults
+    if len(people) != PEOPLE:
+        # Indices into another list of people would name the wrong ones.
+        faults.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name nobody', f'{len(people)} people found')
+        return [], faults
+    splits = [
+        {'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]), 'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE])}
+        for row in ls_set.tolist()
+    ]
+    return splits, check_splits(splits, set(people), TEST_PEOPLE, SPLITS_FILE)
+
+
+def ilids_checks(sources: list[TrackletSource], splits: list[dict[str, list[int]]]) -> list[Check]:
+    """All counts, expected and found."""
+    lengths = [len(s.frames) for s in sources]
+    return ilids_counts([s.person_id for s in sources], [s.camera_id for s in sources], lengths, splits)
+
+
+def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], splits: list[dict[str, list[int]]]) -> list[Check]:
+    """The same from columns of labels, one entry a tracklet."""
+    numbers = sorted(set(people))
+    seen = {camera: {p for p, c in zip(people, cameras) if c == camera} for camera in (1, 2)}
+    return [
+        Check('people', PEOPLE, len(numbers)),
+        Check('lowest and highest number of a person', NUMBERS, f'{numbers[0]}, {numbers[-1]}'),
+        Check('people in cam1', PEOPLE, len(seen[1])),
+        Check('people in cam2', PEOPLE, len(seen[2])),
+        Check('tracklets', 2 * PEOPLE, len(people)),
+        Check('shortest and longest tracklet', LENGTHS, f'{min(lengths)}, {max(lengths)}'),
+        *split_checks(splits, TEST_PEOPLE),
+    ]
+
+
+def recheck_ilids_vid(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
+    """The counts of a data set that was built."""
+    t = tables[EVERYONE]
+    return ilids_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])
+
+
+def _notes(sources: list[TrackletSource]) -> Iterable[str]:
+    gaps = [s.name for s in sources if s.frame_numbers[-1] - s.frame_numbers[0] + 1 != len(s.frame_numbers)]
+    if gaps:
+        yield f'{len(gaps)} tracklets have gaps in their frame numbers, such as {gaps[0]}.'

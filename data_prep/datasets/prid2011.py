@@ -1,0 +1,152 @@
+"""Scans PRID 2011 (Hirzer 2011), multi_shot: `multi_shot/cam_{a,b}/person_NNNN/FFFF.png`, and the ten splits.
+
+Of the 200 people whom both cameras saw, the 178 with at least 27 frames in each are used, as is usual with video.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.datasets.tracklet_folder.scan import read_files
+from data_prep.datasets.two_cameras import EVERYONE, check_splits, people_metadata, split_checks, tracklet
+from data_prep.issues import Faults, shortened
+from data_prep.raw_dataset import Check, RawDataset, TrackletSource
+from data_prep.sources.annotations import need_info
+from data_prep.sources.archives import FrameFiles, open_files
+from data_prep.sources.frame_suffixes import is_frame
+from data_prep.sources.system_files import passed_over_note
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.images import FRAME_SUFFIX
+
+SPLITS_FILE = 'splits_prid2011.json'
+SHARED_PEOPLE = 200  # the first so many people are the same in both cameras
+FEWEST_FRAMES = 27
+NOT_USED = (6, 19, 31, 52, 57, 62, 71, 94, 106, 120, 136, 138, 139, 142, 145, 158, 159, 166, 183, 190, 199, 200)
+TEST_PEOPLE = 89
+_CAMERAS = {'cam_a': 1, 'cam_b': 2}
+_PERSON = re.compile(r'person_(\d{4})')
+_FRAME = re.compile(rf'(\d+)(?i:{FRAME_SUFFIX})')
+_WHENCE = (
+    'PRID 2011 has no official splits; this file holds ten, each {"train": [89 of "person_0001"...], "test": [89]}, '
+    'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give --info_dir.'
+)
+
+
+def scan_prid2011(
+    source: str | Path, name: str = 'prid2011', info_dir: str | Path | None = None, jpeg_quality: int = 0
+) -> RawDataset:
+    """Scans the folder or archive; only the 178 people are kept. What differs stands in `faults`, `contradictions` and `checks`.
+
+    Raises UserError where no multi_shot frames or no splits are found.
+    """
+    files = open_files(source)
+    return check_prid2011(files, need_info(files, info_dir, SPLITS_FILE, _WHENCE), name, jpeg_quality)
+
+
+def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011', jpeg_quality: int = 0) -> RawDataset:
+    """Checks the names of the files and the splits; opens no frame."""
+    tracklets, faults, others = group_multi_shot(files.names)
+    if not tracklets:
+        looked = 'multi_shot/cam_a/person_NNNN/FFFF.png'
+        raise UserError(f'No frames of PRID 2011 ({looked}) were found. {"; ".join(faults.lines())}')
+    faults.extend('Empty folders', [f for f in files.empty_folders if '/multi_shot/' in f'/{f}'])
+    seen = {camera: {p for p, c in tracklets if c == camera} for camera in (1, 2)}
+    shared = set(range(1, SHARED_PEOPLE + 1))
+    enough = {p for p in shared if all(len(tracklets.get((p, c), ())) >= FEWEST_FRAMES for c in (1, 2))}
+    used = shared - set(NOT_USED)
+    faults.extend(f'People with under {FEWEST_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)])
+    faults.extend('People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)])
+    splits, contradictions = read_splits(splits_json)
+    contradictions = contradictions or check_splits(splits, used, TEST_PEOPLE, SPLITS_FILE)
+    kept = sorted(enough & used)
+    if len(kept) < len(used):  # a partial data set: the splits name only people who are there
+        splits = [{half: [p for p in ids if p in enough] for half, ids in split.items()} for split in splits]
+    names = {1: 'cam_a', 2: 'cam_b'}
+    sources = [tracklet(f'person_{p:04d}', p, c, f'{names[c]}/person_{p:04d}', tracklets[p, c]) for p in kept for c in (1, 2)]
+    people_found = [
+        Check('people in cam_a', 385, len(seen[1])),
+        Check('people in cam_b', 749, len(seen[2])),
+        Check(f'of the first {SHARED_PEOPLE}, people in both cameras', SHARED_PEOPLE, len(shared & seen[1] & seen[2])),
+    ]
+    counts = prid_counts([s.person_id for s in sources], [s.camera_id for s in sources], [len(s.frames) for s in sources], splits)
+    return RawDataset(
+        name=name,
+        splits={EVERYONE: sources},
+        read_frames=partial(read_files, files),
+        encoding='jpeg' if jpeg_quality else 'png',
+        layout='people_splits',
+        metadata=people_metadata(splits) | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
+        checks=(*people_found, *counts),
+        notes=(*_notes(sources, len(tracklets)), *passed_over_note([*others, *files.litter])),
+        faults=tuple(faults.lines()),
+        contradictions=tuple(contradictions.lines()),
+        jpeg_quality=jpeg_quality,
+    )
+
+
+def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults, list[str]]:
+    """Groups paths below `multi_shot` (at any depth): ((person, camera) -> frame number -> path, faults, files that are no frames)."""
+    tracklets: dict[tuple[int, int], dict[int, str]] = {}
+    faults, others = Faults(), []
+    for path in paths:
+        parts = path.split('/')
+        if 'multi_shot' not in parts[:-1]:
+            continue
+        if not is_frame(path):
+            others.append(path)
+            continue
+        person, frame = _PERSON.fullmatch(parts[-2]), _FRAME.fullmatch(parts[-1])
+        camera = _CAMERAS.get(parts[-3]) if len(parts) > 2 else None
+        if person is None or frame is None or camera is None:
+            faults.add('Files not named cam_{a,b}/person_NNNN/FFFF.png', path)
+            continue
+        frames = tracklets.setdefault((int(person[1]), camera), {})
+        number = int(frame[1])
+        if number in frames:
+            faults.add('Files of the same frame', f'{frames[number]} = {path}')
+        else:
+            frames[number] = path
+    return tracklets, faults, others
+
+
+def read_splits(content: bytes) -> tuple[list[dict[str, list[int]]], Faults]:
+    """Reads the ten splits as people's numbers: (splits, contradictions). Raises UserError for anything but such a list."""
+    try:
+        entries = json.loads(content)
+        splits = [
+            {half: sorted(int(_PERSON.fullmatch(name)[1]) for name in entry[half]) for half in ('train', 'test')} for entry in entries
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{SPLITS_FILE} is not a list of {{"train": ["person_0001"...], "test": [...]}}: {error!r}') from error
+    faults = Faults()
+    if len(splits) != 10:
+        faults.add(f'{SPLITS_FILE} has not ten splits', str(len(splits)))
+    return splits, faults
+
+
+def prid_counts(people: list[int], cameras: list[int], lengths: list[int], splits: list[dict[str, list[int]]]) -> list[Check]:
+    """The counts of the 178 people, from columns of labels with one entry a tracklet."""
+    return [
+        Check('people used', 178, len(set(people))),
+        Check('people used who should not be', 0, len(set(people) & set(NOT_USED))),
+        Check('tracklets', 356, len(people)),
+        Check('tracklets in cam_a, cam_b', '178, 178', f'{cameras.count(1)}, {cameras.count(2)}'),
+        Check(f'tracklets under {FEWEST_FRAMES} frames', 0, sum(n < FEWEST_FRAMES for n in lengths)),
+        *split_checks(splits, TEST_PEOPLE),
+    ]
+
+
+def recheck_prid2011(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
+    """The counts of a data set that was built."""
+    t = tables[EVERYONE]
+    return prid_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])
+
+
+def _notes(sources: list[TrackletSource], found: int) -> Iterable[str]:
+    yield f'{found - len(sources):,} tracklets of other people are not part of the video protocol and are left out.'
+    if gaps := [s.name for s in sources if s.frame_numbers != tuple(range(1, len(s.frame_numbers) + 1))]:
+        yield f'{len(gaps)} tracklets have gaps in their frame numbers: {shortened(gaps)}.'

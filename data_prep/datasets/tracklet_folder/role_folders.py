@@ -1,0 +1,122 @@
+"""Finds {train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME in a list of paths, below any folder."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from data_prep.sources.archives import FrameFiles
+from data_prep.sources.frame_suffixes import is_frame
+from pvlad_jax.core.errors import UserError
+
+ROLES = ('train', 'query', 'gallery')
+LAYOUT = '{train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME.jpg (camera c0 where it is unknown)'
+_MOST_LISTED = 20
+
+
+class TrackletKey(NamedTuple):
+    role: str
+    person: str
+    camera: str
+    tracklet: str
+
+    @property
+    def name(self) -> str:
+        return '/'.join(self)
+
+
+class Groups(NamedTuple):
+    """Paths by tracklet, in the order of the keys; files that are no frames; what lies at a wrong depth or is empty."""
+
+    tracklets: dict[TrackletKey, list[str]]
+    others: list[str]
+    faults: list[str]
+
+
+def find_root(files: FrameFiles, source: str) -> str:
+    """The folder within the source that holds train, query and gallery: '', or 'mydata/' in an archive of a folder.
+
+    Raises UserError where there is none, or several below other folders.
+    """
+    below: dict[str, set[str]] = {}
+    for path in (*files.names, *(f'{f}/' for f in files.empty_folders)):
+        parts = path.split('/')[:-1]
+        for i, part in enumerate(parts):
+            if part in ROLES:
+                below.setdefault('/'.join([*parts[:i], '']), set()).add(part)
+    whole = [root for root, roles in below.items() if roles == set(ROLES)]
+    if '' in whole or len(whole) == 1:  # what lies deeper next to a data set at the top is none of it
+        return '' if '' in whole else whole[0]
+    if whole:
+        listed = ', '.join(root or 'its top' for root in sorted(whole))
+        raise UserError(
+            f'{source} holds several data sets, each with train, query and gallery: {listed}. '
+            'Give the folder of one of them as --source; unpack it where it is in an archive.'
+        )
+    raise UserError(_wrong_layout(files, source, below))
+
+
+def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: str = '') -> Groups:
+    """Groups the paths below `root` by tracklet. A role's folder may be doubled, as where each is its own archive."""
+    tracklets: dict[TrackletKey, list[str]] = {}
+    others, faults = [], []
+    names = [n for n in names if n.startswith(root) and n[len(root) :].split('/')[0] in ROLES]
+    doubled = _doubled(names, root)
+    for name in names:
+        parts = name[len(root) :].split('/')
+        if parts[0] in doubled:
+            parts = parts[1:]
+        if not is_frame(name):
+            others.append(name)
+        elif len(parts) != 5:
+            faults.append(f'{name} is too {"deep" if len(parts) > 5 else "high"} for {LAYOUT.partition(" ")[0]}')
+        else:
+            tracklets.setdefault(TrackletKey(*parts[:4]), []).append(name)
+    filled = {path.rpartition('/')[0] for paths in tracklets.values() for path in paths}
+    for folder in sorted({n.rpartition('/')[0] for n in others} - filled):
+        if folder[len(root) :].count('/') == 3 + (folder[len(root) :].split('/')[0] in doubled):
+            faults.append(f'{folder} holds no frames')
+    within = [f for f in empty_folders if f.startswith(root) and f[len(root) :].split('/')[0] in ROLES]
+    faults += [f'{folder} is empty' for folder in within]
+    return Groups({k: sorted(tracklets[k]) for k in sorted(tracklets)}, others, faults)
+
+
+def outside_note(names: Iterable[str], root: str) -> list[str]:
+    """A sentence that counts the pictures in other folders than train, query and gallery; or none."""
+    found: Counter[str] = Counter()
+    for name in names:
+        top = name.removeprefix(root).partition('/')[0]
+        if not (name.startswith(root) and top in ROLES) and is_frame(name):
+            found[top] += 1
+    if not found:
+        return []
+    shown = ', '.join(f'{top} ({n:,})' for top, n in found.most_common(5))
+    return [f'Pictures outside train, query and gallery are not read: {shown}{", ..." if len(found) > 5 else ""}.']
+
+
+def refuse_faults(source: str, faults: Sequence[str], hint: str = '') -> None:
+    """Raises UserError with the first faults, where there are any."""
+    if faults:
+        more = f'\n  and {len(faults) - _MOST_LISTED} more' if len(faults) > _MOST_LISTED else ''
+        raise UserError(f'{source} does not follow {LAYOUT}:\n  ' + '\n  '.join(faults[:_MOST_LISTED]) + more + hint)
+
+
+def _doubled(names: Sequence[str], root: str) -> set[str]:
+    inner: dict[str, set[str]] = {}
+    for name in names:
+        role, _, rest = name[len(root) :].partition('/')
+        inner.setdefault(role, set()).add(rest.partition('/')[0])
+    return {role for role, folders in inner.items() if folders == {role}}
+
+
+def _wrong_layout(files: FrameFiles, source: str, below: dict[str, set[str]]) -> str:
+    tops = sorted({n.split('/')[0] for n in files.names} | {n.split('/')[0] for n in files.empty_folders})
+    holds = f'It holds: {", ".join(tops[:10]) or "nothing"}{", ..." if len(tops) > 10 else ""}.'
+    if not below:
+        cased = sorted({p for n in files.names for p in n.split('/')[:-1] if p not in ROLES and p.lower() in ROLES})
+        hint = f' Folder names are in lower case: rename {", ".join(cased)}.' if cased else ''
+        return f'{source} has no tracklets in {", ".join(ROLES)}; expected {LAYOUT}. {holds}{hint}'
+    root, roles = max(below.items(), key=lambda item: len(item[1]))
+    missing = ', '.join(r for r in ROLES if r not in roles)
+    where = f'{source} has no tracklets in {missing}'
+    beside = f' beside {root}{min(roles)}' if root else ''
+    return f'{where}{beside}; expected {LAYOUT}. {holds}'

@@ -1,0 +1,63 @@
+"""The tables that come with a benchmark, looked for where the data set ships them and in --info_dir."""
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from data_prep.sources.archives import FrameFiles
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
+
+
+def find_info(files: FrameFiles, info_dir: str | Path | None, name: str) -> bytes | None:
+    """Returns the content of a table by its file name, or of the same name with .gz; None where there is none.
+
+    `info_dir` goes before the source. Raises UserError where the source holds several of that name that differ, and for an
+    info_dir that is missing.
+    """
+    if info_dir is not None:
+        folder = user_path(info_dir)
+        if not folder.is_dir():
+            raise UserError(f'--info_dir: {folder} is not a folder. It holds the tables that come with the data set, such as {name}.')
+        for path in (*sorted(folder.rglob(name)), *sorted(folder.rglob(name + '.gz'))):
+            return _content(path.name, path.read_bytes())
+    places = [n for n in files.names if n.rpartition('/')[2] in (name, name + '.gz')]
+    contents = {_content(n, files.read(n)): n for n in places}
+    if len(contents) > 1:
+        differ = ' and '.join(contents.values())
+        raise UserError(f'{differ} differ. Remove the wrong one, or name the folder of the right one by --info_dir.')
+    return next(iter(contents), None)
+
+
+def need_info(files: FrameFiles, info_dir: str | Path | None, name: str, whence: str) -> bytes:
+    """`find_info`, or a UserError that says where the table comes from."""
+    content = find_info(files, info_dir, name)
+    if content is None:
+        raise UserError(f'{name} was found neither in the source nor in --info_dir. {whence}')
+    return content
+
+
+def read_matlab(content: bytes, name: str, key: str) -> np.ndarray:
+    """Returns a matrix of integers from a MATLAB file, as int64. Raises UserError where there is none under this key."""
+    try:
+        matrix = np.asarray(scipy.io.loadmat(io.BytesIO(content))[key])
+    except Exception as error:  # scipy raises what its parser happens to meet
+        raise UserError(f'{name} cannot be read as a MATLAB file with a matrix {key!r}: {error}') from error
+    if not np.issubdtype(matrix.dtype, np.number) or (matrix != np.floor(matrix)).any():
+        raise UserError(f'{name}: {key} is not a matrix of integers.')
+    return matrix.astype(np.int64)
+
+
+def read_lines(content: bytes) -> list[str]:
+    """The lines of a name list, whatever ends them: LF or CRLF."""
+    return content.decode('utf-8-sig').split()
+
+
+def _content(name: str, data: bytes) -> bytes:
+    try:
+        return gzip.decompress(data) if name.endswith('.gz') else data
+    except (OSError, EOFError) as error:
+        raise UserError(f'{name} cannot be decompressed: {error}') from error

@@ -1,0 +1,292 @@
+"""The files of a raw data set as sorted relative names and a way to read each: a folder, a zip, a tar, or a folder that holds archives.
+
+Archives are read in place; only a compressed tar is first decompressed into a temporary file, since it has no random access.
+Nothing is ever extracted by name; still, a member whose name or link points outside its archive is refused, since
+such an archive is not what its user believes it to be.
+"""
+
+import os
+import shutil
+import struct
+import tarfile
+import tempfile
+import weakref
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from data_prep.sources.archive_names import posix_name, written_with_backslashes, zip_names
+from data_prep.sources.system_files import is_litter
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
+
+ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
+
+
+class _Files:
+    """Pickles without the listing, which is long, and which reading does not need."""
+
+    names: list[str]
+    empty_folders: list[str]
+    litter: list[str]
+
+    def __getstate__(self):
+        return self.__dict__ | {'names': [], 'empty_folders': [], 'litter': []}
+
+
+class Folder(_Files):
+    """All files below a folder. Links are followed, as they are in data sets that are spread over disks."""
+
+    def __init__(self, root: Path):
+        self.root = str(root)
+        self.names, self.empty_folders, self.litter = [], [], []
+        _walk(self.root, '', self)
+        self.names.sort()
+        self.litter.sort()
+        self.empty_folders.sort()
+        try:
+            '/'.join(self.names).encode()
+        except UnicodeEncodeError:
+            name = next(n for n in self.names if not n.isprintable())
+            raise UserError(f'{root} has a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it.') from None
+
+    def read(self, name: str) -> bytes:
+        with open(os.path.join(self.root, name), 'rb') as f:
+            return f.read()
+
+
+class _Archive(_Files):
+    spans: dict[str, tuple]  # name -> where its bytes are
+
+    def _list(self, folders: Iterable[str]) -> None:
+        self.litter = sorted(n for n in self.spans if is_litter(n))
+        self.names = sorted(self.spans.keys() - set(self.litter))
+        filled = set()
+        for name in self.names:
+            folder = name.rpartition('/')[0]
+            while folder and folder not in filled:
+                filled.add(folder)
+                folder = folder.rpartition('/')[0]
+        bare = (folder.rstrip('/') for folder in folders)
+        self.empty_folders = sorted(f for f in bare if f not in filled and not is_litter(f))
+
+
+class Zip(_Archive):
+    """The files of a zip archive, found by their offsets: any thread may read, and the listing of a million files is kept once."""
+
+    def __init__(self, path: Path):
+        self.path = str(path)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                members = archive.infolist()
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f'{path} cannot be read as a zip archive: {error}. Download it again.') from error
+        _refuse_escapes(path, ((m.filename, None) for m in members))
+        if locked := [m.filename for m in members if m.flag_bits & 1]:
+            raise UserError(f'{path} is encrypted ({locked[0]}). Unpack it with its password and give the folder.')
+        named = list(zip(zip_names(members), members))
+        self.spans = {
+            n: (m.header_offset, m.compress_size, m.compress_type, m.CRC) for n, m in named if not n.endswith('/')
+        }
+        self._list(n for n, _ in named if n.endswith('/'))
+
+    def read(self, name: str) -> bytes:
+        offset, size, method, crc = self.spans[name]
+        with open(self.path, 'rb') as f:
+            f.seek(offset)
+            header = f.read(30)  # its last two fields are the lengths of the name and of the extra field, which follow
+            if len(header) == 30:
+                f.seek(sum(struct.unpack('<HH', header[26:])), os.SEEK_CUR)
+            data = f.read(size)
+        try:
+            if method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompress(data, wbits=-zlib.MAX_WBITS)
+            elif method != zipfile.ZIP_STORED:
+                raise OSError(f'compression method {method} is not supported, unpack the archive')
+        except zlib.error as error:
+            raise OSError(f'the archive is damaged: {error}') from error
+        if zlib.crc32(data) != crc:
+            raise OSError('the archive is damaged: wrong check sum')
+        return data
+
+
+class Tar(_Archive):
+    """The files of a tar archive, found by their offsets. A compressed one is decompressed into a temporary file first."""
+
+    def __init__(self, path: Path):
+        self.path = str(path)
+        self._plain = None
+        try:
+            if tarfile.is_tarfile(self.path) and not _is_plain_tar(self.path):
+                self._plain = _decompress(path)
+            with tarfile.open(self._plain or self.path, 'r:') as archive:
+                members = archive.getmembers()
+        except (tarfile.TarError, EOFError) as error:
+            self._forget()
+            raise UserError(f'{path} cannot be read as a tar archive: {error}. Download it again.') from error
+        if self._plain:
+            weakref.finalize(self, _unlink, self._plain)
+        _refuse_escapes(path, ((m.name, m.linkname if m.issym() or m.islnk() else None) for m in members))
+        windows = written_with_backslashes([m.name for m in members])
+        self.spans = {posix_name(m.name, windows): (m.offset_data, m.size) for m in members if m.isreg()}
+        for m in members:  # a hard link has no bytes of its own
+            if m.islnk() and posix_name(m.linkname, windows) in self.spans:
+                self.spans[posix_name(m.name, windows)] = self.spans[posix_name(m.linkname, windows)]
+        self._list(posix_name(m.name, windows) for m in members if m.isdir())
+
+    def read(self, name: str) -> bytes:
+        offset, size = self.spans[name]
+        with open(self._plain or self.path, 'rb') as f:
+            f.seek(offset)
+            data = f.read(size)
+        if len(data) != size:
+            raise OSError('the archive ends before the file does')
+        return data
+
+    def _forget(self):
+        if self._plain:
+            _unlink(self._plain)
+
+
+class Several(_Files):
+    """A folder together with the archives that lie directly in it, each archive as a folder of its own name."""
+
+    def __init__(self, parts: dict[str, 'Folder | Zip | Tar']):
+        self.parts = parts
+        self.names = sorted(prefix + n for prefix, part in parts.items() for n in part.names)
+        self.empty_folders = sorted(prefix + n for prefix, part in parts.items() for n in part.empty_folders)
+        self.litter = sorted(prefix + n for prefix, part in parts.items() for n in part.litter)
+
+    def read(self, name: str) -> bytes:
+        prefix = name.partition('/')[0] + '/'
+        if prefix in self.parts:
+            return self.parts[prefix].read(name.removeprefix(prefix))
+        return self.parts[''].read(name)
+
+
+@runtime_checkable
+class FrameFiles(Protocol):
+    """What the readers of data sets see of a folder or of archives."""
+
+    names: list[str]
+    empty_folders: list[str]
+    litter: list[str]
+    read: Callable[[str], bytes]
+
+
+def open_files(source: str | Path) -> FrameFiles:
+    """Returns the files of a folder or archive.
+
+    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `litter`, what was passed over;
+    `read(name) -> bytes`, which raises OSError.
+    Raises UserError where the source is missing, unreadable, or an archive with members that point outside.
+    """
+    source = user_path(source)
+    if not source.exists():
+        raise UserError(f'The source {source} does not exist. --source names the folder or archive with the raw data set.')
+    if source.is_file():
+        return _open_archive(source)
+    try:
+        archives = [p for p in sorted(source.iterdir()) if p.is_file() and _is_archive(p.name) and not is_litter(p.name)]
+        folder = Folder(source)
+    except OSError as error:
+        raise UserError(f'{source} cannot be listed: {error}') from error
+    if not archives:
+        return folder
+    folder.names = [n for n in folder.names if '/' in n or not _is_archive(n)]
+    # An archive that has been unpacked next to itself is read once, from the folder.
+    unpacked = {n.split('/', 1)[0] for n in folder.names if '/' in n}
+    packed = {archive_stem(p) + '/': _open_archive(p) for p in archives if archive_stem(p) not in unpacked}
+    return Several({'': folder, **packed}) if packed else folder
+
+
+def archive_stem(path: Path) -> str:
+    """'bbox_train.tar.gz' -> 'bbox_train'."""
+    by_length = sorted(ARCHIVE_SUFFIXES, key=len, reverse=True)
+    return next((path.name[: -len(s)] for s in by_length if path.name.lower().endswith(s)), path.name)
+
+
+def _is_archive(name: str) -> bool:
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def _open_archive(path: Path) -> Zip | Tar:
+    if path.name.lower().endswith('.zip') or zipfile.is_zipfile(path):
+        return Zip(path)
+    if _is_archive(path.name) or tarfile.is_tarfile(path):
+        return Tar(path)
+    raise UserError(f'{path} is a file but no zip or tar archive. --source names the folder or archive with the raw data set.')
+
+
+def _walk(folder: str, prefix: str, files: Folder) -> None:
+    with os.scandir(folder) as entries:
+        children = list(entries)
+    litter = {e.name for e in children if is_litter(e.name)}
+    files.litter += [prefix + name for name in litter]
+    if len(litter) == len(children) and prefix:
+        files.empty_folders.append(prefix.rstrip('/'))
+    for entry in children:
+        if entry.name in litter:
+            continue
+        if entry.is_dir():
+            if entry.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(entry.path)):
+                raise UserError(f'{entry.path} is a link to a folder above it. Remove it.')
+            _walk(entry.path, f'{prefix}{entry.name}/', files)
+        else:
+            files.names.append(prefix + entry.name)
+
+
+def _refuse_escapes(path: Path, members: Iterable[tuple[str, str | None]]) -> None:
+    outside = [name for name, link in members if _escapes(name) or (link is not None and _escapes(link, name))]
+    if outside:
+        listed = ', '.join(outside[:20])
+        raise UserError(f'{path} has members that point outside the archive: {listed}. It is refused; get it from its official source.')
+
+
+def _escapes(name: str, linked_from: str | None = None) -> bool:
+    name = name.replace('\\', '/')
+    if name.startswith('/') or name[1:2] == ':':
+        return True
+    # A symbolic link is relative to its own folder, a hard link to the archive's root: refuse what leaves by either reading.
+    depth = 0
+    for part in name.split('/'):
+        depth += {'..': -1, '.': 0, '': 0}.get(part, 1)
+        if depth < (0 if linked_from is None else -linked_from.strip('./').count('/')):
+            return True
+    return False
+
+
+def _is_plain_tar(path: str) -> bool:
+    try:
+        with tarfile.open(path, 'r:'):
+            return True
+    except tarfile.TarError:
+        return False
+
+
+def _decompress(path: Path) -> str:
+    import bz2
+    import gzip
+    import lzma
+
+    openers = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open, b'\xfd7': lzma.open}
+    with open(path, 'rb') as f:
+        opener = openers.get(f.read(2))
+    if opener is None:
+        raise tarfile.ReadError('neither plain nor compressed with gzip, bzip2 or xz')
+    handle, plain = tempfile.mkstemp(prefix='pvlad_', suffix='.tar')
+    try:
+        with os.fdopen(handle, 'wb') as target, opener(path, 'rb') as packed:
+            shutil.copyfileobj(packed, target, 1 << 20)
+    except BaseException as error:
+        _unlink(plain)
+        if isinstance(error, OSError | EOFError):
+            raise UserError(f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its folder.') from error
+        raise
+    return plain
+
+
+def _unlink(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
