@@ -1,5 +1,6 @@
 """The smallest whole experiment: flat coloured "people" in 16x8 frames and a backbone of one convolution. For wiring, not for accuracy."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def micro_config_dict(data_dir, **fields):
     c.optimizer.warmup_steps = 2
     c.training.steps, c.training.log_every, c.training.checkpoint_every, c.training.eval_every = 6, 1, 2, 0
     c.evaluation.clips_per_step, c.evaluation.strips = 8, 0
+    c.compile_cache = os.environ.get('PVLAD_TEST_COMPILE_CACHE', '')  # tests/conftest.py
     for path, value in fields.items():
         node = c
         *parents, leaf = path.split('.')
