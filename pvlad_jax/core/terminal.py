@@ -32,13 +32,14 @@ def printable(text: object) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
-def console(**options) -> Console:
-    """A rich console on standard output that takes names as they are: no markup, no emoji codes, no highlighting.
+def console(stream: str = 'stdout', **options) -> Console:
+    """A rich console that takes names as they are: no markup, no emoji codes, no highlighting.
 
     Args:
+      stream: 'stdout' or 'stderr'.
       options: of rich.console.Console, such as `width`.
     """
-    return Console(file=SafeStream('stdout'), markup=False, emoji=False, highlight=False, **options)
+    return Console(file=SafeStream(stream), markup=False, emoji=False, highlight=False, **options)
 
 
 class SafeStream(io.TextIOBase):

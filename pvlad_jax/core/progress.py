@@ -1,0 +1,27 @@
+"""How far a long job is: a line with counts and the time left, on standard error, where that is a terminal."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pvlad_jax.core.terminal import console, printable
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Shows a line while the block runs. Gives a function that is told of so many more that are done.
+
+    Args:
+      what: what is counted, such as 'tracklets added'.
+      total: how many there will be, None where nobody knows.
+    """
+    screen = console('stderr')
+    if not screen.is_terminal:
+        yield lambda done: None
+        return
+    columns = (TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn('left:'), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task(printable(what), total=total)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,1 @@
+"""Stored embeddings that can be searched."""

@@ -1,0 +1,284 @@
+"""The table of embeddings that users' own videos are made into: Parquet, one row a tracklet.
+
+| column | type | meaning |
+|---|---|---|
+| `tracklet` | string | its name, unique, any text |
+| `source` | string | the video or folder that it comes from; '' = unknown |
+| `camera` | string | any name; '' = unknown |
+| `first_frame`, `last_frame` | int64 | numbers in the source, from 0; -1 = unknown |
+| `start_seconds`, `end_seconds` | float64 | since the source began, or since 1970; null (NaN) = unknown |
+| `frames` | int32 | how many were embedded; -1 = unknown |
+| `embedding` | fixed-size list of float32 | as the model gives it |
+
+The schema's metadata hold the model's fingerprint (`pvlad_model`, '' = unknown) and the version of this format
+(`pvlad_format`). Tables can be larger than memory: `TableWriter` and `TableReader` pass them on in pieces.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import atomic_write
+from pvlad_jax.evaluation.embedding_file import check_finite, read_embeddings
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise UserError('Tables of embeddings need pyarrow, which is not installed: pip install -r requirements-use.txt'
+                    ) from error
+
+FORMAT_VERSION = 1
+_MODEL, _FORMAT = b'pvlad_model', b'pvlad_format'
+# Everything but the embedding, with the value that stands for 'unknown' (None: must be given).
+COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
+    'tracklet': (pa.string(), None), 'source': (pa.string(), ''), 'camera': (pa.string(), ''),
+    'first_frame': (pa.int64(), -1), 'last_frame': (pa.int64(), -1),
+    'start_seconds': (pa.float64(), None), 'end_seconds': (pa.float64(), None), 'frames': (pa.int32(), -1)}
+METADATA_SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
+_PIECE = 65_536  # rows read at a time: 128 MiB at 512 numbers
+_MAX_NAME = 1000  # characters
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingTable:
+    """Rows of the table.
+
+    metadata: the columns of `METADATA_SCHEMA`. fingerprint: of the model, '' where it is unknown.
+    """
+
+    metadata: pa.Table
+    embedding: Shaped[np.ndarray, '...']  # Float [N, E] once checked
+    fingerprint: str = ''
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    @property
+    def names(self) -> list[str]:
+        return self.metadata['tracklet'].to_pylist()
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], embedding: Any, fingerprint: str = '') -> 'EmbeddingTable':
+        """From sequences by column name; those that are left out are unknown. `tracklet` must be there.
+
+        Raises:
+          UserError: unknown or missing columns, columns of another length or type, and whatever `checked` refuses.
+        """
+        unknown = sorted(set(columns) - set(COLUMNS))
+        if unknown or 'tracklet' not in columns:
+            raise UserError(f'A table of embeddings has the columns {", ".join(COLUMNS)} and embedding, tracklet '
+                            f'among them; got {", ".join(map(str, columns))}.')
+        n, arrays = len(columns['tracklet']), []
+        for name, (kind, default) in COLUMNS.items():
+            values = columns.get(name)
+            try:
+                array = (pa.array([default] * n, kind) if values is None else
+                         pa.array(values, kind, from_pandas=pa.types.is_floating(kind)))  # NaN becomes null
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise UserError(f'The column {name} is {kind}: {" ".join(str(error).split())}') from error
+            if len(array) != n:
+                raise UserError(f'The column {name} has {len(array)} values, tracklet has {n}.')
+            arrays.append(array)
+        return cls(pa.table(arrays, schema=METADATA_SCHEMA), np.asarray(embedding), fingerprint).checked('The table')
+
+    def checked(self, name: str) -> 'EmbeddingTable':
+        """The same with contiguous float32 vectors.
+
+        Raises:
+          UserError: begins with `name`; where it is empty, a name is missing or stands twice, or a vector holds NaN or
+            Inf, is all zeros or of another length.
+        """
+        vectors = self.embedding
+        if vectors.ndim != 2 or vectors.dtype.kind != 'f' or not vectors.shape[1] or len(vectors) != len(self.metadata):
+            raise UserError(f'{name}: embedding must be floats [{len(self.metadata)} tracklets, size]; got '
+                            f'{vectors.dtype} of shape {vectors.shape}.')
+        if not len(vectors):
+            raise UserError(f'{name} is empty: no tracklets.')
+        names = check_names(self.names, name)
+        check_finite(vectors, f'{name}: embedding', np.array(names), np.float32)
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        silent = ~vectors.any(axis=1)
+        if silent.any():
+            row = int(silent.argmax())
+            raise UserError(f'{name}: the embedding of {names[row]!r} is all zeros: it has no direction.')
+        return dataclasses.replace(self, embedding=vectors)
+
+
+def check_names(names: list[str | None], what: str) -> list[str]:
+    """UserError for missing, empty, endless and repeated names of tracklets."""
+    known: set[str] = set()
+    for row, name in enumerate(names):
+        if not name or len(name) > _MAX_NAME:
+            fault = f'a name of more than {_MAX_NAME} characters' if name else 'no name'
+            raise UserError(f'{what}: the tracklet of row {row} has {fault}.')
+        if name in known:
+            raise UserError(f'{what}: the tracklet name {name!r} stands twice; names must be unique.')
+        known.add(name)
+    return names
+
+
+def schema(size: int, fingerprint: str) -> pa.Schema:
+    """The schema of the file, for embeddings of `size` numbers."""
+    fields = [*METADATA_SCHEMA, pa.field('embedding', pa.list_(pa.float32(), size))]
+    return pa.schema(fields, {_MODEL: fingerprint.encode(), _FORMAT: str(FORMAT_VERSION).encode()})
+
+
+class TableWriter:
+    """Writes a table in pieces; the file appears, whole, when the block is left without an error.
+
+        with TableWriter(path, size, fingerprint) as writer:
+            writer.write(table)
+
+    What is lost where the program is killed is the whole table: a job that can be resumed keeps its parts itself.
+    """
+
+    def __init__(self, path: str | PathLike, size: int, fingerprint: str):
+        self.path, self.size, self.fingerprint = Path(path), size, fingerprint
+        self._names: set[str] = set()
+
+    def __enter__(self) -> 'TableWriter':
+        self._stack = contextlib.ExitStack()
+        try:
+            partial = self._stack.enter_context(atomic_write(self.path))
+            self._file = self._stack.enter_context(pq.ParquetWriter(partial, schema(self.size, self.fingerprint)))
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(self, *error) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def write(self, table: EmbeddingTable) -> None:
+        """Appends rows. UserError for vectors of another size or model, and for names that were written before."""
+        table = table.checked(str(self.path))
+        check_fits(table, str(self.path), self.size, self.fingerprint)
+        twice = next((name for name in table.names if name in self._names), None)
+        if twice is not None:
+            raise UserError(f'{self.path}: the tracklet name {twice!r} stands twice; names must be unique.')
+        self._names.update(table.names)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(table.embedding.ravel()), self.size)
+        self._file.write_table(table.metadata.append_column('embedding', vectors).cast(self._file.schema))
+
+
+def check_fits(table: EmbeddingTable, name: str, size: int, fingerprint: str) -> None:
+    """UserError where vectors have another size than `size`, or come from another model."""
+    if table.embedding.shape[1] != size:
+        raise UserError(f'{name}: embeddings have {table.embedding.shape[1]} numbers where {size} are needed. They '
+                        'must come from the same model.')
+    if table.fingerprint != fingerprint:
+        raise UserError(f'{name}: the embeddings are of the model {table.fingerprint or "(unknown)"}, not of '
+                        f'{fingerprint or "(unknown)"}. Distances between models mean nothing.')
+
+
+def write_table(path: str | PathLike, table: EmbeddingTable) -> None:
+    """Writes a table that is in memory; readers see the old file or the whole new one."""
+    table = table.checked(str(path))
+    with TableWriter(path, table.embedding.shape[1], table.fingerprint) as writer:
+        writer.write(table)
+
+
+class TableReader:
+    """A table on the disk: Parquet, or the `.npz` of an evaluation, whose model is unknown.
+
+    Attributes: path, size (numbers of an embedding), fingerprint, n_rows.
+
+    Raises:
+      UserError: not there, not readable, not such a table, of a later version, or empty.
+    """
+
+    def __init__(self, path: str | PathLike):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f'There is no file {path}.')
+        if self.path.suffix == '.npz':
+            self._whole = _from_npz(self.path)
+            self.size, self.n_rows, self.fingerprint = self._whole.embedding.shape[1], len(self._whole), ''
+            return
+        self._whole = None
+        with _readable(self.path):
+            found = pq.read_schema(self.path)
+            self.n_rows = pq.read_metadata(self.path).num_rows
+        said = found.metadata or {}
+        version = said.get(_FORMAT, b'0').decode(errors='replace')
+        if version.isdigit() and int(version) > FORMAT_VERSION:
+            raise UserError(f'{path} has the format version {version}, this program reads up to {FORMAT_VERSION}. '
+                            'Install a newer one.')
+        missing = [name for name in ('tracklet', 'embedding') if name not in found.names]
+        kind = None if missing else found.field('embedding').type
+        if missing or not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
+            raise UserError(f'{path} is not a table of embeddings: it needs the columns tracklet (text) and embedding '
+                            f'(fixed-size list of float32); it has {", ".join(f"{f.name} ({f.type})" for f in found)}.')
+        if not self.n_rows:
+            raise UserError(f'{path} is empty: no tracklets.')
+        self.size, self.fingerprint = kind.list_size, said.get(_MODEL, b'').decode(errors='replace')
+
+    def pieces(self, rows: int = _PIECE) -> Iterator[EmbeddingTable]:
+        """The rows in order, checked, up to so many at a time; names are unique within a piece."""
+        if self._whole is not None:
+            for start in range(0, self.n_rows, rows):
+                yield EmbeddingTable(self._whole.metadata.slice(start, rows), self._whole.embedding[start:start + rows])
+            return
+        with _readable(self.path), pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(rows):
+                yield _table_of(batch, self.fingerprint, str(self.path))
+
+
+def read_table(path: str | PathLike) -> EmbeddingTable:
+    """The whole table, in memory."""
+    reader = TableReader(path)
+    pieces = list(reader.pieces())
+    embedding = pieces[0].embedding if len(pieces) == 1 else np.concatenate([piece.embedding for piece in pieces])
+    table = EmbeddingTable(pa.concat_tables([piece.metadata for piece in pieces]), embedding, reader.fingerprint)
+    check_names(table.names, str(path))
+    return table
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Arrow's errors over a damaged file as a UserError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f'{path} is not a readable Parquet file ({" ".join(str(error).split())}).') from error
+
+
+def _table_of(batch: pa.RecordBatch, fingerprint: str, name: str) -> EmbeddingTable:
+    vectors = batch.column('embedding')
+    if vectors.null_count or vectors.flatten().null_count:
+        raise UserError(f'{name}: some tracklets have no embedding (null).')
+    size = vectors.type.list_size
+    columns = {column: batch.column(column) for column in COLUMNS if column in batch.schema.names}
+    embedding = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32)
+    return EmbeddingTable(_metadata(columns, len(batch), name), embedding, fingerprint).checked(name)
+
+
+def _metadata(columns: Mapping[str, pa.Array], n: int, name: str) -> pa.Table:
+    """The columns in their types, unknown where they are missing or null."""
+    arrays = []
+    for column, (kind, default) in COLUMNS.items():
+        if column not in columns:
+            arrays.append(pa.array([default] * n, kind))
+            continue
+        try:
+            array = columns[column].cast(kind)
+        except pa.ArrowException as error:
+            raise UserError(f'{name}: the column {column} is not {kind} ({" ".join(str(error).split())}).') from error
+        arrays.append(array if default is None else array.fill_null(default))
+    return pa.table(arrays, schema=METADATA_SCHEMA)
+
+
+def _from_npz(path: Path) -> EmbeddingTable:
+    """Cameras become text, -1 unknown; people are left out: who somebody is, a search is to find."""
+    table = read_embeddings(path)
+    cameras = [str(camera) if camera >= 0 else '' for camera in table.camera_id.tolist()]
+    return EmbeddingTable.from_columns({'tracklet': table.tracklet.tolist(), 'camera': cameras},
+                                       table.embedding.astype(np.float32))
