@@ -25,7 +25,7 @@ from rich.table import Table
 
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import console
-from pvlad_jax.models.conv3d import conv3d
+from pvlad_jax.ops.conv3d import conv3d
 
 SAME, POINT = ((1, 1),) * 3, (1, 1, 1)
 # Input N x T x H x W x C, channels, kernel, strides, padding.

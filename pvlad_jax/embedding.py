@@ -13,7 +13,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
 from pvlad_jax.data.video_steps import clip_steps
-from pvlad_jax.frame_arrays import checked_frames
+from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.models.video_embedding import carried_statistics, embed_step
 from pvlad_jax.parallel.mesh import batch_sharding, check_divides, local_mesh, replicated, whole_on_host

@@ -16,7 +16,7 @@ from pvlad_jax.config import Config, freeze
 from pvlad_jax.models.backbones import BACKBONES
 from pvlad_jax.models.backbones.interface import BackboneSpec
 from pvlad_jax.models.backbones.r3d import ConvNorm
-from pvlad_jax.models.frame_mask import mask_frames, strided_valid
+from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
 
 
 class MicroBackbone(nn.Module):

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from pvlad_jax.models import cpu_frame_conv, cpu_kernel_gradient, height_winograd, temporal_winograd
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.models.conv3d import centred_padding, conv3d, max_pool3d, same_padding
-from pvlad_jax.models.cpu_conv3d import cpu_conv3d, kernel_gradient_as_products
+from pvlad_jax.ops.conv3d import centred_padding, conv3d, max_pool3d, same_padding
+from pvlad_jax.ops.cpu import frame_conv as cpu_frame_conv
+from pvlad_jax.ops.cpu import kernel_gradient as cpu_kernel_gradient
+from pvlad_jax.ops.cpu import winograd_height as height_winograd
+from pvlad_jax.ops.cpu import winograd_time as temporal_winograd
+from pvlad_jax.ops.cpu.conv3d import cpu_conv3d, kernel_gradient_as_products
 
 # kernel, strides, input channels, padding (None = centred)
 CASES = [

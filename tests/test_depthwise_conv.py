@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from pvlad_jax.models.depthwise_conv import depthwise_conv
+from pvlad_jax.ops.depthwise_conv import depthwise_conv
 
 
 def arrays(shape):

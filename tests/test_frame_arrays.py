@@ -10,7 +10,7 @@ from PIL import Image
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video
-from pvlad_jax.frame_arrays import checked_frame, checked_frames
+from pvlad_jax.images.frame_arrays import checked_frame, checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype(np.uint8)

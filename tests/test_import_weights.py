@@ -208,7 +208,7 @@ def test_c3d_sees_the_same_video(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 16, 16, 3)).astype(np.float32)
     theirs = torch.from_numpy((pixels - np.float32(PIXEL_MEAN))[..., ::-1].copy()).permute(0, 4, 1, 2, 3)
     expected = torch.nn.functional.conv3d(theirs, peer.conv1.weight, padding=1).detach().permute(0, 2, 3, 4, 1)
-    from pvlad_jax.models.conv3d import conv3d
+    from pvlad_jax.ops.conv3d import conv3d
 
     ours = conv3d(jnp.asarray((pixels / 255 - np.float32(PIXEL_MEAN) / 255) / np.float32(PIXEL_STD)), jnp.asarray(kernel))
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-2)

@@ -40,7 +40,7 @@ def test_first_weights_need_no_trace_of_the_filtered_convolutions(micro_data, mo
     def traced(*args, **kwargs):
         raise Traced
 
-    monkeypatch.setattr('pvlad_jax.models.conv3d.forward', traced)
+    monkeypatch.setattr('pvlad_jax.ops.conv3d.forward', traced)
     experiment = prepare(micro_config(micro_data, **{'clips.width': 24}))  # as no other test has it
     init_state(experiment.config, experiment.network, experiment.optimizer, experiment.people, experiment.mesh)
     with pytest.raises(Traced):

@@ -15,7 +15,7 @@ from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
 from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
 from pvlad_jax.evaluation.reranking import smallest
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
-from pvlad_jax.frame_arrays import checked_frame
+from pvlad_jax.images.frame_arrays import checked_frame
 
 _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.frame_mask import mask_frames
+from pvlad_jax.ops.frame_mask import mask_frames
 
 _groups = contextvars.ContextVar('groups', default=1)
 

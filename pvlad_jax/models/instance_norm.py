@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.models.frame_mask import mask_frames
+from pvlad_jax.ops.frame_mask import mask_frames
 
 
 class InstanceNorm(nn.Module):

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.interface import check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.models.conv3d import Conv3D, max_pool3d, same_padding
-from pvlad_jax.models.frame_mask import mask_frames, strided_valid
+from pvlad_jax.ops.conv3d import Conv3D, max_pool3d, same_padding
+from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
 
 CHANNELS = {
     'conv1a': 64,

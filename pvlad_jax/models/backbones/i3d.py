@@ -25,8 +25,8 @@ from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.interface import check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.models.conv3d import Conv3D, Triple, max_pool3d, same_padding
-from pvlad_jax.models.frame_mask import mask_frames, strided_valid
+from pvlad_jax.ops.conv3d import Conv3D, Triple, max_pool3d, same_padding
+from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
 
 # Channels of a Mixed block: branch 0 1x1x1; branch 1 1x1x1, 3x3x3; branch 2 1x1x1, 3x3x3; branch 3 max pool, 1x1x1.
 MIXED = {

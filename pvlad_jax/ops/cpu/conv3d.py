@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models import temporal_winograd
-from pvlad_jax.models.cpu_frame_conv import Padding, Pair, Triple, frame_conv, output_size
-from pvlad_jax.models.cpu_kernel_gradient import frame_kernel_gradient
+from pvlad_jax.ops.cpu import winograd_time as temporal_winograd
+from pvlad_jax.ops.cpu.frame_conv import Padding, Pair, Triple, frame_conv, output_size
+from pvlad_jax.ops.cpu.kernel_gradient import frame_kernel_gradient
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
@@ -144,7 +144,7 @@ def gradients(x, kernel, g, strides: Triple, padding: Padding):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def cpu_conv3d(x: Float[Array, 'N T H W C'], kernel: Float[Array, 'kt kh kw C D'], strides: Triple, padding: Padding):
-    """The convolution of `pvlad_jax.models.conv3d` with the gradients above."""
+    """The convolution of `pvlad_jax.ops.conv3d` with the gradients above."""
     return forward(x, kernel, strides, padding)
 
 

@@ -11,7 +11,7 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models.cpu_depthwise import cpu_depthwise, forward, gradients
+from pvlad_jax.ops.cpu.depthwise import cpu_depthwise, forward, gradients
 
 
 def native(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -> Float[Array, 'N T H W C']:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models.cpu_conv3d import Padding, Triple, cpu_conv3d, forward, gradients
+from pvlad_jax.ops.cpu.conv3d import Padding, Triple, cpu_conv3d, forward, gradients
 
 
 def centred_padding(kernel: Sequence[int]) -> Padding:

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models.cpu_frame_conv import Pair, frame_conv
-from pvlad_jax.models.cpu_kernel_gradient import frame_kernel_gradient
-from pvlad_jax.models.height_winograd import weighted
+from pvlad_jax.ops.cpu.frame_conv import Pair, frame_conv
+from pvlad_jax.ops.cpu.kernel_gradient import frame_kernel_gradient
+from pvlad_jax.ops.cpu.winograd_height import weighted
 
 FRAMES = 4  # output frames at a time
 INPUT = ((2, 3, -4, -3, 2, 0), (0, 2, 5, 1, -2, 0), (0, 2, 1, -5, 2, 0), (0, -1, -2, 1, 2, 0), (0, -2, 1, 2, -1, 0), (0, 2, 3, -4, -3, 2))

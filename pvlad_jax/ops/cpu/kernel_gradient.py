@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models.cpu_frame_conv import Pair
-from pvlad_jax.models.height_winograd import FILTERS, MOST_TAPS, G, weighted
+from pvlad_jax.ops.cpu.frame_conv import Pair
+from pvlad_jax.ops.cpu.winograd_height import FILTERS, MOST_TAPS, G, weighted
 
 # Columns of a product that one thread takes. Narrower windows that meet the same factor are put together: the stem of R3D-18, 63 columns,
 # 51 -> 36 ms; of I3D, 147 columns, 35 -> 42.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.models.hidden_zero import hidden_zero
+from pvlad_jax.ops.hidden_zero import hidden_zero
 
 Clips = Float[Array, 'N T H W C']
 Padded = Float[Array, 'N T Hp Wp C']  # among zeros
@@ -90,7 +90,7 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
 
 @jax.custom_vjp
 def cpu_depthwise(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -> Float[Array, 'N T H W C']:
-    """The convolution of `pvlad_jax.models.depthwise_conv` with the gradients above."""
+    """The convolution of `pvlad_jax.ops.depthwise_conv` with the gradients above."""
     return forward(x, kernel)
 
 
