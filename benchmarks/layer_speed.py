@@ -15,8 +15,11 @@ from rich.table import Table
 
 from pvlad_jax.core.terminal import console
 from pvlad_jax.models.backbones import BACKBONES, build_backbone, i3d, osnet
-from pvlad_jax.ops.conv3d import Conv3D, centred_padding, conv3d, max_pool3d
+from pvlad_jax.models.conv import Conv3D
+from pvlad_jax.ops.conv3d import conv3d
 from pvlad_jax.ops.depthwise_conv import depthwise_conv
+from pvlad_jax.ops.max_pool3d import max_pool3d
+from pvlad_jax.ops.padding import centred_padding
 
 DIMENSIONS = ('NDHWC', 'DHWIO', 'NDHWC')
 

@@ -7,12 +7,14 @@ import pytest
 from jax import lax
 
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.ops.conv3d import centred_padding, conv3d, max_pool3d, same_padding
+from pvlad_jax.ops import set_planned_threads
+from pvlad_jax.ops.conv3d import conv3d
 from pvlad_jax.ops.cpu import frame_conv as cpu_frame_conv
 from pvlad_jax.ops.cpu import kernel_gradient as cpu_kernel_gradient
-from pvlad_jax.ops.cpu import winograd_height as height_winograd
-from pvlad_jax.ops.cpu import winograd_time as temporal_winograd
+from pvlad_jax.ops.cpu import threads, winograd_height, winograd_time
 from pvlad_jax.ops.cpu.conv3d import cpu_conv3d, kernel_gradient_as_products
+from pvlad_jax.ops.max_pool3d import max_pool3d
+from pvlad_jax.ops.padding import centred_padding, same_padding
 
 # kernel, strides, input channels, padding (None = centred)
 CASES = [
@@ -114,20 +116,21 @@ def test_what_keeps_threads_busy():
 
 
 def test_processes_on_unequal_machines_have_one_program(monkeypatch):
-    def program(processes, threads):
-        monkeypatch.setattr(jax, 'process_count', lambda: processes)
-        monkeypatch.setattr(cpu_frame_conv, 'THREADS', threads)
+    def program(planned, available):
+        monkeypatch.setattr(threads, 'THREADS', available)
+        monkeypatch.setattr(threads, '_planned', None)
+        set_planned_threads(planned)
         x, w = jax.ShapeDtypeStruct((4, 8, 64, 32, 64), jnp.float32), jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
         return str(jax.make_jaxpr(lambda x, w: cpu_frame_conv.frame_conv(x, w, (1, 1), ((1, 1), (1, 1))))(x, w))
 
-    assert program(1, 2) != program(1, 1)
+    assert program(None, 2) != program(None, 1)
     assert program(2, 2) == program(2, 1) == program(2, 16)
 
 
 def test_winograds_matrices_are_exact():
     """OUTPUT @ ((KERNEL @ k) * (INPUT @ d)) is the correlation of six numbers with three."""
     d, k = np.eye(6), np.eye(3)
-    matrices = (np.array(m, float) for m in (temporal_winograd.OUTPUT, temporal_winograd.KERNEL, temporal_winograd.INPUT))
+    matrices = (np.array(m, float) for m in (winograd_time.OUTPUT, winograd_time.KERNEL, winograd_time.INPUT))
     output, kernel, inputs = matrices
     bilinear = np.einsum('om,mk,md->okd', output, kernel @ k, inputs @ d)
     expected = np.zeros((4, 3, 6))
@@ -137,11 +140,11 @@ def test_winograds_matrices_are_exact():
     np.testing.assert_allclose(bilinear, expected, atol=1e-15)
 
 
-@pytest.mark.parametrize('taps', height_winograd.FILTERS)
+@pytest.mark.parametrize('taps', winograd_height.FILTERS)
 def test_the_matrices_for_the_height_are_exact(taps):
     """TAPS @ ((G @ g) * (SEEN @ x)) is, for every tap, g0 x[tap] + g1 x[tap + 1]."""
-    points, seen, of_taps = height_winograd.FILTERS[taps]
-    gradients = np.array([height_winograd.G[point] for point in points], float)
+    points, seen, of_taps = winograd_height.FILTERS[taps]
+    gradients = np.array([winograd_height.G[point] for point in points], float)
     bilinear = np.einsum('tp,pg,px->tgx', of_taps, gradients, np.array(seen, float))
     expected = np.zeros((taps, 2, taps + 1))
     for tap in range(taps):
@@ -170,15 +173,15 @@ def test_filtering_along_time_is_the_convolution(frames, padding):
 
     @jax.jit
     def ours(x, w, g):
-        y, pull = jax.vjp(lambda x: temporal_winograd.forward(x, w, outputs, padding[0], (1, 1), space), x)
-        return y, pull(g)[0], temporal_winograd.kernel_gradient(x, g, (3, 3), padding[0], (1, 1), space)
+        y, pull = jax.vjp(lambda x: winograd_time.forward(x, w, outputs, padding[0], (1, 1), space), x)
+        return y, pull(g)[0], winograd_time.kernel_gradient(x, g, (3, 3), padding[0], (1, 1), space)
 
     assert_same(ours(x, w, g), oracle_of(x, w, (1, 1, 1), (padding, *space), g), 2e-6)
 
 
 def test_filtering_along_time_is_taken_where_it_saves_convolutions():
     """Of clips padded by one frame on both sides: taps see 3 T - 2 frames."""
-    taken = [frames for frames in range(1, 17) if temporal_winograd.saves_convolutions(max(3 * frames - 2, 1), frames)]
+    taken = [frames for frames in range(1, 17) if winograd_time.saves_convolutions(max(3 * frames - 2, 1), frames)]
     assert taken == list(range(3, 17))
 
 

@@ -12,7 +12,7 @@ from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.aggregators import Looks, Statistics, build_aggregator, merge_clips
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import check_effect
-from pvlad_jax.models.person_vlad import l2_normalise
+from pvlad_jax.ops.l2_normalise import l2_normalise
 
 
 @flax.struct.dataclass

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from pvlad_jax.models.aggregators import Statistics, merge_slots, merge_two, nothing
-from pvlad_jax.models.person_vlad import l2_normalise
 from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
+from pvlad_jax.ops.l2_normalise import l2_normalise
 
 Described = Array | np.ndarray | jax.ShapeDtypeStruct  # what has a shape and a dtype
 

@@ -76,6 +76,10 @@ def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
         raise UserError(f'The processes of this run did not find each other: {_first_line(error)}. All must be started within five '
                         'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI or TPU '
                         'job. A single process needs --multiprocess=off.') from error
+    if several():
+        from pvlad_jax import ops
+
+        ops.set_planned_threads(2)  # machines of one run need not be alike, and must compile the same programs
     threading.Thread(target=_end_with_the_others, daemon=True).start()
     threading.Thread(target=_stop_with_the_others, args=(asked,), daemon=True).start()
     threading.Thread(target=_show_life, args=(given.heartbeat,), daemon=True).start()

@@ -25,8 +25,10 @@ from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.interface import check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.ops.conv3d import Conv3D, Triple, max_pool3d, same_padding
+from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
+from pvlad_jax.ops.max_pool3d import max_pool3d
+from pvlad_jax.ops.padding import Triple, same_padding
 
 # Channels of a Mixed block: branch 0 1x1x1; branch 1 1x1x1, 3x3x3; branch 2 1x1x1, 3x3x3; branch 3 max pool, 1x1x1.
 MIXED = {

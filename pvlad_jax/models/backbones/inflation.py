@@ -20,9 +20,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.batch_norm import BatchNorm
+from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.models.instance_norm import InstanceBatchNorm
-from pvlad_jax.ops.conv3d import Conv3D, Triple, conv3d
+from pvlad_jax.ops.conv3d import conv3d
 from pvlad_jax.ops.hidden_zero import hidden_zero
+from pvlad_jax.ops.padding import Triple
 
 Clips = Float[Array, 'N T H W C']
 INFLATIONS = ('centre', 'mean')

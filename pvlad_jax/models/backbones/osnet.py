@@ -28,9 +28,10 @@ from jaxtyping import Array, Bool, Float
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS, ConvNorm
 from pvlad_jax.models.backbones.interface import BackboneSpec, check_clip
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.ops.conv3d import Conv3D, max_pool3d
+from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.depthwise_conv import depthwise_conv
 from pvlad_jax.ops.frame_mask import mask_frames
+from pvlad_jax.ops.max_pool3d import max_pool3d
 
 STAGES = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5')
 BLOCKS = tuple(f'{stage}.{i}' for stage in STAGES[1:4] for i in range(2))

@@ -26,8 +26,10 @@ from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.interface import check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
-from pvlad_jax.ops.conv3d import Conv3D, Triple, centred_padding, max_pool3d
+from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
+from pvlad_jax.ops.max_pool3d import max_pool3d
+from pvlad_jax.ops.padding import Triple, centred_padding
 
 
 class ConvNorm(nn.Module):

@@ -24,8 +24,8 @@ from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS, ConvNorm
 from pvlad_jax.models.backbones.interface import BackboneSpec, check_clip
-from pvlad_jax.ops.conv3d import max_pool3d
 from pvlad_jax.ops.frame_mask import mask_frames
+from pvlad_jax.ops.max_pool3d import max_pool3d
 
 LAYERS = {'layer1': 3, 'layer2': 4, 'layer3': 6, 'layer4': 3}  # blocks
 BLOCKS = tuple(f'{layer}.{i}' for layer, count in LAYERS.items() for i in range(count))

@@ -1,6 +1,6 @@
 """3D convolution for XLA:CPU, whose own one is naive: 2D convolutions of frames forward, matrix products for the kernel's gradient.
 
-Kernels of three frames go by `temporal_winograd` where that saves work, all else as a sum over temporal taps. What each trick gave stands
+Kernels of three frames go by `winograd_time` where that saves work, all else as a sum over temporal taps. What each trick gave stands
 beside it, and for every layer of R3D-18 and I3D in docs/performance_layers.md.
 """
 
@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.ops.cpu import winograd_time as temporal_winograd
-from pvlad_jax.ops.cpu.frame_conv import Padding, Pair, Triple, frame_conv, output_size
+from pvlad_jax.ops.cpu import winograd_time
+from pvlad_jax.ops.cpu.frame_conv import frame_conv, output_size
 from pvlad_jax.ops.cpu.kernel_gradient import frame_kernel_gradient
+from pvlad_jax.ops.padding import Padding, Pair, Triple
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
@@ -43,14 +44,14 @@ def _frames_seen(x, tap: int, outputs: int, stride: int, front: int) -> tuple[Ar
 
 
 def _saves_in_time(x, kernel, strides: Triple, padding: Padding) -> bool:
-    """Whether `temporal_winograd` is the faster way. In float32 alone: half precision would round its sums of frames."""
+    """Whether `winograd_time` is the faster way. In float32 alone: half precision would round its sums of frames."""
     kt, kh, kw, _, _ = kernel.shape
     if kt != 3 or strides[0] != 1 or kh * kw == 1 or x.dtype != jnp.float32:
         return False
     (front, back), frames = padding[0], x.shape[1]
     outputs = output_size(frames, kt, 1, (front, back))
     seen = [_taps_seen(tap, frames, outputs, 1, front) for tap in range(kt)]
-    return temporal_winograd.saves_convolutions(sum(end - first for first, end in seen), outputs)
+    return winograd_time.saves_convolutions(sum(end - first for first, end in seen), outputs)
 
 
 def _time_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int):
@@ -61,7 +62,7 @@ def _time_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, s
 
 
 def forward(x, kernel, strides: Triple, padding: Padding):
-    """A sum over temporal taps of 2D convolutions (matrix products where the kernel is kt x 1 x 1), or `temporal_winograd`.
+    """A sum over temporal taps of 2D convolutions (matrix products where the kernel is kt x 1 x 1), or `winograd_time`.
 
     A tap is computed at the output frames only where it sees the clip: of clips of 8, 4, 2, 1 frames, 8, 17, 33 and 67 % of the products of
     a 3x3x3 kernel are with padding. Thin inputs (pixels) have their taps side by side in the channels and need a single 2D convolution.
@@ -73,7 +74,7 @@ def forward(x, kernel, strides: Triple, padding: Padding):
         stacked = kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * c_in, c_out)
         return frame_conv(_time_taps_in_channels(x, kt, t, stride, front), stacked, strides[1:], padding[1:])
     if _saves_in_time(x, kernel, strides, padding):
-        return temporal_winograd.forward(x, kernel, t, front, strides[1:], padding[1:])
+        return winograd_time.forward(x, kernel, t, front, strides[1:], padding[1:])
     parts = []
     for tap in range(kt):
         seen, first, end = _frames_seen(x, tap, t, stride, front)
@@ -118,7 +119,7 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
 
 
 def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g):
-    """`frame_kernel_gradient` of every temporal tap, or of `temporal_winograd`'s six convolutions; thin inputs have all taps at once."""
+    """`frame_kernel_gradient` of every temporal tap, or of `winograd_time`'s six convolutions; thin inputs have all taps at once."""
     kt, kh, kw, c_in, c_out = kernel.shape
     (stride, *strides), (time, *padding) = strides, padding
     if kt > 1 and c_in <= THIN_CHANNELS:
@@ -126,7 +127,7 @@ def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g)
         gradient = frame_kernel_gradient(stacked, g, (kh, kw), strides, padding)
         return gradient.reshape(kh, kw, kt, c_in, c_out).transpose(2, 0, 1, 3, 4).astype(kernel.dtype)
     if _saves_in_time(x, kernel, (stride, *strides), (time, *padding)):
-        return temporal_winograd.kernel_gradient(x, g, (kh, kw), time[0], strides, padding)
+        return winograd_time.kernel_gradient(x, g, (kh, kw), time[0], strides, padding)
 
     def of_tap(tap):
         seen, first, end = _frames_seen(x, tap, g.shape[1], stride, time[0])

@@ -1,4 +1,4 @@
-"""2D convolution of every frame of clips by itself on XLA:CPU: what `cpu_conv3d` and `temporal_winograd` are made of.
+"""2D convolution of every frame of clips by itself on XLA:CPU: what `cpu/conv3d` and `cpu/winograd_time` are made of.
 
 XLA:CPU hands 2D convolutions and matrix products to YNNPACK, which reaches the processor's peak with them, but shares out among threads
 only (places along the width) x (channels of the result) of *one* picture. The narrow pictures of walking people are one share: 64 channels
@@ -6,32 +6,19 @@ at 64 x 32 places run on a single thread, however many frames there are. So fram
 """
 
 import math
-import os
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Triple = tuple[int, int, int]
-Pair = tuple[int, int]
-
-# Of XLA:CPU and YNNPACK.
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+from pvlad_jax.ops.cpu.threads import planned_threads
+from pvlad_jax.ops.padding import Pair
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
     """Of one axis."""
     return (size + sum(padding) - kernel) // stride + 1
-
-
-def threads_reckoned_with() -> int:
-    """Another number may choose another layout, which is the same function up to rounding, but another program. Processes of one run, whose
-    machines need not be alike, must have the same one: several count on two threads each.
-    """
-    return THREADS if jax.process_count() == 1 else 2
 
 
 def busy(width: int, terms: int, channels: int, threads: int) -> float:
@@ -76,7 +63,7 @@ def frame_conv(
         return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
     h, w = (output_size(*about) for about in zip((height, width), (kh, kw), strides, padding))
     left, right = padding[1]
-    clips, frames = side_by_side(w, kh * kw * c, d, n, t, threads_reckoned_with())
+    clips, frames = side_by_side(w, kh * kw * c, d, n, t, planned_threads())
     if clips * frames == 1:
         return _conv2d(x.reshape(n * t, height, width, c), kernel, strides, padding).reshape(n, t, h, w, d)
     # Every frame begins a multiple of the stride after the last, with zeros between them for the windows of both.

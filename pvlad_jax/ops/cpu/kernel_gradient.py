@@ -1,7 +1,7 @@
-"""The gradient of the kernel of `cpu_frame_conv.frame_conv`, as matrix products.
+"""The gradient of the kernel of `frame_conv`, as matrix products.
 
 Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kh taps, fewer and of half
-the places with `height_winograd`. What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3 places,
+the places with `winograd_height`. What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3 places,
 far from what any convolution is made for; its long sums round up to eight times as much.
 """
 
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.ops.cpu.frame_conv import Pair
 from pvlad_jax.ops.cpu.winograd_height import FILTERS, MOST_TAPS, G, weighted
+from pvlad_jax.ops.padding import Pair
 
 # Columns of a product that one thread takes. Narrower windows that meet the same factor are put together: the stem of R3D-18, 63 columns,
 # 51 -> 36 ms; of I3D, 147 columns, 35 -> 42.

@@ -9,7 +9,7 @@ gradients of the input and 1.6e-6 for those of the kernel, PyTorch's 1.8e-6, 1.2
 little as the sum over taps does, and takes eight convolutions instead of six.
 
 Only time is treated so forward: whole frames are added, and what is moved is less than the taps' partial sums are. Over height and width
-too the transforms would take longer than what they save. (The kernel's gradient is filtered along the height as well: `height_winograd`.)
+too the transforms would take longer than what they save. (The kernel's gradient is filtered along the height as well: `winograd_height`.)
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.ops.cpu.frame_conv import Pair, frame_conv
+from pvlad_jax.ops.cpu.frame_conv import frame_conv
 from pvlad_jax.ops.cpu.kernel_gradient import frame_kernel_gradient
 from pvlad_jax.ops.cpu.winograd_height import weighted
+from pvlad_jax.ops.padding import Pair
 
 FRAMES = 4  # output frames at a time
 INPUT = ((2, 3, -4, -3, 2, 0), (0, 2, 5, 1, -2, 0), (0, 2, 1, -5, 2, 0), (0, -1, -2, 1, 2, 0), (0, -2, 1, 2, -1, 0), (0, 2, 3, -4, -3, 2))
