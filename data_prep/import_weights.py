@@ -30,7 +30,7 @@ from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.models.backbones import build_backbone, find_backbone
-from pvlad_jax.models.weights import FORMAT, load_backbone_weights, tensors_digest
+from pvlad_jax.training.initialisation.pretrained import FORMAT, load_backbone_weights, tensors_digest
 
 FLAGS = flags.FLAGS
 SOURCES = ('i3d-kinetics', 'torchvision', 'c3d', *image_networks.NETWORKS)

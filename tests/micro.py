@@ -14,8 +14,8 @@ from data_prep.builder.build import build
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.config import Config, freeze
 from pvlad_jax.models.backbones import BACKBONES
-from pvlad_jax.models.backbones.interface import BackboneSpec
 from pvlad_jax.models.backbones.r3d import ConvNorm
+from pvlad_jax.models.backbones.spec import BackboneSpec
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from data_prep.import_weights import write_weights
 from data_prep.weights import ImportedWeights
 from pvlad_jax.models.backbones import BACKBONES, osnet, resnet
-from pvlad_jax.models.backbones.interface import BackboneSpec
-from pvlad_jax.models.weights import HEAD
+from pvlad_jax.models.backbones.spec import BackboneSpec
+from pvlad_jax.training.initialisation.pretrained import HEAD
 from tests.small_backbones import draw, shapes
 
 OSNET_CHANNELS = (4, 64, 64, 128)  # a gate needs 16 channels within a block

@@ -14,7 +14,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import BACKBONES, build_backbone, osnet
 from pvlad_jax.models.backbones.osnet import OmniScaleBlock, OSNet
 from pvlad_jax.models.backbones.resnet import ResNet50
-from pvlad_jax.models.weights import load_backbone_weights, load_classifier, load_head
+from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, load_classifier, load_head
 from tests.small_backbones import clips, compiled, shapes
 from tests.small_image_networks import OSNET_CHANNELS, fewer_layers
 from tests.test_backbone_parity import assert_equal, imported, randomised

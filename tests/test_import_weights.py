@@ -21,7 +21,7 @@ from data_prep.weights.array_unpickler import load_arrays
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.backbones.i3d import kinetics_logits
-from pvlad_jax.models.weights import load_backbone_weights, load_classifier, read_weights
+from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, load_classifier, read_weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

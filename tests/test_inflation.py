@@ -11,7 +11,7 @@ from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import ThreeFrameConv, choose_temporal_blocks, inflate, three_frames
 from pvlad_jax.models.backbones.osnet import average_pool
 from pvlad_jax.models.tracklet_network import build_network
-from pvlad_jax.models.weights import load_backbone_weights
+from pvlad_jax.training.initialisation.pretrained import load_backbone_weights
 from tests.micro import micro_config
 from tests.quick_compilation import OPTIONS
 from tests.small_backbones import clips, compiled, shapes

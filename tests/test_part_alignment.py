@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pvlad_jax.models.part_alignment import PartAlignment, horizontal_bands
+from pvlad_jax.models.pooling.part_alignment import PartAlignment, horizontal_bands
 
 
 def made(module, shape=(2, 3, 4, 2, 6), seed=0):

@@ -19,7 +19,7 @@ from pvlad_jax.evaluation.__main__ import main as evaluation
 from pvlad_jax.evaluation.embedding_file import write_embeddings
 from pvlad_jax.jobs.flag_errors import _expanded_config
 from pvlad_jax.jobs.workdir import folder
-from pvlad_jax.models.weights import read_weights
+from pvlad_jax.training.initialisation.pretrained import read_weights
 
 
 @pytest.fixture

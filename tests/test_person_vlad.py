@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from pvlad_jax.models.aggregators import PersonVlad
-from pvlad_jax.models.person_vlad import residual_sums, vlad_descriptor
+from pvlad_jax.models.pooling.interface import PersonVlad
+from pvlad_jax.models.pooling.vlad_codebook import residual_sums, vlad_descriptor
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
 N, L, P, K, D = 2, 7, 3, 4, 5

@@ -11,8 +11,8 @@ from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.jobs.experiment import prepare
-from pvlad_jax.models.weights import FORMAT, METADATA, tensors_digest
 from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.training.initialisation.pretrained import FORMAT, METADATA, tensors_digest
 from tests.micro import build_micro, micro_config_dict
 
 FIELDS = {'training.steps': 2, 'training.checkpoint_every': 1, 'model.pooling': 'average'}
@@ -76,7 +76,7 @@ def test_weights_are_needed_for_a_new_run_only(run, tmp_path, capfd, path):
 
 def test_weights_that_do_not_fit_are_told_before_anything_is_computed(run, tmp_path, monkeypatch):
     config, _ = run
-    monkeypatch.setattr('pvlad_jax.models.weights.tensors_digest', lambda tensors: pytest.fail('the tensors were read'))
+    monkeypatch.setattr('pvlad_jax.training.initialisation.pretrained.tensors_digest', lambda tensors: pytest.fail('the tensors were read'))
     write_weights(tmp_path / 'other.safetensors', {'params/stem/norm/scale': np.ones(9, np.float32)})
     (tmp_path / 'cut.safetensors').write_bytes((tmp_path / 'other.safetensors').read_bytes()[:50])
     for name, says in {'other': r'stem/norm/scale is \(9,\) in the file and \(8,\) in the network',

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.models.vlad_init import (
+from pvlad_jax.training.initialisation.kmeans import (
     DescriptorSample,
     assignment_from_centres,
     initialise_words,
@@ -104,7 +104,7 @@ def test_one_word_takes_all():
 
 
 def test_start_fits_the_networks_words_part_by_part():
-    from pvlad_jax.models.person_vlad import VladWords
+    from pvlad_jax.models.pooling.vlad_codebook import VladWords
     parts, words, n = 3, 4, 120
     points = np.random.default_rng(4).normal(size=(n, parts, SIZE)).astype(np.float32)
     points[:, 1] += 2  # parts differ

@@ -12,7 +12,7 @@ from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.models.batch_norm import statistics_by_group
 from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.parallel.mesh import whole_on_host
-from pvlad_jax.training.word_start import sample_descriptors
+from pvlad_jax.training.initialisation.data_dependent import sample_descriptors
 from tests.micro import micro_config
 
 

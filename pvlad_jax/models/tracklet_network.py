@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
 from pvlad_jax.config import ModelConfig
-from pvlad_jax.models.aggregators import Looks, Statistics, build_aggregator, merge_clips
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import check_effect
+from pvlad_jax.models.pooling.interface import Looks, Statistics, build_aggregator, merge_clips
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
 

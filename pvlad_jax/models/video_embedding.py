@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from pvlad_jax.models.aggregators import Statistics, merge_slots, merge_two, nothing
+from pvlad_jax.models.pooling.interface import Statistics, merge_slots, merge_two, nothing
 from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
 from pvlad_jax.ops.l2_normalise import l2_normalise
 

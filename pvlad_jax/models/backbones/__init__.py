@@ -11,8 +11,8 @@ from pvlad_jax.models.backbones import c3d, i3d, osnet, resnet
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.inflation import choose_temporal_blocks
-from pvlad_jax.models.backbones.interface import BackboneSpec, check_clip
 from pvlad_jax.models.backbones.r3d import R3D
+from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip
 
 # Mean and standard deviation of Kinetics-400's pixels: torchvision's video weights were trained with them.
 KINETICS_PIXELS = {'pixel_mean': (0.43216, 0.394666, 0.37645), 'pixel_std': (0.22803, 0.22145, 0.216989)}

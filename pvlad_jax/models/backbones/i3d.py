@@ -23,7 +23,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.backbones.interface import check_clip, temporal_kernel
+from pvlad_jax.models.backbones.spec import check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid

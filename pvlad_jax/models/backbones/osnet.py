@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS, ConvNorm
-from pvlad_jax.models.backbones.interface import BackboneSpec, check_clip
+from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.depthwise_conv import depthwise_conv

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS, ConvNorm
-from pvlad_jax.models.backbones.interface import BackboneSpec, check_clip
+from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip
 from pvlad_jax.ops.frame_mask import mask_frames
 from pvlad_jax.ops.max_pool3d import max_pool3d
 

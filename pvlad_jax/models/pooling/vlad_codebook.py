@@ -37,7 +37,7 @@ def vlad_descriptor(sums: Float[Array, 'B P K D']) -> Float[Array, 'B F']:
 
 
 class VladWords(nn.Module):
-    """The words of each part: three tensors, free after their common start (models/vlad_init.py), without weight decay.
+    """The words of each part: three tensors, free after their common start (training/initialisation/kmeans.py), without weight decay.
 
     Until a start is given they are random unit centres with α = 10.
     """

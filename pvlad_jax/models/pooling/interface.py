@@ -16,9 +16,9 @@ from jaxtyping import Array, Bool, Float
 from pvlad_jax.config import ModelConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import find_backbone
-from pvlad_jax.models.part_alignment import PartAlignment
-from pvlad_jax.models.person_vlad import VladWords, vlad_descriptor
-from pvlad_jax.models.pretrained_head import PretrainedHead
+from pvlad_jax.models.pooling.part_alignment import PartAlignment
+from pvlad_jax.models.pooling.pretrained_head import PretrainedHead
+from pvlad_jax.models.pooling.vlad_codebook import VladWords, vlad_descriptor
 
 Statistics = dict[str, Array]  # leading axis: clips, or videos once merged
 

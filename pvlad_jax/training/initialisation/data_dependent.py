@@ -15,8 +15,8 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.records import TrackletDataset, TrackletTable
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
-from pvlad_jax.models.vlad_init import DescriptorSample, initialise_words
 from pvlad_jax.parallel.mesh import batch_sharding, local_mesh, replicated
+from pvlad_jax.training.initialisation.kmeans import DescriptorSample, initialise_words
 from pvlad_jax.training.train_step import rows_of_part
 
 
