@@ -5,8 +5,8 @@ import importlib
 import pytest
 
 from pvlad_jax.config import freeze
+from pvlad_jax.losses import check_loss
 from pvlad_jax.models.backbones import build_backbone
-from pvlad_jax.training.losses import check_loss
 
 NAMES = ('mars', 'ilids_vid', 'prid2011')
 

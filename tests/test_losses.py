@@ -12,7 +12,7 @@ import pytest
 from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.training.losses import (
+from pvlad_jax.losses import (
     batch_hard_triplet,
     centre_loss,
     circle_loss,

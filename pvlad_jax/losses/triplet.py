@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.training.losses.pairs import mean_over, negative_pairs, positive_pairs, similarities
+from pvlad_jax.losses.pairs import mean_over, negative_pairs, positive_pairs, similarities
 
 # Inside the square root: a distance of 0 has the gradient 0 instead of 0/0. Distances change by less than 1e-6.
 EPSILON = 1e-12

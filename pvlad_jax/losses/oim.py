@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.training.losses.identity import cross_entropy
-from pvlad_jax.training.losses.pairs import similarities
+from pvlad_jax.losses.identity import cross_entropy
+from pvlad_jax.losses.pairs import similarities
 
 EPSILON = 1e-12
 

@@ -8,12 +8,12 @@ from jaxtyping import Array, Float, Int
 
 from pvlad_jax.config import LossConfig
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.training.losses.centre import centre_loss
-from pvlad_jax.training.losses.circle import circle_loss
-from pvlad_jax.training.losses.diversity import diversity_loss
-from pvlad_jax.training.losses.identity import cross_entropy
-from pvlad_jax.training.losses.oim import oim_loss
-from pvlad_jax.training.losses.triplet import batch_hard_triplet
+from pvlad_jax.losses.centre import centre_loss
+from pvlad_jax.losses.circle import circle_loss
+from pvlad_jax.losses.diversity import diversity_loss
+from pvlad_jax.losses.identity import cross_entropy
+from pvlad_jax.losses.oim import oim_loss
+from pvlad_jax.losses.triplet import batch_hard_triplet
 
 TERMS = ('identity', 'triplet', 'circle', 'centre', 'oim', 'diversity')
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.training.losses.pairs import mean_over, negative_pairs, positive_pairs, similarities
+from pvlad_jax.losses.pairs import mean_over, negative_pairs, positive_pairs, similarities
 
 # Stands for exp(x) = 0 in a log-sum-exp. Finite, since -inf - -inf is NaN where an anchor has no pair at all.
 NOTHING = -1e30
