@@ -43,7 +43,7 @@ def make_data(folder: Path, people: int) -> None:
 
     from data_prep.builder.build import build
     from data_prep.synthetic_walkers import synthetic_raw_dataset
-    from pvlad_jax.data.records import TrackletDataset
+    from pvlad_jax.data.tracklet_dataset import TrackletDataset
 
     raw = synthetic_raw_dataset(people, 2, cameras=2, min_frames=10, max_frames=80)
     raw = dataclasses.replace(raw, name=NAME, read_frames=partial(walkers_at_mars_size, read=raw.read_frames))
@@ -73,7 +73,7 @@ class Worker:
 
     def __init__(self, side: str, folder: Path, options, cores: int, augment: bool = True):
         from pvlad_jax.data.partition import partition
-        from pvlad_jax.data.records import TrackletDataset
+        from pvlad_jax.data.tracklet_dataset import TrackletDataset
         from pvlad_jax.data.train_batches import TrainBatches
 
         config = configuration(folder, options, cores)

@@ -92,7 +92,7 @@ def tiny_config(folder: Path, n: int):
 
 def open_ours(folder: Path, n: int) -> Callable[[int], object]:
     from pvlad_jax.data.partition import partition
-    from pvlad_jax.data.records import TrackletDataset
+    from pvlad_jax.data.tracklet_dataset import TrackletDataset
     from pvlad_jax.data.train_batches import TrainBatches
 
     config = tiny_config(folder, n)

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
-from pvlad_jax.data.video_steps import clip_steps
+from pvlad_jax.data.eval_batches import clip_steps
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.models.video_embedding import carried_statistics, embed_step

@@ -54,7 +54,7 @@ def main() -> None:
         steps = embedding.clip_steps
         embedding.clip_steps = lambda *a: (time.sleep(given.embed_seconds) or step for step in steps(*a))
     if given.corrupt:
-        from pvlad_jax.data import records
+        from pvlad_jax.data import tracklet_dataset as records
 
         read = records.TrackletDataset.read
         records.TrackletDataset.read = lambda self, *where: records.EncodedTracklet(

@@ -5,7 +5,7 @@ import json
 import main
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import freeze
-from pvlad_jax.data import records
+from pvlad_jax.data import tracklet_dataset as records
 from pvlad_jax.jobs.training_evaluation import TrainingEvaluation
 from tests.micro import micro_config_dict
 

@@ -140,7 +140,7 @@ def test_another_configuration_leaves_the_run_alone(run, capfd):
 
 
 def test_a_corrupt_record_ends_the_run_with_its_name(micro_data, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr('pvlad_jax.data.records._LazyFrames.__getitem__', lambda self, index: b'\xff\xd8 no image')
+    monkeypatch.setattr('pvlad_jax.data.tracklet_dataset._LazyFrames.__getitem__', lambda self, index: b'\xff\xd8 no image')
     said = fails(capfd, micro_config_dict(micro_data, **{'model.pooling': 'average'}), tmp_path / 'run')
     assert 'Tracklet' in said and 'cannot be decoded' in said
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import first_of_each_camera, hold_out, partition, person_labels, split_names
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 
 def table(person, camera, split: str = 'train') -> TrackletTable:

@@ -13,7 +13,7 @@ from data_prep.sources.archives import open_files
 from pvlad_jax import compile_cache
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import remote_or_user_path, user_path
-from pvlad_jax.data.records import TrackletDataset, find_dataset
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, find_dataset
 from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.__main__ import main as evaluation
 from pvlad_jax.evaluation.embedding_file import write_embeddings

@@ -13,7 +13,7 @@ from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.record_check import damaged_tracklets
-from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.jobs import preflight
 from pvlad_jax.jobs.run_data import RunData
 from tests.micro import micro_config, micro_config_dict

@@ -17,7 +17,7 @@ import main
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.identity_batches import IdentityBatches
+from pvlad_jax.data.pk_sampler import IdentityBatches
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel import processes

@@ -10,7 +10,7 @@ from pvlad_jax import embedding
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord
 from pvlad_jax.data.partition import partition
-from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.evaluation.report import print_table
 from pvlad_jax.jobs.all_splits import mean_of_splits

@@ -18,7 +18,7 @@ from data_prep.datasets.tracklet_folder.scan import scan_tracklet_folder
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
-from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.images import ImageError, decode_image
 from tests.pictures import IMAGE, RGB, SAVE, deep, exif, saved
 

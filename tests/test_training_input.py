@@ -12,9 +12,9 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.augmentation import augment_clip, jitter_colour
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames, segment_clips
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
-from pvlad_jax.data.identity_batches import IdentityBatches
 from pvlad_jax.data.partition import partition
-from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.data.pk_sampler import IdentityBatches
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
 from tests.micro import micro_config
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 CONTENT = 'content.json'  # {"sha256": of all record files, "bytes": {split: sizes of its files}}
 # Of metadata.json, what decides who is trained on and who is searched.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'people_splits': 'cross_camera'}
 

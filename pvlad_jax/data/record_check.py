@@ -5,7 +5,7 @@ import concurrent.futures
 
 from pvlad_jax.data.clip_sampling import kept_frames
 from pvlad_jax.data.frame_decoding import CorruptRecord
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.images import ImageError, read_header
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.identity_batches import IdentityBatches
+from pvlad_jax.data.pk_sampler import IdentityBatches
 
 
 class Replacements:

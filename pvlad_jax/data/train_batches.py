@@ -11,9 +11,9 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.augmentation import augment_clip
 from pvlad_jax.data.clip_sampling import segment_clips
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
-from pvlad_jax.data.identity_batches import IdentityBatches
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.pk_sampler import IdentityBatches
 from pvlad_jax.data.replacement import Replacements
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 # Of a Grain range; training ends long before it.
 ENDLESS = 2**31 - 1

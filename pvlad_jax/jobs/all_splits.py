@@ -24,7 +24,7 @@ from pvlad_jax.core.files import write_text
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.data.partition import split_names
-from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.report import skipped_of
 from pvlad_jax.jobs.evaluate import EvaluationFailed

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import Partition, partition, person_labels
-from pvlad_jax.data.records import TrackletDataset
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.jobs.preflight import check_batch, check_labels_of
 from pvlad_jax.losses import check_loss
 from pvlad_jax.models.backbones import build_backbone

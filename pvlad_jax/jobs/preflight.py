@@ -15,10 +15,10 @@ from jaxtyping import PyTree
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import is_remote, user_path
-from pvlad_jax.data.identity_batches import check_identities
 from pvlad_jax.data.partition import Partition
+from pvlad_jax.data.pk_sampler import check_identities
 from pvlad_jax.data.record_check import damaged_tracklets
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.evaluation.protocols import check_protocol
 from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.run_data import RunData

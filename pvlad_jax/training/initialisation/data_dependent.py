@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, UInt8
 
 from pvlad_jax.config import Config
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
 from pvlad_jax.parallel.mesh import batch_sharding, local_mesh, replicated

@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import person_labels
-from pvlad_jax.data.records import TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 
 
 class IdentityBatches:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int32, UInt8
 
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
-from pvlad_jax.data.records import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 
 @dataclasses.dataclass(frozen=True)
