@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from pvlad_jax import embedding
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.embedding.tracklets import tracklets as embedding
 from pvlad_jax.evaluation.report import print_table
 from pvlad_jax.jobs.all_splits import mean_of_splits
 from pvlad_jax.jobs.evaluate import Evaluator

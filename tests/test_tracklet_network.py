@@ -8,8 +8,8 @@ import pytest
 from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.embedding import embed_video
-from pvlad_jax.models import video_embedding
+from pvlad_jax.embedding.tracklets import embed_video
+from pvlad_jax.embedding.tracklets import streaming as video_embedding
 from pvlad_jax.models.tracklet_network import build_network
 
 POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes']

@@ -13,7 +13,7 @@ from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.tracklet_dataset import TrackletTable
-from pvlad_jax.embedding import TrackletEmbedder
+from pvlad_jax.embedding.tracklets import TrackletEmbedder
 from pvlad_jax.evaluation import Embeddings, Result, print_table, ranked_strips, score, write_embeddings, write_result, write_strips
 from pvlad_jax.evaluation.part_mask_picture import part_mask_picture
 from pvlad_jax.evaluation.xqda_kissme import LEARNED

@@ -16,7 +16,7 @@ from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.embedding import EmbeddingStopped
+from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.evaluation import Result
 from pvlad_jax.jobs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, report, restore_chosen
 from pvlad_jax.jobs.experiment import Experiment

@@ -12,7 +12,7 @@ import jax
 
 from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.embedding import EmbeddingStopped
+from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.jobs.evaluate import EvaluationFailed, Evaluator, Scored
 from pvlad_jax.jobs.experiment import Experiment
 from pvlad_jax.jobs.metric_log import MetricLog

@@ -13,9 +13,9 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
 from pvlad_jax.data.eval_batches import clip_steps
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.embedding.streaming import carried_statistics, embed_step
 from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
-from pvlad_jax.models.video_embedding import carried_statistics, embed_step
 from pvlad_jax.parallel.mesh import batch_sharding, check_divides, local_mesh, replicated, whole_on_host
 
 _jitted_step = jax.jit(embed_step, static_argnums=(0,), static_argnames=('flip',))
