@@ -23,7 +23,7 @@ from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
 from pvlad_jax.evaluation.distances import between
-from pvlad_jax.evaluation.top_k import top_k
+from pvlad_jax.gallery.exact_search import top_k
 
 NEIGHBOURS = 50
 

@@ -9,8 +9,8 @@ from scipy.spatial.distance import cdist
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.distances import MatrixDistance, between, linear_map
-from pvlad_jax.evaluation.top_k import top_k
-from pvlad_jax.evaluation.xqda_kissme import LearnedMetric, kissme, shrunk, xqda, xqda_shrunk
+from pvlad_jax.evaluation.metric_learning import LearnedMetric, kissme, shrunk, xqda, xqda_shrunk
+from pvlad_jax.gallery.exact_search import top_k
 
 
 def people(n_people=20, size=12, seed=0, noise=1.0, nuisance=0.0, cameras=3, first=1):

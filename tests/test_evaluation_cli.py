@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.evaluation import Embeddings, embedding_file, read_embeddings, score, write_embeddings
+from pvlad_jax.evaluation import Embeddings, read_embeddings, score, write_embeddings
+from pvlad_jax.evaluation import embeddings as embedding_file
 from pvlad_jax.evaluation.__main__ import main
 
 

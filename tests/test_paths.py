@@ -16,7 +16,7 @@ from pvlad_jax.core.paths import remote_or_user_path, user_path
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, find_dataset
 from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.__main__ import main as evaluation
-from pvlad_jax.evaluation.embedding_file import write_embeddings
+from pvlad_jax.evaluation.embeddings import write_embeddings
 from pvlad_jax.jobs.flag_errors import _expanded_config
 from pvlad_jax.jobs.workdir import folder
 from pvlad_jax.training.initialisation.pretrained import read_weights

@@ -5,10 +5,21 @@ import pytest
 from PIL import Image
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.evaluation import Embeddings, ranked_strips, write_strips
+from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.distances import MatrixDistance
 from pvlad_jax.evaluation.protocols import PROTOCOLS
-from pvlad_jax.evaluation.ranked_strips import _BLUE, _BORDER, _GAP, _GREEN, _RED, draw_strips, nearest, spread_queries
+from pvlad_jax.report.ranked_strips import (
+    _BLUE,
+    _BORDER,
+    _GAP,
+    _GREEN,
+    _RED,
+    draw_strips,
+    nearest,
+    ranked_strips,
+    spread_queries,
+    write_strips,
+)
 
 
 def table(people, cameras, prefix):

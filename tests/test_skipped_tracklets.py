@@ -12,7 +12,7 @@ from pvlad_jax.data.partition import partition
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding.tracklets import tracklets as embedding
-from pvlad_jax.evaluation.report import print_table
+from pvlad_jax.evaluation.result import print_table
 from pvlad_jax.jobs.all_splits import mean_of_splits
 from pvlad_jax.jobs.evaluate import Evaluator
 from pvlad_jax.jobs.experiment import prepare

@@ -9,9 +9,9 @@ from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import remote_or_user_path
 from pvlad_jax.evaluation.distances import DISTANCES
-from pvlad_jax.evaluation.embedding_file import FIELDS, Embeddings, read_embeddings
+from pvlad_jax.evaluation.embeddings import FIELDS, Embeddings, read_embeddings
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol
-from pvlad_jax.evaluation.report import print_table, write_result
+from pvlad_jax.evaluation.result import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
 
 

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation.cmc_map import padded_size
-from pvlad_jax.evaluation.embedding_file import Embeddings, as_array, check_finite
-from pvlad_jax.evaluation.xqda_kissme import LEARNED, LearnedMetric
+from pvlad_jax.evaluation.embeddings import Embeddings, as_array, check_finite
+from pvlad_jax.evaluation.metric_learning import LEARNED, LearnedMetric
 
 DISTANCES = ('cosine', 'euclidean', *LEARNED)
 _ROWS = 4096  # mapped at a time in float64

@@ -23,7 +23,7 @@ from jaxtyping import Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import JUNK, UNKNOWN_CAMERA
-from pvlad_jax.evaluation.embedding_file import Labels
+from pvlad_jax.evaluation.embeddings import Labels
 
 UNKNOWN_CAMERAS = ('refuse', 'other', 'ignore')
 _MOST_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time

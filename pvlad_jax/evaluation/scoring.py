@@ -8,7 +8,8 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import JUNK
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
 from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
-from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
+from pvlad_jax.evaluation.embeddings import Embeddings, Labels
+from pvlad_jax.evaluation.metric_learning import LearnedMetric
 from pvlad_jax.evaluation.protocols import (
     Protocol,
     check_labels,
@@ -18,9 +19,8 @@ from pvlad_jax.evaluation.protocols import (
     searched_gallery,
     seen,
 )
-from pvlad_jax.evaluation.report import Result
 from pvlad_jax.evaluation.reranking import RerankedDistance, k_reciprocal
-from pvlad_jax.evaluation.xqda_kissme import LearnedMetric
+from pvlad_jax.evaluation.result import Result
 
 _CMC_RANKS = 50
 

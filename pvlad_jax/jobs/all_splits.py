@@ -26,7 +26,7 @@ from pvlad_jax.core.terminal import printable
 from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
-from pvlad_jax.evaluation.report import skipped_of
+from pvlad_jax.evaluation.result import skipped_of
 from pvlad_jax.jobs.evaluate import EvaluationFailed
 from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config

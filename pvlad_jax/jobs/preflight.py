@@ -19,8 +19,8 @@ from pvlad_jax.data.partition import Partition
 from pvlad_jax.data.pk_sampler import check_identities
 from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.evaluation.protocols import check_protocol
-from pvlad_jax.evaluation.xqda_kissme import LEARNED
 from pvlad_jax.jobs.run_data import RunData
 from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.parallel.mesh import check_divides, make_mesh

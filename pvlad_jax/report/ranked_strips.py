@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.evaluation.cmc_map import ScoreRows
-from pvlad_jax.evaluation.embedding_file import Embeddings, Labels
+from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
 from pvlad_jax.evaluation.reranking import smallest
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows

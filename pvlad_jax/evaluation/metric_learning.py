@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import UNKNOWN_CAMERA
-from pvlad_jax.evaluation.embedding_file import Embeddings
+from pvlad_jax.evaluation.embeddings import Embeddings
 
 XQDA_RIDGE = 0.001  # `lambda` of XQDA.m
 KISSME_COMPONENTS = 200  # PCA before KISSME in the public MARS evaluation code (Zheng et al., ECCV 2016)
