@@ -45,7 +45,7 @@ def run(config, workdir: str | Path, mode: str, several: Processes = Processes(m
     quiet_libraries()
 
     def job(stop) -> None:
-        from pvlad_jax.jobs.job import work  # JAX and all that is slow to import come after the flags are known to be right
+        from pvlad_jax.runs.run import work  # JAX and all that is slow to import come after the flags are known to be right
 
         work(config, workdir, mode, several, stop, build, given)
 

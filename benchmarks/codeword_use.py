@@ -31,8 +31,8 @@ def measure(config, batches: int) -> tuple[float, float]:
     import jax
 
     from pvlad_jax.data.train_batches import TrainBatches
-    from pvlad_jax.jobs.experiment import prepare
     from pvlad_jax.parallel.mesh import whole_on_host
+    from pvlad_jax.runs.experiment import prepare
 
     experiment = prepare(config)
     state = whole_on_host(experiment.first_state())

@@ -103,7 +103,8 @@ def child(options) -> None:
 
     import jax
 
-    from pvlad_jax.jobs import experiment, job, train
+    from pvlad_jax.runs import experiment, train
+    from pvlad_jax.runs import run as job
 
     clock, compilation, imported = Clock(), Compilation(), (time.time() - options.since, time.process_time())
     job.prepare = clock.timed('data set, network, mesh', job.prepare)

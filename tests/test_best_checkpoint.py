@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import main
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig, freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings, score
-from pvlad_jax.jobs import train as train_job
-from pvlad_jax.jobs.training_evaluation import TrainingEvaluation
+from pvlad_jax.runs import train as train_job
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.training_evaluation import TrainingEvaluation
 from tests.micro import micro_config_dict
 
 STEPS = 4

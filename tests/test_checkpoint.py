@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
 from tests.micro import micro_config
 
@@ -24,7 +24,7 @@ KEEP = CheckpointConfig(keep_latest=2, keep_best=1)
 def on_devices(n: int, monkeypatch, data_dir, **fields):
     """An experiment on the first n devices; arrays of 64 and more elements are sharded under fsdp."""
     monkeypatch.setattr('pvlad_jax.parallel.sharding_rules.SMALLEST_SHARDED', 64)
-    monkeypatch.setattr('pvlad_jax.jobs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:n]))
+    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:n]))
     return prepare(micro_config(data_dir, **FIELDS, **fields))
 
 

@@ -12,7 +12,7 @@ STARTS = '''
 import sys
 from absl import flags
 import main
-from pvlad_jax.jobs import train
+from pvlad_jax.runs import train
 from pvlad_jax.jobs.stop_signal import Preempted
 from tests.micro import micro_config_dict
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.models.batch_norm import BatchNorm, statistics_by_group
 from pvlad_jax.parallel.mesh import global_batch
+from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
 from tests.micro import micro_config
 

@@ -3,10 +3,10 @@
 import json
 
 import main
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import freeze
 from pvlad_jax.data import tracklet_dataset as records
-from pvlad_jax.jobs.training_evaluation import TrainingEvaluation
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.training_evaluation import TrainingEvaluation
 from tests.micro import micro_config_dict
 
 # Saved at 2 because it is evaluated then, and at 3 because it is the last; checkpoint_every asks for none.
@@ -23,7 +23,7 @@ def damage(monkeypatch, *tracklets: str) -> None:
         return records.EncodedTracklet(whole.tracklet, frames)
 
     monkeypatch.setattr(records.TrackletDataset, 'read', damaged)
-    monkeypatch.setattr('pvlad_jax.jobs.run_start.check_frames', lambda *_: None)  # as of damage that no header shows
+    monkeypatch.setattr('pvlad_jax.runs.run_start.check_frames', lambda *_: None)  # as of damage that no header shows
 
 
 def logged(workdir) -> list[tuple[str, int]]:

@@ -20,8 +20,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
-from pvlad_jax.jobs import workdir as workdirs
-from pvlad_jax.jobs.metric_log import MetricLog
+from pvlad_jax.runs import workdir as workdirs
+from pvlad_jax.runs.metric_writer import MetricLog
 from tests.micro import build_micro, micro_config
 from tests.object_storage_server import bucket_server
 from tests.test_survival import STEPS, assert_same_run, start, states

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pvlad_jax.jobs.pace import Pace
+from pvlad_jax.runs.pace import Pace
 
 
 class Clock:

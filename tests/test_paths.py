@@ -18,7 +18,7 @@ from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.__main__ import main as evaluation
 from pvlad_jax.evaluation.embeddings import write_embeddings
 from pvlad_jax.jobs.flag_errors import _expanded_config
-from pvlad_jax.jobs.workdir import folder
+from pvlad_jax.runs.workdir import folder
 from pvlad_jax.training.initialisation.pretrained import read_weights
 
 

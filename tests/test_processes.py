@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 import main
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.pk_sampler import IdentityBatches
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel import processes
 from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.parallel.processes import Processes, several_expected
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.experiment import prepare
 from tests.micro import micro_config, micro_config_dict
 from tests.micro_splits import build_micro_splits
 

@@ -7,11 +7,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import main
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.pretrained import FORMAT, METADATA, tensors_digest
 from tests.micro import build_micro, micro_config_dict
 
@@ -108,7 +108,7 @@ def test_an_evaluation_changes_nothing_in_the_checkpoints(run, tmp_path, capfd):
 
 
 def test_an_evaluation_takes_the_next_checkpoint_where_one_is_deleted_while_it_is_read(run, tmp_path, monkeypatch):
-    from pvlad_jax.jobs import evaluate as job
+    from pvlad_jax.runs import evaluate as job
 
     config, workdir = run
     shutil.copytree(workdir, tmp_path / 'run')

@@ -11,7 +11,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data import fingerprint as fingerprints
 from pvlad_jax.data.fingerprint import CONTENT, fingerprint
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
-from pvlad_jax.jobs.run_data import FILE, RunData
+from pvlad_jax.runs.run_data import FILE, RunData
 from tests.micro import build_micro
 
 OTHERS = {  # how the data set was built anew, and what the message says of it

@@ -8,9 +8,9 @@ import pytest
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel import mesh as meshes
 from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host
+from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
 from tests.micro import micro_config
 
@@ -18,7 +18,7 @@ from tests.micro import micro_config
 def trained(config, devices, monkeypatch, steps=3, history=None):
     """(metrics of each step, final state on the host, shardings) of a run on so many devices; the states go into the list `history`."""
     monkeypatch.setattr(meshes, 'make_mesh', make_mesh)
-    monkeypatch.setattr('pvlad_jax.jobs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:devices]))
+    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:devices]))
     experiment = prepare(config)
     state = experiment.first_state()
     step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, state)

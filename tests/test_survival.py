@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 import main
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import CheckpointConfig
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.experiment import prepare
 from tests.micro import build_micro, micro_config, micro_config_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -224,7 +224,7 @@ def test_threads_of_a_failed_save_have_no_say(message, told, capfd, monkeypatch)
 
 @pytest.mark.parametrize('what', ['loss', 'gradient'])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_data, tmp_path, capfd, monkeypatch, what):
-    from pvlad_jax.jobs import train as job
+    from pvlad_jax.runs import train as job
 
     made = job.make_train_step
 
@@ -258,7 +258,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_d
 def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
     """The same on eight devices, under fsdp, with accumulation: three pieces against one run."""
     from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
-    from pvlad_jax.jobs.train import train
+    from pvlad_jax.runs.train import train
 
     fields = {**RUN, 'training.steps': 5, 'mesh.data': 2, 'mesh.fsdp': 4, 'batch.tracklets': 4, 'optimizer.accumulate': 2,
               'training.eval_every': 0}

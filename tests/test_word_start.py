@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.models.batch_norm import statistics_by_group
 from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.data_dependent import sample_descriptors
 from tests.micro import micro_config
 

@@ -12,9 +12,9 @@ from configs import zero_shot
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.jobs.experiment import prepare
 from pvlad_jax.models.pooling.pretrained_head import PretrainedHead
 from pvlad_jax.models.tracklet_network import build_network, first_variables
+from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.pretrained import load_head
 from tests.micro import micro_config, micro_config_dict
 from tests.small_backbones import clips

@@ -21,9 +21,9 @@ from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.evaluation.protocols import check_protocol
-from pvlad_jax.jobs.run_data import RunData
-from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
+from pvlad_jax.runs.run_data import RunData
+from pvlad_jax.runs.workdir import Folder
 
 _FOLDERS = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache')  # of a working directory
 _FILES = ('metrics.jsonl', 'config.json', 'data.json')

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from pvlad_jax.checkpoint import Checkpoints
-from pvlad_jax.jobs.experiment import Experiment
-from pvlad_jax.jobs.preflight import check_frames
-from pvlad_jax.jobs.run_data import RunData
-from pvlad_jax.jobs.workdir import Folder
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.preflight import check_frames
+from pvlad_jax.runs.run_data import RunData
+from pvlad_jax.runs.workdir import Folder
 
 
 def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, say: Callable[[str], None],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.paths import is_remote
-from pvlad_jax.jobs.workdir import Folder
+from pvlad_jax.runs.workdir import Folder
 
 
 class MetricLog:

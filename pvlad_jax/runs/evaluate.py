@@ -9,22 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.embedding.tracklets import TrackletEmbedder
 from pvlad_jax.evaluation import Embeddings, Result, print_table, score, write_embeddings, write_result
 from pvlad_jax.evaluation.metric_learning import LEARNED
-from pvlad_jax.jobs.experiment import Experiment
-from pvlad_jax.jobs.preflight import check_frames
-from pvlad_jax.jobs.run_data import RunData
-from pvlad_jax.jobs.run_start import begin
-from pvlad_jax.jobs.workdir import Folder
 from pvlad_jax.models.tracklet_network import clip_statistics
 from pvlad_jax.parallel.mesh import whole_on_host
 from pvlad_jax.report.part_masks import part_mask_picture
 from pvlad_jax.report.ranked_strips import ranked_strips, write_strips
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.preflight import check_frames
+from pvlad_jax.runs.run_data import RunData
+from pvlad_jax.runs.run_start import begin
+from pvlad_jax.runs.workdir import Folder
 from pvlad_jax.training.train_state import TrainState
 
 Say = Callable[[str], None]

@@ -27,9 +27,9 @@ from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.result import skipped_of
-from pvlad_jax.jobs.evaluate import EvaluationFailed
-from pvlad_jax.jobs.run_data import RunData
-from pvlad_jax.jobs.workdir import Folder, InUse, check_config, claim, write_config
+from pvlad_jax.runs.evaluate import EvaluationFailed
+from pvlad_jax.runs.run_data import RunData
+from pvlad_jax.runs.workdir import Folder, InUse, check_config, claim, write_config
 
 METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
 SKIPPED = ('skipped_query', 'skipped_gallery', 'skipped_train')

@@ -10,7 +10,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.data.fingerprint import Fingerprint, fingerprint, record_files
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
-from pvlad_jax.jobs.workdir import Folder
+from pvlad_jax.runs.workdir import Folder
 
 FILE = 'data.json'
 

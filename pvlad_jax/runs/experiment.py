@@ -11,11 +11,11 @@ from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
-from pvlad_jax.jobs.preflight import check_batch, check_labels_of
 from pvlad_jax.losses import check_loss
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
 from pvlad_jax.parallel.mesh import make_mesh, whole_on_host
+from pvlad_jax.runs.preflight import check_batch, check_labels_of
 from pvlad_jax.training.initialisation.data_dependent import words_from_data
 from pvlad_jax.training.initialisation.pretrained import check_backbone_weights, load_backbone_weights, load_head
 from pvlad_jax.training.optimizer import make_optimizer

@@ -13,15 +13,15 @@ from pvlad_jax.config_checks import remarks, without_effect
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Result
-from pvlad_jax.jobs import workdir as workdirs
-from pvlad_jax.jobs.all_splits import all_splits
-from pvlad_jax.jobs.evaluate import UNTRAINED, evaluate
-from pvlad_jax.jobs.experiment import prepare
-from pvlad_jax.jobs.preflight import check_devices, check_folders
 from pvlad_jax.jobs.stop_signal import StopRequest
-from pvlad_jax.jobs.train import train
 from pvlad_jax.parallel import processes
 from pvlad_jax.parallel.processes import Processes
+from pvlad_jax.runs import workdir as workdirs
+from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
+from pvlad_jax.runs.experiment import prepare
+from pvlad_jax.runs.preflight import check_devices, check_folders
+from pvlad_jax.runs.splits import all_splits
+from pvlad_jax.runs.train import train
 
 
 def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None],

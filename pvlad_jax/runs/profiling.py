@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from pvlad_jax.config import profiled_steps
-from pvlad_jax.jobs.workdir import Folder
+from pvlad_jax.runs.workdir import Folder
 
 
 class StepTrace:

@@ -12,25 +12,25 @@ from typing import NamedTuple
 
 import jax
 
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.config import flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.evaluation import Result
-from pvlad_jax.jobs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, report, restore_chosen
-from pvlad_jax.jobs.experiment import Experiment
-from pvlad_jax.jobs.metric_log import MetricLog
-from pvlad_jax.jobs.pace import Pace
-from pvlad_jax.jobs.preflight import check_space
-from pvlad_jax.jobs.run_start import begin
-from pvlad_jax.jobs.skipped_records import SkippedRecords
-from pvlad_jax.jobs.step_trace import StepTrace
 from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
-from pvlad_jax.jobs.training_evaluation import TrainingEvaluation, failure_told
-from pvlad_jax.jobs.workdir import Folder, write_config
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.parallel.processes import AnyOfUs
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, report, restore_chosen
+from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.metric_writer import MetricLog
+from pvlad_jax.runs.pace import Pace
+from pvlad_jax.runs.preflight import check_space
+from pvlad_jax.runs.profiling import StepTrace
+from pvlad_jax.runs.run_start import begin
+from pvlad_jax.runs.skipped_records import SkippedRecords
+from pvlad_jax.runs.training_evaluation import TrainingEvaluation, failure_told
+from pvlad_jax.runs.workdir import Folder, write_config
 from pvlad_jax.training.schedule import learning_rate
 from pvlad_jax.training.train_state import TrainState
 from pvlad_jax.training.train_step import compile_ahead, make_train_step

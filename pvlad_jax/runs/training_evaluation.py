@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from pvlad_jax.checkpoint import Checkpoints
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding.tracklets import EmbeddingStopped
-from pvlad_jax.jobs.evaluate import EvaluationFailed, Evaluator, Scored
-from pvlad_jax.jobs.experiment import Experiment
-from pvlad_jax.jobs.metric_log import MetricLog
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator, Scored
+from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.metric_writer import MetricLog
 from pvlad_jax.training.train_state import TrainState
 
 LOGGED = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP')
