@@ -14,9 +14,9 @@ from ml_collections import config_flags
 
 from configs import default
 from pvlad_jax.core.library_messages import quiet_libraries
-from pvlad_jax.jobs.ending import exit_code
-from pvlad_jax.jobs.flag_errors import given_fields, parse_flags
-from pvlad_jax.parallel.processes import MODES, Processes
+from pvlad_jax.launch.distributed import MODES, Processes
+from pvlad_jax.launch.exit import exit_code
+from pvlad_jax.launch.flags import given_fields, parse_flags
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The configuration, e.g. configs/mars.py', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where checkpoints, metrics and results of this run go')

@@ -23,7 +23,7 @@ KEEP = CheckpointConfig(keep_latest=2, keep_best=1)
 
 def on_devices(n: int, monkeypatch, data_dir, **fields):
     """An experiment on the first n devices; arrays of 64 and more elements are sharded under fsdp."""
-    monkeypatch.setattr('pvlad_jax.parallel.sharding_rules.SMALLEST_SHARDED', 64)
+    monkeypatch.setattr('pvlad_jax.parallel.sharding.SMALLEST_SHARDED', 64)
     monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:n]))
     return prepare(micro_config(data_dir, **FIELDS, **fields))
 

@@ -13,7 +13,7 @@ import sys
 from absl import flags
 import main
 from pvlad_jax.runs import train
-from pvlad_jax.jobs.stop_signal import Preempted
+from pvlad_jax.launch.preemption import Preempted
 from tests.micro import micro_config_dict
 
 def save(self, *args):

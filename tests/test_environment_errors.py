@@ -10,7 +10,7 @@ import pytest
 
 from pvlad_jax.core.environment_errors import environment_error, one_sentence
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
-from pvlad_jax.jobs import ending
+from pvlad_jax.launch import exit as ending
 
 
 class StorageError(Exception):

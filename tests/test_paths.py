@@ -10,14 +10,14 @@ from benchmarks.rows import new_file
 from data_prep.builder.build import data_set_path
 from data_prep.sources.annotations import find_info
 from data_prep.sources.archives import open_files
-from pvlad_jax import compile_cache
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import remote_or_user_path, user_path
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, find_dataset
 from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.__main__ import main as evaluation
 from pvlad_jax.evaluation.embeddings import write_embeddings
-from pvlad_jax.jobs.flag_errors import _expanded_config
+from pvlad_jax.launch import compile_cache
+from pvlad_jax.launch.flags import _expanded_config
 from pvlad_jax.runs.workdir import folder
 from pvlad_jax.training.initialisation.pretrained import read_weights
 

@@ -18,9 +18,9 @@ from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.pk_sampler import IdentityBatches
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.parallel import processes
+from pvlad_jax.launch import distributed as processes
+from pvlad_jax.launch.distributed import Processes, several_expected
 from pvlad_jax.parallel.mesh import whole_on_host
-from pvlad_jax.parallel.processes import Processes, several_expected
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from tests.micro import micro_config, micro_config_dict

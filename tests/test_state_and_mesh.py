@@ -52,7 +52,7 @@ FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.e
 
 @pytest.mark.parametrize('mesh', [{}, {'mesh.data': 2, 'mesh.fsdp': 4}], ids=['data', 'fsdp'])
 def test_one_device_equals_eight(micro_data, monkeypatch, mesh):
-    monkeypatch.setattr('pvlad_jax.parallel.sharding_rules.SMALLEST_SHARDED', 64)
+    monkeypatch.setattr('pvlad_jax.parallel.sharding.SMALLEST_SHARDED', 64)
     one = trained(micro_config(micro_data, **FIELDS), 1, monkeypatch)
     eight = trained(micro_config(micro_data, **FIELDS, **mesh), 8, monkeypatch)
     assert_same(one, eight)

@@ -165,8 +165,8 @@ def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(m
 # A main thread that hears nothing for a while, as in a compilation: joining a thread that C code holds would be the same.
 BUSY = """
 import ctypes, sys, time
-from pvlad_jax.jobs import stop_signal
-with stop_signal.listening() as stop:
+from pvlad_jax.launch import preemption
+with preemption.listening() as stop:
     stop.grace, stop.nothing_to_lose = 0.5, sys.argv[1] == 'nothing'
     print('ready', flush=True)
     if sys.argv[1] == 'quick':
@@ -209,7 +209,7 @@ def test_no_room_for_a_checkpoint_is_told_and_leaves_the_earlier_ones(micro_data
 
 @pytest.mark.parametrize(('message', 'told'), [('Event loop is closed', False), ('anything else', True)])
 def test_threads_of_a_failed_save_have_no_say(message, told, capfd, monkeypatch):
-    from pvlad_jax.jobs import ending
+    from pvlad_jax.launch import exit as ending
 
     monkeypatch.setattr('sys.unraisablehook', ending.unraisable)
 
@@ -257,7 +257,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_d
 
 def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
     """The same on eight devices, under fsdp, with accumulation: three pieces against one run."""
-    from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
+    from pvlad_jax.launch.preemption import Preempted, StopRequest
     from pvlad_jax.runs.train import train
 
     fields = {**RUN, 'training.steps': 5, 'mesh.data': 2, 'mesh.fsdp': 4, 'batch.tracklets': 4, 'optimizer.accumulate': 2,

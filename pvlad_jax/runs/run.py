@@ -7,15 +7,15 @@ from pathlib import Path
 
 import jax
 
-from pvlad_jax import compile_cache
 from pvlad_jax.config import Config, flatten, freeze
 from pvlad_jax.config_checks import remarks, without_effect
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Result
-from pvlad_jax.jobs.stop_signal import StopRequest
-from pvlad_jax.parallel import processes
-from pvlad_jax.parallel.processes import Processes
+from pvlad_jax.launch import compile_cache
+from pvlad_jax.launch import distributed as processes
+from pvlad_jax.launch.distributed import Processes
+from pvlad_jax.launch.preemption import StopRequest
 from pvlad_jax.runs import workdir as workdirs
 from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.runs.experiment import prepare

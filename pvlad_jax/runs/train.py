@@ -17,9 +17,9 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.evaluation import Result
-from pvlad_jax.jobs.stop_signal import Preempted, StopRequest
+from pvlad_jax.launch.distributed import AnyOfUs
+from pvlad_jax.launch.preemption import Preempted, StopRequest
 from pvlad_jax.parallel.mesh import global_batch
-from pvlad_jax.parallel.processes import AnyOfUs
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, report, restore_chosen
 from pvlad_jax.runs.experiment import Experiment

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from pvlad_jax.config import Config
 from pvlad_jax.losses import init_loss_state
 from pvlad_jax.models.tracklet_network import TrackletNetwork, first_variables
-from pvlad_jax.parallel.sharding_rules import state_shardings
+from pvlad_jax.parallel.sharding import state_shardings
 
 
 @flax.struct.dataclass

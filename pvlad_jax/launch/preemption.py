@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pvlad_jax.core.errors import EXIT_PREEMPTED
 from pvlad_jax.core.terminal import complain
-from pvlad_jax.parallel import processes
+from pvlad_jax.launch import distributed as processes
 
 
 class Preempted(Exception):

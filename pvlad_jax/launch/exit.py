@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
 from pvlad_jax.core.terminal import complain
-from pvlad_jax.jobs import stop_signal
-from pvlad_jax.parallel import processes
+from pvlad_jax.launch import distributed as processes
+from pvlad_jax.launch import preemption as stop_signal
 
 
 def unraisable(late) -> None:

@@ -66,7 +66,7 @@ def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
         return
     import jax
 
-    # JAX would catch SIGTERM itself and agree on a step one network round later; jobs/stop_signal.py does it for one process and for many.
+    # JAX would catch SIGTERM itself and agree on a step one network round later; launch/preemption.py does it for one process and for many.
     jax.config.update('jax_enable_preemption_service', False)
     try:
         # JAX's own heartbeats end a process with a stack trace of C++; ours are heard before.
