@@ -31,11 +31,11 @@ def measure(config, batches: int) -> tuple[float, float]:
     import jax
 
     from pvlad_jax.data.train_batches import TrainBatches
-    from pvlad_jax.parallel.mesh import whole_on_host
+    from pvlad_jax.parallel.mesh import gather_to_host
     from pvlad_jax.runs.experiment import prepare
 
     experiment = prepare(config)
-    state = whole_on_host(experiment.first_state())
+    state = gather_to_host(experiment.first_state())
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     source = TrainBatches(experiment.dataset, experiment.partition.train, config)
     look = jax.jit(lambda clips, valid: experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])[0])

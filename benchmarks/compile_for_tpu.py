@@ -136,7 +136,7 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
         node[leaf] = type(node[leaf])(value) if not isinstance(node[leaf], bool) else value.lower() == 'true'
     c.batch.people = given.tracklets_per_device * len(devices) // c.batch.tracklets
     config = freeze(c)
-    mesh = make_mesh(config.mesh, devices)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, devices)
     network = build_network(config.model, given.people)
     clips = config.clips
     video = (config.batch.size, clips.segments, clips.frames, clips.height, clips.width, 3)

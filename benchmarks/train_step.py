@@ -113,7 +113,7 @@ class Peer:
 
 class Ours:
     def __init__(self, config: Config, variables: tuple[dict, dict]):
-        mesh = make_mesh(config.mesh, jax.devices()[:1] if ON_GPU else jax.devices())
+        mesh = make_mesh(config.mesh.data, config.mesh.fsdp, jax.devices()[:1] if ON_GPU else jax.devices())
         network = build_network(config.model, PEOPLE)
         optimizer = make_optimizer(config.optimizer, 1000, variables[0])
         state = init_state(config, network, optimizer, PEOPLE, mesh)

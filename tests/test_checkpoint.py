@@ -11,7 +11,7 @@ import pytest
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host
+from pvlad_jax.parallel.mesh import gather_to_host, global_batch, make_mesh
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
@@ -23,8 +23,8 @@ KEEP = CheckpointConfig(keep_latest=2, keep_best=1)
 
 def on_devices(n: int, monkeypatch, data_dir, **fields):
     """An experiment on the first n devices; arrays of 64 and more elements are sharded under fsdp."""
-    monkeypatch.setattr('pvlad_jax.parallel.sharding.SMALLEST_SHARDED', 64)
-    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:n]))
+    monkeypatch.setattr('pvlad_jax.parallel.sharding.MIN_SHARDED_SIZE', 64)
+    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:n]))
     return prepare(micro_config(data_dir, **FIELDS, **fields))
 
 
@@ -53,7 +53,7 @@ def test_saved_on_eight_devices_goes_on_on_two(micro_data, tmp_path, monkeypatch
     checkpoints = Checkpoints(tmp_path, KEEP)
     checkpoints.save(2, state, {'next_index': 2}, {})
     checkpoints.close()
-    saved = whole_on_host(state)
+    saved = gather_to_host(state)
     expected, losses = go_on(experiment, state, 2, 5)
 
     other = on_devices(2, monkeypatch, micro_data, **two)
@@ -62,10 +62,10 @@ def test_saved_on_eight_devices_goes_on_on_two(micro_data, tmp_path, monkeypatch
     checkpoints.close()
     assert data == {'next_index': 2} and sharded(restored) == bool(two)
     assert {d for x in jax.tree.leaves(restored) for d in x.sharding.device_set} == set(jax.devices()[:2])
-    jax.tree.map(np.testing.assert_array_equal, saved, whole_on_host(restored))
+    jax.tree.map(np.testing.assert_array_equal, saved, gather_to_host(restored))
     ended, losses_on_two = go_on(other, restored, data['next_index'], 5)
     np.testing.assert_allclose(losses_on_two, losses, rtol=1e-4)
-    expected, ended = whole_on_host(expected), whole_on_host(ended)
+    expected, ended = gather_to_host(expected), gather_to_host(ended)
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(ended), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5, err_msg=jax.tree_util.keystr(path))
 
@@ -80,7 +80,7 @@ def made(micro_data, tmp_path_factory):
     for step in (1, 2):
         checkpoints.save(step, state, {'next_index': step}, {'model.words': 3})
     checkpoints.close()
-    return experiment, whole_on_host(state), folder
+    return experiment, gather_to_host(state), folder
 
 
 def restore(experiment, folder: Path, step: int | None = None):
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_told_or_harmless(made, tmp_path, how):
         else:
             if data != {'next_index': 1}:  # where even the step's mark is gone, the one before is the last
                 assert data == {'next_index': 2}
-                jax.tree.map(np.testing.assert_array_equal, saved, whole_on_host(state))
+                jax.tree.map(np.testing.assert_array_equal, saved, gather_to_host(state))
         state, data = restore(experiment, tmp_path / 'c', 1)
         assert data == {'next_index': 1}
     assert told >= 2

@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
-from pvlad_jax.runs import workdir as workdirs
+from pvlad_jax.runs import workdir
 from pvlad_jax.runs.metric_writer import MetricLog
 from tests.micro import build_micro, micro_config
 from tests.object_storage_server import bucket_server
@@ -43,13 +43,13 @@ def bucket(monkeypatch):
 
 
 def test_configuration_metrics_and_results_go_to_the_bucket(bucket, micro_data, tmp_path):
-    folder, config = workdirs.folder(bucket), micro_config(micro_data)
-    with workdirs.claim(folder):
-        workdirs.check_config(folder, config)
-        workdirs.write_config(folder, config)
-    workdirs.check_config(folder, config)
+    folder, config = workdir.open_workdir(bucket), micro_config(micro_data)
+    with workdir.claim(folder):
+        workdir.check_config(folder, config)
+        workdir.write_config(folder, config)
+    workdir.check_config(folder, config)
     with pytest.raises(UserError, match=r'model\.words: 3 before, 4 now'):
-        workdirs.check_config(folder, micro_config(micro_data, **{'model.words': 4}))
+        workdir.check_config(folder, micro_config(micro_data, **{'model.words': 4}))
     log = MetricLog(folder, 0)
     for step in (1, 2, 3):
         log.write(step, 'train', {'loss': 1 / step})

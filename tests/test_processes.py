@@ -18,9 +18,9 @@ from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.pk_sampler import IdentityBatches
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.launch import distributed as processes
-from pvlad_jax.launch.distributed import Processes, several_expected
-from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.launch import distributed
+from pvlad_jax.launch.distributed import Processes, is_multiprocess_expected
+from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from tests.micro import micro_config, micro_config_dict
@@ -87,7 +87,7 @@ def final_state(data_dir, workdir, fields):
     checkpoints = Checkpoints(Path(workdir) / 'checkpoints', CheckpointConfig(keep_latest=2, keep_best=0))
     state, _ = checkpoints.restore(experiment.state_shapes())
     checkpoints.close()
-    return whole_on_host(state)
+    return gather_to_host(state)
 
 
 @pytest.mark.parametrize('fields', [{}, FSDP], ids=['data', 'fsdp'])
@@ -216,7 +216,7 @@ def test_a_mistake_ends_all_with_its_message(micro_data, tmp_path):
     ({'JAX_COORDINATOR_ADDRESS': 'host:1234'}, False, True),
 ])
 def test_surroundings_say_whether_there_are_others(environ, tpu, expected):
-    assert several_expected(environ, tpu) is expected
+    assert is_multiprocess_expected(environ, tpu) is expected
 
 
 @pytest.mark.parametrize('given', [
@@ -225,12 +225,12 @@ def test_surroundings_say_whether_there_are_others(environ, tpu, expected):
     Processes(mode='off', coordinator='localhost:1', num_processes=2, process_id=0)])
 def test_flags_that_do_not_belong_together_are_told(given):
     with pytest.raises(UserError, match='--coordinator'):
-        processes.start(given)
+        distributed.start(given)
 
 
 def test_nothing_is_started_where_nobody_else_is(monkeypatch):
     for name in list(os.environ):
         if name.startswith(('SLURM_', 'OMPI_', 'JAX_COORDINATOR')):
             monkeypatch.delenv(name)
-    processes.start(Processes())
-    assert not jax.distributed.is_initialized() and not processes.several() and processes.is_first()
+    distributed.start(Processes())
+    assert not jax.distributed.is_initialized() and not distributed.is_multiprocess() and distributed.is_first()

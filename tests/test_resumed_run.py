@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 import main
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.pretrained import FORMAT, METADATA, tensors_digest
@@ -67,7 +67,7 @@ def test_weights_are_needed_for_a_new_run_only(run, tmp_path, capfd, path):
     states = []
     for folder in (workdir, tmp_path / 'run'):
         checkpoints = Checkpoints(folder / 'checkpoints', freeze(config).checkpoint, read_only=True)
-        states.append(whole_on_host(checkpoints.restore(prepare(freeze(config)).state_shapes())[0]))
+        states.append(gather_to_host(checkpoints.restore(prepare(freeze(config)).state_shapes())[0]))
     np.testing.assert_array_equal(*(state.params['backbone']['stem']['conv']['kernel'] for state in states))
     if path:
         assert main.run(without, tmp_path / 'new', 'train') == 2

@@ -9,7 +9,7 @@ import pytest
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.parallel import mesh as meshes
-from pvlad_jax.parallel.mesh import global_batch, make_mesh, whole_on_host
+from pvlad_jax.parallel.mesh import gather_to_host, global_batch, make_mesh
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
 from tests.micro import micro_config
@@ -18,7 +18,7 @@ from tests.micro import micro_config
 def trained(config, devices, monkeypatch, steps=3, history=None):
     """(metrics of each step, final state on the host, shardings) of a run on so many devices; the states go into the list `history`."""
     monkeypatch.setattr(meshes, 'make_mesh', make_mesh)
-    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda c: make_mesh(c, jax.devices()[:devices]))
+    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:devices]))
     experiment = prepare(config)
     state = experiment.first_state()
     step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, state)
@@ -26,12 +26,12 @@ def trained(config, devices, monkeypatch, steps=3, history=None):
     metrics = []
     for i in range(steps):
         if history is not None:
-            history.append(whole_on_host(state))
+            history.append(gather_to_host(state))
         batch = {k: batches[i][k] for k in ('clips', 'valid', 'label')}
         state, m = step(state, global_batch(batch, experiment.mesh))
         metrics.append({k: float(v) for k, v in m.items()})
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    return metrics, whole_on_host(state), shardings
+    return metrics, gather_to_host(state), shardings
 
 
 def assert_same(one, other, atol=2e-5):
@@ -52,7 +52,7 @@ FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.e
 
 @pytest.mark.parametrize('mesh', [{}, {'mesh.data': 2, 'mesh.fsdp': 4}], ids=['data', 'fsdp'])
 def test_one_device_equals_eight(micro_data, monkeypatch, mesh):
-    monkeypatch.setattr('pvlad_jax.parallel.sharding.SMALLEST_SHARDED', 64)
+    monkeypatch.setattr('pvlad_jax.parallel.sharding.MIN_SHARDED_SIZE', 64)
     one = trained(micro_config(micro_data, **FIELDS), 1, monkeypatch)
     eight = trained(micro_config(micro_data, **FIELDS, **mesh), 8, monkeypatch)
     assert_same(one, eight)
@@ -87,14 +87,14 @@ def test_a_part_of_a_batch_that_devices_cannot_share_is_an_error(micro_data):
 
 @pytest.mark.parametrize(('data', 'fsdp', 'shape'), [(-1, 1, (8, 1)), (2, -1, (2, 4)), (4, 2, (4, 2))])
 def test_mesh_sizes(micro_data, data, fsdp, shape):
-    mesh = make_mesh(micro_config(micro_data, **{'mesh.data': data, 'mesh.fsdp': fsdp}).mesh)
+    mesh = make_mesh(data, fsdp)
     assert tuple(mesh.shape.values()) == shape
 
 
 @pytest.mark.parametrize(('data', 'fsdp'), [(3, 1), (-1, 3), (-1, -1), (0, 8), (2, 2)])
 def test_a_mesh_that_does_not_fit_is_an_error(micro_data, data, fsdp):
     with pytest.raises(UserError, match='does not fit 8 device'):
-        make_mesh(micro_config(micro_data, **{'mesh.data': data, 'mesh.fsdp': fsdp}).mesh)
+        make_mesh(data, fsdp)
 
 
 def test_a_batch_that_devices_cannot_share_is_an_error(micro_data):

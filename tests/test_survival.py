@@ -21,7 +21,7 @@ import pytest
 
 import main
 from pvlad_jax.config import CheckpointConfig
-from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from tests.micro import build_micro, micro_config, micro_config_dict
@@ -65,7 +65,7 @@ def states(data_dir, workdir) -> dict[int, tuple]:
     found = {}
     for step in checkpoints.steps():
         state, data = checkpoints.restore(experiment.state_shapes(), step)
-        found[step] = (whole_on_host(state), data)
+        found[step] = (gather_to_host(state), data)
     checkpoints.close()
     return found
 
@@ -167,10 +167,10 @@ BUSY = """
 import ctypes, sys, time
 from pvlad_jax.launch import preemption
 with preemption.listening() as stop:
-    stop.grace, stop.nothing_to_lose = 0.5, sys.argv[1] == 'nothing'
+    stop.grace, stop.no_unsaved_steps = 0.5, sys.argv[1] == 'nothing'
     print('ready', flush=True)
     if sys.argv[1] == 'quick':
-        while not stop.asked:
+        while not stop.requested:
             time.sleep(0.01)
     else:
         ctypes.PyDLL(None).usleep(999_000)  # holds the interpreter's lock
@@ -280,7 +280,7 @@ def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
     for name in ('whole', 'pieces'):
         checkpoints = Checkpoints(tmp_path / name / 'checkpoints', config.checkpoint)
         state, data = checkpoints.restore(prepare(config).state_shapes())
-        final.append((whole_on_host(state), data['next_index']))
+        final.append((gather_to_host(state), data['next_index']))
         checkpoints.close()
     assert_equal_to_the_bit(*final)
 

@@ -10,7 +10,7 @@ import pytest
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.models.batch_norm import statistics_by_group
 from pvlad_jax.models.tracklet_network import build_network
-from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.data_dependent import sample_descriptors
 from tests.micro import micro_config
@@ -18,7 +18,7 @@ from tests.micro import micro_config
 
 def started(micro_data, **fields):
     experiment = prepare(micro_config(micro_data, **fields))
-    return experiment, whole_on_host(experiment.first_state())
+    return experiment, gather_to_host(experiment.first_state())
 
 
 def descriptors_of(experiment, state):

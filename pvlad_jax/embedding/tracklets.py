@@ -16,7 +16,7 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.embedding.streaming import carried_statistics, embed_step
 from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
-from pvlad_jax.parallel.mesh import batch_sharding, check_divides, local_mesh, replicated, whole_on_host
+from pvlad_jax.parallel.mesh import batch_sharding, check_divides, gather_to_host, local_mesh, replicated
 
 _jitted_step = jax.jit(embed_step, static_argnums=(0,), static_argnames=('flip',))
 
@@ -105,7 +105,7 @@ class TrackletEmbedder:
         n_clips = np.array([-(-len(kept_frames(int(n), config.evaluation.frames)) // clips.frames) for n in table.n_frames], np.int64)
         shares = shares_of_processes(n_clips, jax.process_count())
         mine = shares[jax.process_index()]
-        variables = jax.device_put(whole_on_host(variables), replicated(self.mesh))
+        variables = jax.device_put(gather_to_host(variables), replicated(self.mesh))
         shape = (config.evaluation.clips_per_step, clips.frames, clips.height, clips.width, 3)
         like = (jax.ShapeDtypeStruct(*about, sharding=batch_sharding(self.mesh)) for about in ((shape, 'uint8'), (shape[:2], 'bool')))
         nothing_yet = jax.device_put(carried_statistics(self.network, variables, *like, config.evaluation.flip), replicated(self.mesh))

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
 from pvlad_jax.core.terminal import complain
-from pvlad_jax.launch import distributed as processes
-from pvlad_jax.launch import preemption as stop_signal
+from pvlad_jax.launch import distributed, preemption
 
 
 def unraisable(late) -> None:
@@ -18,37 +17,37 @@ def unraisable(late) -> None:
         sys.__unraisablehook__(late)
 
 
-def exit_code(job: Callable[[stop_signal.StopRequest], None]) -> int:
+def exit_code(job: Callable[[preemption.StopRequest], None]) -> int:
     """Does the job and returns the exit code. An exception that nobody expected keeps its traceback."""
     sys.unraisablehook = unraisable
-    with stop_signal.listening() as stop:
+    with preemption.listening() as stop:
         try:
             job(stop)
         except UserError as error:
             return _end(f'Error: {error}', EXIT_USER_ERROR)
-        except stop_signal.Preempted as error:
+        except preemption.Preempted as error:
             complain(str(error))
-            processes.finish()
+            distributed.finish()
             return EXIT_PREEMPTED
         except KeyboardInterrupt:
             return _end('Interrupted. The same command goes on from the last checkpoint.', EXIT_INTERRUPTED)
         except Exception as error:
             # With several processes a broken connection means that another one is gone.
-            reason = None if processes.several() and processes.means_lost(error) else environment_error(error)
+            reason = None if distributed.is_multiprocess() and distributed.is_peer_failure(error) else environment_error(error)
             if reason:
                 return _end(f'Error: {reason}', EXIT_USER_ERROR)
-            if not processes.several():
+            if not distributed.is_multiprocess():
                 raise
-            if processes.means_lost(error):
-                processes.lost(error)
+            if distributed.is_peer_failure(error):
+                distributed.abort_peer_lost(error)
             traceback.print_exc()
-            processes.fail(f'{type(error).__name__}: {error}', 1)
-    processes.finish()
+            distributed.abort_run(f'{type(error).__name__}: {error}', 1)
+    distributed.finish()
     return 0
 
 
 def _end(message: str, code: int) -> int:
-    if processes.several():
-        processes.fail(message, code)
+    if distributed.is_multiprocess():
+        distributed.abort_run(message, code)
     complain(message)
     return code

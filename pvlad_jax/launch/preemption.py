@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pvlad_jax.core.errors import EXIT_PREEMPTED
 from pvlad_jax.core.terminal import complain
-from pvlad_jax.launch import distributed as processes
+from pvlad_jax.launch import distributed
 
 
 class Preempted(Exception):
@@ -16,26 +16,26 @@ class Preempted(Exception):
 
 
 class StopRequest:
-    """`asked` turns true with SIGTERM to any process of the run. From then on it has `grace` seconds to save and to end.
+    """`requested` turns true with SIGTERM to any process of the run. From then on it has `grace` seconds to save and to end.
 
-    While `nothing_to_lose` (no step made since the start), the process ends at once; a run that has not ended after `grace` seconds
+    While `no_unsaved_steps` (no step made since the start), the process ends at once; a run that has not ended after `grace` seconds
     ends unsaved: its last checkpoint is whole, and the machine would be gone anyway.
     """
 
     def __init__(self):
         self.grace = 25.0
-        self.nothing_to_lose = True
-        self._asked = threading.Event()
+        self.no_unsaved_steps = True
+        self._requested = threading.Event()
         self._ended = threading.Event()
         self._wake: int | None = None  # end of the pipe that the watching thread reads
 
     @property
-    def asked(self) -> bool:
-        return self._asked.is_set()
+    def requested(self) -> bool:
+        return self._requested.is_set()
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """What SIGTERM does, for another thread to call."""
-        self._asked.set()
+        self._requested.set()
         with contextlib.suppress(OSError):  # nobody listens any more
             if self._wake is not None:
                 os.write(self._wake, bytes([signal.SIGTERM]))
@@ -44,13 +44,13 @@ class StopRequest:
         while signal.SIGTERM not in os.read(signals, 64):
             if self._ended.is_set():
                 return
-        self._asked.set()
-        processes.ask_all_to_stop()
-        if not self.nothing_to_lose and self._ended.wait(self.grace):
+        self._requested.set()
+        distributed.ask_all_to_stop()
+        if not self.no_unsaved_steps and self._ended.wait(self.grace):
             return
-        why = 'nothing to save yet' if self.nothing_to_lose else f'not saved within {self.grace:g} s, the last checkpoint stands'
+        why = 'nothing to save yet' if self.no_unsaved_steps else f'not saved within {self.grace:g} s, the last checkpoint stands'
         complain(f'Asked to stop: {why}. The same command starts again.')
-        processes.leave(EXIT_PREEMPTED)
+        distributed.exit_now(EXIT_PREEMPTED)
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def listening() -> Iterator[StopRequest]:
     signals, wake = os.pipe()
     os.set_blocking(wake, False)
     request._wake = wake
-    before = signal.signal(signal.SIGTERM, lambda *_: request._asked.set())
+    before = signal.signal(signal.SIGTERM, lambda *_: request._requested.set())
     before_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     watcher = threading.Thread(target=request._watch, args=(signals,), daemon=True)
     watcher.start()

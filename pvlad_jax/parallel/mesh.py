@@ -12,23 +12,25 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pvlad_jax.config import MeshConfig
 from pvlad_jax.core.errors import UserError
 
 BATCH_AXES = ('data', 'fsdp')
 
 
-def make_mesh(config: MeshConfig, devices=None) -> Mesh:
-    """A mesh of all devices of all processes (or those given). -1 = what the other axis leaves. UserError where the sizes do not fit."""
+def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
+    """A mesh of data x fsdp devices: all of all processes, or those given. -1 = what the other axis leaves.
+
+    UserError where the sizes do not fit.
+    """
     # By process, so that each process's devices hold neighbouring rows of a batch, and in the order that its share is read.
     devices = np.array(sorted(jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id)))
-    sizes = [config.data, config.fsdp]
+    sizes = [data, fsdp]
     if sizes.count(-1) == 1:
         known = sizes[1 - sizes.index(-1)]
         if known >= 1 and devices.size % known == 0:
             sizes[sizes.index(-1)] = devices.size // known
     if min(sizes) < 1 or sizes[0] * sizes[1] != devices.size:
-        raise UserError(f'config.mesh (data={config.data}, fsdp={config.fsdp}) does not fit {devices.size} device(s): the product must be '
+        raise UserError(f'config.mesh (data={data}, fsdp={fsdp}) does not fit {devices.size} device(s): the product must be '
                         'their number; one of the two may be -1 for the rest.')
     return Mesh(devices.reshape(sizes), BATCH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
@@ -60,7 +62,7 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
 
 
-def whole_on_host(tree: Any) -> Any:
+def gather_to_host(tree: Any) -> Any:
     """Arrays that may be sharded over many processes -> whole NumPy arrays, on every process. All processes must call it."""
 
     def whole(x):

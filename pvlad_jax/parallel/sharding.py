@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 # Smaller arrays cost more to gather than they save.
-SMALLEST_SHARDED = 2**14
+MIN_SHARDED_SIZE = 2**14
 
 # (pattern searched in 'params/backbone/stage1/.../kernel', partition or 'largest'). The first that matches holds. Optimiser moments and the
 # moving average have their parameter's path inside their own, so they follow it.
@@ -32,7 +32,7 @@ def _largest(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
     for n in shape:
         size *= n
     axes = [a for a, n in enumerate(shape) if n % fsdp == 0]
-    if fsdp == 1 or size < SMALLEST_SHARDED or not axes:
+    if fsdp == 1 or size < MIN_SHARDED_SIZE or not axes:
         return PartitionSpec()
     largest = max(axes, key=lambda a: (shape[a], a))
     return PartitionSpec(*('fsdp' if a == largest else None for a in range(len(shape))))

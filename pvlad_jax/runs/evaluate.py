@@ -16,7 +16,7 @@ from pvlad_jax.embedding.tracklets import TrackletEmbedder
 from pvlad_jax.evaluation import Embeddings, Result, print_table, score, write_embeddings, write_result
 from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.models.tracklet_network import clip_statistics
-from pvlad_jax.parallel.mesh import whole_on_host
+from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.report.part_masks import part_mask_picture
 from pvlad_jax.report.ranked_strips import ranked_strips, write_strips
 from pvlad_jax.runs.checkpoint import Checkpoints
@@ -90,7 +90,7 @@ class Evaluator:
 
 def report(experiment: Experiment, workdir: Folder, variables: dict, scored: Scored, say: Say) -> None:
     """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures."""
-    variables = whole_on_host(variables)  # all processes must take part in gathering
+    variables = gather_to_host(variables)  # all processes must take part in gathering
     if jax.process_index() != 0:
         return
     result, query, gallery, _ = scored

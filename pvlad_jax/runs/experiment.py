@@ -14,7 +14,7 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.losses import check_loss
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
-from pvlad_jax.parallel.mesh import make_mesh, whole_on_host
+from pvlad_jax.parallel.mesh import gather_to_host, make_mesh
 from pvlad_jax.runs.preflight import check_batch, check_labels_of
 from pvlad_jax.training.initialisation.data_dependent import words_from_data
 from pvlad_jax.training.initialisation.pretrained import check_backbone_weights, load_backbone_weights, load_head
@@ -54,8 +54,8 @@ class Experiment:
         state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
         if weights:
             say(f'Backbone weights from {weights}.')
-            params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, whole_on_host(state.params['backbone']),
-                                                        whole_on_host(state.batch_stats.get('backbone', {})),
+            params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, gather_to_host(state.params['backbone']),
+                                                        gather_to_host(state.batch_stats.get('backbone', {})),
                                                         self.config.model.backbone.inflation)
             state = _put(state, ('backbone',), params, batch_stats or None)
             if with_head:
@@ -63,7 +63,7 @@ class Experiment:
                 state = _put(state, ('aggregator', 'head'), head, stats)
         if 'vlad' in state.params.get('aggregator', {}):
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
-            variables = whole_on_host({'params': state.params, 'batch_stats': state.batch_stats})
+            variables = gather_to_host({'params': state.params, 'batch_stats': state.batch_stats})
             words, shift = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train,
                                            self.mesh.size)
             bias = ('aggregator', 'part_alignment', 'part_descriptor', 'bias')
@@ -93,7 +93,7 @@ def prepare(config: Config) -> Experiment:
     clips, model = config.clips, config.model
     build_backbone(model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width))
     check_loss(config.loss)
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(config, mesh)
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
     if config.dataset.halves != 'wang2014' and dataset.metadata['layout'] != 'people_splits':

@@ -43,7 +43,7 @@ def check_devices(config: Config) -> None:
             f'JAX_PLATFORMS={asked} asks for a device that JAX cannot use here: {reason}. Install JAX for it '
             f'(docs/cloud.md), '
             'or use the CPU with JAX_PLATFORMS=cpu.') from error
-    check_batch(config, make_mesh(config.mesh))
+    check_batch(config, make_mesh(config.mesh.data, config.mesh.fsdp))
     local = len(jax.local_devices())
     if config.evaluation.clips_per_step % local:
         raise UserError(f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly '

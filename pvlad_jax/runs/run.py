@@ -12,16 +12,15 @@ from pvlad_jax.config_checks import remarks, without_effect
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Result
-from pvlad_jax.launch import compile_cache
-from pvlad_jax.launch import distributed as processes
+from pvlad_jax.launch import compile_cache, distributed
 from pvlad_jax.launch.distributed import Processes
 from pvlad_jax.launch.preemption import StopRequest
-from pvlad_jax.runs import workdir as workdirs
 from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.preflight import check_devices, check_folders
 from pvlad_jax.runs.splits import all_splits
 from pvlad_jax.runs.train import train
+from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir
 
 
 def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None],
@@ -37,17 +36,17 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     """
     frozen = freeze(config)
     stop.grace = frozen.training.grace_seconds
-    processes.start(several, stop.ask)
-    processes.same_everywhere('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
+    distributed.start(several, stop.request)
+    distributed.check_same_on_all('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
     check_devices(frozen)
-    first = processes.is_first()
-    folder = workdirs.folder(workdir)
+    first = distributed.is_first()
+    folder = open_workdir(workdir)
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
         raise UserError(f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.')
     every_split = frozen.dataset.split == 'all'  # then each split has a folder of its own, which is claimed when its turn comes
-    with workdirs.claim(folder) if first and not every_split else contextlib.nullcontext():
+    with claim(folder) if first and not every_split else contextlib.nullcontext():
         if not every_split:
-            workdirs.check_config(folder, frozen)
+            check_config(folder, frozen)
         check_folders(frozen, folder)
         build(frozen)
         compile_cache.use(frozen.compile_cache, folder)
@@ -59,10 +58,10 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
         for remark in [*remarks(frozen, jax.devices()[0].platform), *without_effect(frozen, given)]:
             say(f'Note: {remark}')
 
-        def run_one(config: Config, folder: workdirs.Folder) -> Result:
-            workdirs.check_config(folder, config)
+        def run_one(config: Config, folder: Folder) -> Result:
+            check_config(folder, config)
             check_folders(config, folder)
-            stop.nothing_to_lose = not stop.asked
+            stop.no_unsaved_steps = not stop.requested
             return train(prepare(config), folder, say, stop) if mode == 'train' else evaluate(prepare(config), folder, say)
 
         if every_split:

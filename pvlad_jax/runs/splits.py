@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +26,7 @@ from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.result import skipped_of
+from pvlad_jax.parallel.any_process import broadcast_choice
 from pvlad_jax.runs.evaluate import EvaluationFailed
 from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.workdir import Folder, InUse, check_config, claim, write_config
@@ -36,8 +36,8 @@ SKIPPED = ('skipped_query', 'skipped_gallery', 'skipped_train')
 STD = 'sample standard deviation over the splits (n - 1)'
 DONE = 'split_done.json'  # in a split's folder: its result and what it was made by
 # Do not change a result, so that a split is not scored again for them.
-_NO_MATTER = ('strips', 'clips_per_step')
-_PATIENCE = 20.0  # seconds; the common folder is held for moments only
+NOT_IN_RESULT = ('strips', 'clips_per_step')
+_CLAIM_TIMEOUT = 20.0  # seconds; the common folder is held for moments only
 
 Say = Callable[[str], None]
 RunOne = Callable[[Config, Folder], Result]  # trains or evaluates one split in its (claimed) folder
@@ -58,9 +58,9 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
         raise UserError(f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at '0'.")
     data = RunData(workdir, dataset, people=0)  # each split has its own number of them
     if jax.process_index() == 0:
-        _settle(workdir, config, data, say)
+        _claim_config(workdir, config, data, say)
     left = names
-    before = _agreed([n for n in names if _done(workdir, config, n, mode, data)], names)
+    before = broadcast_choice([n for n in names if _done(workdir, config, n, mode, data)], names)
     if before:
         say(f'Done before, and not done again: split {", ".join(before)}.')
     failed: dict[str, str] = {}
@@ -83,7 +83,7 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
     if failed:
         raise EvaluationFailed(f'Of the splits, {", ".join(failed)} could not be scored, so there is no mean. The first reason: '
                                f'{next(iter(failed.values()))}')
-    open_ones = _agreed([n for n in names if not _done(workdir, config, n, mode, data)], names)
+    open_ones = broadcast_choice([n for n in names if not _done(workdir, config, n, mode, data)], names)
     if open_ones:
         say(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
             'the same command goes on.')
@@ -91,7 +91,7 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
     report = mean_of_splits({n: json.loads((_folder(workdir, n) / DONE).read_text())['result'] for n in names})
     if jax.process_index() == 0:
         try:
-            with _patiently(workdir):
+            with _claim_with_retry(workdir):
                 write_text(workdir / 'eval' / 'latest.json', json.dumps(report, indent=2) + '\n')
         finally:  # printed where it cannot be written, too
             print_mean(report)
@@ -142,7 +142,7 @@ def _folder(workdir: Folder, name: str) -> Folder:
 
 def _mark(config: Config, folder: Folder, data: RunData) -> dict:
     """What a result depends on beside the run's own configuration."""
-    evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in _NO_MATTER}
+    evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in NOT_IN_RESULT}
     saved = folder / 'checkpoints'
     steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()] if saved.exists() else []
     return {'evaluation': evaluation, 'last_step': max(steps, default=None), 'data': [data.now.labels, data.now.content]}
@@ -179,21 +179,13 @@ def _take(workdir: Folder, config: Config, names: list[str], mode: str,
                 break
             with lock:  # let go
                 lock = None
-    chosen = _agreed([taken] if taken else [], names)
+    chosen = broadcast_choice([taken] if taken else [], names)
     return (chosen[0], lock or contextlib.nullcontext()) if chosen else (None, None)
 
 
-def _agreed(chosen: list[str], names: list[str]) -> list[str]:
-    """What the first of several processes of one run found."""
-    if jax.process_count() == 1:
-        return chosen
-    flags = multihost_utils.broadcast_one_to_all(np.array([n in chosen for n in names]))
-    return [n for n, yes in zip(names, np.asarray(flags)) if yes]
-
-
-def _settle(workdir: Folder, config: Config, data: RunData, say: Say) -> None:
+def _claim_config(workdir: Folder, config: Config, data: RunData, say: Say) -> None:
     """The folder belongs to this configuration and to these data for good, as that of a single run does."""
-    with _patiently(workdir):
+    with _claim_with_retry(workdir):
         check_config(workdir, config)
         if (workdir / 'config.json').exists():
             data.check(None, config.dataset.on_change, say)
@@ -204,9 +196,9 @@ def _settle(workdir: Folder, config: Config, data: RunData, say: Say) -> None:
             write_config(workdir, config)
 
 
-def _patiently(workdir: Folder) -> contextlib.AbstractContextManager:
+def _claim_with_retry(workdir: Folder) -> contextlib.AbstractContextManager:
     """The lock of the common folder, which other processes of the same command hold for moments only."""
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _CLAIM_TIMEOUT
     while True:
         try:
             return claim(workdir)

@@ -17,8 +17,8 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.evaluation import Result
-from pvlad_jax.launch.distributed import AnyOfUs
 from pvlad_jax.launch.preemption import Preempted, StopRequest
+from pvlad_jax.parallel.any_process import AnyProcess
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, report, restore_chosen
@@ -75,7 +75,7 @@ def train(experiment: Experiment, workdir: Folder, say: Say, stop: StopRequest |
     evaluation = TrainingEvaluation(experiment, evaluator, checkpoints, log, say)
     loop = _Loop(experiment, checkpoints, evaluation, log, say, stop, data.now.to_json())
     loop.skipped.before = data_state.get('skipped', 0)
-    evaluator.embed.stop = lambda: stop.asked
+    evaluator.embed.stop = lambda: stop.requested
     iterator = batches.iterator(data_state['next_index'])
     if step < config.training.steps:
         iterator.start_prefetch()  # the first batches are read while the step is compiled
@@ -136,7 +136,7 @@ class _Loop:
 
     def run(self, state: TrainState, first: int, train_step: Callable, batches: TrainBatches, iterator, workdir: Folder) -> TrainState:
         config = self.config.training
-        any_of_us = AnyOfUs(self.experiment.mesh)
+        any_process = AnyProcess(self.experiment.mesh)
         pace, trace = Pace(config.steps), StepTrace(self.config.profile, workdir)
         pending: _Pending | None = None
         with trace:
@@ -144,9 +144,9 @@ class _Loop:
                 trace.before(done)
                 with pace.waiting():
                     batch = next(iterator)
-                asked = any_of_us(self.stop.asked)
+                asked = any_process(self.stop.requested)
                 state, metrics = train_step(state, global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, self.experiment.mesh))
-                self.stop.nothing_to_lose = False
+                self.stop.no_unsaved_steps = False
                 trace.after(done, metrics)
                 # Several processes learn one step later what all of them have said, so that nobody waits for it.
                 stopping = asked is True or (pending is not None and bool(pending.asked))

@@ -16,8 +16,8 @@ from pvlad_jax.core.paths import is_remote, user_path
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
-def folder(workdir: str | Path) -> Folder:
-    """UserError for object storage without the library that reads it."""
+def open_workdir(workdir: str | Path) -> Folder:
+    """The path of a working directory, which need not exist yet. UserError for object storage without the library that reads it."""
     if not is_remote(workdir):
         return user_path(workdir)
     try:

@@ -103,7 +103,7 @@ def words_from_data(config: Config, network: TrackletNetwork, variables: dict, d
     space: left there, all û nearly agree, the words crowd together, α comes out in the hundreds, and the first updates of a backbone that
     learns carry every û out of reach of all words but one.
 
-    `variables` are whole host arrays (parallel.mesh.whole_on_host); `devices` as in `sample_descriptors`.
+    `variables` are whole host arrays (parallel.mesh.gather_to_host); `devices` as in `sample_descriptors`.
     """
     batches = TrainBatches(dataset, train, config, augment=False)
     descriptors = sample_descriptors(config, network, variables, batches, devices)
