@@ -26,7 +26,7 @@ from jaxtyping import Shaped
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.evaluation.embedding_file import check_finite, read_embeddings
+from pvlad_jax.evaluation.embeddings import check_finite, read_embeddings
 
 try:
     import pyarrow as pa
