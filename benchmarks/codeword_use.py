@@ -35,7 +35,7 @@ def measure(config, batches: int) -> tuple[float, float]:
     from pvlad_jax.runs.experiment import prepare
 
     experiment = prepare(config)
-    state = gather_to_host(experiment.first_state())
+    state = gather_to_host(experiment.initial_state())
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     source = TrainBatches(experiment.dataset, experiment.partition.train, config)
     look = jax.jit(lambda clips, valid: experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])[0])
@@ -44,7 +44,7 @@ def measure(config, batches: int) -> tuple[float, float]:
         output = jax.device_get(look(source[step]['clips'], source[step]['valid']))
         valid = np.broadcast_to(output.valid[..., None, None], output.part_masks.shape[:-1])
         descriptors.append(output.part_descriptors[valid])
-        assignments.append(output.word_assignments[valid])
+        assignments.append(output.soft_assignment[valid])
         weights.append(output.part_masks[valid])
     u = np.concatenate(descriptors)
     off_centre = np.linalg.norm(u.mean(0), axis=-1) / np.sqrt(np.square(u).sum(-1).mean(0))

@@ -45,7 +45,7 @@ def measure(mode: str, length: int) -> dict:
 
     from pvlad_jax.config import freeze
     from pvlad_jax.embedding.tracklets import embed_video
-    from pvlad_jax.models.tracklet_network import build_network, first_variables
+    from pvlad_jax.models.tracklet_network import build_network, init_variables
 
     spec = importlib.util.spec_from_file_location('config', CONFIG.value)
     module = importlib.util.module_from_spec(spec)
@@ -53,7 +53,7 @@ def measure(mode: str, length: int) -> dict:
     config = freeze(module.get_config())
     clips = config.clips
     network = build_network(config.model, people=2)
-    variables = jax.jit(first_variables, static_argnums=(0, 1))(network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    variables = jax.jit(init_variables, static_argnums=(0, 1))(network, (clips.frames, clips.height, clips.width), jax.random.key(0))
 
     def one_pass():
         n = -(-length // clips.frames)

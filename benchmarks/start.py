@@ -109,7 +109,7 @@ def child(options) -> None:
     clock, compilation, imported = Clock(), Compilation(), (time.time() - options.since, time.process_time())
     job.prepare = clock.timed('data set, network, mesh', job.prepare)
     experiment.init_state = clock.timed('initial weights', experiment.init_state)
-    experiment.words_from_data = clock.timed('VLAD words', experiment.words_from_data)
+    experiment.data_dependent_params = clock.timed('VLAD words', experiment.data_dependent_params)
     train._Loop.evaluate = clock.timed('evaluation of the untrained network', train._Loop.evaluate)
     train.Checkpoints.__init__ = clock.timed('checkpoints', train.Checkpoints.__init__)
     train.Checkpoints.restore = clock.timed('checkpoints', train.Checkpoints.restore)

@@ -29,7 +29,7 @@ from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.models.backbones import build_backbone, find_backbone
+from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.training.initialisation.pretrained import FORMAT, load_backbone_weights, tensors_digest
 
 FLAGS = flags.FLAGS
@@ -81,7 +81,7 @@ def write_weights(weights: ImportedWeights, output: str | Path) -> Path:
 
 def templates(backbone: str):
     """Shapes of a backbone's parameters and batch statistics, {} for none."""
-    clip = jax.ShapeDtypeStruct((1, *find_backbone(backbone).min_clip(), 3), np.float32)
+    clip = jax.ShapeDtypeStruct((1, *BACKBONES[backbone].min_clip(), 3), np.float32)
     valid = jax.ShapeDtypeStruct(clip.shape[:2], bool)
     module = build_backbone(backbone)
     shapes = jax.eval_shape(lambda key, x, v: module.init(key, x, v, False), jax.random.key(0), clip, valid)

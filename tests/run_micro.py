@@ -49,10 +49,10 @@ def main() -> None:
         draw = TrainBatches.__getitem__
         TrainBatches.__getitem__ = lambda self, step: (time.sleep(given.step_seconds), draw(self, step))[1]
     if given.embed_seconds:
-        from pvlad_jax.embedding.tracklets import tracklets as embedding
+        from pvlad_jax.embedding import tracklets as embedding
 
-        steps = embedding.clip_steps
-        embedding.clip_steps = lambda *a: (time.sleep(given.embed_seconds) or step for step in steps(*a))
+        steps = embedding.eval_batches
+        embedding.eval_batches = lambda *a: (time.sleep(given.embed_seconds) or step for step in steps(*a))
     if given.corrupt:
         from pvlad_jax.data import tracklet_dataset as records
 

@@ -48,7 +48,7 @@ def sharded(state) -> bool:
                          ids=['data to fsdp', 'fsdp to data'])
 def test_saved_on_eight_devices_goes_on_on_two(micro_data, tmp_path, monkeypatch, eight, two):
     experiment = on_devices(8, monkeypatch, micro_data, **eight)
-    state, _ = go_on(experiment, experiment.first_state(), 0, 2)
+    state, _ = go_on(experiment, experiment.initial_state(), 0, 2)
     assert sharded(state) == bool(eight)
     checkpoints = Checkpoints(tmp_path, KEEP)
     checkpoints.save(2, state, {'next_index': 2}, {})
@@ -74,7 +74,7 @@ def test_saved_on_eight_devices_goes_on_on_two(micro_data, tmp_path, monkeypatch
 def made(micro_data, tmp_path_factory):
     """(experiment, its first state on the host, folder with the checkpoints of steps 1 and 2)."""
     experiment = prepare(micro_config(micro_data, **FIELDS))
-    state = experiment.first_state()
+    state = experiment.initial_state()
     folder = tmp_path_factory.mktemp('made')
     checkpoints = Checkpoints(folder, KEEP)
     for step in (1, 2):
@@ -154,7 +154,7 @@ def test_a_damaged_checkpoint_is_told_or_harmless(made, tmp_path, how):
 
 def test_the_latest_and_the_best_are_kept_and_nothing_half_deleted(made, tmp_path):
     experiment, _, _ = made
-    state = experiment.first_state()
+    state = experiment.initial_state()
     checkpoints = Checkpoints(tmp_path / 'c', KEEP)
     for step, mAP in ((1, 0.3), (2, 0.9), (3, 0.5), (4, None), (5, None)):
         checkpoints.save(step, state, {'next_index': step}, {})

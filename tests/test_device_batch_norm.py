@@ -39,7 +39,7 @@ def test_the_training_step_takes_them_device_by_device(micro_data):
                    for kind in ('live', 'device')}
     after, reductions = {}, {}
     for kind, e in experiments.items():
-        state = e.first_state()
+        state = e.initial_state()
         step = make_train_step(e.config, e.network, e.optimizer, e.mesh, state)
         batch = TrainBatches(e.dataset, e.partition.train, e.config)[0]
         batch = global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, e.mesh)

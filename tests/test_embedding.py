@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pvlad_jax.data.clip_sampling import kept_frames
-from pvlad_jax.data.eval_batches import clip_steps
+from pvlad_jax.data.eval_batches import eval_batches
 from pvlad_jax.data.frame_decoding import decode_clips
 from pvlad_jax.embedding.tracklets import TrackletEmbedder, embed_video, shares_of_processes
 from pvlad_jax.runs.experiment import prepare
@@ -18,7 +18,7 @@ from tests.micro import micro_config
 def made(micro_data):
     config = micro_config(micro_data)
     experiment = prepare(config)
-    state = experiment.first_state()
+    state = experiment.initial_state()
     return experiment, jax.device_get(state.variables())
 
 
@@ -60,7 +60,7 @@ def test_frame_policies_reach_the_embedding(made, micro_data, policy):
 def test_steps_hold_every_frame_once_and_are_full(made):
     experiment, _ = made
     table, clips = experiment.partition.gallery, experiment.config.clips
-    steps = list(clip_steps(experiment.dataset, table, 5, clips.frames, clips.height, clips.width, threads=3))
+    steps = list(eval_batches(experiment.dataset, table, 5, clips.frames, clips.height, clips.width, threads=3))
     assert sum(int(s.valid.sum()) for s in steps) == table.n_frames.sum()
     assert all((s.slot < 5).all() for s in steps[:-1])
     for step, following in itertools.pairwise(steps):

@@ -18,7 +18,7 @@ from pvlad_jax.evaluation.__main__ import main as evaluation
 from pvlad_jax.evaluation.embeddings import write_embeddings
 from pvlad_jax.launch import compile_cache
 from pvlad_jax.launch.flags import _expanded_config
-from pvlad_jax.runs.workdir import folder
+from pvlad_jax.runs.workdir import open_workdir
 from pvlad_jax.training.initialisation.pretrained import read_weights
 
 
@@ -59,7 +59,7 @@ def test_sources_tables_and_weights(home):
 
 
 def test_working_directory_cache_and_configuration(home, monkeypatch):
-    assert folder('~/run') == home / 'run'
+    assert open_workdir('~/run') == home / 'run'
     told = {}
     monkeypatch.setattr(jax.config, 'update', lambda name, value: told.update({name: value}))
     compile_cache.use('~/cache', home)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from pvlad_jax.models.pooling.interface import PersonVlad
+from pvlad_jax.models.pooling import PersonVlad
 from pvlad_jax.models.pooling.vlad_codebook import residual_sums, vlad_descriptor
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
@@ -62,12 +62,12 @@ def test_a_mask_weighs_the_residual_and_does_not_cancel(given):
 def test_one_part_with_mask_one_is_netvlad():
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.normal(size=(2, 2, 3, 2, 6)), jnp.float32)
-    module = PersonVlad(parts=0, words=K, descriptor=D)
+    module = PersonVlad(parts=0, clusters=K, descriptor_dim=D)
     variables = module.init(jax.random.key(0), x, jnp.ones((2, 2), bool))
-    statistics, looks = module.apply(variables, x, jnp.ones((2, 2), bool))
+    statistics, intermediates = module.apply(variables, x, jnp.ones((2, 2), bool))
     dense, words = variables['params']['part_alignment']['part_descriptor'], variables['params']['vlad']
     assert set(variables['params']['part_alignment']) == {'part_descriptor'}
-    np.testing.assert_array_equal(looks.part_masks, 1)
+    np.testing.assert_array_equal(intermediates.part_masks, 1)
     # NetVLAD as published: soft assignment, residuals, intra-normalisation, L2.
     descriptors = np.asarray(x.reshape(2, -1, 6) @ dense['kernel'] + dense['bias'])
     unit = descriptors / np.linalg.norm(descriptors, axis=-1, keepdims=True)

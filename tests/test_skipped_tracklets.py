@@ -11,7 +11,7 @@ from pvlad_jax.data.frame_decoding import CorruptRecord
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
-from pvlad_jax.embedding.tracklets import tracklets as embedding
+from pvlad_jax.embedding import tracklets as embedding
 from pvlad_jax.evaluation.result import print_table
 from pvlad_jax.runs.evaluate import Evaluator
 from pvlad_jax.runs.experiment import prepare
@@ -127,7 +127,7 @@ def test_nothing_to_train_on_is_an_error(opened, micro_data):
 def scored(micro_data):
     """Evaluations of one state: (damage, distance, on_error) -> (Scored, lines)."""
     experiment = prepare(micro_config(micro_data, **SKIP, **{'evaluation.clips_per_step': 8}))
-    variables = experiment.first_state().variables()
+    variables = experiment.initial_state().variables()
 
     def score(damage, **fields):
         lines = []

@@ -20,7 +20,7 @@ def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
     # A size that no other test has, since traces are kept.
     experiment = prepare(micro_config(micro_data, **{'model.embedding': 37, 'model.pooling': 'average'}))
     experiment.state_shapes()
-    state = experiment.first_state()
+    state = experiment.initial_state()
     assert traced == ['first weights']
     evaluator = Evaluator(experiment)
     evaluator(state.variables(), 0)
@@ -29,7 +29,7 @@ def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
     # Codewords are sought in training mode, once; evaluation has the other trace.
     traced.clear()
     experiment = prepare(micro_config(micro_data, **{'model.embedding': 37}))
-    experiment.first_state()
+    experiment.initial_state()
     assert traced == ['first weights', 'clips']
 
 
@@ -44,4 +44,4 @@ def test_first_weights_need_no_trace_of_the_filtered_convolutions(micro_data, mo
     experiment = prepare(micro_config(micro_data, **{'clips.width': 24}))  # as no other test has it
     init_state(experiment.config, experiment.network, experiment.optimizer, experiment.people, experiment.mesh)
     with pytest.raises(Traced):
-        experiment.first_state()  # which looks at features
+        experiment.initial_state()  # which looks at features

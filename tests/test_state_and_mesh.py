@@ -20,7 +20,7 @@ def trained(config, devices, monkeypatch, steps=3, history=None):
     monkeypatch.setattr(meshes, 'make_mesh', make_mesh)
     monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:devices]))
     experiment = prepare(config)
-    state = experiment.first_state()
+    state = experiment.initial_state()
     step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, state)
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config)
     metrics = []

@@ -8,8 +8,7 @@ import pytest
 from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.embedding.tracklets import embed_video
-from pvlad_jax.embedding.tracklets import streaming as video_embedding
+from pvlad_jax.embedding import embed_video, streaming
 from pvlad_jax.models.tracklet_network import build_network
 
 POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes']
@@ -80,13 +79,13 @@ def test_a_new_length_compiles_nothing(made):
     network, variables = made
     frames = videos()[0][0].reshape(-1, H, W, 3)
     traced = []
-    original = video_embedding.merge_slots
-    video_embedding.merge_slots = lambda *a: (traced.append(1), original(*a))[1]
+    original = streaming.merge_by_segment
+    streaming.merge_by_segment = lambda *a: (traced.append(1), original(*a))[1]
     try:
         for length in (1, 2, 7, 12):
             embed_video(network, variables, frames[:length], T, clips_per_step=3)  # a step size that no other test uses
     finally:
-        video_embedding.merge_slots = original
+        streaming.merge_by_segment = original
     assert len(traced) == 1
 
 
@@ -116,7 +115,7 @@ def test_bf16_stays_near_float32_and_keeps_float32_islands():
     exact, _ = make()
     clips, valid = map(jnp.asarray, videos())
     output = jax.jit(network.apply)(variables, clips, valid)
-    assert output.embedding.dtype == output.part_masks.dtype == output.word_assignments.dtype == jnp.float32
+    assert output.embedding.dtype == output.part_masks.dtype == output.soft_assignment.dtype == jnp.float32
     cosine = (output.embedding * exact.apply(variables, clips, valid).embedding).sum(1)
     assert cosine.min() > 0.98
 

@@ -1,4 +1,4 @@
-"""Laws of the start of the VLAD words: what α means, clusters found again, samples that do not depend on how data comes."""
+"""Laws of the data-dependent initialisation: what α means, clusters found again, samples that do not depend on how data comes."""
 
 import os
 
@@ -9,13 +9,9 @@ import numpy as np
 import pytest
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.training.initialisation.kmeans import (
-    DescriptorSample,
-    assignment_from_centres,
-    initialise_words,
-    kmeans_words,
-    unit,
-)
+from pvlad_jax.models.pooling.vlad_codebook import assignment_from_centres, initial_codebook, l2_normalise_rows
+from pvlad_jax.training.initialisation.descriptor_sample import DescriptorSample
+from pvlad_jax.training.initialisation.kmeans import cluster_centres
 
 SIZE = 8
 
@@ -25,7 +21,7 @@ def clusters(count, each, spread, seed=0):
     random = np.random.default_rng(seed)
     directions = np.eye(SIZE)[:count]
     points = np.repeat(directions, each, axis=0) + spread * random.normal(size=(count * each, SIZE))
-    return unit(random.permutation(points)).astype(np.float32), directions
+    return l2_normalise_rows(random.permutation(points)).astype(np.float32), directions
 
 
 def softmax(x):
@@ -36,7 +32,7 @@ def softmax(x):
 def test_separated_clusters_are_found_again():
     points, directions = clusters(6, 40, 0.03)
     for seed in range(5):
-        centres = kmeans_words(points, 6, seed)
+        centres = cluster_centres(points, 6, seed)
         found = np.argmax(centres @ directions.T, axis=1)
         assert sorted(found) == list(range(6))
         np.testing.assert_allclose(centres, directions[found], atol=0.05)
@@ -44,7 +40,7 @@ def test_separated_clusters_are_found_again():
 
 def test_centres_are_means_of_their_points_largest_first():
     points = np.concatenate([clusters(3, each, 0.02, seed=each)[0][:each] for each in (10, 60, 30)])
-    centres = kmeans_words(points, 4, 1)
+    centres = cluster_centres(points, 4, 1)
     nearest = np.argmin(np.linalg.norm(points[:, None] - centres[None], axis=-1), axis=1)
     counts = np.bincount(nearest, minlength=4)
     assert (np.diff(counts) <= 0).all() and counts.sum() == 100
@@ -53,19 +49,19 @@ def test_centres_are_means_of_their_points_largest_first():
 
 
 def test_words_depend_on_the_seed_alone():
-    points = unit(np.random.default_rng(0).normal(size=(400, SIZE)))
-    again = [kmeans_words(points, 5, 3) for _ in range(2)]
+    points = l2_normalise_rows(np.random.default_rng(0).normal(size=(400, SIZE)))
+    again = [cluster_centres(points, 5, 3) for _ in range(2)]
     np.testing.assert_array_equal(*again)
-    assert not np.array_equal(again[0], kmeans_words(points, 5, 4))
+    assert not np.array_equal(again[0], cluster_centres(points, 5, 4))
 
 
 def test_the_number_of_threads_changes_no_word():
-    points = unit(np.random.default_rng(0).normal(size=(20_000, SIZE)))
+    points = l2_normalise_rows(np.random.default_rng(0).normal(size=(20_000, SIZE)))
     before, words = cv2.getNumThreads(), []
     try:
         for threads in (1, 2, 5):
             cv2.setNumThreads(threads)
-            words.append(kmeans_words(points, 7, 3))
+            words.append(cluster_centres(points, 7, 3))
     finally:
         cv2.setNumThreads(before)
     np.testing.assert_array_equal(words[0], words[1])
@@ -73,8 +69,8 @@ def test_the_number_of_threads_changes_no_word():
 
 
 def test_alpha_makes_the_nearest_word_a_hundred_times_the_second():
-    points = unit(np.random.default_rng(1).normal(size=(500, SIZE)))
-    centres = kmeans_words(points, 6, 0)
+    points = l2_normalise_rows(np.random.default_rng(1).normal(size=(500, SIZE)))
+    centres = cluster_centres(points, 6, 0)
     weight, bias, alpha = assignment_from_centres(centres, points)
     logits = np.sort(points @ weight.T.astype(np.float64) + bias, axis=1)
     ratio = np.exp(np.mean(logits[:, -1] - logits[:, -2]))  # geometric mean of a_first / a_second
@@ -85,8 +81,8 @@ def test_alpha_makes_the_nearest_word_a_hundred_times_the_second():
 
 @pytest.mark.parametrize('rule', ['netvlad', 'fixed'])
 def test_assignment_is_the_softmax_of_distances(rule):
-    points = unit(np.random.default_rng(2).normal(size=(50, SIZE)))
-    centres = kmeans_words(points, 4, 0).astype(np.float64)
+    points = l2_normalise_rows(np.random.default_rng(2).normal(size=(50, SIZE)))
+    centres = cluster_centres(points, 4, 0).astype(np.float64)
     weight, bias, alpha = assignment_from_centres(centres, points, rule, alpha=12.0, alpha_scale=0.5)
     if rule == 'fixed':
         assert alpha == 6.0
@@ -98,19 +94,19 @@ def test_assignment_is_the_softmax_of_distances(rule):
 
 
 def test_one_word_takes_all():
-    points = unit(np.random.default_rng(3).normal(size=(20, SIZE)))
-    weight, bias, alpha = assignment_from_centres(kmeans_words(points, 1, 0), points)
+    points = l2_normalise_rows(np.random.default_rng(3).normal(size=(20, SIZE)))
+    weight, bias, alpha = assignment_from_centres(cluster_centres(points, 1, 0), points)
     assert alpha == 1 and weight.shape == (1, SIZE) and np.isfinite(bias).all()
 
 
 def test_start_fits_the_networks_words_part_by_part():
-    from pvlad_jax.models.pooling.vlad_codebook import VladWords
+    from pvlad_jax.models.pooling.vlad_codebook import NetVlad
     parts, words, n = 3, 4, 120
     points = np.random.default_rng(4).normal(size=(n, parts, SIZE)).astype(np.float32)
     points[:, 1] += 2  # parts differ
     for shared in (False, True):
-        start = initialise_words(points, words, 0, shared_codebook=shared)
-        module = VladWords(parts, words, SIZE, shared_codebook=shared)
+        start = initial_codebook(points, words, 0, cluster_centres, shared_codebook=shared)
+        module = NetVlad(parts, words, SIZE, shared_codebook=shared)
         u = jnp.asarray(points[None])
         variables = module.init(jax.random.key(0), u, jnp.ones(u.shape[:3], jnp.float32))
         assert jax.tree.map(np.shape, dict(variables['params'])) == jax.tree.map(np.shape, start)
@@ -118,17 +114,17 @@ def test_start_fits_the_networks_words_part_by_part():
         _, assignment = module.apply({'params': start}, u, jnp.ones(u.shape[:3], jnp.float32))
         for p in range(parts):
             centres = start['centres'][0 if shared else p]
-            distance = np.linalg.norm(unit(points[:, p])[:, None] - centres[None], axis=-1)
+            distance = np.linalg.norm(l2_normalise_rows(points[:, p])[:, None] - centres[None], axis=-1)
             np.testing.assert_array_equal(np.argmax(assignment[0, :, p], -1), np.argmin(distance, 1))
-    assert not np.allclose(start['centres'][0], initialise_words(points, words, 0)['centres'][1])
+    assert not np.allclose(start['centres'][0], initial_codebook(points, words, 0, cluster_centres)['centres'][1])
 
 
 def test_each_part_has_its_own_words_and_alpha():
     points = np.random.default_rng(5).normal(size=(200, 2, SIZE)).astype(np.float32)
     points[:, 1] = clusters(5, 40, 0.05)[0]
-    start = initialise_words(points, 5, 7)
-    first = unit(points[:, 0])
-    centres = kmeans_words(first, 5, 7)
+    start = initial_codebook(points, 5, 7, cluster_centres)
+    first = l2_normalise_rows(points[:, 0])
+    centres = cluster_centres(first, 5, 7)
     weight, bias, _ = assignment_from_centres(centres, first)
     np.testing.assert_array_equal(start['centres'][0], centres)
     np.testing.assert_array_equal(start['assignment_weight'][0], weight)
@@ -142,17 +138,17 @@ def test_lengths_and_zero_descriptors_do_not_matter():
     points = random.normal(size=(150, 1, SIZE)).astype(np.float32)
     longer = points * random.uniform(0.5, 4, size=(150, 1, 1)).astype(np.float32)
     padded = np.concatenate([points, np.zeros((50, 1, SIZE), np.float32)])
-    start = initialise_words(points, 5, 0)
+    start = initial_codebook(points, 5, 0, cluster_centres)
     for other in (longer, padded):
-        for name, value in initialise_words(other, 5, 0).items():
+        for name, value in initial_codebook(other, 5, 0, cluster_centres).items():
             np.testing.assert_allclose(value, start[name], rtol=1e-4, atol=1e-4)
 
 
 def test_limit_holds_for_a_shared_codebook():
     points = np.random.default_rng(7).normal(size=(100, 3, SIZE)).astype(np.float32)
     with pytest.raises(UserError, match='among 20'):
-        initialise_words(points, 21, 0, shared_codebook=True, limit=20)
-    assert initialise_words(points, 20, 0, shared_codebook=True, limit=20)['centres'].shape == (1, 20, SIZE)
+        initial_codebook(points, 21, 0, cluster_centres, shared_codebook=True, limit=20)
+    assert initial_codebook(points, 20, 0, cluster_centres, shared_codebook=True, limit=20)['centres'].shape == (1, 20, SIZE)
 
 
 # Samples
@@ -208,21 +204,21 @@ def test_every_place_is_as_likely():
 # Mistakes
 
 def test_more_words_than_descriptors_is_named():
-    points = unit(np.random.default_rng(0).normal(size=(10, SIZE)))
+    points = l2_normalise_rows(np.random.default_rng(0).normal(size=(10, SIZE)))
     with pytest.raises(UserError, match=r'model\.words = 11 .* only 10'):
-        kmeans_words(points, 11, 0)
+        cluster_centres(points, 11, 0)
     with pytest.raises(UserError, match='only 3'):
-        kmeans_words(np.repeat(points[:3], 50, axis=0), 4, 0)
-    assert kmeans_words(points, 10, 0).shape == (10, SIZE)
+        cluster_centres(np.repeat(points[:3], 50, axis=0), 4, 0)
+    assert cluster_centres(points, 10, 0).shape == (10, SIZE)
     constant = np.ones((30, 2, SIZE), np.float32)
     constant[:, 0] = np.random.default_rng(1).normal(size=(30, SIZE))
     with pytest.raises(UserError, match=r'Part 1: .* only 1'):
-        initialise_words(constant, 4, 0)
+        initial_codebook(constant, 4, 0, cluster_centres)
 
 
 def test_other_mistakes_are_named():
-    points = unit(np.random.default_rng(0).normal(size=(30, SIZE)))
-    centres = kmeans_words(points, 3, 0)
+    points = l2_normalise_rows(np.random.default_rng(0).normal(size=(30, SIZE)))
+    centres = cluster_centres(points, 3, 0)
     with pytest.raises(UserError, match='netvlad, fixed'):
         assignment_from_centres(centres, points, 'softmax')
     with pytest.raises(UserError, match='α = 0'):
@@ -230,7 +226,7 @@ def test_other_mistakes_are_named():
     with pytest.raises(UserError, match='finds no α'):
         assignment_from_centres(np.repeat(centres[:1], 2, axis=0), points)
     with pytest.raises(UserError, match='NaN'):
-        kmeans_words(np.full((30, SIZE), np.nan), 3, 0)
+        cluster_centres(np.full((30, SIZE), np.nan), 3, 0)
     with pytest.raises(UserError, match='no valid local descriptor'):
         DescriptorSample(5, 0).descriptors()
     with pytest.raises(UserError, match='descriptors = 0'):

@@ -18,7 +18,7 @@ from tests.micro import micro_config
 
 def started(micro_data, **fields):
     experiment = prepare(micro_config(micro_data, **fields))
-    return experiment, gather_to_host(experiment.first_state())
+    return experiment, gather_to_host(experiment.initial_state())
 
 
 def descriptors_of(experiment, state):

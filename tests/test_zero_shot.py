@@ -13,7 +13,7 @@ from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.models.pooling.pretrained_head import PretrainedHead
-from pvlad_jax.models.tracklet_network import build_network, first_variables
+from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.pretrained import load_head
 from tests.micro import micro_config, micro_config_dict
@@ -47,7 +47,7 @@ def test_without_a_layer_the_descriptor_is_the_embedding(pooling, monkeypatch):
     model = micro_config('', **{'model.pooling': pooling, 'model.embedding': 0, 'model.backbone.name': name,
                                 'model.backbone.weights': 'any'}).model
     network = build_network(model, people=3)
-    shapes = jax.eval_shape(first_variables, network, (4, 32, 32), jax.random.key(0))
+    shapes = jax.eval_shape(init_variables, network, (4, 32, 32), jax.random.key(0))
     assert 'to_embedding' not in shapes['params'] and shapes['params']['classifier']['kernel'].shape == (network.embedding, 3)
 
 
@@ -57,7 +57,7 @@ def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monk
     fields = {'model.pooling': 'pretrained_head', 'model.embedding': 0, 'model.backbone.name': 'small_resnet',
               'model.backbone.weights': str(path), 'evaluation.checkpoint': 'untrained', 'clips.height': 32, 'clips.width': 32}
     config = micro_config_dict(micro_data, **fields)
-    state = prepare(freeze(config)).first_state()
+    state = prepare(freeze(config)).initial_state()
     head = {**state.params['aggregator']['head'], **state.batch_stats['aggregator']['head']}
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(head), load_head(path))
 
@@ -78,7 +78,7 @@ def test_a_head_that_there_cannot_be_is_refused(micro_data, monkeypatch):
     config = micro_config(micro_data, **{'model.pooling': 'pretrained_head', 'model.backbone.name': 'small_resnet', 'clips.height': 32,
                                          'clips.width': 32})
     with pytest.raises(UserError, match=r'set model\.backbone\.weights'):
-        prepare(config).first_state()
+        prepare(config).initial_state()
 
 
 def test_the_configuration_is_the_published_network():

@@ -17,41 +17,41 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipStep:
-    """N clips. `slot` says which of the step's videos a clip belongs to, rising from 0; padding clips have slot N (none).
+class EvalBatch:
+    """N clips. `segment` says which of the step's videos a clip belongs to, rising from 0; padding clips have segment N (none).
 
-    `videos[i]` is the row of slot i's video in the table; slot 0 goes on from the last step where `continues`;
+    `videos[i]` is the row of segment i's video in the table; segment 0 goes on from the last step where `continues`;
     the step's last video goes on in the next step where `unfinished`.
     """
 
     clips: UInt8[np.ndarray, 'N T H W 3']
     valid: Bool[np.ndarray, 'N T']
-    slot: Int32[np.ndarray, 'N']
+    segment: Int32[np.ndarray, 'N']
     videos: list[int]
     continues: bool
     unfinished: bool
 
 
-def clip_steps(dataset: TrackletDataset, table: TrackletTable, n_clips: int, frames: int, height: int, width: int,
-               policy: str = 'all', threads: int = 4, skipped: set[int] | None = None) -> Iterator[ClipStep]:
+def eval_batches(dataset: TrackletDataset, table: TrackletTable, n_clips: int, frames: int, height: int, width: int,
+               policy: str = 'all', threads: int = 4, skipped: set[int] | None = None) -> Iterator[EvalBatch]:
     """All frames (or those of `policy`) of all tracklets of the table, in its order, N clips of T frames a step.
 
     Where `skipped` is given, rows of tracklets that cannot be decoded are added to it, and their clips are padding; the caller leaves
     out whatever comes of them. Otherwise CorruptRecord is raised.
     """
 
-    def place(start: int) -> ClipStep:
+    def place(start: int) -> EvalBatch:
         chosen = plan[start:start + n_clips]
         clips = np.zeros((n_clips, frames, height, width, 3), np.uint8)
         valid = np.zeros((n_clips, frames), bool)
-        slot = np.full(n_clips, n_clips, np.int32)
+        segment = np.full(n_clips, n_clips, np.int32)
         videos: list[int] = []
         record = None
         for i, (row, index) in enumerate(chosen):
             first_clip = not videos or videos[-1] != row
             if first_clip:
                 videos.append(row)
-            slot[i] = len(videos) - 1
+            segment[i] = len(videos) - 1
             try:
                 if first_clip:
                     record = dataset.read(table.split[row], table.row[row])
@@ -63,7 +63,7 @@ def clip_steps(dataset: TrackletDataset, table: TrackletTable, n_clips: int, fra
                     raise
                 skipped.add(row)
         before, after = plan[start - 1] if start else None, plan[start + n_clips] if start + n_clips < len(plan) else None
-        return ClipStep(clips, valid, slot, videos, before is not None and before[0] == chosen[0][0],
+        return EvalBatch(clips, valid, segment, videos, before is not None and before[0] == chosen[0][0],
                         after is not None and after[0] == chosen[-1][0])
 
     plan = [(row, index) for row in range(len(table))

@@ -11,14 +11,14 @@ from jaxtyping import Bool, Float
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
-from pvlad_jax.data.eval_batches import clip_steps
+from pvlad_jax.data.eval_batches import eval_batches
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
-from pvlad_jax.embedding.streaming import carried_statistics, embed_step
+from pvlad_jax.embedding.streaming import embed_batch, initial_carry
 from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.parallel.mesh import batch_sharding, check_divides, gather_to_host, local_mesh, replicated
 
-_jitted_step = jax.jit(embed_step, static_argnums=(0,), static_argnames=('flip',))
+_jitted_step = jax.jit(embed_batch, static_argnums=(0,), static_argnames=('flip',))
 
 
 def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable, clip_frames: int,
@@ -44,9 +44,9 @@ def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable, cli
         index = consecutive_clips(np.arange(len(some)), clip_frames)
         index = np.concatenate([index, np.full((clips_per_step - len(index), clip_frames), -1)])
         clips = np.where((index >= 0)[..., None, None, None], np.stack(some)[index], 0).astype(np.uint8)
-        slot = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
-        start = carry if carry is not None else carried_statistics(network, variables, clips, index >= 0, flip)
-        return _jitted_step(network, variables, start, clips, index >= 0, slot, np.int32(0), np.bool_(unfinished), flip=flip)
+        segment = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
+        start = carry if carry is not None else initial_carry(network, variables, clips, index >= 0, flip)
+        return _jitted_step(network, variables, start, clips, index >= 0, segment, np.int32(0), np.bool_(unfinished), flip=flip)
 
     for frame in checked_frames(frames):
         if len(pending) == per_step:
@@ -82,7 +82,7 @@ class TrackletEmbedder:
         check_divides('config.evaluation.clips_per_step', config.evaluation.clips_per_step, self.mesh)
         self.stop: Callable[[], bool] = lambda: False  # asked after every step; true = give up
         batch, whole = batch_sharding(self.mesh), replicated(self.mesh)
-        self._step = jax.jit(functools.partial(embed_step, network, flip=config.evaluation.flip),
+        self._step = jax.jit(functools.partial(embed_batch, network, flip=config.evaluation.flip),
                              in_shardings=(whole, whole, batch, batch, whole, whole, whole), out_shardings=(whole, whole))
 
     def __call__(self, variables: dict, table: TrackletTable, progress: Callable[[int], None] = lambda done: None) -> Float[
@@ -108,10 +108,10 @@ class TrackletEmbedder:
         variables = jax.device_put(gather_to_host(variables), replicated(self.mesh))
         shape = (config.evaluation.clips_per_step, clips.frames, clips.height, clips.width, 3)
         like = (jax.ShapeDtypeStruct(*about, sharding=batch_sharding(self.mesh)) for about in ((shape, 'uint8'), (shape[:2], 'bool')))
-        nothing_yet = jax.device_put(carried_statistics(self.network, variables, *like, config.evaluation.flip), replicated(self.mesh))
-        carry, pending, result = nothing_yet, None, np.zeros((len(mine), self.network.embedding), np.float32)
+        empty = jax.device_put(initial_carry(self.network, variables, *like, config.evaluation.flip), replicated(self.mesh))
+        carry, pending, result = empty, None, np.zeros((len(mine), self.network.embedding), np.float32)
         done, failure = 0, None
-        steps = clip_steps(self.dataset, table.select(mine), config.evaluation.clips_per_step, clips.frames, clips.height,
+        steps = eval_batches(self.dataset, table.select(mine), config.evaluation.clips_per_step, clips.frames, clips.height,
                            clips.width, config.evaluation.frames, config.input.threads, skipped)
         while True:
             try:
@@ -122,7 +122,7 @@ class TrackletEmbedder:
                 failure = error
                 break
             clips_here, valid_here = (jax.device_put(x, batch_sharding(self.mesh)) for x in (step.clips, step.valid))
-            embedding, carry = self._step(variables, carry, clips_here, valid_here, step.slot, np.int32(len(step.videos) - 1),
+            embedding, carry = self._step(variables, carry, clips_here, valid_here, step.segment, np.int32(len(step.videos) - 1),
                                           np.bool_(step.unfinished))
             if pending is not None:  # results of the step before are fetched while this one computes
                 _keep(result, *pending)

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, UInt8
 from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import check_effect
-from pvlad_jax.models.pooling.interface import Looks, Statistics, build_aggregator, merge_clips
+from pvlad_jax.models.pooling import Intermediates, Statistics, build_pooling
+from pvlad_jax.models.pooling.interface import merge_clips
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
 
@@ -25,7 +26,7 @@ class Output:
     embedding: Float[Array, 'B E']  # unit vectors, for retrieval
     logits: Float[Array, 'B I']  # over the I training people
     part_masks: Float[Array, 'B S t h w P'] | None
-    word_assignments: Float[Array, 'B S t h w P K'] | None
+    soft_assignment: Float[Array, 'B S t h w P K'] | None
     part_descriptors: Float[Array, 'B S t h w P D'] | None
     valid: Bool[Array, 'B S t']  # of the feature map's times
 
@@ -57,14 +58,14 @@ class TrackletNetwork(nn.Module):
         self.classifier = nn.Dense(self.people, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02))
 
     def statistics(self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False) -> tuple[
-            Statistics, Looks, Bool[Array, 'N t']]:
+            Statistics, Intermediates, Bool[Array, 'N t']]:
         """Statistics of each clip alone. Frames that are not valid change nothing, whatever they hold."""
         x = (clips.astype(jnp.float32) / 255 - jnp.array(self.pixel_mean)) / jnp.array(self.pixel_std)
         x = jnp.where(valid[:, :, None, None, None], x, 0).astype(self.dtype)
         x, valid = self.backbone(x, valid, train)
         x = jnp.where(valid[:, :, None, None, None], x, 0)
-        statistics, looks = self.aggregator(x, valid)
-        return statistics, looks, valid
+        statistics, intermediates = self.aggregator(x, valid)
+        return statistics, intermediates, valid
 
     def embed(self, statistics: Statistics, train: bool = False) -> tuple[Float[Array, 'B E'], Float[Array, 'B E'], Float[Array, 'B E']]:
         """Merged statistics of videos -> (feature, unit embedding, the classifier's input)."""
@@ -72,20 +73,20 @@ class TrackletNetwork(nn.Module):
         feature = self.to_embedding(feature) if self.linear else feature
         if not self.bnneck:
             return feature, l2_normalise(feature), feature
-        necked = self.neck(feature, use_running_average=not train)
+        after_bnneck = self.neck(feature, use_running_average=not train)
         # Luo 2019: distances of the losses before the neck, of retrieval after it.
-        return feature, l2_normalise(feature if train else necked), necked
+        return feature, l2_normalise(feature if train else after_bnneck), after_bnneck
 
     def __call__(self, clips: UInt8[Array, 'B S T H W 3'], valid: Bool[Array, 'B S T'], train: bool = False) -> Output:
         b, s = clips.shape[:2]
-        statistics, looks, times = self.statistics(clips.reshape(b * s, *clips.shape[2:]), valid.reshape(b * s, -1), train)
+        statistics, intermediates, times = self.statistics(clips.reshape(b * s, *clips.shape[2:]), valid.reshape(b * s, -1), train)
         feature, embedding, classified = self.embed(merge_clips(statistics, self.aggregator.merge, s), train)
-        masks, words, descriptors = (None if x is None else x.reshape(b, s, *x.shape[1:]) for x in looks)
-        return Output(feature, embedding, self.classifier(classified), masks, words, descriptors, times.reshape(b, s, -1))
+        masks, assignment, descriptors = (None if x is None else x.reshape(b, s, *x.shape[1:]) for x in intermediates)
+        return Output(feature, embedding, self.classifier(classified), masks, assignment, descriptors, times.reshape(b, s, -1))
 
 
 @partial(jax.jit, static_argnums=(0, 1), inline=True)
-def first_variables(network: TrackletNetwork, clip: tuple[int, int, int], key: Array) -> dict:
+def init_variables(network: TrackletNetwork, clip: tuple[int, int, int], key: Array) -> dict:
     """What the network begins with: `params` and `batch_stats`. clip: (T, H, W).
 
     Traced once, whoever asks for the shapes or has it within a program of his own.
@@ -95,9 +96,12 @@ def first_variables(network: TrackletNetwork, clip: tuple[int, int, int], key: A
 
 @partial(jax.jit, static_argnums=0, inline=True)
 def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T']) -> tuple[
-        Statistics, Looks, Bool[Array, 'N t']]:
-    """`TrackletNetwork.statistics` at test, traced once like `first_variables`."""
+        Statistics, Intermediates, Bool[Array, 'N t']]:
+    """`TrackletNetwork.statistics` at test, traced once like `init_variables`."""
     return network.apply(variables, clips, valid, method='statistics')
+
+
+first_variables = init_variables  # its former name, which programs of others use
 
 
 def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
@@ -106,7 +110,7 @@ def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
     check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
     backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype,
                               temporal_blocks=b.temporal_blocks)
-    spec, aggregator = BACKBONES[b.name], build_aggregator(config)
+    spec, aggregator = BACKBONES[b.name], build_pooling(config)
     embedding = config.embedding or aggregator.size(spec.channels)
     return TrackletNetwork(backbone, aggregator, embedding, people, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype,
                            linear=config.embedding > 0)

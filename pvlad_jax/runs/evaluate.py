@@ -169,7 +169,7 @@ def evaluate(experiment: Experiment, workdir: Folder, say: Say) -> Result:
         experiment.check_weights(experiment.state_shapes())
         check_frames(experiment.config, experiment.dataset, experiment.partition, RunData(workdir, experiment.dataset, experiment.people))
         say(f'The network as training would begin with it; {workdir} needs no checkpoint.')
-        state, which = experiment.first_state(say), UNTRAINED
+        state, which = experiment.initial_state(say), UNTRAINED
     elif checkpoints.latest_step() is None:
         raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set '
                         f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.')

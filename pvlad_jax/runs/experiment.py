@@ -13,10 +13,10 @@ from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.losses import check_loss
 from pvlad_jax.models.backbones import build_backbone
-from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, first_variables
+from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.parallel.mesh import gather_to_host, make_mesh
 from pvlad_jax.runs.preflight import check_batch, check_labels_of
-from pvlad_jax.training.initialisation.data_dependent import words_from_data
+from pvlad_jax.training.initialisation.data_dependent import data_dependent_params
 from pvlad_jax.training.initialisation.pretrained import check_backbone_weights, load_backbone_weights, load_head
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import TrainState, init_state, state_shapes
@@ -44,10 +44,10 @@ class Experiment:
             check_backbone_weights(weights, self.config.model.backbone.name, shapes.params['backbone'],
                                    shapes.batch_stats.get('backbone', {}))
 
-    def first_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
-        """What training begins with: imported backbone weights, VLAD words by k-means over the training set."""
-        weights, with_head = self.config.model.backbone.weights, self.config.model.pooling == 'pretrained_head'
-        if with_head:
+    def initial_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
+        """What training begins with: random values, then imported backbone weights, then those that depend on the training data."""
+        weights, pooling = self.config.model.backbone.weights, self.network.aggregator
+        if pooling.pretrained_head:
             if not weights:
                 raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
             head = load_head(weights)
@@ -57,35 +57,16 @@ class Experiment:
             params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, gather_to_host(state.params['backbone']),
                                                         gather_to_host(state.batch_stats.get('backbone', {})),
                                                         self.config.model.backbone.inflation)
-            state = _put(state, ('backbone',), params, batch_stats or None)
-            if with_head:
-                stats = {name: head.pop(name) for name in ('mean', 'var')}
-                state = _put(state, ('aggregator', 'head'), head, stats)
-        if 'vlad' in state.params.get('aggregator', {}):
+            state = state.with_params('backbone', params, batch_stats or None)
+        if pooling.pretrained_head:
+            state = state.with_params('aggregator', *pooling.head_params(
+                gather_to_host(state.params['aggregator']), gather_to_host(state.batch_stats['aggregator']), head))
+        if pooling.data_dependent:
             say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = gather_to_host({'params': state.params, 'batch_stats': state.batch_stats})
-            words, shift = words_from_data(self.config, self.network, variables, self.dataset, self.partition.train,
-                                           self.mesh.size)
-            bias = ('aggregator', 'part_alignment', 'part_descriptor', 'bias')
-            state = _put(state, ('aggregator', 'vlad'), words)
-            state = _put(state, bias, variables['params'][bias[0]][bias[1]][bias[2]][bias[3]] + shift)
+            state = state.with_params('aggregator', data_dependent_params(
+                self.config, self.network, variables, self.dataset, self.partition.train, self.mesh.size))
         return state
-
-
-def _put(state: TrainState, path: tuple[str, ...], params, batch_stats=None) -> TrainState:
-    """The state with a subtree of parameters (and of statistics) replaced, in the moving averages too; shardings are kept."""
-
-    def replaced(tree, path, value):
-        if not path:
-            return jax.tree.map(lambda old, new: jax.device_put(new.astype(old.dtype), old.sharding), tree, value)
-        return {**tree, path[0]: replaced(tree[path[0]], path[1:], value)}
-
-    values = {'params': params} if batch_stats is None else {'params': params, 'batch_stats': batch_stats}
-    for name, value in values.items():
-        state = state.replace(**{name: replaced(getattr(state, name), path, value)})
-        if state.ema is not None:
-            state = state.replace(ema={**state.ema, name: replaced(state.ema[name], path, value)})
-    return state
 
 
 def prepare(config: Config) -> Experiment:
@@ -103,6 +84,6 @@ def prepare(config: Config) -> Experiment:
     check_labels_of(config, roles)
     people = len(person_labels(roles.train)[1])
     network = build_network(model, people)
-    shapes = jax.eval_shape(first_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
     optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.head_steps)
     return Experiment(config, dataset, roles, people, network, optimizer, mesh)

@@ -64,7 +64,7 @@ def train(experiment: Experiment, workdir: Folder, say: Say, stop: StopRequest |
     if step is None:
         say(f'A new run in {workdir}: {experiment.people} people, {len(experiment.partition.train)} tracklets to train on; '
             f'{jax.device_count()} {jax.devices()[0].platform} device(s).')
-        step, state = 0, experiment.first_state(say)
+        step, state = 0, experiment.initial_state(say)
         if jax.process_index() == 0:
             write_config(workdir, config)
             data.write()

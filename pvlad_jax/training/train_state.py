@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from pvlad_jax.config import Config
 from pvlad_jax.losses import init_loss_state
-from pvlad_jax.models.tracklet_network import TrackletNetwork, first_variables
+from pvlad_jax.models.tracklet_network import TrackletNetwork, init_variables
 from pvlad_jax.parallel.sharding import state_shardings
 
 
@@ -36,9 +36,26 @@ class TrainState:
         """
         return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
+    def with_params(self, name: str, params: PyTree, batch_stats: PyTree = None) -> 'TrainState':
+        """The state with the parameters (and statistics) of a top-level module replaced, in the moving averages too; dtypes and shardings
+        stay."""
+
+        def replaced(tree, value):
+            new = jax.tree.map(lambda old, new: jax.device_put(new.astype(old.dtype), old.sharding), tree[name], value)
+            return {**tree, name: new}
+
+        state = self
+        for collection, value in (('params', params), ('batch_stats', batch_stats)):
+            if value is None:
+                continue
+            state = state.replace(**{collection: replaced(getattr(state, collection), value)})
+            if state.ema is not None:
+                state = state.replace(ema={**state.ema, collection: replaced(state.ema[collection], value)})
+        return state
+
 
 def init_state(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
-    """A fresh state, born sharded: no device ever holds more than its part. The same for every mesh."""
+    """A fresh state, initialised with its sharding: no device ever holds more than its part. The same for every mesh."""
     init = _initialiser(config, network, optimizer, people)
     shapes = jax.eval_shape(init, jax.random.key(config.seed))
     return jax.jit(init, out_shardings=state_shardings(shapes, mesh))(jax.random.key(config.seed))
@@ -56,7 +73,7 @@ def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.Grad
 
     def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
-        variables = first_variables(network, (clips.frames, clips.height, clips.width), network_key)
+        variables = init_variables(network, (clips.frames, clips.height, clips.width), network_key)
         loss_params, loss_state = init_loss_state(config.loss, people, network.embedding, loss_key)
         # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled anew.
         variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),

@@ -11,13 +11,14 @@ normalisation (`c3d`); `c3d_bn` has BatchNorm between each convolution and its R
 publication's Gaussians of 0.01 do not train without its schedule). `last_stride=1` takes the spatial stride out of pool4.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.backbones.spec import check_clip, temporal_kernel
+from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
@@ -99,3 +100,10 @@ class C3D(nn.Module):
             rest = (self.normalise, self.temporal, self.batch_norm == 'frozen', self.dtype)
             x = unit_class(features, *rest, name=stage)(x, valid, train)
         return x, valid
+
+
+# Trained on 0..255 minus the mean of Sports-1M; the importer folds this scale into its first convolution.
+SPORTS_PIXELS = {'pixel_mean': (128 / 255, 117 / 255, 104 / 255), 'pixel_std': (0.225, 0.225, 0.225)}
+
+SPECS = {name: BackboneSpec(partial(C3D, label=name, normalise=normalise), 512, 8, 16, STAGES, **SPORTS_PIXELS)
+         for name, normalise in (('c3d', False), ('c3d_bn', True))}

@@ -17,13 +17,14 @@ Every convolution is followed by BatchNorm without scale (epsilon 1e-3) and ReLU
 the last pooling before the cut (4a for Mixed_4f, 5a for Mixed_5c). Names are those of the published checkpoint.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.backbones.spec import check_clip, temporal_kernel
+from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
@@ -158,3 +159,14 @@ def kinetics_logits(
     frames = features.astype(jnp.float32).mean((2, 3))
     windows = (frames[:, :-1] + frames[:, 1:]) / 2 if frames.shape[1] > 1 else frames
     return (windows @ kernel + bias).mean(1)
+
+
+SYMMETRIC_PIXELS = {'pixel_mean': (0.5, 0.5, 0.5), 'pixel_std': (0.5, 0.5, 0.5)}  # trained on RGB in [-1, 1]
+
+
+def _spec(name: str, final: str, channels: int, stride_t: int, stride_hw: int) -> BackboneSpec:
+    stages = STAGES[: STAGES.index(final) + 1]
+    return BackboneSpec(partial(I3D, label=name, final=final), channels, stride_t, stride_hw, stages, **SYMMETRIC_PIXELS)
+
+
+SPECS = {'i3d': _spec('i3d', 'Mixed_5c', 1024, 8, 32), 'i3d_mixed_4f': _spec('i3d_mixed_4f', 'Mixed_4f', 832, 4, 16)}

@@ -18,13 +18,14 @@ stride in the 3x3x3. `last_stride=1` takes the spatial stride out of stage4.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.backbones.spec import check_clip, temporal_kernel
+from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
@@ -186,3 +187,29 @@ class R3D(nn.Module):
             x = stage_class(self.blocks[i], block, strides[i], name=f'stage{i + 1}')(x, valid, train)
             valid = strided_valid(valid, strides[i][0])
         return x, valid
+
+
+# Mean and standard deviation of Kinetics-400's pixels: torchvision's video weights were trained with them.
+KINETICS_PIXELS = {'pixel_mean': (0.43216, 0.394666, 0.37645), 'pixel_std': (0.22803, 0.22145, 0.216989)}
+STAGES = ('stem', 'stage1', 'stage2', 'stage3', 'stage4')
+TINY = {
+    'blocks': (1, 1, 1, 1),
+    'widths': (16, 32, 64, 128),
+    'stage_strides': ((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)),
+    'stem_kernel': (3, 5, 5),
+    'stem_width': 16,
+}
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+
+
+def _spec(name: str, channels: int, stride_t: int, stride_hw: int, **options) -> BackboneSpec:
+    return BackboneSpec(partial(R3D, label=name, **options), channels, stride_t, stride_hw, STAGES, **KINETICS_PIXELS)
+
+
+SPECS = {
+    'r3d_tiny': _spec('r3d_tiny', 128, 2, 16, **TINY),
+    **{f'r3d_{n}': _spec(f'r3d_{n}', 512, 8, 16, blocks=blocks) for n, blocks in DEPTHS.items()},
+    **{f'r2plus1d_{n}': _spec(f'r2plus1d_{n}', 512, 8, 16, blocks=blocks, factored=True) for n, blocks in DEPTHS.items()},
+    'r3d_50': _spec('r3d_50', 2048, 16, 32, blocks=DEPTHS[34], stem_kernel=(7, 7, 7), stem_pool=True, bottleneck=True),
+    'r2plus1d_50': _spec('r2plus1d_50', 2048, 8, 16, blocks=DEPTHS[34], bottleneck=True, factored=True),
+}

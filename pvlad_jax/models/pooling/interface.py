@@ -1,179 +1,81 @@
-"""Aggregators: local features of any number of clips -> one descriptor a video.
+"""What every pooling has in common: local features of any number of clips -> one descriptor a video.
 
-Each has two halves. `__call__` turns clips into statistics, one set a clip. Statistics of clips are merged by addition (`merge = 'add'`) or
-by maximum, in any order and in any number of goes, which is what lets a video of any length pass through in constant memory. `finish`
-turns the merged statistics into the descriptor and has no parameters. `size` is the descriptor's, F, for a backbone of C channels.
+A pooling has two halves. `__call__` turns clips into statistics, one set a clip. Statistics of clips are merged by addition
+(`merge = 'add'`) or by maximum, in any order and in any number of goes, so that a video of any length is pooled in constant memory.
+`finish` turns the merged statistics into the descriptor and has no parameters.
 """
 
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.config import ModelConfig
-from pvlad_jax.core.errors import UserError
-from pvlad_jax.models.backbones import find_backbone
-from pvlad_jax.models.pooling.part_alignment import PartAlignment
-from pvlad_jax.models.pooling.pretrained_head import PretrainedHead
-from pvlad_jax.models.pooling.vlad_codebook import VladWords, vlad_descriptor
+from pvlad_jax.config import ModelConfig, VladInitConfig
 
 Statistics = dict[str, Array]  # leading axis: clips, or videos once merged
+KMeans = Callable[[Float[np.ndarray, 'n D'], int, int], Float[np.ndarray, 'K D']]  # (unit vectors, K, seed) -> centres
 
 
-class Looks(NamedTuple):
-    """What may be looked at, where there is any: masks [N,t,h,w,P], word assignments [N,t,h,w,P,K], part descriptors [N,t,h,w,P,D]."""
+class Intermediates(NamedTuple):
+    """What may be looked at, where there is any: masks [N,t,h,w,P], soft assignments [N,t,h,w,P,K], part descriptors [N,t,h,w,P,D]."""
 
     part_masks: Array | None = None
-    word_assignments: Array | None = None
+    soft_assignment: Array | None = None
     part_descriptors: Array | None = None
 
 
-class PersonVlad(nn.Module):
-    """3D part alignment and VLAD words a part. `parts = 0`: VLAD without parts (NetVLAD; on a 2D backbone ActionVLAD)."""
+class Pooling(nn.Module):
+    """Base of the poolings. A subclass is a line in `pooling.POOLINGS`.
 
-    parts: int
-    words: int
-    descriptor: int
-    mask_kernel: int = 1
-    shared_codebook: bool = False
-    position_term: bool = False
-    dtype: DTypeLike = jnp.float32
-    merge: ClassVar[str] = 'add'
-
-    @nn.compact
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Looks]:
-        n, t, h, w, _ = x.shape
-        masks, u = PartAlignment(self.parts, self.descriptor, self.mask_kernel, self.position_term, self.dtype,
-                                 name='part_alignment')(x)
-        weight = masks * valid[:, :, None, None, None]
-        parts = masks.shape[-1]
-        sums, assignment = VladWords(parts, self.words, self.descriptor, self.shared_codebook, name='vlad')(
-            u.reshape(n, t * h * w, parts, self.descriptor), weight.reshape(n, t * h * w, parts))
-        return {'residual': sums}, Looks(masks, assignment.reshape(n, t, h, w, parts, self.words), u)
-
-    def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
-        return vlad_descriptor(statistics['residual'])
-
-    def size(self, channels: int) -> int:
-        return max(self.parts, 1) * self.words * self.descriptor
-
-
-class PartAttention(nn.Module):
-    """Part alignment and the average of each part's attended descriptors (Zhao 2017, lifted to 3D)."""
-
-    parts: int
-    descriptor: int
-    mask_kernel: int = 1
-    position_term: bool = False
-    dtype: DTypeLike = jnp.float32
-    merge: ClassVar[str] = 'add'
-
-    @nn.compact
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Looks]:
-        masks, u = PartAlignment(self.parts, self.descriptor, self.mask_kernel, self.position_term, self.dtype,
-                                 name='part_alignment')(x)
-        weight = masks * valid[:, :, None, None, None]
-        total = jnp.einsum('nthwp,nthwpd->npd', weight, u)
-        return {'total': total, 'count': _places(x, valid)}, Looks(masks, None, u)
-
-    def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
-        return _mean(statistics).reshape(statistics['count'].shape[0], -1)
-
-    def size(self, channels: int) -> int:
-        return max(self.parts, 1) * self.descriptor
-
-
-class Average(nn.Module):
-    """The mean of all valid local features."""
-
-    merge: ClassVar[str] = 'add'
-
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Looks]:
-        total = jnp.einsum('nthwc,nt->nc', x.astype(jnp.float32), valid.astype(jnp.float32))
-        return {'total': total, 'count': _places(x, valid)}, Looks()
-
-    def finish(self, statistics: Statistics) -> Float[Array, 'B C']:
-        return _mean(statistics)
-
-    def size(self, channels: int) -> int:
-        return channels
-
-
-class HeadAverage(nn.Module):
-    """The mean over all valid frames of the feature that the pretrained image network's own head gives."""
-
-    features: int  # F
-    merge: ClassVar[str] = 'add'
-
-    @nn.compact
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Looks]:
-        frames = PretrainedHead(self.features, name='head')(x, valid)
-        return {'total': frames.sum(1), 'count': jnp.sum(valid, axis=1).astype(jnp.float32)}, Looks()
-
-    def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
-        return _mean(statistics)
-
-    def size(self, channels: int) -> int:
-        return self.features
-
-
-class Maximum(nn.Module):
-    """The largest value of each channel over all valid places."""
-
-    merge: ClassVar[str] = 'max'
-
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Looks]:
-        x = jnp.where(valid[:, :, None, None, None], x.astype(jnp.float32), -jnp.inf)
-        return {'largest': jnp.max(x, axis=(1, 2, 3))}, Looks()
-
-    def finish(self, statistics: Statistics) -> Float[Array, 'B C']:
-        largest = statistics['largest']
-        return jnp.where(jnp.isneginf(largest), 0.0, largest)  # a video without a valid frame
-
-    def size(self, channels: int) -> int:
-        return channels
-
-
-class Stripes(nn.Module):
-    """Means over P horizontal stripes (PCB, Sun 2018), each with its own linear layer to D; strong where people stand upright.
-
-    Where P does not divide the height, stripes overlap by a row, as adaptive pooling does.
+    Class attributes:
+      merge: how statistics of clips are merged, 'add' or 'max'.
+      data_dependent: parameters begin with `initial_params` of local descriptors of the training set.
+      pretrained_head: parameters begin with `head_params` of the weights file.
     """
 
-    parts: int
-    descriptor: int
     merge: ClassVar[str] = 'add'
+    data_dependent: ClassVar[bool] = False
+    pretrained_head: ClassVar[bool] = False
 
-    @nn.compact
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Looks]:
-        h = x.shape[2]
-        if not 1 <= self.parts <= h:
-            raise UserError(f'model.parts = {self.parts} stripes do not fit the {h} rows of the backbone\'s feature map. '
-                            f'Set --config.model.parts to 1..{h}.')
-        rows = jnp.arange(h)
-        low, high = (jnp.arange(self.parts) * h) // self.parts, -((-(jnp.arange(self.parts) + 1) * h) // self.parts)
-        member = ((rows >= low[:, None]) & (rows < high[:, None])).astype(jnp.float32)
-        member /= member.sum(1, keepdims=True) * x.shape[3]
-        means = jnp.einsum('nthwc,nt,ph->npc', x.astype(jnp.float32), valid.astype(jnp.float32), member)
-        kernel = self.param('stripe_kernel', nn.initializers.lecun_normal(in_axis=1, out_axis=2, batch_axis=0),
-                            (self.parts, x.shape[-1], self.descriptor))
-        return {'total': jnp.einsum('npc,pcd->npd', means, kernel), 'count': jnp.sum(valid, axis=1).astype(jnp.float32)}, Looks()
+    @classmethod
+    def from_config(cls, model: ModelConfig) -> 'Pooling':
+        """The pooling with what it reads of the configuration. UserError for a combination that there cannot be."""
+        raise NotImplementedError
+
+    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
+        """Statistics of each clip. `x` is 0 at times that are not valid."""
+        raise NotImplementedError
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
-        return _mean(statistics).reshape(statistics['count'].shape[0], -1)
+        """The descriptor, from the merged statistics of each video."""
+        raise NotImplementedError
 
     def size(self, channels: int) -> int:
-        return self.parts * self.descriptor
+        """F, for a backbone of C channels."""
+        raise NotImplementedError
+
+    def initial_params(self, params: Mapping[str, Any], descriptors: Float[np.ndarray, 'n P D'], init: VladInitConfig, seed: int,
+                       kmeans: KMeans) -> dict[str, Any]:
+        """The parameters to begin with, given the random ones and local descriptors of training clips (if `data_dependent`)."""
+        return dict(params)
+
+    def head_params(self, params: Mapping[str, Any], batch_stats: Mapping[str, Any],
+                    head: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(parameters, statistics) to begin with, given the random ones and the tensors of the published head (if `pretrained_head`)."""
+        return dict(params), dict(batch_stats)
 
 
-def _places(x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> Float[Array, 'N']:
+def num_locations(x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> Float[Array, 'N']:
+    """How many valid locations each clip has."""
     return jnp.sum(valid, axis=1).astype(jnp.float32) * (x.shape[2] * x.shape[3])
 
 
-def _mean(statistics: Statistics) -> Float[Array, 'B ...']:
+def mean_of(statistics: Statistics) -> Float[Array, 'B ...']:
+    """`total` / `count`; 0 where nothing was counted."""
     total, count = statistics['total'], statistics['count']
     return total / jnp.maximum(count, 1).reshape(-1, *(1,) * (total.ndim - 1))
 
@@ -184,40 +86,16 @@ def merge_clips(statistics: Statistics, merge: str, clips: int) -> Statistics:
     return jax.tree.map(lambda s: reduce(s.reshape(-1, clips, *s.shape[1:]), axis=1), statistics)
 
 
-def merge_slots(statistics: Statistics, merge: str, slot: Array, slots: int) -> Statistics:
-    """Statistics of N clips -> those of `slots` videos; clip n belongs to video slot[n] (rising), one outside 0..slots-1 to none."""
+def merge_by_segment(statistics: Statistics, merge: str, segment: Array, segments: int) -> Statistics:
+    """Statistics of N clips -> those of `segments` videos. Clip n belongs to video segment[n] (rising); outside 0..segments-1 to none."""
     reduce = jax.ops.segment_sum if merge == 'add' else jax.ops.segment_max
-    return jax.tree.map(lambda s: reduce(s, slot, num_segments=slots), statistics)
+    return jax.tree.map(lambda s: reduce(s, segment, num_segments=segments), statistics)
 
 
 def merge_two(one: Statistics, other: Statistics, merge: str) -> Statistics:
     return jax.tree.map(jnp.add if merge == 'add' else jnp.maximum, one, other)
 
 
-def nothing(statistics: dict[str, Array | jax.ShapeDtypeStruct], merge: str) -> Statistics:
-    """The statistics of no clip, in the shape of those given."""
+def identity_element(statistics: dict[str, Array | jax.ShapeDtypeStruct], merge: str) -> Statistics:
+    """The statistics of no clip, in the shape of those given: merged with any, they change nothing."""
     return jax.tree.map(lambda s: jnp.full(s.shape, 0.0 if merge == 'add' else -jnp.inf, s.dtype), statistics)
-
-
-def build_aggregator(config: ModelConfig) -> nn.Module:
-    """By `config.pooling`."""
-    dtype = jnp.dtype(config.dtype)
-    match config.pooling:
-        case 'person_vlad':
-            return PersonVlad(config.parts, config.words, config.descriptor, config.mask_kernel, config.shared_codebook,
-                              config.position_term and config.parts > 0, dtype)
-        case 'part_attention':
-            return PartAttention(config.parts, config.descriptor, config.mask_kernel, config.position_term and config.parts > 0, dtype)
-        case 'average':
-            return Average()
-        case 'max':
-            return Maximum()
-        case 'stripes':
-            return Stripes(config.parts, config.descriptor)
-        case 'pretrained_head':
-            name = config.backbone.name
-            if not find_backbone(name).head_features:
-                raise UserError(f"model.pooling = 'pretrained_head': the published {name} has no layer between its global average and its "
-                                "classifier. Take 'average'.")
-            return HeadAverage(find_backbone(name).head_features)
-    raise UserError(f'Unknown pooling {config.pooling!r}: person_vlad, part_attention, average, max, stripes or pretrained_head.')

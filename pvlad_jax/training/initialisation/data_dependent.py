@@ -1,8 +1,9 @@
-"""The start of the VLAD words: k-means over part descriptors of training clips, as the network gives them in its first training step."""
+"""Data-dependent initialisation: from part descriptors of training clips, as the network gives them in its first training step."""
 
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
 from pvlad_jax.parallel.mesh import batch_sharding, local_mesh, replicated
-from pvlad_jax.training.initialisation.kmeans import DescriptorSample, initialise_words
+from pvlad_jax.training.initialisation.descriptor_sample import DescriptorSample
+from pvlad_jax.training.initialisation.kmeans import cluster_centres
 from pvlad_jax.training.train_step import rows_of_part
 
 
@@ -86,30 +88,22 @@ def _in_steps(clips: UInt8[np.ndarray, 'B S T H W 3'], valid: Bool[np.ndarray, '
 
 def _descriptors(network, train, variables, clips, valid):
     if train:
-        (_, looks, times), _ = network.apply(variables, clips, valid, train=True, method='statistics', mutable=['batch_stats'])
+        (_, intermediates, times), _ = network.apply(variables, clips, valid, train=True, method='statistics', mutable=['batch_stats'])
     else:
-        _, looks, times = clip_statistics(network, variables, clips, valid)
-    u = looks.part_descriptors  # [N t h w P D]
+        _, intermediates, times = clip_statistics(network, variables, clips, valid)
+    u = intermediates.part_descriptors  # [N t h w P D]
     places = np.prod(u.shape[:4])
     return u.reshape(places, *u.shape[4:]), jnp.broadcast_to(times[..., None, None], u.shape[:4]).reshape(places)
 
 
-def words_from_data(config: Config, network: TrackletNetwork, variables: dict, dataset: TrackletDataset, train: TrackletTable,
-                    devices: int = 1) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """(`assignment_weight`, `assignment_bias` and `centres` of the words; what to add to the descriptors' bias [P·D]), the same on every
-    process.
-
-    With config.vlad_init.centred the descriptors are moved to mean 0 before k-means. Features behind a ReLU point into one corner of the
-    space: left there, all û nearly agree, the words crowd together, α comes out in the hundreds, and the first updates of a backbone that
-    learns carry every û out of reach of all words but one.
+def data_dependent_params(config: Config, network: TrackletNetwork, variables: dict, dataset: TrackletDataset, train: TrackletTable,
+                          devices: int = 1) -> dict[str, Any]:
+    """The parameters that the pooling begins with (`Pooling.initial_params`), the same on every process.
 
     `variables` are whole host arrays (parallel.mesh.gather_to_host); `devices` as in `sample_descriptors`.
     """
     batches = TrainBatches(dataset, train, config, augment=False)
     descriptors = sample_descriptors(config, network, variables, batches, devices)
-    shift = -descriptors.mean(0) if config.vlad_init.centred else np.zeros(descriptors.shape[1:], np.float32)
-    init = config.vlad_init
-    words = initialise_words(descriptors + shift, config.model.words, config.seed, init.rule, init.alpha, init.alpha_scale,
-                             config.model.shared_codebook, init.descriptors)
-    start = words, shift.reshape(-1)
-    return multihost_utils.broadcast_one_to_all(start) if jax.process_count() > 1 else start
+    random = variables['params']['aggregator']
+    params = network.aggregator.initial_params(random, descriptors, config.vlad_init, config.seed, cluster_centres)
+    return multihost_utils.broadcast_one_to_all(params) if jax.process_count() > 1 else params

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.models.backbones import find_backbone
+from pvlad_jax.models.backbones import BACKBONES
 from pvlad_jax.models.backbones.inflation import inflate
 
 FORMAT = 'pvlad-jax backbone weights 1'
@@ -114,7 +114,7 @@ def load_backbone_weights(
 def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str],
              params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The names that the network takes from the file, and the shapes that it has them in. UserError where they do not fit each other."""
-    spec = find_backbone(backbone)
+    spec = BACKBONES[backbone]
     fits = metadata['backbones'].split(',')
     if backbone not in fits:
         raise UserError(f'{path} holds weights of {" or ".join(fits)}, not of {backbone} (model.backbone.name).')
