@@ -26,8 +26,8 @@ from rich.console import Console
 from data_prep.builder.bit_depth import with_bit_depth
 from data_prep.builder.build import build, data_set_path, is_built
 from data_prep.builder.stored_frame import FrameCounts
-from data_prep.builder.summary import print_checks, print_findings
-from data_prep.issues import settle
+from data_prep.builder.summary import print_checks, print_summary
+from data_prep.issues import require_complete
 from data_prep.raw_dataset import RawDataset
 from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import environment_error
@@ -115,13 +115,13 @@ SCANNERS: dict[str, Callable[[str], RawDataset]] = {
 }
 
 
-def _recheck() -> Callable | None:
+def _recount() -> Callable | None:
     """The function that counts a built data set of this kind."""
-    from data_prep.datasets.ilids_vid import recheck_ilids_vid
-    from data_prep.datasets.mars.scan import recheck_mars
-    from data_prep.datasets.prid2011 import recheck_prid2011
+    from data_prep.datasets.ilids_vid import recount_ilids_vid
+    from data_prep.datasets.mars.scan import recount_mars
+    from data_prep.datasets.prid2011 import recount_prid2011
 
-    return {'mars': recheck_mars, 'ilids_vid': recheck_ilids_vid, 'prid2011': recheck_prid2011}.get(FLAGS.dataset)
+    return {'mars': recount_mars, 'ilids_vid': recount_ilids_vid, 'prid2011': recount_prid2011}.get(FLAGS.dataset)
 
 
 def run(console: Console) -> None:
@@ -160,8 +160,8 @@ def _scan(name: str, console: Console) -> RawDataset:
     if raw.checks:
         print_checks(raw.checks, console)
     if any(raw.splits.values()):
-        print_findings(raw, console)
-    return settle(raw, FLAGS.allow_partial)
+        print_summary(raw, console)
+    return require_complete(raw, FLAGS.allow_partial)
 
 
 def _verify(path: Path, name: str, console: Console) -> None:
@@ -171,7 +171,7 @@ def _verify(path: Path, name: str, console: Console) -> None:
     if FLAGS.source:
         raw = _scan(name.removesuffix('_partial'), console)
         path = data_set_path(FLAGS.data_dir, raw.name)
-    frames = verify(path, console, raw, _recheck())
+    frames = verify(path, console, raw, _recount())
     against = ' and are those of the source' if raw is not None else ''
     console.print(f'{path}: all {frames:,} frames decode{against}; the tables agree.', highlight=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ _ITEMS_SHOWN = 8
 _LINES_SHOWN = 30
 
 
-class Faults:
+class Issues:
     """Collects (what is wrong, where) pairs; `lines()` gives one sentence a kind, in the order of first appearance."""
 
     def __init__(self):
@@ -36,22 +36,22 @@ def shortened(items: Sequence[str]) -> str:
     return ', '.join(items[:_ITEMS_SHOWN]) + (f' and {more:,} more' if more > 0 else '')
 
 
-def settle(raw: RawDataset, allow_partial: bool) -> RawDataset:
+def require_complete(raw: RawDataset, allow_partial: bool) -> RawDataset:
     """Returns the data set as it may be built: itself where it is whole, marked and renamed '_partial' where that is allowed.
 
     Raises UserError with the list of differences otherwise. Contradictions (a table that does not describe the files, a wrong
     query list) are refused even then: what they would make of the protocol is wrong, not partial.
     """
-    differences = list(raw.faults) + [
+    differences = list(raw.issues) + [
         f'{c.name}: expected {_number(c.expected)}, found {_number(c.found)}' for c in raw.checks if not c.holds
     ]
-    if raw.contradictions:
-        raise UserError(_message(f'The source of {raw.name} contradicts itself:', [*raw.contradictions, *differences], ''))
+    if raw.inconsistencies:
+        raise UserError(_message(f'The source of {raw.name} contradicts itself:', [*raw.inconsistencies, *differences], ''))
     if not differences:
         return raw
     if not allow_partial:
-        mend = f'Complete the source, or use --allow_partial to build it as {raw.name}_partial.'
-        raise UserError(_message(f'The source of {raw.name} differs from what is documented:', differences, mend))
+        remedy = f'Complete the source, or use --allow_partial to build it as {raw.name}_partial.'
+        raise UserError(_message(f'The source of {raw.name} differs from what is documented:', differences, remedy))
     return replace(raw, name=f'{raw.name}_partial', metadata=dict(raw.metadata) | {'partial': True, 'differences': differences})
 
 

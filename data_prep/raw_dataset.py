@@ -61,8 +61,8 @@ class RawDataset:
       workers: 'threads' where read_frames waits for files, 'processes' where it computes.
       checks: Counts expected and found, printed as a table.
       notes: Sentences printed under the table of findings.
-      faults: What is absent or too much, one sentence a kind; such a data set is built as a partial one or not at all.
-      contradictions: Tables that do not describe the files; such a data set is never built.
+      issues: What is absent or too much, one sentence a kind; such a data set is built as a partial one or not at all.
+      inconsistencies: Tables that do not describe the files; such a data set is never built.
       frame_size: Width and height in pixels that every frame must have; None = any.
       jpeg_quality: 1-100: frames that are not JPEG in the source are stored as JPEG; 0 = without loss.
       bit_depth: Bits in use of frames of 16 bits a sample, 8-16; 0 = unknown, such frames are refused.
@@ -77,8 +77,8 @@ class RawDataset:
     workers: str = 'threads'
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
-    faults: tuple[str, ...] = ()
-    contradictions: tuple[str, ...] = ()
+    issues: tuple[str, ...] = ()
+    inconsistencies: tuple[str, ...] = ()
     frame_size: tuple[int, int] | None = None
     jpeg_quality: int = 0
     bit_depth: int = 0

@@ -1,4 +1,4 @@
-"""A MARS of four people, on disk, with tables that describe it: healthy until a test plants a fault."""
+"""A MARS of four people, on disk, with tables that describe it: healthy until a test plants a issue."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Archives read like the folder that they were made of: top folders, backslashes, litter, one archive a role."""
+"""Archives read like the folder that they were made of: top folders, backslashes, system_files, one archive a role."""
 
 import tarfile
 import unicodedata

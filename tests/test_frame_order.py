@@ -100,7 +100,7 @@ def ordered(tracklets: Sequence[Sequence[str]], pattern: str = ''):
 @pytest.mark.parametrize('kind', CERTAIN)
 def test_usual_names_are_ordered_by_time_without_a_word(kind):
     result, names = ordered(CERTAIN[kind])
-    assert not result.faults and names == [list(n) for n in CERTAIN[kind]]
+    assert not result.issues and names == [list(n) for n in CERTAIN[kind]]
     assert not result.notes
     for frames in result.order.values():
         numbers = [n for n, _ in frames]
@@ -110,7 +110,7 @@ def test_usual_names_are_ordered_by_time_without_a_word(kind):
 @pytest.mark.parametrize('kind', SAID)
 def test_an_ambiguous_order_is_said(kind):
     result, names = ordered(SAID[kind])
-    assert not result.faults and names == [list(n) for n in SAID[kind]]
+    assert not result.issues and names == [list(n) for n in SAID[kind]]
     assert any('frame number' in note for note in result.notes)
 
 
@@ -124,7 +124,7 @@ def test_the_note_names_what_was_taken_and_its_pattern_takes_the_other():
 
 
 @pytest.mark.parametrize(
-    'tracklet, fault',
+    'tracklet, issue',
     [
         (['frame_0001_0.91', 'frame_0001_0.87', 'frame_0002_0.90', 'frame_0003_0.5'], 'has the frame number 1, as frame_0001_0.87.jpg has'),
         (['f_1', 'f_01', 'f_2'], 'has the frame number 1'),
@@ -134,9 +134,9 @@ def test_the_note_names_what_was_taken_and_its_pattern_takes_the_other():
         ([f'{random.Random(7 + i).getrandbits(128):032x}' for i in range(10)], 'no number in the names of its frames gives their order'),
     ],
 )  # fmt: skip
-def test_what_has_no_order_is_a_fault(tracklet, fault):
+def test_what_has_no_order_is_a_fault(tracklet, issue):
     result, _ = ordered([tracklet])
-    assert any(fault in f for f in result.faults), result.faults
+    assert any(issue in f for f in result.issues), result.issues
 
 
 def test_a_counter_that_starts_again_is_said():
@@ -175,7 +175,7 @@ def test_a_pattern_chooses_the_number():
 
 
 @pytest.mark.parametrize(
-    'pattern, fault',
+    'pattern, issue',
     [
         ('x(?P<frame>\\d+)', 'a1.jpg is not matched by --frame_pattern'),
         ('(?P<frame>[a-z])', "a1.jpg has no number in the group frame ('a')"),
@@ -183,9 +183,9 @@ def test_a_pattern_chooses_the_number():
         ('a(?P<frame>\\d)', 'a12.jpg has the frame number 1, as a1.jpg has'),
     ],
 )
-def test_a_pattern_that_does_not_fit_is_a_fault(pattern, fault):
+def test_a_pattern_that_does_not_fit_is_a_fault(pattern, issue):
     result, _ = ordered([['a1', 'a12']], pattern)
-    assert any(fault in f for f in result.faults), result.faults
+    assert any(issue in f for f in result.issues), result.issues
 
 
 def test_a_pattern_is_checked():
@@ -202,4 +202,4 @@ def test_hashes_are_not_ordered_silently(digits):
         frames = source.randint(2, 8)
         tracklets = [[f'{source.getrandbits(4 * digits):0{digits}x}' for _ in range(frames)] for _ in range(source.randint(1, 5))]
         result, _ = ordered(tracklets)
-        assert result.notes or result.faults, tracklets
+        assert result.notes or result.issues, tracklets

@@ -1,4 +1,4 @@
-"""iLIDS-VID and PRID 2011: name lists of full size pass, planted faults are named, splits follow the conventions."""
+"""iLIDS-VID and PRID 2011: name lists of full size pass, planted issues are named, splits follow the conventions."""
 
 import json
 import tarfile
@@ -15,9 +15,9 @@ from data_prep.builder.build import build
 from data_prep.builder.frame_reader import checked_reader
 from data_prep.builder.verify import verify
 from data_prep.datasets import ilids_vid, prid2011
-from data_prep.datasets.ilids_vid import check_ilids_vid, recheck_ilids_vid, scan_ilids_vid, wang_splits
-from data_prep.datasets.prid2011 import NOT_USED, check_prid2011, recheck_prid2011, scan_prid2011
-from data_prep.issues import settle
+from data_prep.datasets.ilids_vid import check_ilids_vid, recount_ilids_vid, scan_ilids_vid, wang_splits
+from data_prep.datasets.prid2011 import NOT_USED, check_prid2011, recount_prid2011, scan_prid2011
+from data_prep.issues import require_complete
 from data_prep.sources.annotations import read_matlab
 from pvlad_jax.core.errors import UserError
 from tests import small_mars
@@ -43,7 +43,7 @@ def prid_names() -> list[str]:
 
 
 def listing(names: list[str]) -> SimpleNamespace:
-    return SimpleNamespace(names=sorted(names), empty_folders=[], litter=[], read=None)
+    return SimpleNamespace(names=sorted(names), empty_folders=[], system_files=[], read=None)
 
 
 @pytest.fixture(scope='session')
@@ -59,12 +59,12 @@ def prid_splits(shared) -> bytes:
 
 def refusal(raw) -> str:
     with pytest.raises(UserError) as error:
-        settle(raw, allow_partial=False)
+        require_complete(raw, allow_partial=False)
     return str(error.value)
 
 
 def test_ilids_passes_at_full_size(ls_set):
-    raw = settle(check_ilids_vid(listing(ilids_names()), ls_set), allow_partial=False)
+    raw = require_complete(check_ilids_vid(listing(ilids_names()), ls_set), allow_partial=False)
     sources = raw.splits['everyone']
     assert len(sources) == 600 and raw.encoding == 'png' and raw.layout == 'people_splits'
     assert {s.camera_id for s in sources} == {1, 2} and {s.person_id for s in sources} == set(PEOPLE)
@@ -73,8 +73,8 @@ def test_ilids_passes_at_full_size(ls_set):
 
 
 def test_the_first_150_of_a_row_are_test_people(ls_set):
-    splits, faults = wang_splits(ls_set, PEOPLE)
-    assert not faults and len(splits) == 10
+    splits, issues = wang_splits(ls_set, PEOPLE)
+    assert not issues and len(splits) == 10
     for row, split in zip(ls_set, splits):
         assert set(split['test']) == {PEOPLE[i - 1] for i in row[:150]}
         assert set(split['train']) == {PEOPLE[i - 1] for i in row[150:]}
@@ -116,7 +116,7 @@ def test_frames_are_sorted_by_number(ls_set):
 
 
 def test_prid_passes_at_full_size(prid_splits):
-    raw = settle(check_prid2011(listing(prid_names()), prid_splits), allow_partial=False)
+    raw = require_complete(check_prid2011(listing(prid_names()), prid_splits), allow_partial=False)
     sources = raw.splits['everyone']
     assert len(sources) == 356 and {s.person_id for s in sources} == set(range(1, 201)) - set(NOT_USED)
     assert all(len(s['train']) == len(s['test']) == 89 for s in raw.metadata['people_splits'])
@@ -173,24 +173,24 @@ def small_ilids(tmp_path, monkeypatch):
 
 
 def test_png_frames_are_kept_as_they_are(tmp_path, small_ilids):
-    raw = settle(scan_ilids_vid(small_ilids), allow_partial=False)
+    raw = require_complete(scan_ilids_vid(small_ilids), allow_partial=False)
     assert raw.metadata['people_splits'][0] == {'train': [5, 7], 'test': [1, 2]}
     path = build(raw, tmp_path / 'data', progress=False)
     record = tfds.builder_from_directory(path).as_data_source('everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[1]
     assert record['tracklet'] == b'cam2_person001' and record['frame_numbers'].tolist() == [9, 10, 11]
     assert record['frames'][1]['image'] == (small_ilids / 'sequences/cam2/person001/cam2_person001_10.png').read_bytes()
-    assert verify(path, Console(quiet=True), raw, recheck_ilids_vid, progress=False) == 24
+    assert verify(path, Console(quiet=True), raw, recount_ilids_vid, progress=False) == 24
 
 
 def test_reencoding_is_said_and_close(tmp_path, small_ilids):
-    raw = settle(scan_ilids_vid(small_ilids, jpeg_quality=95), allow_partial=False)
+    raw = require_complete(scan_ilids_vid(small_ilids, jpeg_quality=95), allow_partial=False)
     path = build(raw, tmp_path / 'data', progress=False)
     assert json.loads((path / 'metadata.json').read_text())['jpeg_quality'] == 95
     record = tfds.builder_from_directory(path).as_data_source('everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[0]
     picture = simplejpeg.decode_jpeg(record['frames'][0]['image'], colorspace='BGR')
     source = cv2.imread(str(small_ilids / 'sequences/cam1/person001/cam1_person001_9.png'))
     assert np.abs(picture.astype(int) - source).mean() < 2  # of 255
-    assert verify(path, Console(quiet=True), raw, recheck_ilids_vid, progress=False) == 24
+    assert verify(path, Console(quiet=True), raw, recount_ilids_vid, progress=False) == 24
     with pytest.raises(UserError, match='another --jpeg_quality'):
         verify(path, Console(quiet=True), scan_ilids_vid(small_ilids), progress=False)
 
@@ -204,7 +204,7 @@ def test_ilids_from_its_archive(tmp_path, small_ilids):
 
 
 def test_prid_on_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(prid2011, 'FEWEST_FRAMES', 2)
+    monkeypatch.setattr(prid2011, 'MIN_FRAMES', 2)
     png = cv2.imencode('.png', np.zeros((128, 64, 3), np.uint8))[1].tobytes()
     for camera in 'ab':
         for person in (1, 2, 300):
@@ -218,8 +218,8 @@ def test_prid_on_disk(tmp_path, monkeypatch):
     names = [f'person_{p:04d}' for p in used]
     (tmp_path / 'splits_prid2011.json').write_text(json.dumps([{'train': names[::2], 'test': names[1::2]}] * 10))
     raw = scan_prid2011(tmp_path / 'prid', info_dir=tmp_path)
-    part = settle(raw, allow_partial=True)
+    part = require_complete(raw, allow_partial=True)
     assert part.name == 'prid2011_partial' and part.metadata['people_splits'][0] == {'train': [1], 'test': [2]}
     path = build(part, tmp_path / 'data', progress=False)
-    assert verify(path, Console(quiet=True), part, recheck_prid2011, progress=False) == 10
+    assert verify(path, Console(quiet=True), part, recount_prid2011, progress=False) == 10
     assert [s.name for s in part.splits['everyone']] == ['cam_a/person_0001', 'cam_b/person_0001', 'cam_a/person_0002', 'cam_b/person_0002']

@@ -1,4 +1,4 @@
-"""Litter and side-car files of any data set are passed over with a note; a picture of a wrong name is a fault."""
+"""Litter and side-car files of any data set are passed over with a note; a picture of a wrong name is a issue."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from data_prep.datasets.ilids_vid import group_sequences
 from data_prep.datasets.mars.names import split_paths
 from data_prep.datasets.prid2011 import group_multi_shot
 from data_prep.sources.frame_suffixes import is_frame, stem, suffix
-from data_prep.sources.system_files import is_litter, passed_over_note
+from data_prep.sources.system_files import is_system_file, skipped_files_note
 
 
 @pytest.mark.parametrize(
@@ -15,12 +15,12 @@ from data_prep.sources.system_files import is_litter, passed_over_note
      'System Volume Information/x', '@Recycle/1.jpg', '#recycle/1.jpg', 'a/1.jpg~', 'lost+found/1', 'a/Icon\r', '~$notes.docx'],
 )  # fmt: skip
 def test_litter(path):
-    assert is_litter(path)
+    assert is_system_file(path)
 
 
 @pytest.mark.parametrize('path', ['a/1.jpg', './1.jpg', 'database/1.jpg', 'macosx/1.jpg', 'a@b/1.jpg', 'thumbs/1.jpg'])
 def test_no_litter(path):
-    assert not is_litter(path)
+    assert not is_system_file(path)
 
 
 def test_frames_by_their_names():
@@ -33,8 +33,8 @@ def test_frames_by_their_names():
 
 
 def test_the_note_counts_by_kind():
-    assert passed_over_note([]) == []
-    (note,) = passed_over_note(['a/.DS_Store', 'b/.DS_Store', 'a/1.txt', 'README', 'a/._x'])
+    assert skipped_files_note([]) == []
+    (note,) = skipped_files_note(['a/.DS_Store', 'b/.DS_Store', 'a/1.txt', 'README', 'a/._x'])
     assert note == 'Passed over, as no frames: .DS_Store (2), *.txt, README, ._*.'
 
 
@@ -45,5 +45,5 @@ def test_benchmarks_pass_over_side_cars_and_name_wrong_pictures():
         'multi_shot/cam_a/person_0001': lambda paths: group_multi_shot(paths)[1:],
     }
     for folder, read in readers.items():
-        faults, others = read([f'{folder}/boxes.txt', f'{folder}/copy.jpg'])
-        assert others == [f'{folder}/boxes.txt'] and len(faults.lines()) == 1 and 'copy.jpg' in faults.lines()[0]
+        issues, others = read([f'{folder}/boxes.txt', f'{folder}/copy.jpg'])
+        assert others == [f'{folder}/boxes.txt'] and len(issues.lines()) == 1 and 'copy.jpg' in issues.lines()[0]

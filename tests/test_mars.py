@@ -16,9 +16,9 @@ from data_prep.datasets.mars import counts as mars_counts
 from data_prep.datasets.mars.counts import EXPECTED, Labels
 from data_prep.datasets.mars.counts import mars_counts as count
 from data_prep.datasets.mars.names import SPLITS, person_name, split_paths, tracklet_of
-from data_prep.datasets.mars.scan import check_mars, recheck_mars, scan_mars
+from data_prep.datasets.mars.scan import check_mars, recount_mars, scan_mars
 from data_prep.datasets.mars.tables import compare_split
-from data_prep.issues import settle
+from data_prep.issues import require_complete
 from data_prep.sources.annotations import read_lines, read_matlab
 from pvlad_jax.core.errors import UserError
 from tests import small_mars
@@ -49,10 +49,10 @@ def small_counts(monkeypatch):
 
 def test_the_official_lists_pass_at_full_size(official):
     paths = [f'MARS/bbox_{s}/bbox_{s}/{person_name(n)}/{n}' for s in SPLITS for n in official.lists[s]]
-    files = SimpleNamespace(names=paths, empty_folders=[], litter=[], read=None)
+    files = SimpleNamespace(names=paths, empty_folders=[], system_files=[], read=None)
     raw = check_mars(files, official.tables, official.query_idx, {'train': official.lists['train'], 'test': None})
     assert len(paths) == 1_191_003
-    assert settle(raw, allow_partial=False) is raw
+    assert require_complete(raw, allow_partial=False) is raw
     assert len(raw.checks) == len(EXPECTED) and all(c.holds for c in raw.checks)
     assert [len(raw.splits[s]) for s in SPLITS] == [8298, 12_180]
     assert raw.metadata['query_rows'] == (official.query_idx - 1).tolist()
@@ -64,7 +64,7 @@ def test_the_official_lists_pass_at_full_size(official):
 def test_one_absent_frame_among_half_a_million_is_named(official):
     found = [n for n in official.lists['train'] if n != '0003C5T0009F002.jpg']
     listed = compare_split('train', found, official.tables['train'], official.lists['train'])
-    assert listed.absent.lines() == ['Frames are missing in bbox_train (1): 0003C5T0009F002.jpg'] and not listed.contradictions
+    assert listed.absent.lines() == ['Frames are missing in bbox_train (1): 0003C5T0009F002.jpg'] and not listed.inconsistencies
     rebuilt = compare_split('train', found, official.tables['train'], None)
     (line,) = rebuilt.absent.lines()
     assert line.startswith('Tracklets of another length in bbox_train (1): 0003C5T0009 (expected') and 'no frame 2)' in line
@@ -86,7 +86,7 @@ def test_counts_of_the_query_table(official):
 @pytest.mark.parametrize('lists', [True, False])
 def test_small_copy_converts(tmp_path, small_counts, lists):
     source = small_mars.write(tmp_path / 'MARS', lists=lists)
-    raw = settle(scan_mars(source), allow_partial=False)
+    raw = require_complete(scan_mars(source), allow_partial=False)
     assert raw.layout == 'query_rows' and raw.metadata['query_rows'] == [3, 4, 6, 7]
     path = build(raw, tmp_path / 'data', progress=False)
     records = tfds.builder_from_directory(path).as_data_source('test', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
@@ -95,7 +95,7 @@ def test_small_copy_converts(tmp_path, small_counts, lists):
     assert [int(r['camera_id']) for r in records] == [1, 6, 3, 1, 4, 4, 2, 5, 5]
     assert records[0]['frames'][1]['image'] == small_mars.FRAME and records[0]['person'] == b'00-1'
     frames = sum(n for tracklets in small_mars.TRACKLETS.values() for *_, n in tracklets)
-    assert verify(path, Console(quiet=True), raw, recheck_mars, progress=False) == frames
+    assert verify(path, Console(quiet=True), raw, recount_mars, progress=False) == frames
 
 
 def test_the_tables_are_taken_from_where_they_are(tmp_path, small_counts):
@@ -105,7 +105,7 @@ def test_the_tables_are_taken_from_where_they_are(tmp_path, small_counts):
         scan_mars(source)
     with pytest.raises(UserError, match=r'is not a folder'):
         scan_mars(source, info_dir=tmp_path / 'nowhere')
-    assert settle(scan_mars(source, info_dir=tmp_path / 'elsewhere'), allow_partial=False)
+    assert require_complete(scan_mars(source, info_dir=tmp_path / 'elsewhere'), allow_partial=False)
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar', 'tar.gz'])
@@ -122,12 +122,12 @@ def test_archives_are_read_as_they_are(tmp_path, small_counts, kind):
         else:
             with tarfile.open(packed / f'{folder}.{kind}', 'w:gz' if kind.endswith('gz') else 'w') as archive:
                 archive.add(source / folder, folder)
-    a = settle(scan_mars(packed, info_dir=source / 'info'), allow_partial=False)
+    a = require_complete(scan_mars(packed, info_dir=source / 'info'), allow_partial=False)
     b = scan_mars(source)
     for split in SPLITS:
         assert [(s.name, s.frame_numbers) for s in a.splits[split]] == [(s.name, s.frame_numbers) for s in b.splits[split]]
     path = build(a, tmp_path / 'data', progress=False)
-    assert verify(path, Console(quiet=True), b, recheck_mars, progress=False) == 30
+    assert verify(path, Console(quiet=True), b, recount_mars, progress=False) == 30
     assert sorted(p.name for p in packed.iterdir()) == [f'bbox_test.{kind}', f'bbox_train.{kind}']  # nothing was unpacked there
 
 
@@ -137,15 +137,15 @@ def test_partial(tmp_path, small_counts):
         path.unlink()
     raw = scan_mars(source)
     with pytest.raises(UserError, match=r'Tracklets are missing in bbox_test \(1\): 0002C1T0001 \(3 frames\)'):
-        settle(raw, allow_partial=False)
+        require_complete(raw, allow_partial=False)
     with pytest.raises(UserError, match='--allow_partial'):
         build(raw, tmp_path / 'data', progress=False)
-    part = settle(raw, allow_partial=True)
+    part = require_complete(raw, allow_partial=True)
     assert part.name == 'mars_partial' and part.metadata['partial'] is True and part.metadata['differences']
     kept = [s.name for s in part.splits['test']]
     assert '0002C1T0001' not in kept and [kept[i] for i in part.metadata['query_rows']] == ['0002C4T0002', '0004C2T0001', '0004C5T0002']
     path = build(part, tmp_path / 'data', progress=False)
-    assert path.parts[-2] == 'mars_partial' and verify(path, Console(quiet=True), part, recheck_mars, progress=False) == 27
+    assert path.parts[-2] == 'mars_partial' and verify(path, Console(quiet=True), part, recount_mars, progress=False) == 27
 
 
 def test_verify_names_what_was_changed(tmp_path, small_counts):
@@ -162,7 +162,7 @@ def test_verify_names_what_was_changed(tmp_path, small_counts):
     columns['camera_id'][3], columns['person_id'][3] = 1, 9
     np.savez(path / 'tracklets_test.npz', **columns)
     with pytest.raises(UserError, match=r'test: people: expected 3, found 4'):
-        verify(path, Console(quiet=True), None, recheck_mars, progress=False)
+        verify(path, Console(quiet=True), None, recount_mars, progress=False)
 
 
 def test_verify_against_a_source_that_changed(tmp_path, small_counts):
@@ -190,6 +190,6 @@ def test_verify_finds_frames_that_no_longer_decode(tmp_path, small_counts):
 
 def test_any_folders_above_and_doubled_ones():
     for prefix in ('', 'MARS/', 'a/b/bbox_test/'):
-        found, faults, _ = split_paths([f'{prefix}bbox_train/bbox_train/0001/0001C1T0001F001.jpg', 'info/readme.txt'])
-        assert not faults and list(found['train']) == ['0001C1T0001F001.jpg'] and not found['test']
+        found, issues, _ = split_paths([f'{prefix}bbox_train/bbox_train/0001/0001C1T0001F001.jpg', 'info/readme.txt'])
+        assert not issues and list(found['train']) == ['0001C1T0001F001.jpg'] and not found['test']
     assert tracklet_of('00-1C1T0001F001.jpg') == '00-1C1T0001'

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.rows import new_file
 from data_prep.builder.build import data_set_path
-from data_prep.sources.annotations import find_info
+from data_prep.sources.annotations import find_annotation
 from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import remote_or_user_path, user_path
@@ -53,7 +53,7 @@ def test_sources_tables_and_weights(home):
     (home / 'raw').mkdir()
     (home / 'raw/table.mat').write_bytes(b'1')
     files = open_files('~/raw')
-    assert files.read('table.mat') == find_info(files, '~/raw', 'table.mat') == b'1'
+    assert files.read('table.mat') == find_annotation(files, '~/raw', 'table.mat') == b'1'
     with pytest.raises(UserError, match=f'{home}/w.safetensors'):
         read_weights('~/w.safetensors')
 

@@ -1,4 +1,4 @@
-"""Faults planted into a healthy small MARS; the message names each, and nothing that is right."""
+"""Issues planted into a healthy small MARS; the message names each, and nothing that is right."""
 
 import io
 import re
@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.builder.build import build
 from data_prep.datasets.mars.scan import scan_mars
-from data_prep.issues import settle
+from data_prep.issues import require_complete
 from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from tests import small_mars
@@ -29,7 +29,7 @@ def source(tmp_path) -> Path:
 def faults_of(source: Path) -> list[str]:
     """The sentences of the refusal, without those on counts, which follow from the others."""
     with pytest.raises(UserError) as error:
-        settle(scan_mars(source), allow_partial=False)
+        require_complete(scan_mars(source), allow_partial=False)
     lines = [line.strip() for line in str(error.value).splitlines()[1:]]
     return [line for line in lines if not COUNT.match(line) and '--allow_partial' not in line]
 
@@ -45,7 +45,7 @@ def frame(source: Path, name: str, split: str = 'train') -> Path:
 
 
 def test_healthy(source):
-    assert settle(scan_mars(source), allow_partial=False).faults == ()
+    assert require_complete(scan_mars(source), allow_partial=False).issues == ()
 
 
 def test_missing_frame(source):
@@ -97,7 +97,7 @@ def test_person_in_the_wrong_split(source):
 @pytest.mark.parametrize('folder', ['bbox_{split}/bbox_{split}', 'MARS/bbox_{split}'])
 def test_doubled_folder_is_accepted(tmp_path, folder):
     source = small_mars.write(tmp_path / 'set', folder=folder)
-    assert settle(scan_mars(source), allow_partial=False).splits['train'][0].frames[0].startswith(folder.format(split='train'))
+    assert require_complete(scan_mars(source), allow_partial=False).splits['train'][0].frames[0].startswith(folder.format(split='train'))
 
 
 def test_same_file_twice(source):
@@ -121,7 +121,7 @@ def test_query_table_of_another_data_set(source):
 
 def test_crlf_is_accepted(tmp_path):
     source = small_mars.write(tmp_path / 'set', newline='\r\n')
-    assert settle(scan_mars(source), allow_partial=False).faults == ()
+    assert require_complete(scan_mars(source), allow_partial=False).issues == ()
 
 
 @pytest.mark.parametrize('lists', [True, False])
@@ -135,7 +135,7 @@ def test_junk_absent(tmp_path, lists):
 
 def test_truncated_image(source, tmp_path):
     frame(source, '0002C4T0003F001.jpg', 'test').write_bytes(small_mars.FRAME[:-20])
-    raw = settle(scan_mars(source), allow_partial=False)
+    raw = require_complete(scan_mars(source), allow_partial=False)
     with pytest.raises(UserError, match=r'bbox_test/0002/0002C4T0003F001.jpg is truncated') as error:
         build(raw, tmp_path / 'data', progress=False)
     assert str(error.value).count('.jpg') == 1 and not list((tmp_path / 'data').rglob('*'))

@@ -1,4 +1,4 @@
-"""The folder layout: what is read from names, and every fault named."""
+"""The folder layout: what is read from names, and every issue named."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from data_prep import build_tfds
 from data_prep.builder.build import build
-from data_prep.builder.summary import print_findings
+from data_prep.builder.summary import print_summary
 from data_prep.datasets.tracklet_folder.role_folders import group_paths
 from data_prep.datasets.tracklet_folder.scan import scan_tracklet_folder
 from pvlad_jax.core.errors import UserError
@@ -51,7 +51,7 @@ def test_scan(tmp_path):
 
 def test_table_of_findings(tmp_path):
     console = Console(record=True, width=120)
-    print_findings(scan_tracklet_folder(make(tmp_path / 'set')), console)
+    print_summary(scan_tracklet_folder(make(tmp_path / 'set')), console)
     text = console.export_text()
     rows = {line.split()[1]: line for line in text.splitlines() if line.startswith('│')}
     assert [c.strip() for c in rows['train'].strip('│').split('│')] == ['train', '2', '3', '5', '? 1 2', '1-3, 1']
@@ -60,7 +60,7 @@ def test_table_of_findings(tmp_path):
 
 def test_builds_and_keeps_the_bytes(tmp_path):
     source = make(tmp_path / 'set', data=PNG)
-    (source / 'train/0007/c1/t0/.DS_Store').write_text('litter')
+    (source / 'train/0007/c1/t0/.DS_Store').write_text('system_files')
     path = build(scan_tracklet_folder(source, 'mine'), tmp_path / 'data', progress=False)
     records = tfds.builder_from_directory(path).as_data_source('train', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
     assert [f['image'] for f in records[1]['frames']] == [PNG] * 3
@@ -78,7 +78,7 @@ def test_an_archive_reads_like_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name, fault',
+    'name, issue',
     [
         ('train/0007/c1/t0/f_02.jpg', 'f_2.jpg has the frame number 2, as f_02.jpg has'),
         ('train/0007/c1/t0/cover.jpg', 'has no frame number'),
@@ -88,8 +88,8 @@ def test_an_archive_reads_like_its_folder(tmp_path):
         ('train/0007/1/t0/1.jpg', "'1' and 'c1' both read as camera 1"),
     ],
 )
-def test_wrong_names(tmp_path, name, fault):
-    with pytest.raises(UserError, match=fault):
+def test_wrong_names(tmp_path, name, issue):
+    with pytest.raises(UserError, match=issue):
         scan_tracklet_folder(make(tmp_path, [*GOOD, name]))
 
 
@@ -99,8 +99,8 @@ def test_faults_are_listed_together(tmp_path):
     (source / 'query/0011').mkdir()
     with pytest.raises(UserError) as error:
         scan_tracklet_folder(source)
-    for fault in ('f_2.jpg has the frame number', 'x.jpg has no frame number', 'query/0009/c5/t9 is empty', 'query/0011 is empty'):
-        assert fault in str(error.value)
+    for issue in ('f_2.jpg has the frame number', 'x.jpg has no frame number', 'query/0009/c5/t9 is empty', 'query/0011 is empty'):
+        assert issue in str(error.value)
 
 
 def test_wrong_layouts(tmp_path):
@@ -170,10 +170,10 @@ def test_junk_and_distractors(tmp_path):
 
 
 def test_litter_and_other_files_are_passed_over_with_a_note(tmp_path):
-    litter = ['Thumbs.db', '.DS_Store', 'train/@eaDir/0007/1.jpg', 'train/0007/c1/t0/thumbs.db', 'train/0007/c1/t0/._f_1.jpg',
+    system_files = ['Thumbs.db', '.DS_Store', 'train/@eaDir/0007/1.jpg', 'train/0007/c1/t0/thumbs.db', 'train/0007/c1/t0/._f_1.jpg',
               'gallery/desktop.ini', 'train/0007/c1/t0/f_1.txt', 'train/0007/c1/t0/f_2.txt', 'query/labels.csv',
               'val/0007/c1/t0/1.jpg']  # fmt: skip
-    clean, raw = scan_tracklet_folder(make(tmp_path / 'a')), scan_tracklet_folder(make(tmp_path / 'b', [*GOOD, *litter]))
+    clean, raw = scan_tracklet_folder(make(tmp_path / 'a')), scan_tracklet_folder(make(tmp_path / 'b', [*GOOD, *system_files]))
     assert raw.splits == clean.splits and not any('Passed over' in n for n in clean.notes)
     outside, note = raw.notes[-2:]
     assert outside == 'Pictures outside train, query and gallery are not read: val (1).'

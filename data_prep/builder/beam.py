@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from data_prep.builder.frame_reader import MOST_REPORTED, BadFrames, CheckedReader, bad_frames_error, checked_reader
+from data_prep.builder.frame_reader import MAX_REPORTED, BadFrames, CheckedReader, bad_frames_error, checked_reader
 from data_prep.builder.stored_frame import FrameCounts
 from data_prep.builder.tfds_builder import Shard, record_features, write_shard
 from data_prep.raw_dataset import RawDataset
@@ -67,7 +67,7 @@ def _write(read: CheckedReader, encoding: str, shard: Shard) -> None:
                 frames, found = read(source)
             except BadFrames as error:
                 bad.extend(error.args[0])
-                if len(bad) >= MOST_REPORTED:
+                if len(bad) >= MAX_REPORTED:
                     return
             else:
                 if not bad:

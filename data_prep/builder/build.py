@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_prep.builder.frame_reader import CheckedReader, checked_reader, read_all
 from data_prep.builder.stored_frame import FrameCounts
 from data_prep.builder.tfds_builder import Record, TrackletBuilder, record_metadata, tracklet_table
-from data_prep.issues import settle
+from data_prep.issues import require_complete
 from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
@@ -117,7 +117,7 @@ def _read(
 def _check(raw: RawDataset) -> None:
     """What no scanner may hand on, whatever it read."""
     if not raw.metadata.get('partial'):
-        settle(raw, allow_partial=False)
+        require_complete(raw, allow_partial=False)
     for split, sources in raw.splits.items():
         if split == 'all':
             raise ValueError("'all' is TFDS's word for the union of the splits and cannot name one")
@@ -228,14 +228,14 @@ def _require_readable(built: Path, raw: RawDataset) -> None:
 
 def _require_same(path: Path, raw: RawDataset) -> None:
     """A data set that stands under this name must be the one that was asked for."""
-    mend = 'Give another --name, or --overwrite to replace it.'
+    remedy = 'Give another --name, or --overwrite to replace it.'
     try:
         metadata = json.loads((path / 'metadata.json').read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path} stands already, but its metadata.json cannot be read: {error}. {mend}') from error
+        raise UserError(f'{path} stands already, but its metadata.json cannot be read: {error}. {remedy}') from error
     if metadata.get('format_version') != FORMAT_VERSION:
         raise UserError(
-            f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {mend}'
+            f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {remedy}'
         )
     wanted = json.loads(json.dumps(record_metadata(raw)))
     for found_by_build in ('encoding', 'frames_decoded'):
@@ -243,11 +243,11 @@ def _require_same(path: Path, raw: RawDataset) -> None:
         wanted.pop(found_by_build, None)
     if difference := _first_difference(metadata, wanted):
         key, stands, asked = difference
-        raise UserError(f'{path} stands already, but was built with {key} = {_short(stands)} instead of {_short(asked)}. {mend}')
+        raise UserError(f'{path} stands already, but was built with {key} = {_short(stands)} instead of {_short(asked)}. {remedy}')
     for split, sources in raw.splits.items():
         table = path / f'tracklets_{split}.npz'
         if not table.exists() or not _same_table(table, sources):
-            raise UserError(f'{path} stands already, but its tracklets of split {split} are not those of the source. {mend}')
+            raise UserError(f'{path} stands already, but its tracklets of split {split} are not those of the source. {remedy}')
 
 
 def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:

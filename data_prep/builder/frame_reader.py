@@ -16,7 +16,7 @@ from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError
 
-MOST_REPORTED = 20  # bad files named in one message
+MAX_REPORTED = 20  # bad files named in one message
 
 
 class BadFrames(Exception):
@@ -96,7 +96,7 @@ def read_all(
     """Yields (tracklet, frames) in the order of `sources`, read ahead by `workers` threads or processes (0 = as many as useful).
 
     Bad frames do not stop the reading, so that one message can name several; after the first nothing more is yielded.
-    Raises UserError with at most MOST_REPORTED of them.
+    Raises UserError with at most MAX_REPORTED of them.
     """
     bad: list[str] = []
     workers = workers or (os.cpu_count() or 1) + (2 if kind == 'threads' else 0)
@@ -109,9 +109,9 @@ def read_all(
                 if len(ahead) < 4 * workers:
                     continue
                 yield from _take(ahead, bad)
-                if len(bad) >= MOST_REPORTED:
+                if len(bad) >= MAX_REPORTED:
                     break
-            while ahead and len(bad) < MOST_REPORTED:
+            while ahead and len(bad) < MAX_REPORTED:
                 yield from _take(ahead, bad)
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
@@ -121,8 +121,8 @@ def read_all(
 
 def bad_frames_error(bad: list[str]) -> UserError:
     """One message for all bad frames."""
-    listed = '\n  '.join(bad[:MOST_REPORTED])
-    some = 'At least these frames' if len(bad) >= MOST_REPORTED else 'These frames'
+    listed = '\n  '.join(bad[:MAX_REPORTED])
+    some = 'At least these frames' if len(bad) >= MAX_REPORTED else 'These frames'
     return UserError(
         f'{some} cannot be used:\n  {listed}\nReplace or remove them and start again; nothing was built.'
     )

@@ -11,7 +11,7 @@ from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from pvlad_jax.core.terminal import printable
 
 
-def print_findings(raw: RawDataset, console: Console) -> None:
+def print_summary(raw: RawDataset, console: Console) -> None:
     """Prints people, tracklets, frames, cameras and lengths of every split, then the scanner's notes."""
     table = Table(title=Text(printable(raw.name)), title_justify='left')
     marked = any(s.person_id <= 0 for sources in raw.splits.values() for s in sources)

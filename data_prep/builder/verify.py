@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from data_prep.builder.build import is_built
-from data_prep.builder.frame_reader import MOST_REPORTED, BadFrames, CheckedReader, checked_reader
+from data_prep.builder.frame_reader import MAX_REPORTED, BadFrames, CheckedReader, checked_reader
 from data_prep.builder.stored_frame import ENCODINGS, same_pixels
 from data_prep.builder.summary import print_checks
 from data_prep.builder.tfds_builder import tracklet_table
@@ -32,7 +32,7 @@ def verify(
     path: Path,
     console: Console,
     raw: RawDataset | None = None,
-    recheck: Callable[[Tables, dict], list[Check]] | None = None,
+    recount: Callable[[Tables, dict], list[Check]] | None = None,
     progress: bool = True,
 ) -> int:
     """Returns the number of frames that were found to be right.
@@ -41,19 +41,19 @@ def verify(
       path: Folder of the data set.
       console: Where the table of counts goes.
       raw: The source, scanned anew: tables and every frame's bytes must be its own.
-      recheck: (tables, metadata) -> the documented counts of this data set.
+      recount: (tables, metadata) -> the documented counts of this data set.
     Raises UserError with what is wrong; in a partial data set counts may differ.
     """
     if not is_built(path):
         raise UserError(f'There is no data set in {path}. Build it first, or give its --name and --data_dir.')
     metadata = _metadata(path)
     tables = {split: _table(path, split) for split in SPLITS[metadata['layout']]}
-    faults = _layout_faults(metadata, tables)
-    if recheck is not None and not faults:
-        checks = recheck(tables, metadata)
+    issues = _layout_issues(metadata, tables)
+    if recount is not None and not issues:
+        checks = recount(tables, metadata)
         print_checks(checks, console)
         if not metadata['partial']:
-            faults += [f'{c.name}: expected {c.expected}, found {c.found}' for c in checks if not c.holds]
+            issues += [f'{c.name}: expected {c.expected}, found {c.found}' for c in checks if not c.holds]
     sources: dict[str, list[TrackletSource | None]] = {s: [None] * len(t['tracklet']) for s, t in tables.items()}
     if raw is not None:
         for option in ('jpeg_quality', 'bit_depth'):
@@ -63,24 +63,24 @@ def verify(
             if _same(tables.get(split, {}), tracklet_table(found)):
                 sources[split] = list(found)
             else:
-                faults.append(f'tracklets_{split}.npz does not list the tracklets of the source')
+                issues.append(f'tracklets_{split}.npz does not list the tracklets of the source')
     frames = 0
     builder = tfds.builder_from_directory(path)
     read = None if raw is None else checked_reader(raw)
     for split, table in tables.items():
         records = builder.as_data_source(split, decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
         if len(records) != len(table['tracklet']):
-            faults.append(f'Split {split} has {len(records)} records and {len(table["tracklet"])} rows in its table')
+            issues.append(f'Split {split} has {len(records)} records and {len(table["tracklet"])} rows in its table')
             continue
-        check = partial(_record_faults, records, table, sources[split], read)
+        check = partial(_record_issues, records, table, sources[split], read)
         shown = track(_ahead(check, len(records)), f'{path.parent.name}: {split}', len(records), console=console, disable=not progress)
         for i, found in enumerate(shown):
-            faults += [f'{split} record {i}, {table["tracklet"][i].decode()}: {fault}' for fault in found]
+            issues += [f'{split} record {i}, {table["tracklet"][i].decode()}: {issue}' for issue in found]
             frames += int(table['n_frames'][i])
-            if len(faults) >= MOST_REPORTED:
+            if len(issues) >= MAX_REPORTED:
                 break
-    if faults:
-        listed = '\n  '.join(faults[:MOST_REPORTED])
+    if issues:
+        listed = '\n  '.join(issues[:MAX_REPORTED])
         raise UserError(f'{path} is not what it should be:\n  {listed}\nBuild it anew with --overwrite.')
     return frames
 
@@ -109,25 +109,25 @@ def _table(path: Path, split: str) -> dict[str, np.ndarray]:
     return columns
 
 
-def _layout_faults(metadata: dict, tables: Tables) -> list[str]:
-    faults = []
+def _layout_issues(metadata: dict, tables: Tables) -> list[str]:
+    issues = []
     names = np.concatenate([t['tracklet'] for t in tables.values()])
     if len(np.unique(names)) != len(names):
-        faults.append('Tracklet names are not unique')
+        issues.append('Tracklet names are not unique')
     if metadata['layout'] == 'query_rows':
         rows = metadata.get('query_rows', [])
         if len(set(rows)) != len(rows) or not all(0 <= r < len(tables['test']['tracklet']) for r in rows):
-            faults.append('query_rows names rows twice or rows that are not there')
+            issues.append('query_rows names rows twice or rows that are not there')
     if metadata['layout'] == 'people_splits':
         people = set(tables[EVERYONE]['person_id'].tolist())
         for i, split in enumerate(metadata.get('people_splits', [])):
             train, test = set(split['train']), set(split['test'])
             if train & test or not train | test <= people:
-                faults.append(f'Split {i} has people in both halves or people who are not there')
-    return faults
+                issues.append(f'Split {i} has people in both halves or people who are not there')
+    return issues
 
 
-def _record_faults(
+def _record_issues(
     records, table: dict[str, np.ndarray], sources: list[TrackletSource | None], read: CheckedReader | None, i: int
 ) -> list[str]:
     try:
@@ -135,26 +135,26 @@ def _record_faults(
     except Exception as error:  # whatever the reader makes of damaged bytes
         return [f'cannot be read ({error})']
     labels = ('tracklet', 'person', 'person_id', 'camera_id')
-    faults = [f'{k} is {record[k]!r}, in the table {table[k][i]!r}' for k in labels if record[k] != table[k][i]]
+    issues = [f'{k} is {record[k]!r}, in the table {table[k][i]!r}' for k in labels if record[k] != table[k][i]]
     numbers, frames = list(record['frame_numbers']), [f['image'] for f in record['frames']]
     if not len(numbers) == len(frames) == table['n_frames'][i]:
-        faults.append(f'has {len(frames)} frames and {len(numbers)} numbers, in the table {table["n_frames"][i]}')
+        issues.append(f'has {len(frames)} frames and {len(numbers)} numbers, in the table {table["n_frames"][i]}')
     if any(a >= b for a, b in pairwise(numbers)):
-        faults.append('frame numbers do not rise')
-    faults += [f'frame {n} cannot be decoded: it {fault}' for n, frame in zip(numbers, frames) if (fault := _frame_fault(frame))]
+        issues.append('frame numbers do not rise')
+    issues += [f'frame {n} cannot be decoded: it {issue}' for n, frame in zip(numbers, frames) if (issue := _frame_issue(frame))]
     if read is not None and (source := sources[i]) is not None:
         try:
             expected = read(source).frames
         except BadFrames as error:
-            return faults + error.args[0]
+            return issues + error.args[0]
         if tuple(numbers) != source.frame_numbers:
-            faults.append('frame numbers are not those of the source')
+            issues.append('frame numbers are not those of the source')
         pairs = zip(numbers, source.frames, frames, expected)
-        faults += [f'frame {n} is not that of the source ({key})' for n, key, a, b in pairs if a != b and not same_pixels(a, b)]
-    return faults
+        issues += [f'frame {n} is not that of the source ({key})' for n, key, a, b in pairs if a != b and not same_pixels(a, b)]
+    return issues
 
 
-def _frame_fault(frame: bytes) -> str:
+def _frame_issue(frame: bytes) -> str:
     try:
         decode_image(frame)
     except ImageError as error:

@@ -13,12 +13,12 @@ from jaxtyping import Int
 
 from data_prep.datasets.tracklet_folder.scan import read_files
 from data_prep.datasets.two_cameras import EVERYONE, check_splits, people_metadata, split_checks, tracklet
-from data_prep.issues import Faults
+from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
-from data_prep.sources.annotations import need_info, read_matlab
+from data_prep.sources.annotations import read_matlab, require_annotation
 from data_prep.sources.archives import FrameFiles, open_files
 from data_prep.sources.frame_suffixes import is_frame
-from data_prep.sources.system_files import passed_over_note
+from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import FRAME_SUFFIX
 
@@ -28,18 +28,18 @@ PEOPLE = 300
 NUMBERS = '1, 319'  # lowest and highest number of a person; there are gaps
 LENGTHS = '23, 192'  # shortest and longest tracklet, frames
 _GRAMMAR = re.compile(rf'cam([12])_person(\d{{3}})_(\d+)(?i:{FRAME_SUFFIX})')
-_WHENCE = "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir."
+SOURCE_HINT = "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir."
 
 
 def scan_ilids_vid(
     source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0
 ) -> RawDataset:
-    """Scans the folder or archive. What differs from the documented counts stands in `faults`, `contradictions` and `checks`.
+    """Scans the folder or archive. What differs from the documented counts stands in `issues`, `inconsistencies` and `checks`.
 
     Raises UserError where no sequences or no splits are found.
     """
     files = open_files(source)
-    ls_set = read_matlab(need_info(files, info_dir, SPLITS_FILE, _WHENCE), SPLITS_FILE, 'ls_set')
+    ls_set = read_matlab(require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT), SPLITS_FILE, 'ls_set')
     return check_ilids_vid(files, ls_set, name, jpeg_quality)
 
 
@@ -47,15 +47,15 @@ def check_ilids_vid(
     files: FrameFiles, ls_set: Int[np.ndarray, 'splits people'], name: str = 'ilids_vid', jpeg_quality: int = 0
 ) -> RawDataset:
     """Checks the names of the files and the table of splits; opens no frame."""
-    tracklets, faults, others = group_sequences(files.names)
+    tracklets, issues, others = group_sequences(files.names)
     if not tracklets:
         looked = 'sequences/cam1/personNNN/cam1_personNNN_FFFFF.png'
-        raise UserError(f'No frames of iLIDS-VID ({looked}) were found. {"; ".join(faults.lines())}')
-    faults.extend('Empty folders', [f for f in files.empty_folders if '/sequences/' in f'/{f}'])
+        raise UserError(f'No frames of iLIDS-VID ({looked}) were found. {"; ".join(issues.lines())}')
+    issues.extend('Empty folders', [f for f in files.empty_folders if '/sequences/' in f'/{f}'])
     people = sorted({person for person, _ in tracklets})
     missing = [f'person{p:03d} in cam{c}' for p in people for c in (1, 2) if (p, c) not in tracklets]
-    faults.extend('Sequences are missing', missing)
-    splits, contradictions = wang_splits(ls_set, people)
+    issues.extend('Sequences are missing', missing)
+    splits, inconsistencies = wang_splits(ls_set, people)
     sources = [tracklet(f'person{p:03d}', p, c, f'cam{c}_person{p:03d}', frames) for (p, c), frames in sorted(tracklets.items())]
     return RawDataset(
         name=name,
@@ -65,17 +65,17 @@ def check_ilids_vid(
         layout='people_splits',
         metadata=people_metadata(splits) | {'halves': 'wang2014'} | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=tuple(ilids_checks(sources, splits)),
-        notes=(*_notes(sources), *passed_over_note([*others, *files.litter])),
-        faults=tuple(faults.lines()),
-        contradictions=tuple(contradictions.lines()),
+        notes=(*_notes(sources), *skipped_files_note([*others, *files.system_files])),
+        issues=tuple(issues.lines()),
+        inconsistencies=tuple(inconsistencies.lines()),
         jpeg_quality=jpeg_quality,
     )
 
 
-def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults, list[str]]:
-    """Groups paths below `sequences` (at any depth): ((person, camera) -> frame number -> path, faults, files that are no frames)."""
+def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Issues, list[str]]:
+    """Groups paths below `sequences` (at any depth): ((person, camera) -> frame number -> path, issues, files that are no frames)."""
     tracklets: dict[tuple[int, int], dict[int, str]] = {}
-    faults, others = Faults(), []
+    issues, others = Issues(), []
     for path in paths:
         parts = path.split('/')
         if 'sequences' not in parts[:-1]:
@@ -85,35 +85,35 @@ def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[in
             others.append(path)
             continue
         if match is None:
-            faults.add('Files not named camC_personNNN_FFFFF.png', path)
+            issues.add('Files not named camC_personNNN_FFFFF.png', path)
             continue
         camera, person, number = int(match[1]), int(match[2]), int(match[3])
         if parts[-3:-1] != [f'cam{camera}', f'person{match[2]}']:
-            faults.add('Files that do not lie in the folder of their camera and person', path)
+            issues.add('Files that do not lie in the folder of their camera and person', path)
             continue
         frames = tracklets.setdefault((person, camera), {})
         if number in frames:
-            faults.add('Files of the same frame', f'{frames[number]} = {path}')
+            issues.add('Files of the same frame', f'{frames[number]} = {path}')
         else:
             frames[number] = path
-    return tracklets, faults, others
+    return tracklets, issues, others
 
 
-def wang_splits(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> tuple[list[dict[str, list[int]]], Faults]:
-    """Turns rows of indices into the people's numbers: the first 150 of a row are test people. Returns (splits, contradictions)."""
-    faults = Faults()
+def wang_splits(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> tuple[list[dict[str, list[int]]], Issues]:
+    """Turns rows of indices into the people's numbers: the first 150 of a row are test people. Returns (splits, inconsistencies)."""
+    issues = Issues()
     if ls_set.ndim != 2 or ls_set.shape[1] != PEOPLE:
-        faults.add(f'ls_set of {SPLITS_FILE} has not the shape (10, {PEOPLE})', str(ls_set.shape))
-        return [], faults
+        issues.add(f'ls_set of {SPLITS_FILE} has not the shape (10, {PEOPLE})', str(ls_set.shape))
+        return [], issues
     for i, row in enumerate(ls_set):
         if sorted(row.tolist()) != list(range(1, PEOPLE + 1)):
-            faults.add(f'Rows of ls_set that do not name each of the {PEOPLE} people once', f'row {i + 1}')
-    if faults:
-        return [], faults
+            issues.add(f'Rows of ls_set that do not name each of the {PEOPLE} people once', f'row {i + 1}')
+    if issues:
+        return [], issues
     if len(people) != PEOPLE:
         # Indices into another list of people would name the wrong ones.
-        faults.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name nobody', f'{len(people)} people found')
-        return [], faults
+        issues.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name nobody', f'{len(people)} people found')
+        return [], issues
     splits = [
         {'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]), 'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE])}
         for row in ls_set.tolist()
@@ -142,7 +142,7 @@ def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], spli
     ]
 
 
-def recheck_ilids_vid(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
+def recount_ilids_vid(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
     """The counts of a data set that was built."""
     t = tables[EVERYONE]
     return ilids_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])

@@ -13,24 +13,24 @@ import numpy as np
 
 from data_prep.datasets.tracklet_folder.scan import read_files
 from data_prep.datasets.two_cameras import EVERYONE, check_splits, people_metadata, split_checks, tracklet
-from data_prep.issues import Faults, shortened
+from data_prep.issues import Issues, shortened
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
-from data_prep.sources.annotations import need_info
+from data_prep.sources.annotations import require_annotation
 from data_prep.sources.archives import FrameFiles, open_files
 from data_prep.sources.frame_suffixes import is_frame
-from data_prep.sources.system_files import passed_over_note
+from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import FRAME_SUFFIX
 
 SPLITS_FILE = 'splits_prid2011.json'
 SHARED_PEOPLE = 200  # the first so many people are the same in both cameras
-FEWEST_FRAMES = 27
+MIN_FRAMES = 27
 NOT_USED = (6, 19, 31, 52, 57, 62, 71, 94, 106, 120, 136, 138, 139, 142, 145, 158, 159, 166, 183, 190, 199, 200)
 TEST_PEOPLE = 89
 _CAMERAS = {'cam_a': 1, 'cam_b': 2}
 _PERSON = re.compile(r'person_(\d{4})')
 _FRAME = re.compile(rf'(\d+)(?i:{FRAME_SUFFIX})')
-_WHENCE = (
+SOURCE_HINT = (
     'PRID 2011 has no official splits; this file holds ten, each {"train": [89 of "person_0001"...], "test": [89]}, '
     'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give --info_dir.'
 )
@@ -39,29 +39,29 @@ _WHENCE = (
 def scan_prid2011(
     source: str | Path, name: str = 'prid2011', info_dir: str | Path | None = None, jpeg_quality: int = 0
 ) -> RawDataset:
-    """Scans the folder or archive; only the 178 people are kept. What differs stands in `faults`, `contradictions` and `checks`.
+    """Scans the folder or archive; only the 178 people are kept. What differs stands in `issues`, `inconsistencies` and `checks`.
 
     Raises UserError where no multi_shot frames or no splits are found.
     """
     files = open_files(source)
-    return check_prid2011(files, need_info(files, info_dir, SPLITS_FILE, _WHENCE), name, jpeg_quality)
+    return check_prid2011(files, require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT), name, jpeg_quality)
 
 
 def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011', jpeg_quality: int = 0) -> RawDataset:
     """Checks the names of the files and the splits; opens no frame."""
-    tracklets, faults, others = group_multi_shot(files.names)
+    tracklets, issues, others = group_multi_shot(files.names)
     if not tracklets:
         looked = 'multi_shot/cam_a/person_NNNN/FFFF.png'
-        raise UserError(f'No frames of PRID 2011 ({looked}) were found. {"; ".join(faults.lines())}')
-    faults.extend('Empty folders', [f for f in files.empty_folders if '/multi_shot/' in f'/{f}'])
+        raise UserError(f'No frames of PRID 2011 ({looked}) were found. {"; ".join(issues.lines())}')
+    issues.extend('Empty folders', [f for f in files.empty_folders if '/multi_shot/' in f'/{f}'])
     seen = {camera: {p for p, c in tracklets if c == camera} for camera in (1, 2)}
     shared = set(range(1, SHARED_PEOPLE + 1))
-    enough = {p for p in shared if all(len(tracklets.get((p, c), ())) >= FEWEST_FRAMES for c in (1, 2))}
+    enough = {p for p in shared if all(len(tracklets.get((p, c), ())) >= MIN_FRAMES for c in (1, 2))}
     used = shared - set(NOT_USED)
-    faults.extend(f'People with under {FEWEST_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)])
-    faults.extend('People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)])
-    splits, contradictions = read_splits(splits_json)
-    contradictions = contradictions or check_splits(splits, used, TEST_PEOPLE, SPLITS_FILE)
+    issues.extend(f'People with under {MIN_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)])
+    issues.extend('People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)])
+    splits, inconsistencies = read_splits(splits_json)
+    inconsistencies = inconsistencies or check_splits(splits, used, TEST_PEOPLE, SPLITS_FILE)
     kept = sorted(enough & used)
     if len(kept) < len(used):  # a partial data set: the splits name only people who are there
         splits = [{half: [p for p in ids if p in enough] for half, ids in split.items()} for split in splits]
@@ -81,17 +81,17 @@ def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011'
         layout='people_splits',
         metadata=people_metadata(splits) | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=(*people_found, *counts),
-        notes=(*_notes(sources, len(tracklets)), *passed_over_note([*others, *files.litter])),
-        faults=tuple(faults.lines()),
-        contradictions=tuple(contradictions.lines()),
+        notes=(*_notes(sources, len(tracklets)), *skipped_files_note([*others, *files.system_files])),
+        issues=tuple(issues.lines()),
+        inconsistencies=tuple(inconsistencies.lines()),
         jpeg_quality=jpeg_quality,
     )
 
 
-def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Faults, list[str]]:
-    """Groups paths below `multi_shot` (at any depth): ((person, camera) -> frame number -> path, faults, files that are no frames)."""
+def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Issues, list[str]]:
+    """Groups paths below `multi_shot` (at any depth): ((person, camera) -> frame number -> path, issues, files that are no frames)."""
     tracklets: dict[tuple[int, int], dict[int, str]] = {}
-    faults, others = Faults(), []
+    issues, others = Issues(), []
     for path in paths:
         parts = path.split('/')
         if 'multi_shot' not in parts[:-1]:
@@ -102,19 +102,19 @@ def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[i
         person, frame = _PERSON.fullmatch(parts[-2]), _FRAME.fullmatch(parts[-1])
         camera = _CAMERAS.get(parts[-3]) if len(parts) > 2 else None
         if person is None or frame is None or camera is None:
-            faults.add('Files not named cam_{a,b}/person_NNNN/FFFF.png', path)
+            issues.add('Files not named cam_{a,b}/person_NNNN/FFFF.png', path)
             continue
         frames = tracklets.setdefault((int(person[1]), camera), {})
         number = int(frame[1])
         if number in frames:
-            faults.add('Files of the same frame', f'{frames[number]} = {path}')
+            issues.add('Files of the same frame', f'{frames[number]} = {path}')
         else:
             frames[number] = path
-    return tracklets, faults, others
+    return tracklets, issues, others
 
 
-def read_splits(content: bytes) -> tuple[list[dict[str, list[int]]], Faults]:
-    """Reads the ten splits as people's numbers: (splits, contradictions). Raises UserError for anything but such a list."""
+def read_splits(content: bytes) -> tuple[list[dict[str, list[int]]], Issues]:
+    """Reads the ten splits as people's numbers: (splits, inconsistencies). Raises UserError for anything but such a list."""
     try:
         entries = json.loads(content)
         splits = [
@@ -122,10 +122,10 @@ def read_splits(content: bytes) -> tuple[list[dict[str, list[int]]], Faults]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{SPLITS_FILE} is not a list of {{"train": ["person_0001"...], "test": [...]}}: {error!r}') from error
-    faults = Faults()
+    issues = Issues()
     if len(splits) != 10:
-        faults.add(f'{SPLITS_FILE} has not ten splits', str(len(splits)))
-    return splits, faults
+        issues.add(f'{SPLITS_FILE} has not ten splits', str(len(splits)))
+    return splits, issues
 
 
 def prid_counts(people: list[int], cameras: list[int], lengths: list[int], splits: list[dict[str, list[int]]]) -> list[Check]:
@@ -135,12 +135,12 @@ def prid_counts(people: list[int], cameras: list[int], lengths: list[int], split
         Check('people used who should not be', 0, len(set(people) & set(NOT_USED))),
         Check('tracklets', 356, len(people)),
         Check('tracklets in cam_a, cam_b', '178, 178', f'{cameras.count(1)}, {cameras.count(2)}'),
-        Check(f'tracklets under {FEWEST_FRAMES} frames', 0, sum(n < FEWEST_FRAMES for n in lengths)),
+        Check(f'tracklets under {MIN_FRAMES} frames', 0, sum(n < MIN_FRAMES for n in lengths)),
         *split_checks(splits, TEST_PEOPLE),
     ]
 
 
-def recheck_prid2011(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
+def recount_prid2011(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
     """The counts of a data set that was built."""
     t = tables[EVERYONE]
     return prid_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from data_prep.issues import Faults
+from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, TrackletSource
 
 EVERYONE = 'everyone'  # the one split of TFDS, whose word 'all' cannot name a split
@@ -14,18 +14,18 @@ def people_metadata(splits: Sequence[dict[str, list[int]]]) -> dict:
     return {'people_splits': list(splits), 'query_camera': QUERY_CAMERA, 'gallery_camera': GALLERY_CAMERA}
 
 
-def check_splits(splits: Sequence[dict[str, list[int]]], people: set[int], each: int, name: str) -> Faults:
+def check_splits(splits: Sequence[dict[str, list[int]]], people: set[int], each: int, name: str) -> Issues:
     """Every split must divide the people into halves of `each`."""
-    faults = Faults()
+    issues = Issues()
     for i, split in enumerate(splits):
         train, test = split['train'], split['test']
         if both := set(train) & set(test):
-            faults.add(f'Splits of {name} with people in both halves', f'split {i}: {sorted(both)[:5]}')
+            issues.add(f'Splits of {name} with people in both halves', f'split {i}: {sorted(both)[:5]}')
         if len(set(train)) != each or len(set(test)) != each:
-            faults.add(f'Splits of {name} that are not {each}/{each} people', f'split {i}: {len(set(train))}/{len(set(test))}')
+            issues.add(f'Splits of {name} that are not {each}/{each} people', f'split {i}: {len(set(train))}/{len(set(test))}')
         if unknown := (set(train) | set(test)) - people:
-            faults.add(f'People in {name} who are not in the data set', f'split {i}: {sorted(unknown)[:5]}')
-    return faults
+            issues.add(f'People in {name} who are not in the data set', f'split {i}: {sorted(unknown)[:5]}')
+    return issues
 
 
 def split_checks(splits: Sequence[dict[str, list[int]]], each: int) -> list[Check]:

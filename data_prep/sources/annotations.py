@@ -12,7 +12,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 
 
-def find_info(files: FrameFiles, info_dir: str | Path | None, name: str) -> bytes | None:
+def find_annotation(files: FrameFiles, info_dir: str | Path | None, name: str) -> bytes | None:
     """Returns the content of a table by its file name, or of the same name with .gz; None where there is none.
 
     `info_dir` goes before the source. Raises UserError where the source holds several of that name that differ, and for an
@@ -32,11 +32,11 @@ def find_info(files: FrameFiles, info_dir: str | Path | None, name: str) -> byte
     return next(iter(contents), None)
 
 
-def need_info(files: FrameFiles, info_dir: str | Path | None, name: str, whence: str) -> bytes:
-    """`find_info`, or a UserError that says where the table comes from."""
-    content = find_info(files, info_dir, name)
+def require_annotation(files: FrameFiles, info_dir: str | Path | None, name: str, hint: str) -> bytes:
+    """`find_annotation`, or a UserError that says where the table comes from."""
+    content = find_annotation(files, info_dir, name)
     if content is None:
-        raise UserError(f'{name} was found neither in the source nor in --info_dir. {whence}')
+        raise UserError(f'{name} was found neither in the source nor in --info_dir. {hint}')
     return content
 
 

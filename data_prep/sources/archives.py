@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from data_prep.sources.archive_names import posix_name, written_with_backslashes, zip_names
-from data_prep.sources.system_files import is_litter
+from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 
@@ -30,10 +30,10 @@ class _Files:
 
     names: list[str]
     empty_folders: list[str]
-    litter: list[str]
+    system_files: list[str]
 
     def __getstate__(self):
-        return self.__dict__ | {'names': [], 'empty_folders': [], 'litter': []}
+        return self.__dict__ | {'names': [], 'empty_folders': [], 'system_files': []}
 
 
 class Folder(_Files):
@@ -41,10 +41,10 @@ class Folder(_Files):
 
     def __init__(self, root: Path):
         self.root = str(root)
-        self.names, self.empty_folders, self.litter = [], [], []
+        self.names, self.empty_folders, self.system_files = [], [], []
         _walk(self.root, '', self)
         self.names.sort()
-        self.litter.sort()
+        self.system_files.sort()
         self.empty_folders.sort()
         try:
             '/'.join(self.names).encode()
@@ -61,8 +61,8 @@ class _Archive(_Files):
     spans: dict[str, tuple]  # name -> where its bytes are
 
     def _list(self, folders: Iterable[str]) -> None:
-        self.litter = sorted(n for n in self.spans if is_litter(n))
-        self.names = sorted(self.spans.keys() - set(self.litter))
+        self.system_files = sorted(n for n in self.spans if is_system_file(n))
+        self.names = sorted(self.spans.keys() - set(self.system_files))
         filled = set()
         for name in self.names:
             folder = name.rpartition('/')[0]
@@ -70,7 +70,7 @@ class _Archive(_Files):
                 filled.add(folder)
                 folder = folder.rpartition('/')[0]
         bare = (folder.rstrip('/') for folder in folders)
-        self.empty_folders = sorted(f for f in bare if f not in filled and not is_litter(f))
+        self.empty_folders = sorted(f for f in bare if f not in filled and not is_system_file(f))
 
 
 class Zip(_Archive):
@@ -157,7 +157,7 @@ class Several(_Files):
         self.parts = parts
         self.names = sorted(prefix + n for prefix, part in parts.items() for n in part.names)
         self.empty_folders = sorted(prefix + n for prefix, part in parts.items() for n in part.empty_folders)
-        self.litter = sorted(prefix + n for prefix, part in parts.items() for n in part.litter)
+        self.system_files = sorted(prefix + n for prefix, part in parts.items() for n in part.system_files)
 
     def read(self, name: str) -> bytes:
         prefix = name.partition('/')[0] + '/'
@@ -172,14 +172,14 @@ class FrameFiles(Protocol):
 
     names: list[str]
     empty_folders: list[str]
-    litter: list[str]
+    system_files: list[str]
     read: Callable[[str], bytes]
 
 
 def open_files(source: str | Path) -> FrameFiles:
     """Returns the files of a folder or archive.
 
-    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `litter`, what was passed over;
+    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `system_files`, what was passed over;
     `read(name) -> bytes`, which raises OSError.
     Raises UserError where the source is missing, unreadable, or an archive with members that point outside.
     """
@@ -189,7 +189,7 @@ def open_files(source: str | Path) -> FrameFiles:
     if source.is_file():
         return _open_archive(source)
     try:
-        archives = [p for p in sorted(source.iterdir()) if p.is_file() and _is_archive(p.name) and not is_litter(p.name)]
+        archives = [p for p in sorted(source.iterdir()) if p.is_file() and _is_archive(p.name) and not is_system_file(p.name)]
         folder = Folder(source)
     except OSError as error:
         raise UserError(f'{source} cannot be listed: {error}') from error
@@ -223,12 +223,12 @@ def _open_archive(path: Path) -> Zip | Tar:
 def _walk(folder: str, prefix: str, files: Folder) -> None:
     with os.scandir(folder) as entries:
         children = list(entries)
-    litter = {e.name for e in children if is_litter(e.name)}
-    files.litter += [prefix + name for name in litter]
-    if len(litter) == len(children) and prefix:
+    system_files = {e.name for e in children if is_system_file(e.name)}
+    files.system_files += [prefix + name for name in system_files]
+    if len(system_files) == len(children) and prefix:
         files.empty_folders.append(prefix.rstrip('/'))
     for entry in children:
-        if entry.name in litter:
+        if entry.name in system_files:
             continue
         if entry.is_dir():
             if entry.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(entry.path)):

@@ -8,7 +8,7 @@ from data_prep.issues import shortened
 from pvlad_jax.core.errors import UserError
 
 UNKNOWN_CAMERA = -1  # pvlad_jax.evaluation.embeddings has the same; its import would bring JAX
-LARGEST_NUMBER = 2**31 - 1_000_001  # of the int32 in a record, with room for names that are numbered behind
+MAX_NUMBER = 2**31 - 1_000_001  # of the int32 in a record, with room for names that are numbered behind
 _UNKNOWN = re.compile(r'(?:c|cam|camera)?[_-]?-1|unknown|unk|none|null|nan|n[._-]?a|no[ _-]?cam(?:era)?', re.IGNORECASE)
 _NUMBERED = re.compile(r'([^\W\d_]*)[ _-]?(\d+)')
 _CAMERA_WORDS = frozenset(['', 'c', 'cam', 'camera'])
@@ -70,7 +70,7 @@ def given_numbers(text: str) -> dict[str, int]:
     numbers = {}
     for part in filter(None, (p.strip() for p in text.split(','))):
         name, equals, value = (x.strip() for x in part.rpartition('='))
-        known = value.isascii() and value.isdigit() and int(value) <= LARGEST_NUMBER
+        known = value.isascii() and value.isdigit() and int(value) <= MAX_NUMBER
         if not name or not equals or not (known or value.lower() in ('unknown', '-1')):
             raise UserError(
                 f'--camera_numbers: {part!r} is not FOLDER=NUMBER or FOLDER=unknown, such as '
@@ -98,7 +98,7 @@ def camera_notes(cameras: CameraNumbers) -> Iterable[str]:
 
 
 def _read_numbers(names: list[str]) -> dict[str, int]:
-    matches = {n: m for n in names if (m := _NUMBERED.fullmatch(n)) and int(m[2]) <= LARGEST_NUMBER}
+    matches = {n: m for n in names if (m := _NUMBERED.fullmatch(n)) and int(m[2]) <= MAX_NUMBER}
     words = {m[1].lower() for m in matches.values()}
     one_word = len(words - _CAMERA_WORDS) == 1 and not words & _CAMERA_WORDS
     return {n: int(m[2]) for n, m in matches.items() if one_word or m[1].lower() in _CAMERA_WORDS}

@@ -29,8 +29,8 @@ _EPOCHS = tuple(
 )  # seconds to nanoseconds since 1970
 _EVEN = 0.25  # steps within this share of the median step count as even
 MARGIN = 2.0  # of cost: another candidate this much worse is no rival
-_MOST_REPEATS = 0.3  # share of repeated values up to which a number could be a frame number
-_LONGEST = 12  # numbers of a name that are looked at
+_MAX_REPEATS = 0.3  # share of repeated values up to which a number could be a frame number
+_MAX_NUMBERS = 12  # numbers of a name that are looked at
 _BLOCK = 4  # frames on average that share the first number of a pair, such as part and frame within the part
 
 
@@ -109,7 +109,7 @@ def candidates(tracklets: Sequence[Names], aligned: bool) -> list[Candidate]:
       aligned: Whether all names have the same fields; else they are counted from the left and from the right.
     """
     names = [name for t in tracklets for name in t]
-    count = min(min(len(n) for n in names), _LONGEST)
+    count = min(min(len(n) for n in names), _MAX_NUMBERS)
     places = list(range(count)) if aligned else [*range(count), *range(-count, 0)]
     varying = [i for i in places if any(len({n[i].value for n in t}) > 1 for t in tracklets)]
     found = []
@@ -137,7 +137,7 @@ def is_rival(other: Candidate, chosen: Candidate, tracklets: Sequence[Names]) ->
     A part of a time is none, such as the seconds alone, where the time is written as one or is the more even.
     """
     count = len(tracklets[0][0])
-    if other.cost - chosen.cost >= MARGIN or other.repeats > _MOST_REPEATS:
+    if other.cost - chosen.cost >= MARGIN or other.repeats > _MAX_REPEATS:
         return False
     if other.digits(count) <= chosen.digits(count):
         names = [n for t in tracklets for n in t]

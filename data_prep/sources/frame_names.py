@@ -16,7 +16,7 @@ _BARE_FOLLOWED = re.compile(r'[ _-]?\(?\d+\)?')
 _MICROSECONDS = 1_000_000
 _DAY = 86_400 * _MICROSECONDS
 _SEPARATOR = re.compile(r'[-_:., ]?|h|m|min|s|\. ')
-_LONGEST_JOINT = 4  # letters between date and time: 'T', '_', ' at '
+_MAX_JOINT = 4  # letters between date and time: 'T', '_', ' at '
 _FRACTION_DIGITS = (3, 6, 9)  # milliseconds, microseconds, nanoseconds
 _YEARS = (1970, 2100)
 
@@ -108,7 +108,7 @@ def _joined(name: tuple[Field, ...], shape: TimeFields) -> bool:
     before = [f.before for f in name[shape.first : shape.last]]
     clock = len(shape.date)
     parts = before[1:clock] + before[clock + 1 :]
-    return all(_SEPARATOR.fullmatch(b) for b in parts) and (not clock or len(before[clock]) <= _LONGEST_JOINT)
+    return all(_SEPARATOR.fullmatch(b) for b in parts) and (not clock or len(before[clock]) <= _MAX_JOINT)
 
 
 def time_value(name: tuple[Field, ...], shape: TimeFields) -> Fraction | int | None:

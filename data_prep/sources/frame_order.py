@@ -19,9 +19,9 @@ from pvlad_jax.core.errors import UserError
 
 Key = TypeVar('Key')
 Parsed = dict[Key, dict[str, tuple[Field, ...]]]  # tracklet -> path -> the numbers of its name
-_MOST_UNEVEN = 0.5  # share of uneven steps up to which a number among varying text still counts as a frame number
+_MAX_UNEVEN = 0.5  # share of uneven steps up to which a number among varying text still counts as a frame number
 _SAMPLE = 10_000  # names that are looked at to choose a number, in whole tracklets; it is then applied to all
-_LARGEST = 2**31 - 1  # of the int32 in a record
+_MAX_NUMBER = 2**31 - 1  # of the int32 in a record
 _MARKET = re.compile(r'(?:.*_)?c\d+s\d+_(?P<frame>\d+)_\d+')  # Market-1501: 0001_c1s1_000451_03, frame, then box
 
 
@@ -33,13 +33,13 @@ class FrameOrder:
       order: Tracklet -> its (number, path) pairs. Numbers are those of the names, or 0, 1, 2 ... for times of day,
         decimals and what int32 cannot hold.
       notes: Sentences for the user: what was taken where that is not certain.
-      faults: Names without a frame number, and two frames of a tracklet with the same.
+      issues: Names without a frame number, and two frames of a tracklet with the same.
       rules: What was taken as the frame number, one a kind of name.
     """
 
     order: dict = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    issues: list[str] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
 
 
@@ -68,7 +68,7 @@ def order_frames(tracklets: Mapping[Key, Sequence[str]], pattern: re.Pattern | N
     result = FrameOrder()
     if pattern is not None:
         for key, paths in tracklets.items():
-            _put(result, key, _by_pattern(paths, pattern, result.faults))
+            _put(result, key, _by_pattern(paths, pattern, result.issues))
         result.rules.append(pattern.pattern)
         return result
     groups: dict[str, list[Key]] = {}
@@ -92,7 +92,7 @@ def _kind(stems: Sequence[str]) -> str:
 
 
 def _order_group(kind: str, tracklets: dict[Key, Sequence[str]], result: FrameOrder) -> None:
-    parsed = {key: _parse(paths, result.faults) for key, paths in tracklets.items()}
+    parsed = {key: _parse(paths, result.issues) for key, paths in tracklets.items()}
     if not kind.startswith('~'):
         _drop_constant_signs(parsed, result.notes)
     several = [list(names.values()) for names in parsed.values() if len(names) > 1]
@@ -103,10 +103,10 @@ def _order_group(kind: str, tracklets: dict[Key, Sequence[str]], result: FrameOr
         if chosen is None:
             return
     for key, names in parsed.items():
-        _put(result, key, _sorted(names, chosen, tracklets[key], result.faults))
+        _put(result, key, _sorted(names, chosen, tracklets[key], result.issues))
 
 
-def _parse(paths: Sequence[str], faults: list[str]) -> dict[str, tuple[Field, ...]]:
+def _parse(paths: Sequence[str], issues: list[str]) -> dict[str, tuple[Field, ...]]:
     """Path -> the numbers of its name."""
     stems = {p: stem(p) for p in paths}
     names = {p: fields(s) for p, s in stems.items()}
@@ -122,10 +122,10 @@ def _parse(paths: Sequence[str], faults: list[str]) -> dict[str, tuple[Field, ..
             )
     elif len(paths) > 1:
         for p in [p for p, n in names.items() if not n]:
-            faults.append(f'{p} has no frame number')
+            issues.append(f'{p} has no frame number')
             del names[p]
     if first is not None and len(names[first]) == 0:
-        faults.append(f'{first} has no frame number, while others of its tracklet count from 0')
+        issues.append(f'{first} has no frame number, while others of its tracklet count from 0')
         del names[first]
     return names
 
@@ -149,7 +149,7 @@ def _drop_constant_signs(parsed: Parsed, notes: list[str]) -> None:
 
 
 def _choose(kind: str, sample: list[Names], parsed: Parsed, result: FrameOrder) -> Candidate | None:
-    """The candidate of the lowest cost; None, with faults, where nothing orders the frames."""
+    """The candidate of the lowest cost; None, with issues, where nothing orders the frames."""
     aligned = not kind.startswith('~')
     paths = {id(n): p for names in parsed.values() for p, n in names.items()}
     found = candidates(sample, aligned)
@@ -157,10 +157,10 @@ def _choose(kind: str, sample: list[Names], parsed: Parsed, result: FrameOrder) 
     if market is not None:
         found.sort(key=lambda c: c.parts != (market,))
         rivals: list[Candidate] = []
-    if not found or (not aligned and (found[0].repeats or (found[0].uneven > _MOST_UNEVEN and found[0].cost > 0))):
+    if not found or (not aligned and (found[0].repeats or (found[0].uneven > _MAX_UNEVEN and found[0].cost > 0))):
         for names in parsed.values():
             if len(names) > 1:
-                result.faults.append(
+                result.issues.append(
                     f'{_folder(next(iter(names)))}: no number in the names of its frames gives their order '
                     f'({", ".join(_file(p) for p in list(names)[:3])}, ...)'
                 )
@@ -188,7 +188,7 @@ def _market_field(parsed: Parsed) -> int | None:
 
 
 def _sorted(
-    names: dict[str, tuple[Field, ...]], chosen: Candidate | None, paths: Sequence[str], faults: list[str]
+    names: dict[str, tuple[Field, ...]], chosen: Candidate | None, paths: Sequence[str], issues: list[str]
 ) -> list[tuple]:
     if len(paths) == 1:
         name = fields(stem(paths[0]))
@@ -198,14 +198,14 @@ def _sorted(
         try:
             keys = sorted((chosen.key(name), path) for path, name in names.items())
         except (ValueError, IndexError):
-            faults.append(
+            issues.append(
                 f'{_folder(paths[0])}: its names are unlike those of other tracklets, so that their order is not known'
             )
             return []
-    return _numbered(keys, faults, plain=chosen is None or not chosen.is_time)
+    return _numbered(keys, issues, plain=chosen is None or not chosen.is_time)
 
 
-def _by_pattern(paths: Sequence[str], pattern: re.Pattern, faults: list[str]) -> list[tuple]:
+def _by_pattern(paths: Sequence[str], pattern: re.Pattern, issues: list[str]) -> list[tuple]:
     keys = []
     for path in paths:
         match = pattern.search(_file(path))
@@ -216,19 +216,19 @@ def _by_pattern(paths: Sequence[str], pattern: re.Pattern, faults: list[str]) ->
                 if match is None
                 else f'has no number in the group frame ({match["frame"]!r})'
             )
-            faults.append(f'{path} {why}')
+            issues.append(f'{path} {why}')
         else:
             keys.append((tuple(f.value for f in numbers), path))
-    return _numbered(sorted(keys), faults)
+    return _numbered(sorted(keys), issues)
 
 
-def _numbered(keys: list[tuple], faults: list[str], plain: bool = True) -> list[tuple]:
-    """(number, path) pairs of sorted (key, path) pairs; faults for equal keys. Numbers are places where not `plain`."""
+def _numbered(keys: list[tuple], issues: list[str], plain: bool = True) -> list[tuple]:
+    """(number, path) pairs of sorted (key, path) pairs; issues for equal keys. Numbers are places where not `plain`."""
     for key, same in groupby(keys, key=lambda k: k[0]):
         first, *others = [path for _, path in same]
         number = '-'.join(str(k if isinstance(k, int) else float(k)) for k in key)
-        faults += [f'{path} has the frame number {number}, as {_file(first)} has' for path in others]
-    plain = plain and all(len(k) == 1 and isinstance(k[0], int) and abs(k[0]) <= _LARGEST for k, _ in keys)
+        issues += [f'{path} has the frame number {number}, as {_file(first)} has' for path in others]
+    plain = plain and all(len(k) == 1 and isinstance(k[0], int) and abs(k[0]) <= _MAX_NUMBER for k, _ in keys)
     return [(int(k[0]) if plain else i, path) for i, (k, path) in enumerate(keys)]
 
 

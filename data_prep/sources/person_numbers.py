@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from data_prep.issues import shortened
-from data_prep.sources.camera_numbers import LARGEST_NUMBER
+from data_prep.sources.camera_numbers import MAX_NUMBER
 
 JUNK, DISTRACTOR = -1, 0  # as MARS numbers them
 _JUNK = re.compile(r'0*-1')
@@ -33,7 +33,7 @@ def number_people(people: Mapping[str, set[str]] | Iterable[str]) -> dict[str, i
             numbers[name] = DISTRACTOR
             continue
         number = int(name) if name.isascii() and name.isdigit() else 0
-        if 1 <= number <= LARGEST_NUMBER and number not in taken:
+        if 1 <= number <= MAX_NUMBER and number not in taken:
             numbers[name] = number
             taken.add(number)
         else:

@@ -12,14 +12,14 @@ _NAMES = frozenset([
 _KINDS_SHOWN = 8
 
 
-def is_litter(path: str) -> bool:
+def is_system_file(path: str) -> bool:
     """Whether a path is hidden, a backup, or left behind by an operating system."""
     folder, _, name = path.rpartition('/')
-    return _is_litter(name) or (folder != '' and _in_litter(folder))
+    return _is_system_name(name) or (folder != '' and _in_system_folder(folder))
 
 
-def passed_over_note(paths: Iterable[str]) -> list[str]:
-    """A sentence that counts what was passed over by kind: litter by its name, other files by their suffix; or none."""
+def skipped_files_note(paths: Iterable[str]) -> list[str]:
+    """A sentence that counts what was skipped, by kind: system files by name, others by suffix; or none."""
     kinds = Counter(_kind(p) for p in paths)
     if not kinds:
         return []
@@ -29,11 +29,11 @@ def passed_over_note(paths: Iterable[str]) -> list[str]:
 
 
 @functools.lru_cache(1 << 12)  # files of a folder follow each other
-def _in_litter(folder: str) -> bool:
-    return any(_is_litter(part) for part in folder.split('/'))
+def _in_system_folder(folder: str) -> bool:
+    return any(_is_system_name(part) for part in folder.split('/'))
 
 
-def _is_litter(part: str) -> bool:
+def _is_system_name(part: str) -> bool:
     return (
         part.lower() in _NAMES
         or part.endswith('~')
@@ -44,8 +44,8 @@ def _is_litter(part: str) -> bool:
 
 def _kind(path: str) -> str:
     parts = path.split('/')
-    litter = next((part for part in parts if _is_litter(part)), None)
-    if litter is not None:
-        return '._*' if litter.startswith('._') else repr(litter) if not litter.isprintable() else litter
+    name = next((part for part in parts if _is_system_name(part)), None)
+    if name is not None:
+        return '._*' if name.startswith('._') else repr(name) if not name.isprintable() else name
     head, dot, tail = parts[-1].rpartition('.')
     return f'*.{tail}' if dot and head else parts[-1]

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Iterable
 
-from data_prep.issues import Faults
+from data_prep.issues import Issues
 from data_prep.sources.frame_suffixes import is_frame
 
 SPLITS = ('train', 'test')
@@ -15,13 +15,13 @@ GRAMMAR = re.compile(r'(\d{4}|00-1)C(\d)T(\d{4})F(\d+)\.jpg')
 _FOLDERS = {'bbox_train': 'train', 'bbox_test': 'test'}
 
 
-def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Faults, list[str]]:
-    """Assigns paths to splits: (split -> name -> path, faults, files that are no frames).
+def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Issues, list[str]]:
+    """Assigns paths to splits: (split -> name -> path, issues, files that are no frames).
 
     Any folders may stand above bbox_train and bbox_test, the same ones included (bbox_train/bbox_train). Files elsewhere are not looked at.
     """
     found: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
-    faults, others = Faults(), []
+    issues, others = Issues(), []
     match = GRAMMAR.fullmatch
     for path in paths:
         parts = path.split('/')
@@ -33,14 +33,14 @@ def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Faults
         if match(name) is None and not is_frame(name):
             others.append(path)
         elif match(name) is None:
-            faults.add('Files not named PERSON C# T#### F###.jpg', path)
+            issues.add('Files not named PERSON C# T#### F###.jpg', path)
         elif len(parts) - place != 3 or parts[-2] != name.partition('C')[0]:
-            faults.add('Files that do not lie in the folder of their person', path)
+            issues.add('Files that do not lie in the folder of their person', path)
         elif name in names:
-            faults.add('Files of the same name', f'{names[name]} = {path}')
+            issues.add('Files of the same name', f'{names[name]} = {path}')
         else:
             names[name] = path
-    return found, faults, others
+    return found, issues, others
 
 
 def tracklet_of(name: str) -> str:

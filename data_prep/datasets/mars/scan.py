@@ -12,28 +12,29 @@ from data_prep.datasets.mars.counts import Labels, mars_checks
 from data_prep.datasets.mars.names import SPLITS, frame_number, person_name, split_paths
 from data_prep.datasets.mars.tables import Row, SplitReport, compare_split, misplaced_people
 from data_prep.datasets.tracklet_folder.scan import read_files
-from data_prep.issues import Faults
+from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
-from data_prep.sources.annotations import find_info, need_info, read_lines, read_matlab
+from data_prep.sources.annotations import find_annotation, read_lines, read_matlab, require_annotation
 from data_prep.sources.archives import FrameFiles, open_files
-from data_prep.sources.system_files import passed_over_note
+from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 
 FRAME_SIZE = (128, 256)  # pixels, width and height of every frame
-_WHENCE = 'It comes with MARS in the folder info/ (MARS-evaluation/info on GitHub); put it there or give --info_dir.'
+SOURCE_HINT = 'It comes with MARS in the folder info/ (MARS-evaluation/info on GitHub); put it there or give --info_dir.'
 
 
 def scan_mars(source: str | Path, name: str = 'mars', info_dir: str | Path | None = None) -> RawDataset:
-    """Scans MARS. What differs from the official tables and counts stands in `faults`, `contradictions` and `checks`; see settle().
+    """Scans MARS. What differs from the official tables and counts is in `issues`, `inconsistencies` and `checks`: see
+    `require_complete`.
 
     Raises UserError where no MARS folders or tables are found at all.
     """
     files = open_files(source)
     return check_mars(
         files,
-        {s: need_matlab(files, info_dir, f'tracks_{s}_info.mat', f'track_{s}_info') for s in SPLITS},
-        need_matlab(files, info_dir, 'query_IDX.mat', 'query_IDX').ravel(),
-        {s: None if (c := find_info(files, info_dir, f'{s}_name.txt')) is None else read_lines(c) for s in SPLITS},
+        {s: require_matlab(files, info_dir, f'tracks_{s}_info.mat', f'track_{s}_info') for s in SPLITS},
+        require_matlab(files, info_dir, 'query_IDX.mat', 'query_IDX').ravel(),
+        {s: None if (c := find_annotation(files, info_dir, f'{s}_name.txt')) is None else read_lines(c) for s in SPLITS},
         name,
     )
 
@@ -44,30 +45,30 @@ def check_mars(
     """Compares the names of the files with the official tables; opens no frame.
 
     Arguments:
-      files: Anything with `names`, `empty_folders`, `litter` and `read`.
+      files: Anything with `names`, `empty_folders`, `system_files` and `read`.
       tables: Split -> (rows, 4): first and last line, person, camera.
       query_idx: 1-based rows of the test table.
       lists: Split -> official name list, or None: it is rebuilt.
     """
-    found, faults, others = split_paths(files.names)
+    found, issues, others = split_paths(files.names)
     if not any(found.values()):
-        raise UserError(f'No MARS frames (bbox_train/PERSON/PERSON C# T#### F###.jpg) were found. {"; ".join(faults.lines())}'.strip())
-    faults.extend('Empty folders', [f for f in files.empty_folders if '/' in f and f.split('/')[-2] in ('bbox_train', 'bbox_test')])
+        raise UserError(f'No MARS frames (bbox_train/PERSON/PERSON C# T#### F###.jpg) were found. {"; ".join(issues.lines())}'.strip())
+    issues.extend('Empty folders', [f for f in files.empty_folders if '/' in f and f.split('/')[-2] in ('bbox_train', 'bbox_test')])
     misplaced, swapped = misplaced_people(found, tables)
     if swapped:
-        reports = {s: SplitReport([], Faults(), swapped) for s in SPLITS}
+        reports = {s: SplitReport([], Issues(), swapped) for s in SPLITS}
     else:
         reports = {s: compare_split(s, found[s], tables[s], lists[s]) for s in SPLITS}
-    contradictions = list(dict.fromkeys(line for s in SPLITS for line in reports[s].contradictions.lines()))
+    inconsistencies = list(dict.fromkeys(line for s in SPLITS for line in reports[s].inconsistencies.lines()))
     wrong_rows = [str(i) for i in query_idx.tolist() if not 1 <= i <= len(tables['test'])]
     if wrong_rows:
-        contradictions.append(f'query_IDX.mat names rows that tracks_test_info.mat has not: {", ".join(wrong_rows[:8])}')
+        inconsistencies.append(f'query_IDX.mat names rows that tracks_test_info.mat has not: {", ".join(wrong_rows[:8])}')
     rows, query_rows = _present(reports['test'].rows, [] if wrong_rows else (query_idx - 1).tolist())
     train_rows, _ = _present(reports['train'].rows, [])
     checks = tuple(mars_checks(_labels(train_rows), _labels(rows), np.array(query_rows, dtype=np.int64)))
-    if not contradictions:
-        contradictions += _wrong_queries(checks, reports, whole=len(query_rows) == len(query_idx))
-    absences = faults.lines() + misplaced.lines() + [line for s in SPLITS for line in reports[s].absent.lines()]
+    if not inconsistencies:
+        inconsistencies += _wrong_queries(checks, reports, whole=len(query_rows) == len(query_idx))
+    absences = issues.lines() + misplaced.lines() + [line for s in SPLITS for line in reports[s].absent.lines()]
     return RawDataset(
         name=name,
         splits={'train': _sources(train_rows, found['train']), 'test': _sources(rows, found['test'])},
@@ -76,24 +77,24 @@ def check_mars(
         layout='query_rows',
         metadata={'query_rows': query_rows},
         checks=checks,
-        faults=tuple(dict.fromkeys(absences)),
-        contradictions=tuple(contradictions),
+        issues=tuple(dict.fromkeys(absences)),
+        inconsistencies=tuple(inconsistencies),
         frame_size=FRAME_SIZE,
         notes=(
             *(f'{s}_name.txt was not there and was rebuilt from the files.' for s in SPLITS if lists[s] is None),
-            *passed_over_note([*others, *files.litter]),
+            *skipped_files_note([*others, *files.system_files]),
         ),
     )
 
 
-def recheck_mars(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
+def recount_mars(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
     """The counts of a data set that was built, from its tables (split -> columns of tracklets_SPLIT.npz)."""
     labels = {s: Labels(t['person_id'], t['camera_id'], t['n_frames']) for s, t in tables.items()}
     return mars_checks(labels['train'], labels['test'], np.array(metadata['query_rows'], dtype=np.int64))
 
 
-def need_matlab(files: FrameFiles, info_dir: str | Path | None, name: str, key: str) -> np.ndarray:
-    return read_matlab(need_info(files, info_dir, name, _WHENCE), name, key)
+def require_matlab(files: FrameFiles, info_dir: str | Path | None, name: str, key: str) -> np.ndarray:
+    return read_matlab(require_annotation(files, info_dir, name, SOURCE_HINT), name, key)
 
 
 def _present(rows: list[Row], query_rows: list[int]) -> tuple[list[Row], list[int]]:

@@ -21,7 +21,7 @@ from data_prep.datasets.mars.names import (
     person_number,
     tracklet_of,
 )
-from data_prep.issues import Faults
+from data_prep.issues import Issues
 
 
 class Row(NamedTuple):
@@ -35,34 +35,34 @@ class Row(NamedTuple):
 
 class SplitReport(NamedTuple):
     rows: list[Row]  # one a table row; without frames where the whole tracklet is absent
-    absent: Faults  # files that are missing or should not be there
-    contradictions: Faults  # tables and lists that do not describe the files
+    absent: Issues  # files that are missing or should not be there
+    inconsistencies: Issues  # tables and lists that do not describe the files
 
 
 def compare_split(
     split: str, found: Collection[str], table: Int[np.ndarray, 'rows 4'], official: Sequence[str] | None
 ) -> SplitReport:
     """Compares the names found in bbox_SPLIT with the table and, where there is one, the official name list."""
-    absent, contradictions = Faults(), Faults()
-    _check_table(split, table, None if official is None else len(official), contradictions)
+    absent, inconsistencies = Issues(), Issues()
+    _check_table(split, table, None if official is None else len(official), inconsistencies)
     if official is not None:
-        _check_list(split, official, contradictions)
-    if contradictions:
-        return SplitReport([], absent, contradictions)
+        _check_list(split, official, inconsistencies)
+    if inconsistencies:
+        return SplitReport([], absent, inconsistencies)
     if official is not None:
-        rows = _rows_of_list(split, table, official, contradictions)
+        rows = _rows_of_list(split, table, official, inconsistencies)
         _compare_names(split, set(found), rows, absent)
         present = set(found)
         rows = [row._replace(names=[n for n in row.names if n in present]) for row in rows]
-        return SplitReport(rows, absent, contradictions)
-    return SplitReport(_rows_of_files(split, table, group_tracklets(found), absent, contradictions), absent, contradictions)
+        return SplitReport(rows, absent, inconsistencies)
+    return SplitReport(_rows_of_files(split, table, group_tracklets(found), absent, inconsistencies), absent, inconsistencies)
 
 
 def misplaced_people(
     found: dict[str, Collection[str]], tables: dict[str, Int[np.ndarray, 'rows 4']]
-) -> tuple[Faults, Faults]:
-    """People who lie in one folder and belong to the other: (absent and too many, contradictions); all of them = swapped folders."""
-    faults, swapped = Faults(), Faults()
+) -> tuple[Issues, Issues]:
+    """People who lie in one folder and belong to the other: (absent and too many, inconsistencies); all of them = swapped folders."""
+    issues, swapped = Issues(), Issues()
     people = {split: {person_number(p): p for p in {person_name(n) for n in names}} for split, names in found.items()}
     owners = {split: set(table[:, 2].tolist()) for split, table in tables.items()}
     wrong = {
@@ -71,58 +71,58 @@ def misplaced_people(
     }
     if all(people[s] and len(wrong[s]) == len(people[s]) for s in wrong):
         swapped.add('bbox_train and bbox_test are swapped: each holds the people of the other', 'all of them')
-        return faults, swapped
+        return issues, swapped
     for split, other in (('train', 'test'), ('test', 'train')):
-        faults.extend(f'People in bbox_{split} who belong to bbox_{other}', wrong[split])
-    return faults, swapped
+        issues.extend(f'People in bbox_{split} who belong to bbox_{other}', wrong[split])
+    return issues, swapped
 
 
-def _check_table(split: str, table: Int[np.ndarray, 'rows 4'], n_lines: int | None, faults: Faults) -> None:
+def _check_table(split: str, table: Int[np.ndarray, 'rows 4'], n_lines: int | None, issues: Issues) -> None:
     name = f'tracks_{split}_info.mat'
     if table.ndim != 2 or table.shape[1] != 4 or not len(table):
-        faults.add(f'{name} has not the shape (tracklets, 4)', str(table.shape))
+        issues.add(f'{name} has not the shape (tracklets, 4)', str(table.shape))
         return
     first, last = table[:, 0], table[:, 1]
     for i in np.flatnonzero(first > last)[:100]:
-        faults.add(f'Tracklets of zero length in {name}', f'row {i + 1}: lines {first[i]} to {last[i]}')
+        issues.add(f'Tracklets of zero length in {name}', f'row {i + 1}: lines {first[i]} to {last[i]}')
     for i in np.flatnonzero(first != np.concatenate([[1], last[:-1] + 1]))[:100]:
-        faults.add(f'Rows of {name} that do not begin behind the one before', f'row {i + 1}')
+        issues.add(f'Rows of {name} that do not begin behind the one before', f'row {i + 1}')
     if n_lines is not None and last[-1] != n_lines:
-        faults.add(f'{name} ends at another line than {split}_name.txt', f'{last[-1]} and {n_lines}')
+        issues.add(f'{name} ends at another line than {split}_name.txt', f'{last[-1]} and {n_lines}')
 
 
-def _check_list(split: str, official: Sequence[str], faults: Faults) -> None:
+def _check_list(split: str, official: Sequence[str], issues: Issues) -> None:
     name = f'{split}_name.txt'
-    faults.extend(f'Lines of {name} that are no MARS names', [n for n in official if GRAMMAR.fullmatch(n) is None])
+    issues.extend(f'Lines of {name} that are no MARS names', [n for n in official if GRAMMAR.fullmatch(n) is None])
     unsorted = [i for i, (a, b) in enumerate(pairwise(official)) if a >= b]
     for i in unsorted[:100]:
         what = 'repeated' if official[i] == official[i + 1] else 'not sorted'
         where = f'line {i + 2}: {official[i + 1]} after {official[i]}'
-        faults.add(f'{name} is {what}, while the tables count lines of the sorted list', where)
+        issues.add(f'{name} is {what}, while the tables count lines of the sorted list', where)
 
 
-def _rows_of_list(split: str, table, official: Sequence[str], faults: Faults) -> list[Row]:
+def _rows_of_list(split: str, table, official: Sequence[str], issues: Issues) -> list[Row]:
     rows = []
     for i, (first, last, person, camera) in enumerate(table.tolist()):
         names = list(official[first - 1 : last])
         tracklet = tracklet_of(names[0])
         if any(not n.startswith(tracklet + 'F') for n in (names[-1], *names)):
             what = f'Rows of tracks_{split}_info.mat over several tracklets of {split}_name.txt'
-            faults.add(what, f'row {i + 1}: {names[0]} to {names[-1]}')
-        _check_labels(split, i, tracklet, person, camera, faults)
+            issues.add(what, f'row {i + 1}: {names[0]} to {names[-1]}')
+        _check_labels(split, i, tracklet, person, camera, issues)
         names.sort(key=frame_number)
         rows.append(Row(tracklet, person, camera, names))
     return rows
 
 
-def _check_labels(split: str, i: int, tracklet: str, person: int, camera: int, faults: Faults) -> None:
+def _check_labels(split: str, i: int, tracklet: str, person: int, camera: int, issues: Issues) -> None:
     if person != person_number(tracklet):
-        faults.add(f'Rows of tracks_{split}_info.mat with another person than their files', f'row {i + 1}: person {person} for {tracklet}')
+        issues.add(f'Rows of tracks_{split}_info.mat with another person than their files', f'row {i + 1}: person {person} for {tracklet}')
     if camera != camera_number(tracklet):
-        faults.add(f'Rows of tracks_{split}_info.mat with another camera than their files', f'row {i + 1}: camera {camera} for {tracklet}')
+        issues.add(f'Rows of tracks_{split}_info.mat with another camera than their files', f'row {i + 1}: camera {camera} for {tracklet}')
 
 
-def _compare_names(split: str, found: set[str], rows: list[Row], faults: Faults) -> None:
+def _compare_names(split: str, found: set[str], rows: list[Row], issues: Issues) -> None:
     expected = {row.tracklet: row.names for row in rows}
     people: dict[str, list[str]] = {}
     for tracklet in expected:
@@ -132,24 +132,24 @@ def _compare_names(split: str, found: set[str], rows: list[Row], faults: Faults)
         frames = sum(len(expected[t]) for t in tracklets)
         if person not in found_people:
             what = {JUNK: 'Junk is missing', '0000': 'Distractors are missing'}.get(person, 'People are missing')
-            faults.add(f'{what} in bbox_{split}', f'{person} ({len(tracklets):,} tracklets, {frames:,} frames)')
+            issues.add(f'{what} in bbox_{split}', f'{person} ({len(tracklets):,} tracklets, {frames:,} frames)')
             continue
         for tracklet in tracklets:
             lacking = [n for n in expected[tracklet] if n not in found]
             if len(lacking) == len(expected[tracklet]):
-                faults.add(f'Tracklets are missing in bbox_{split}', f'{tracklet} ({len(lacking)} frames)')
+                issues.add(f'Tracklets are missing in bbox_{split}', f'{tracklet} ({len(lacking)} frames)')
             else:
-                faults.extend(f'Frames are missing in bbox_{split}', lacking)
+                issues.extend(f'Frames are missing in bbox_{split}', lacking)
     extra = group_tracklets(found - {n for names in expected.values() for n in names})
     for person in sorted({person_name(t) for t in extra} - people.keys()):
         frames = sum(len(names) for t, names in extra.items() if person_name(t) == person)
-        faults.add(f'People who are not in MARS in bbox_{split}', f'{person} ({frames:,} frames)')
+        issues.add(f'People who are not in MARS in bbox_{split}', f'{person} ({frames:,} frames)')
     for tracklet, names in extra.items():
         if person_name(tracklet) in people:
-            faults.extend(f'Frames that are not in MARS in bbox_{split}', names)
+            issues.extend(f'Frames that are not in MARS in bbox_{split}', names)
 
 
-def _rows_of_files(split: str, table, tracklets: dict[str, list[str]], absent: Faults, contradictions: Faults) -> list[Row]:
+def _rows_of_files(split: str, table, tracklets: dict[str, list[str]], absent: Issues, inconsistencies: Issues) -> list[Row]:
     """Without a name list, rows are assigned to tracklets by their order, which takes as many of one as of the other."""
     expected, found = _of_people(table[:, 2].tolist()), _of_people([person_number(t) for t in tracklets])
     if expected != found:
@@ -161,14 +161,14 @@ def _rows_of_files(split: str, table, tracklets: dict[str, list[str]], absent: F
         for person in sorted(p for p in expected.keys() & found.keys() if expected[p] != found[p]):
             what = f'People with another number of tracklets in bbox_{split}'
             absent.add(what, f'{_name(person)} (expected {expected[person]}, found {found[person]})')
-        contradictions.add(
+        inconsistencies.add(
             f'Rows of tracks_{split}_info.mat cannot be assigned to the tracklets of bbox_{split} without the official name list; '
             'put it into info/ or --info_dir', f'{split}_name.txt'
         )
         return []
     rows = []
     for i, ((first, last, person, camera), (tracklet, names)) in enumerate(zip(table.tolist(), tracklets.items())):
-        _check_labels(split, i, tracklet, person, camera, contradictions)
+        _check_labels(split, i, tracklet, person, camera, inconsistencies)
         if (length := last - first + 1) != len(names):
             gaps = sorted(set(range(1, frame_number(names[-1]) + 1)) - {frame_number(n) for n in names})
             where = f'; no frame {", ".join(map(str, gaps[:5]))}' if gaps else ''

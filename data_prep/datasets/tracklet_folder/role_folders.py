@@ -10,7 +10,7 @@ from pvlad_jax.core.errors import UserError
 
 ROLES = ('train', 'query', 'gallery')
 LAYOUT = '{train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME.jpg (camera c0 where it is unknown)'
-_MOST_LISTED = 20
+_MAX_LISTED = 20
 
 
 class TrackletKey(NamedTuple):
@@ -29,7 +29,7 @@ class Groups(NamedTuple):
 
     tracklets: dict[TrackletKey, list[str]]
     others: list[str]
-    faults: list[str]
+    issues: list[str]
 
 
 def find_root(files: FrameFiles, source: str) -> str:
@@ -58,7 +58,7 @@ def find_root(files: FrameFiles, source: str) -> str:
 def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: str = '') -> Groups:
     """Groups the paths below `root` by tracklet. A role's folder may be doubled, as where each is its own archive."""
     tracklets: dict[TrackletKey, list[str]] = {}
-    others, faults = [], []
+    others, issues = [], []
     names = [n for n in names if n.startswith(root) and n[len(root) :].split('/')[0] in ROLES]
     doubled = _doubled(names, root)
     for name in names:
@@ -68,16 +68,16 @@ def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: s
         if not is_frame(name):
             others.append(name)
         elif len(parts) != 5:
-            faults.append(f'{name} is too {"deep" if len(parts) > 5 else "high"} for {LAYOUT.partition(" ")[0]}')
+            issues.append(f'{name} is too {"deep" if len(parts) > 5 else "high"} for {LAYOUT.partition(" ")[0]}')
         else:
             tracklets.setdefault(TrackletKey(*parts[:4]), []).append(name)
     filled = {path.rpartition('/')[0] for paths in tracklets.values() for path in paths}
     for folder in sorted({n.rpartition('/')[0] for n in others} - filled):
         if folder[len(root) :].count('/') == 3 + (folder[len(root) :].split('/')[0] in doubled):
-            faults.append(f'{folder} holds no frames')
+            issues.append(f'{folder} holds no frames')
     within = [f for f in empty_folders if f.startswith(root) and f[len(root) :].split('/')[0] in ROLES]
-    faults += [f'{folder} is empty' for folder in within]
-    return Groups({k: sorted(tracklets[k]) for k in sorted(tracklets)}, others, faults)
+    issues += [f'{folder} is empty' for folder in within]
+    return Groups({k: sorted(tracklets[k]) for k in sorted(tracklets)}, others, issues)
 
 
 def outside_note(names: Iterable[str], root: str) -> list[str]:
@@ -93,11 +93,11 @@ def outside_note(names: Iterable[str], root: str) -> list[str]:
     return [f'Pictures outside train, query and gallery are not read: {shown}{", ..." if len(found) > 5 else ""}.']
 
 
-def refuse_faults(source: str, faults: Sequence[str], hint: str = '') -> None:
-    """Raises UserError with the first faults, where there are any."""
-    if faults:
-        more = f'\n  and {len(faults) - _MOST_LISTED} more' if len(faults) > _MOST_LISTED else ''
-        raise UserError(f'{source} does not follow {LAYOUT}:\n  ' + '\n  '.join(faults[:_MOST_LISTED]) + more + hint)
+def refuse_issues(source: str, issues: Sequence[str], hint: str = '') -> None:
+    """Raises UserError with the first issues, where there are any."""
+    if issues:
+        more = f'\n  and {len(issues) - _MAX_LISTED} more' if len(issues) > _MAX_LISTED else ''
+        raise UserError(f'{source} does not follow {LAYOUT}:\n  ' + '\n  '.join(issues[:_MAX_LISTED]) + more + hint)
 
 
 def _doubled(names: Sequence[str], root: str) -> set[str]:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from data_prep.datasets.tracklet_folder.role_folders import ROLES, TrackletKey, find_root, group_paths, outside_note, refuse_faults
+from data_prep.datasets.tracklet_folder.role_folders import ROLES, TrackletKey, find_root, group_paths, outside_note, refuse_issues
 from data_prep.issues import shortened
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from data_prep.sources.archives import FrameFiles, open_files
 from data_prep.sources.camera_numbers import UNKNOWN_CAMERA, camera_notes, number_cameras
 from data_prep.sources.frame_order import frame_pattern, order_frames
 from data_prep.sources.person_numbers import JUNK, number_people, person_notes
-from data_prep.sources.system_files import passed_over_note
+from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import JPEG_EXTENSIONS, ImageError, read_header
 
@@ -39,9 +39,9 @@ def scan_tracklet_folder(
     compiled = frame_pattern(pattern) if pattern else None
     files = open_files(source)
     root = find_root(files, str(source))
-    tracklets, others, faults = group_paths(files.names, files.empty_folders, root)
+    tracklets, others, issues = group_paths(files.names, files.empty_folders, root)
     frames = order_frames(tracklets, compiled)
-    refuse_faults(str(source), faults + frames.faults, _HOW_TO_ORDER if frames.faults else '')
+    refuse_issues(str(source), issues + frames.issues, _HOW_TO_ORDER if frames.issues else '')
     in_test = {key.camera for key in tracklets if key.role != 'train'}
     numbered = number_cameras((key.camera for key in tracklets), in_test, cameras)
     roles: dict[str, set[str]] = {}
@@ -70,7 +70,7 @@ def scan_tracklet_folder(
         *frames.notes,
         *_notes(splits),
         *outside_note(files.names, root),
-        *passed_over_note([*others, *files.litter]),
+        *skipped_files_note([*others, *files.system_files]),
     ]
     return RawDataset(
         name=name,
