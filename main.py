@@ -33,9 +33,11 @@ HEARTBEAT = flags.DEFINE_integer('heartbeat', 60, 'Seconds without a sign of lif
 def build(config) -> None:
     """Makes the synthetic walkers on first use. The one place where data preparation and training meet."""
     if config.dataset.build_options:
-        from data_prep.datasets.synthetic import build_synthetic
+        from data_prep.builder.build import build as build_dataset
+        from data_prep.datasets.synthetic import scan_synthetic
 
-        build_synthetic(config.dataset.data_dir, config.dataset.name, **config.dataset.build_options)
+        # Processes that start together all come here: one builds, the others wait.
+        build_dataset(scan_synthetic(config.dataset.name, **config.dataset.build_options), config.dataset.data_dir, wait=True)
 
 
 def run(config, workdir: str | Path, mode: str, several: Processes = Processes(mode='off'),  # noqa: B008  a constant

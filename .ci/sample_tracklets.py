@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.synthetic_walkers import synthetic_raw_dataset
+from data_prep.datasets.synthetic import synthetic_raw_dataset
 
 
 def write_tracklets(folder: Path, train_people: int = 12, test_people: int = 4) -> int:

@@ -42,7 +42,7 @@ def make_data(folder: Path, people: int) -> None:
     from functools import partial
 
     from data_prep.builder.build import build
-    from data_prep.synthetic_walkers import synthetic_raw_dataset
+    from data_prep.datasets.synthetic import synthetic_raw_dataset
     from pvlad_jax.data.tracklet_dataset import TrackletDataset
 
     raw = synthetic_raw_dataset(people, 2, cameras=2, min_frames=10, max_frames=80)

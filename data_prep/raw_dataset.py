@@ -10,6 +10,7 @@ FORMAT_VERSION = 1  # of docs/design.md, "The data set on disk"; raised when a r
 VERSION = '1.0.0'  # the folder of TFDS
 
 LAYOUTS = ('roles', 'query_rows', 'people_splits')
+EVERYONE = 'everyone'  # the one split of people_splits: TFDS's word 'all' cannot name one
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.builder.build import build
-from data_prep.datasets.two_cameras import EVERYONE, people_metadata
-from data_prep.raw_dataset import RawDataset, TrackletSource
+from data_prep.datasets.two_cameras import people_metadata
+from data_prep.raw_dataset import EVERYONE, RawDataset, TrackletSource
 from tests.micro import _frames
 
 PEOPLE = range(1, 13)

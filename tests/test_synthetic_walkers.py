@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep.synthetic_walkers import synthetic_raw_dataset
+from data_prep.datasets.synthetic import synthetic_raw_dataset
 from data_prep.synthetic_walkers.camera import camera
 from data_prep.synthetic_walkers.contact_sheet import contact_sheet
 from data_prep.synthetic_walkers.gait import draw_gait, joint_angles

@@ -199,6 +199,7 @@ def test_command_line(tmp_path):
 
 @pytest.mark.parametrize('flag', ['frame_pattern', 'camera_numbers'])
 def test_options_of_own_tracklets_are_refused_for_benchmarks(flag):
+    build_tfds.define_flags()
     build_tfds.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(dataset='mars', **{flag: 'x'}), pytest.raises(UserError, match=f'--{flag} is for --dataset=tracklet_folder'):
         build_tfds.run(Console())

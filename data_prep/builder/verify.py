@@ -19,8 +19,7 @@ from data_prep.builder.frame_reader import MAX_REPORTED, BadFrames, CheckedReade
 from data_prep.builder.stored_frame import ENCODINGS, same_pixels
 from data_prep.builder.summary import print_checks
 from data_prep.builder.tfds_builder import tracklet_table
-from data_prep.datasets.two_cameras import EVERYONE
-from data_prep.raw_dataset import FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
+from data_prep.raw_dataset import EVERYONE, FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError, decode_image
 

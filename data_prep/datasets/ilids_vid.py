@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from data_prep.datasets.tracklet_folder.scan import read_files
-from data_prep.datasets.two_cameras import EVERYONE, check_splits, people_metadata, split_checks, tracklet
+from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
+from data_prep.datasets.two_cameras import check_splits, people_metadata, split_checks, tracklet
 from data_prep.issues import Issues
-from data_prep.raw_dataset import Check, RawDataset, TrackletSource
+from data_prep.raw_dataset import EVERYONE, Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import read_matlab, require_annotation
-from data_prep.sources.archives import FrameFiles, open_files
+from data_prep.sources.archives import FrameFiles, open_files, read_files
 from data_prep.sources.frame_suffixes import is_frame
 from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
@@ -152,3 +152,10 @@ def _notes(sources: list[TrackletSource]) -> Iterable[str]:
     gaps = [s.name for s in sources if s.frame_numbers[-1] - s.frame_numbers[0] + 1 != len(s.frame_numbers)]
     if gaps:
         yield f'{len(gaps)} tracklets have gaps in their frame numbers, such as {gaps[0]}.'
+
+
+def _scan(name: str, options: Options) -> RawDataset:
+    return scan_ilids_vid(options['source'], name, options['info_dir'], options['jpeg_quality'])
+
+
+SOURCE = DatasetSource(scan=_scan, flags=(INFO_DIR, JPEG_QUALITY), recount=recount_ilids_vid)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, TrackletSource
 
-EVERYONE = 'everyone'  # the one split of TFDS, whose word 'all' cannot name a split
 QUERY_CAMERA, GALLERY_CAMERA = 1, 2
 
 

@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from data_prep.sources.archives import FrameFiles
 from pvlad_jax.core.errors import UserError
@@ -42,6 +41,8 @@ def require_annotation(files: FrameFiles, info_dir: str | Path | None, name: str
 
 def read_matlab(content: bytes, name: str, key: str) -> np.ndarray:
     """Returns a matrix of integers from a MATLAB file, as int64. Raises UserError where there is none under this key."""
+    import scipy.io  # takes a quarter of a second, and most data sets have no such table
+
     try:
         matrix = np.asarray(scipy.io.loadmat(io.BytesIO(content))[key])
     except Exception as error:  # scipy raises what its parser happens to meet

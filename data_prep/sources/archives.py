@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from data_prep.raw_dataset import TrackletSource
 from data_prep.sources.archive_names import posix_name, written_with_backslashes, zip_names
 from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
@@ -200,6 +201,11 @@ def open_files(source: str | Path) -> FrameFiles:
     unpacked = {n.split('/', 1)[0] for n in folder.names if '/' in n}
     packed = {archive_stem(p) + '/': _open_archive(p) for p in archives if archive_stem(p) not in unpacked}
     return Several({'': folder, **packed}) if packed else folder
+
+
+def read_files(files: FrameFiles, source: TrackletSource) -> list[bytes]:
+    """The frames of a tracklet whose keys are file names."""
+    return [files.read(key) for key in source.frames]
 
 
 def archive_stem(path: Path) -> str:

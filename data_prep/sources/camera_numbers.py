@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from data_prep.issues import shortened
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.labels import UNKNOWN_CAMERA
 
-UNKNOWN_CAMERA = -1  # pvlad_jax.evaluation.embeddings has the same; its import would bring JAX
 MAX_NUMBER = 2**31 - 1_000_001  # of the int32 in a record, with room for names that are numbered behind
 _UNKNOWN = re.compile(r'(?:c|cam|camera)?[_-]?-1|unknown|unk|none|null|nan|n[._-]?a|no[ _-]?cam(?:era)?', re.IGNORECASE)
 _NUMBERED = re.compile(r'([^\W\d_]*)[ _-]?(\d+)')

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from data_prep.issues import shortened
 from data_prep.sources.camera_numbers import MAX_NUMBER
+from pvlad_jax.core.labels import DISTRACTOR, JUNK
 
-JUNK, DISTRACTOR = -1, 0  # as MARS numbers them
 _JUNK = re.compile(r'0*-1')
 _ZERO = re.compile(r'0+')
 

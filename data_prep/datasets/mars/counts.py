@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int
 
 from data_prep.raw_dataset import Check
+from pvlad_jax.core.labels import DISTRACTOR, JUNK
 
-JUNK, DISTRACTOR = -1, 0
 EXPECTED: dict[str, int | str] = {
     'train: people': 625,
     'train: tracklets': 8298,

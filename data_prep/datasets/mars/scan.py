@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.datasets.dataset_source import INFO_DIR, DatasetSource, Options
 from data_prep.datasets.mars.counts import Labels, mars_checks
 from data_prep.datasets.mars.names import SPLITS, frame_number, person_name, split_paths
 from data_prep.datasets.mars.tables import Row, SplitReport, compare_split, misplaced_people
-from data_prep.datasets.tracklet_folder.scan import read_files
 from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import find_annotation, read_lines, read_matlab, require_annotation
-from data_prep.sources.archives import FrameFiles, open_files
+from data_prep.sources.archives import FrameFiles, open_files, read_files
 from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 
@@ -130,3 +130,10 @@ def _sources(rows: list[Row], paths: dict[str, str]) -> list[TrackletSource]:
         )
         for row in rows
     ]
+
+
+def _scan(name: str, options: Options) -> RawDataset:
+    return scan_mars(options['source'], name, options['info_dir'])
+
+
+SOURCE = DatasetSource(scan=_scan, flags=(INFO_DIR,), recount=recount_mars)

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+from data_prep.datasets.dataset_source import DatasetSource, Flag, Options
 from data_prep.datasets.tracklet_folder.role_folders import ROLES, TrackletKey, find_root, group_paths, outside_note, refuse_issues
 from data_prep.issues import shortened
 from data_prep.raw_dataset import RawDataset, TrackletSource
-from data_prep.sources.archives import FrameFiles, open_files
-from data_prep.sources.camera_numbers import UNKNOWN_CAMERA, camera_notes, number_cameras
+from data_prep.sources.archives import FrameFiles, open_files, read_files
+from data_prep.sources.camera_numbers import camera_notes, given_numbers, number_cameras
 from data_prep.sources.frame_order import frame_pattern, order_frames
-from data_prep.sources.person_numbers import JUNK, number_people, person_notes
+from data_prep.sources.person_numbers import number_people, person_notes
 from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.labels import JUNK, UNKNOWN_CAMERA
 from pvlad_jax.images import JPEG_EXTENSIONS, ImageError, read_header
 
 _RULES_KEPT = 20  # of the frame order, in the metadata
@@ -30,11 +32,10 @@ def scan_tracklet_folder(
     Arguments:
       source: What holds train, query and gallery, directly or below other folders.
       name: Of the data set.
-      pattern: A regular expression whose group `frame` is the frame number; '' = it is found (frame_order.py).
-      cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names (camera_numbers.py).
+      pattern: A regular expression whose group `frame` is the frame number; '' = it is found (sources/frame_order.py).
+      cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names (sources/camera_numbers.py).
     Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, fewer
-    than
-      two people in train.
+      than two people in train.
     """
     compiled = frame_pattern(pattern) if pattern else None
     files = open_files(source)
@@ -83,11 +84,6 @@ def scan_tracklet_folder(
     )
 
 
-def read_files(files: FrameFiles, source: TrackletSource) -> list[bytes]:
-    """The frames of a tracklet whose keys are file names."""
-    return [files.read(key) for key in source.frames]
-
-
 def _encoding(files: FrameFiles, names: list[str]) -> str:
     """What the frames will be stored as, by the names' suffixes and the first frame's content; the build finds out."""
     if len({name.lower().endswith(JPEG_EXTENSIONS) for name in names}) > 1:
@@ -129,3 +125,29 @@ def _notes(splits: dict[str, list[TrackletSource]]) -> Iterable[str]:
 def _can_match(query: TrackletSource, other: TrackletSource) -> bool:
     unknown = UNKNOWN_CAMERA in (query.camera_id, other.camera_id)
     return other.name != query.name and (unknown or other.camera_id != query.camera_id)
+
+
+def _scan(name: str, options: Options) -> RawDataset:
+    return scan_tracklet_folder(
+        options['source'], name, options['frame_pattern'], given_numbers(options['camera_numbers'])
+    )
+
+
+SOURCE = DatasetSource(
+    scan=_scan,
+    flags=(
+        Flag(
+            'frame_pattern',
+            str,
+            '',
+            r"a regular expression that finds the frame number in a file's name, in its group frame, such as "
+            r"'frame_(?P<frame>\d+)'; empty = the number is found by itself.",
+        ),
+        Flag(
+            'camera_numbers',
+            str,
+            '',
+            "numbers of camera folders, such as 'c0=unknown,entrance=3'; empty = by their names.",
+        ),
+    ),
+)
