@@ -38,90 +38,96 @@ from pvlad_jax.core.library_messages import quiet_libraries
 FLAGS = flags.FLAGS
 
 
-def define_flags() -> None:
+def define_flags(values: flags.FlagValues = FLAGS) -> None:
     """Defines the flags of the command and those that the data sets declare."""
     names = list(DATASETS)
-    flags.DEFINE_string('dataset', None, f'Which raw data: {", ".join(names[:-1])} or {names[-1]}.')
-    flags.DEFINE_string('source', None, 'Folder or archive with the raw data; not needed for synthetic.')
-    flags.DEFINE_string('data_dir', 'data', 'Where data sets lie.')
-    flags.DEFINE_string('name', None, 'Name of the data set in data_dir; the value of --dataset if not given.')
-    flags.DEFINE_boolean('overwrite', False, 'Replace a data set of this name.')
-    flags.DEFINE_integer(
-        'workers', 0, 'Threads (processes for synthetic) that read ahead; 0 = by the number of cores.', lower_bound=0
+    flags.DEFINE_string(
+        'dataset', None, f'Which raw data: {", ".join(names[:-1])} or {names[-1]}.', flag_values=values
     )
-    flags.DEFINE_boolean('allow_partial', False, 'mars, ilids_vid, prid2011: build what is there as NAME_partial.')
-    flags.DEFINE_integer('bit_depth', 0, 'Bits in use in frames of 16 bits a sample, 8 to 16; 0 = by the largest value.')
-    flags.DEFINE_boolean(
-        'decode_frames', True, 'Decode every frame to find damage; without, only headers and ends are checked.'
-    )
-    flags.DEFINE_boolean('verify', False, 'Check a data set that was built, to the frame; with --source also against its source.')
-    flags.DEFINE_boolean('beam', False, 'Write with Apache Beam (requirements-beam.txt).')
-    flags.DEFINE_string('beam_options', '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'.")
+    for flag in _COMMON_FLAGS:
+        _define(flag, flag.meaning, values)
     for flag in {flag.name: flag for source in DATASETS.values() for flag in source.flags}.values():
-        _define(flag)
+        having = [name for name, source in DATASETS.items() if flag in source.flags]
+        _define(flag, f'{", ".join(having)}: {flag.meaning}', values)
 
 
-def _define(flag: Flag) -> None:
-    meaning = f'{", ".join(name for name, source in DATASETS.items() if flag in source.flags)}: {flag.meaning}'
+_COMMON_FLAGS = (
+    Flag('source', str, None, 'Folder or archive with the raw data; not needed for synthetic.'),
+    Flag('data_dir', str, 'data', 'Where data sets lie.'),
+    Flag('name', str, None, 'Name of the data set in data_dir; the value of --dataset if not given.'),
+    Flag('overwrite', bool, False, 'Replace a data set of this name.'),
+    Flag(
+        'workers', int, 0, 'Threads (processes for synthetic) that read ahead; 0 = by the number of cores.', lower=0
+    ),
+    Flag('allow_partial', bool, False, 'mars, ilids_vid, prid2011: build what is there as NAME_partial.'),
+    Flag('bit_depth', int, 0, 'Bits in use in frames of 16 bits a sample, 8 to 16; 0 = by the largest value.'),
+    Flag('decode_frames', bool, True, 'Decode every frame to find damage; without, only headers and ends are checked.'),
+    Flag('verify', bool, False, 'Check a data set that was built, to the frame; with --source also against its source.'),
+    Flag('beam', bool, False, 'Write with Apache Beam (requirements-beam.txt).'),
+    Flag('beam_options', str, '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'."),
+)
+
+
+def _define(flag: Flag, meaning: str, values: flags.FlagValues) -> None:
     if flag.kind is int:
-        flags.DEFINE_integer(flag.name, flag.default, meaning, flag.lower, flag.upper)
+        flags.DEFINE_integer(flag.name, flag.default, meaning, flag.lower, flag.upper, flag_values=values)
     elif flag.kind is bool:
-        flags.DEFINE_boolean(flag.name, flag.default, meaning)
+        flags.DEFINE_boolean(flag.name, flag.default, meaning, flag_values=values)
     else:
-        flags.DEFINE_string(flag.name, flag.default, meaning)
+        flags.DEFINE_string(flag.name, flag.default, meaning, flag_values=values)
 
 
-def run(console: Console) -> None:
+def run(given: flags.FlagValues, console: Console) -> None:
     """Does what the flags say. Raises UserError."""
-    if FLAGS.dataset not in DATASETS:
-        given = 'is missing' if not FLAGS.dataset else f'is {FLAGS.dataset!r}'
-        raise UserError(f'--dataset {given}; it must be one of: {", ".join(DATASETS)}.')
-    source = DATASETS[FLAGS.dataset]
+    if given.dataset not in DATASETS:
+        what = 'is missing' if not given.dataset else f'is {given.dataset!r}'
+        raise UserError(f'--dataset {what}; it must be one of: {", ".join(DATASETS)}.')
+    source = DATASETS[given.dataset]
     for flag in ('frame_pattern', 'camera_numbers'):
-        if FLAGS[flag].value and FLAGS.dataset != 'tracklet_folder':
-            raise UserError(f'--{flag} is for --dataset=tracklet_folder; the names of {FLAGS.dataset} are fixed.')
-    name = FLAGS.name or FLAGS.dataset
-    path = data_set_path(FLAGS.data_dir, name)
-    if FLAGS.verify:
-        _verify(source, path, name, console)
+        if given[flag].value and given.dataset != 'tracklet_folder':
+            raise UserError(f'--{flag} is for --dataset=tracklet_folder; the names of {given.dataset} are fixed.')
+    name = given.name or given.dataset
+    path = data_set_path(given.data_dir, name)
+    if given.verify:
+        _verify(given, source, path, name, console)
         return
-    raw = _scan(source, name, console)
-    path = data_set_path(FLAGS.data_dir, raw.name)
-    stood = is_built(path) and not FLAGS.overwrite
+    raw = _scan(given, source, name, console)
+    path = data_set_path(given.data_dir, raw.name)
+    stood = is_built(path) and not given.overwrite
     writer, counts = None, FrameCounts()
-    if FLAGS.beam:
+    if given.beam:
         from data_prep.builder.beam import beam_writer
 
-        writer = beam_writer(raw, FLAGS.beam_options, counts, FLAGS.decode_frames)
-    build(raw, FLAGS.data_dir, overwrite=FLAGS.overwrite, workers=FLAGS.workers, progress=writer is None, write_shards=writer,
-          counts=counts, decode=FLAGS.decode_frames)
+        writer = beam_writer(raw, given.beam_options, counts, given.decode_frames)
+    build(raw, given.data_dir, overwrite=given.overwrite, workers=given.workers, progress=writer is None, write_shards=writer,
+          counts=counts, decode=given.decode_frames)
     for note in counts.notes():
         console.print(note, highlight=False)
     done = 'stands already, with the same tracklets' if stood else 'is built'
     console.print(f'{path} {done}.', highlight=False, soft_wrap=True)
 
 
-def _scan(source: DatasetSource, name: str, console: Console) -> RawDataset:
+def _scan(given: flags.FlagValues, source: DatasetSource, name: str, console: Console) -> RawDataset:
     """Scans, prints what was found, and refuses what differs."""
-    if source.needs_source and not FLAGS.source:
-        raise UserError(f'--dataset={FLAGS.dataset} needs --source, the folder or archive with the raw data.')
-    options = {flag.name: FLAGS[flag.name].value for flag in source.flags} | {'source': FLAGS.source}
-    with console.status(f'Looking through {FLAGS.source}' if FLAGS.source else 'Drawing people'):
-        raw = with_bit_depth(source.scan(name, options), FLAGS.bit_depth)
+    if source.needs_source and not given.source:
+        raise UserError(f'--dataset={given.dataset} needs --source, the folder or archive with the raw data.')
+    options = {flag.name: given[flag.name].value for flag in source.flags} | {'source': given.source}
+    with console.status(f'Looking through {given.source}' if given.source else 'Drawing people'):
+        raw = with_bit_depth(source.scan(name, options), given.bit_depth)
     if raw.checks:
         print_checks(raw.checks, console)
     if any(raw.splits.values()):
         print_summary(raw, console)
-    return require_complete(raw, FLAGS.allow_partial)
+    return require_complete(raw, given.allow_partial)
 
 
-def _verify(source: DatasetSource, path: Path, name: str, console: Console) -> None:
+def _verify(given: flags.FlagValues, source: DatasetSource, path: Path, name: str, console: Console) -> None:
     from data_prep.builder.verify import verify
 
     raw = None
-    if FLAGS.source:
-        raw = _scan(source, name.removesuffix('_partial'), console)
-        path = data_set_path(FLAGS.data_dir, raw.name)
+    if given.source:
+        raw = _scan(given, source, name.removesuffix('_partial'), console)
+        path = data_set_path(given.data_dir, raw.name)
     frames = verify(path, console, raw, source.recount)
     against = ' and are those of the source' if raw is not None else ''
     console.print(f'{path}: all {frames:,} frames decode{against}; the tables agree.', highlight=False, soft_wrap=True)
@@ -134,7 +140,7 @@ def main(argv: list[str]) -> None:
     quiet_libraries()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end cleans up as Ctrl-C does
     try:
-        run(terminal.console())
+        run(FLAGS, terminal.console())
     except UserError as error:
         terminal.complain(str(error))
         sys.exit(EXIT_USER_ERROR)

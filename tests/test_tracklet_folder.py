@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from absl.testing import flagsaver
+from absl import flags
 from rich.console import Console
 
 from data_prep import build_tfds
@@ -199,10 +199,11 @@ def test_command_line(tmp_path):
 
 @pytest.mark.parametrize('flag', ['frame_pattern', 'camera_numbers'])
 def test_options_of_own_tracklets_are_refused_for_benchmarks(flag):
-    build_tfds.define_flags()
-    build_tfds.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(dataset='mars', **{flag: 'x'}), pytest.raises(UserError, match=f'--{flag} is for --dataset=tracklet_folder'):
-        build_tfds.run(Console())
+    values = flags.FlagValues()
+    build_tfds.define_flags(values)
+    values(['build_tfds.py', '--dataset=mars', f'--{flag}=x'])
+    with pytest.raises(UserError, match=f'--{flag} is for --dataset=tracklet_folder'):
+        build_tfds.run(values, Console())
 
 
 def test_command_line_refuses_unknown_data_sets():
