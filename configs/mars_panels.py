@@ -5,11 +5,9 @@
         --output=weights/osnet_x0_25_msmt17.safetensors
     python main.py --config=configs/mars_panels.py --workdir=runs/mars_panels
 
-A network that already knows people (OSNet, trained on the image data set MSMT17), inflated to 3D, with PersonVLAD on top: first the new
+A network that already knows people (OSNet, trained on the image data set MSMT17), frame by frame, with PersonVLAD on top: first the new
 layers on the frozen backbone, then all. Results are not those of MARS: the pictures have half its resolution, tracklets eight frames, and
-the gallery is small. To choose settings, hold out training people: --config.dataset.validation_share=0.2
-
-No result is promised: this recipe has not been run to its end yet.
+the gallery is small (docs/results.md). To choose settings, hold out training people: --config.dataset.validation_share=0.2
 """
 
 from ml_collections import ConfigDict
@@ -20,16 +18,18 @@ from configs import default
 def get_config(arguments: str = '') -> ConfigDict:
     c = default.get_config()
     c.dataset.name = 'mars_panels'
-    c.clips.frames, c.clips.stride = 4, 2  # every second of a tracklet's eight frames
-    c.clips.height, c.clips.width = 128, 64
+    c.clips.frames, c.clips.stride = 2, 4  # two of a tracklet's eight frames, which lie apart
+    c.clips.height, c.clips.width = 192, 96
     c.batch.people, c.batch.tracklets = 16, 4
 
-    c.augment.pad = 6
+    c.augment.pad = 9
     c.augment.erase = 0.4
     c.augment.brightness = c.augment.contrast = c.augment.saturation = 0.1
     c.augment.channel = 0.1
 
     c.model.backbone.name = 'osnet_x0_25'
+    c.model.backbone.temporal = '2d'  # eight frames spread over a tracklet hold no motion
+    c.model.backbone.last_stride = 2
     c.model.backbone.weights = 'weights/osnet_x0_25_msmt17.safetensors'
     c.model.parts, c.model.words, c.model.descriptor = 6, 8, 64  # P, K, D
     c.model.position_term = True
@@ -40,9 +40,9 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.optimizer.learning_rate = 1.5e-3  # of the new layers
     c.optimizer.backbone_factor = 1 / 3  # 5e-4
     c.optimizer.weight_decay = 5e-4
-    c.training.steps = 600
-    c.training.head_steps = 60  # a tenth
-    c.optimizer.warmup_steps = 60
+    c.training.steps = 500
+    c.training.head_steps = 50  # a tenth
+    c.optimizer.warmup_steps = 50
     c.training.log_every = 20
     c.training.eval_every = 0  # at the end
     c.training.checkpoint_every = 100
