@@ -4,7 +4,7 @@ import pytest
 
 from configs.default import ARGUMENTS, get_config
 from pvlad_jax.config import ADDED, differences, flatten, freeze
-from pvlad_jax.config_checks import remarks, without_effect
+from pvlad_jax.config.combinations import remarks, without_effect
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.launch.flags import given_fields
 

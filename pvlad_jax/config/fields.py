@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from ml_collections import ConfigDict
 
-from pvlad_jax.config_checks import check_combinations
+from pvlad_jax.config.combinations import check_combinations
 from pvlad_jax.core.errors import UserError
 
 
