@@ -12,8 +12,9 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from configs import default
+from pvlad_jax.config import Config
 from pvlad_jax.core.library_messages import quiet_libraries
+from pvlad_jax.core.settings import short_names
 from pvlad_jax.launch.distributed import MODES, Processes
 from pvlad_jax.launch.exit import exit_code
 from pvlad_jax.launch.flags import given_fields, parse_flags
@@ -56,11 +57,11 @@ def run(config, workdir: str | Path, mode: str, several: Processes = Processes(m
 
 def main(_argv) -> int:
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
-    code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, default.ARGUMENTS))
+    code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, short_names(Config)))
     if code:  # threads of a save that failed would have a last word after the message
         os._exit(code)  # every line was flushed when it was printed
     return code
 
 
 if __name__ == '__main__':
-    app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), fields=default.get_config()))
+    app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), settings=Config))

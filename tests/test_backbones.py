@@ -170,7 +170,7 @@ def test_frozen_statistics_and_recomputation():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(UserError, match=r"'r4d'.*known are: .*r3d_18.*i3d"):
+    with pytest.raises(UserError, match=r"'r4d' is unknown; choose one of: .*r3d_18.*i3d"):
         build_backbone('r4d')
     with pytest.raises(UserError, match='temporal'):
         build_backbone('r3d_18', temporal='4d')

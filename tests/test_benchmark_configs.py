@@ -5,7 +5,6 @@ import importlib
 import pytest
 
 from pvlad_jax.config import freeze
-from pvlad_jax.losses import check_loss
 from pvlad_jax.models.backbones import build_backbone
 
 NAMES = ('mars', 'ilids_vid', 'prid2011')
@@ -29,7 +28,6 @@ def test_the_defaults_are_the_methods(name):
     assert (c.evaluation.frames, c.evaluation.flip, c.evaluation.protocol) == ('all', True, '')
     assert m.backbone.weights == 'weights/i3d_kinetics.safetensors'
     build_backbone(m.backbone.name, last_stride=1, clip=(c.clips.frames, c.clips.height, c.clips.width))
-    check_loss(c.loss)
 
 
 def test_mars_chooses_by_held_out_people():

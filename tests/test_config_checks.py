@@ -2,10 +2,11 @@
 
 import pytest
 
-from configs.default import ARGUMENTS, get_config
-from pvlad_jax.config import ADDED, differences, flatten, freeze
+from configs.default import get_config
+from pvlad_jax.config import Config, differences, flatten, freeze
 from pvlad_jax.config.combinations import remarks, without_effect
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.settings import short_names
 from pvlad_jax.launch.flags import given_fields
 
 
@@ -52,11 +53,13 @@ REFUSED = [
     ({'optimizer.schedule': 'steps', 'optimizer.decay_steps': ()}, 'shares of the run'),
     ({'optimizer.schedule': 'steps', 'optimizer.decay_factor': 1.0}, 'decay_factor = 1 must lie'),
     ({'optimizer.final_factor': -0.1}, 'final_factor = -0.1 must lie'),
-    ({'optimizer.backbone_factor': -1.0}, 'backbone_factor = -1.0 must not be negative'),
+    ({'optimizer.backbone_factor': -1.0}, 'backbone_factor = -1 must not be negative'),
     ({'loss.circle': 1.0, 'loss.circle_scale': 0.0}, 'circle_scale = 0 must be above 0'),
     ({'profile': '190:201'}, 'traces steps up to 201'),
     ({'training.grace_seconds': -1.0}, 'grace_seconds = -1 must not be negative'),
     ({'seed': -1}, 'seed = -1 must not be negative'),
+    ({'loss.identity': 0.0, 'loss.triplet': 0.0}, 'no term that tells people apart is on'),
+    ({'evaluation.checkpoint': 'best'}, 'validation_share = 0 and .* must be above 0'),
 ]
 
 
@@ -97,7 +100,7 @@ def test_settings_that_cost_nothing_are_not_mentioned():
 def test_a_field_that_the_user_gave_in_vain_is_named():
     argv = ['main.py', '--config=configs/synthetic.py:twins,pooling=average,words=8', '--config.vlad_init.batches=3', '--workdir=x',
             '--config.optimizer.momentum', '0.5', '--config.loss.label_smoothing=0.2']
-    given = given_fields(argv, ARGUMENTS)
+    given = given_fields(argv, short_names(Config))
     assert given == ['model.pooling', 'model.words', 'vlad_init.batches', 'optimizer.momentum', 'loss.label_smoothing']
     average = config(**{'model.pooling': 'average'})
     lines = without_effect(average, given)
@@ -107,7 +110,7 @@ def test_a_field_that_the_user_gave_in_vain_is_named():
 
 def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_only():
     saved = flatten(config())
-    for path in ADDED:
+    for path in ('augment.channel', 'model.backbone.temporal_blocks', 'model.backbone.inflation'):
         del saved[path]
     assert differences(saved, config()) == []
     assert differences(saved, config(**{'augment.channel': 0.1})) == ['augment.channel: 0.0 before, 0.1 now']

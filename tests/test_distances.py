@@ -197,7 +197,7 @@ def test_junk_and_distractors_teach_nothing():
 
 def test_bad_use_is_refused():
     query = people(3)
-    with pytest.raises(UserError, match="Unknown distance 'l1'"):
+    with pytest.raises(UserError, match="distance = 'l1' is unknown"):
         score(query, people(5, seed=1, first=10), distance='l1')
     with pytest.raises(UserError, match='needs the embeddings of the training set'):
         linear_map('xqda', None)

@@ -12,16 +12,13 @@ import pytest
 from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.losses import (
-    batch_hard_triplet,
-    centre_loss,
-    circle_loss,
-    cross_entropy,
-    diversity_loss,
-    init_loss_state,
-    oim_loss,
-    total_loss,
-)
+from pvlad_jax.losses import LOSSES, build_losses, init_losses, total_loss
+from pvlad_jax.losses.centre import centre_loss
+from pvlad_jax.losses.circle import circle_loss
+from pvlad_jax.losses.diversity import diversity_loss
+from pvlad_jax.losses.identity import cross_entropy
+from pvlad_jax.losses.oim import oim_loss
+from pvlad_jax.losses.triplet import batch_hard_triplet
 
 PEOPLE, SIZE = 10, 12
 LABELS = np.array([3, 3, 0, 5, 5, 5, 0, 1, 6, 6])  # 1 is alone: an anchor without positive
@@ -210,7 +207,7 @@ def run_total(config, embedding, logits, masks, labels, parameters, state, dtype
         normalised = x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + 1e-12)
         valid = jnp.ones(m.shape[:3], bool)
         output = types.SimpleNamespace(logits=z.astype(dtype), feature=x, embedding=normalised, part_masks=m, valid=valid)
-        value, metrics, new_state = total_loss(config, output, jnp.asarray(labels), p, state)
+        value, metrics, new_state = total_loss(build_losses(config), output, jnp.asarray(labels), p, state)
         return value, (metrics, new_state)
     (value, (metrics, new_state)), gradients = jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True)(
         embedding, logits, masks, parameters)
@@ -224,7 +221,7 @@ def video_masks():
 
 @pytest.fixture
 def everything(embedding, logits, video_masks, table):
-    parameters, state = init_loss_state(ALL_ON, PEOPLE, SIZE, jax.random.key(0))
+    parameters, state = init_losses(build_losses(ALL_ON), PEOPLE, SIZE, jax.random.key(0))
     state['oim_table'] = jnp.asarray(table)
     return (2 * embedding, logits, video_masks), parameters, state
 
@@ -325,10 +322,10 @@ def test_total_is_the_weighted_sum(everything):
 def test_a_term_of_weight_zero_is_not_computed(everything):
     (embedding, *_), *_ = everything
     config = dataclasses.replace(BASE, identity=0.0)
-    assert init_loss_state(config, PEOPLE, SIZE, jax.random.key(0)) == ({}, {})
+    assert init_losses(build_losses(config), PEOPLE, SIZE, jax.random.key(0)) == ({}, {})
     # An output without the fields of the other terms would fail were they touched.
     output = types.SimpleNamespace(embedding=jnp.asarray(unit(embedding)))
-    value, metrics, state = total_loss(config, output, IDS, {}, {})
+    value, metrics, state = total_loss(build_losses(config), output, IDS, {}, {})
     np.testing.assert_allclose(value, metrics['loss_triplet'])
     assert state == {} and {name for name in metrics if name.startswith('loss_')} == {'loss_triplet'}
 
@@ -372,12 +369,12 @@ def test_diversity_ignores_times_that_are_not_valid(masks):
     ({'oim': 1.0, 'oim_temperature': 0.0}, 'oim_temperature'),
 ])
 def test_wrong_settings_are_named(change, names):
+    config = get_config()
+    config.loss.update(change)
     with pytest.raises(UserError, match=names):
-        init_loss_state(dataclasses.replace(BASE, **change), PEOPLE, SIZE, jax.random.key(0))
+        freeze(config)
 
 
-def test_diversity_without_masks_is_named(embedding, logits):
-    logits, embedding = jnp.asarray(logits), jnp.asarray(embedding)
-    output = types.SimpleNamespace(logits=logits, feature=embedding, embedding=embedding, part_masks=None, valid=None)
-    with pytest.raises(UserError, match='part masks'):
-        total_loss(dataclasses.replace(BASE, diversity=1.0), output, IDS, {}, {})
+def test_every_term_has_a_weight_in_the_configuration():
+    assert all(isinstance(getattr(BASE, name), float) for name in LOSSES)
+    assert set(build_losses(dataclasses.replace(BASE, **dict.fromkeys(LOSSES, 0.1)))) == set(LOSSES)

@@ -1,7 +1,6 @@
-"""The configuration of a run: every field once, and what it may be."""
+"""The configuration of a run: every field once (`fields`), and what goes together (`combinations`)."""
 
 from pvlad_jax.config.fields import (
-    ADDED,
     AugmentConfig,
     BackboneConfig,
     BatchConfig,
@@ -17,12 +16,10 @@ from pvlad_jax.config.fields import (
     OptimizerConfig,
     TrainingConfig,
     VladInitConfig,
-    differences,
-    flatten,
-    freeze,
-    profiled_steps,
 )
+from pvlad_jax.config.freezing import apply_arguments, freeze, profiled_steps
+from pvlad_jax.core.settings import differences, flatten
 
-__all__ = ['ADDED', 'AugmentConfig', 'BackboneConfig', 'BatchConfig', 'CheckpointConfig', 'ClipsConfig', 'Config', 'DatasetConfig',
+__all__ = ['AugmentConfig', 'BackboneConfig', 'BatchConfig', 'CheckpointConfig', 'ClipsConfig', 'Config', 'DatasetConfig',
            'EvaluationConfig', 'InputConfig', 'LossConfig', 'MeshConfig', 'ModelConfig', 'OptimizerConfig', 'TrainingConfig',
-           'VladInitConfig', 'differences', 'flatten', 'freeze', 'profiled_steps']
+           'VladInitConfig', 'apply_arguments', 'differences', 'flatten', 'freeze', 'profiled_steps']

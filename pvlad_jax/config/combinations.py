@@ -1,27 +1,22 @@
 """Combinations of fields: those that cannot work or would silently do nothing are refused; a setting that is merely costly is noted.
 
-Ranges of single fields are checked by `pvlad_jax.config.freeze`, which calls `check_combinations` last.
+Ranges of single fields are checked before, by `freeze`, which calls `check_combinations` last.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from pvlad_jax.config.fields import Config, VladInitConfig
 from pvlad_jax.core.errors import UserError
 
-if TYPE_CHECKING:
-    from pvlad_jax.config import Config
 
-DEFAULT_ALPHA = 1000.0  # of ActionVLAD; what `vlad_init.alpha` is where nobody has set it
-
-
-def check_combinations(config: 'Config') -> None:
+def check_combinations(config: Config) -> None:
     """UserError for the first combination of fields that cannot work or has no effect; it names the fields and what to set."""
-    for problems in (_batch, _model, _codewords, _augmentation, _optimizer, _run):
+    for problems in (_batch, _model, _codebook, _augmentation, _loss, _optimizer, _run):
         for problem in problems(config):
             raise UserError(problem)
 
 
-def _batch(c: 'Config') -> Iterator[str]:
+def _batch(c: Config) -> Iterator[str]:
     batch, parts = c.batch, c.optimizer.accumulate
     if batch.people % parts:
         yield (f'config.optimizer.accumulate = {parts} must divide config.batch.people = {batch.people}: '
@@ -47,7 +42,7 @@ def _batch(c: 'Config') -> Iterator[str]:
                'them apart again, since neighbours go into different parts. Set one of the two to 1.')
 
 
-def _model(c: 'Config') -> Iterator[str]:
+def _model(c: Config) -> Iterator[str]:
     model = c.model
     masks = model.pooling in ('person_vlad', 'part_attention') and model.parts >= 1
     without_masks = f'config.model.pooling = {model.pooling!r} with config.model.parts = {model.parts} has no part masks'
@@ -72,25 +67,22 @@ def _model(c: 'Config') -> Iterator[str]:
                "is empty: nothing would ever be normalised. Name a file of weights, or set batch_norm to 'live'.")
 
 
-def _codewords(c: 'Config') -> Iterator[str]:
+def _codebook(c: Config) -> Iterator[str]:
     init = c.vlad_init
     if c.model.pooling != 'person_vlad':
         if init.rule != 'netvlad':
             yield (f'config.vlad_init.rule = {init.rule!r} has no effect: config.model.pooling = {c.model.pooling!r} has no codewords. '
                    "Set it to 'netvlad'.")
         return
-    if init.rule == 'netvlad' and init.alpha != DEFAULT_ALPHA:
+    if init.rule == 'netvlad' and init.alpha != VladInitConfig.alpha:
         yield (f"config.vlad_init.alpha = {init.alpha:g} has no effect with config.vlad_init.rule = 'netvlad', which finds α from the "
                "data. Set the rule to 'fixed', or scale the data's α with config.vlad_init.alpha_scale.")
-    for name in ('alpha', 'alpha_scale'):
-        if not getattr(init, name) > 0:
-            yield f'config.vlad_init.{name} = {getattr(init, name):g} must be above 0.'
     if init.descriptors < c.model.words:
         yield (f'config.vlad_init.descriptors = {init.descriptors} local descriptors are fewer than the config.model.words = '
                f'{c.model.words} codewords that k-means is to find among them. Raise it.')
 
 
-def _augmentation(c: 'Config') -> Iterator[str]:
+def _augmentation(c: Config) -> Iterator[str]:
     smallest = min(c.clips.height, c.clips.width)
     if c.augment.pad >= smallest:
         yield (f'config.augment.pad = {c.augment.pad} pixels would let a crop miss a picture of {c.clips.height} x {c.clips.width} '
@@ -101,14 +93,10 @@ def _augmentation(c: 'Config') -> Iterator[str]:
                    'negative. Set it to 1 or lower.')
 
 
-def _optimizer(c: 'Config') -> Iterator[str]:
+def _optimizer(c: Config) -> Iterator[str]:
     optimizer = c.optimizer
     if optimizer.ema == 1:
         yield 'config.optimizer.ema = 1 would keep the first weights for ever. Set it below 1, such as 0.999, or to 0 for none.'
-    if not optimizer.learning_rate > 0:
-        yield f'config.optimizer.learning_rate = {optimizer.learning_rate:g} must be above 0.'
-    if not 0 <= optimizer.momentum < 1:
-        yield f'config.optimizer.momentum = {optimizer.momentum:g} must lie in [0, 1).'
     if optimizer.schedule == 'steps':
         if not optimizer.decay_steps or not all(0 < share < 1 for share in optimizer.decay_steps):
             yield (f"config.optimizer.schedule = 'steps' needs config.optimizer.decay_steps, shares of the run between 0 and 1, such as "
@@ -117,21 +105,27 @@ def _optimizer(c: 'Config') -> Iterator[str]:
             yield f'config.optimizer.decay_factor = {optimizer.decay_factor:g} must lie between 0 and 1.'
     if optimizer.schedule == 'cosine' and not 0 <= optimizer.final_factor <= 1:
         yield f'config.optimizer.final_factor = {optimizer.final_factor:g} must lie in [0, 1].'
-    if c.loss.circle and not c.loss.circle_scale > 0:
-        yield f'config.loss.circle_scale = {c.loss.circle_scale:g} must be above 0.'
 
 
-def _run(c: 'Config') -> Iterator[str]:
+def _loss(c: Config) -> Iterator[str]:
+    terms = ('identity', 'triplet', 'circle', 'centre', 'oim')
+    if not any(getattr(c.loss, term) for term in terms):
+        yield f'config.loss: no term that tells people apart is on. Give one of {", ".join(terms)} a weight above 0.'
+
+
+def _run(c: Config) -> Iterator[str]:
+    if c.evaluation.checkpoint == 'best' and not (c.dataset.validation_share and c.checkpoint.keep_best):
+        yield ("config.evaluation.checkpoint = 'best' needs people to choose it by and a place to keep it: "
+               f'config.dataset.validation_share = {c.dataset.validation_share:g} and config.checkpoint.keep_best = '
+               f"{c.checkpoint.keep_best} must be above 0. Or score the 'last' one.")
     if c.profile:
         last = int(c.profile.rpartition(':')[2])
         if last > c.training.steps:
             yield (f'config.profile = {c.profile!r} traces steps up to {last}, but config.training.steps = {c.training.steps}. '
                    'Name steps of the run.')
-    if not c.training.grace_seconds >= 0:
-        yield f'config.training.grace_seconds = {c.training.grace_seconds:g} must not be negative.'
 
 
-def remarks(config: 'Config', platform: str) -> list[str]:
+def remarks(config: Config, platform: str) -> list[str]:
     """A line for each setting that works but costs speed or accuracy, to be said once at the start.
 
     platform: of the devices, 'cpu', 'gpu' or 'tpu'.
@@ -158,7 +152,7 @@ def remarks(config: 'Config', platform: str) -> list[str]:
     return lines
 
 
-def _vlad(c: 'Config') -> bool:
+def _vlad(c: Config) -> bool:
     return c.model.pooling == 'person_vlad'
 
 
@@ -179,7 +173,7 @@ _NEEDS = (
 )
 
 
-def without_effect(config: 'Config', given: Sequence[str]) -> list[str]:
+def without_effect(config: Config, given: Sequence[str]) -> list[str]:
     """A line for each field that the user gave by its path (such as 'model.words') and that does nothing in this configuration."""
     return [f'config.{field} has no effect in this run: it needs {needed}.' for field in given
             for paths, condition, needed in _NEEDS

@@ -1,326 +1,209 @@
-"""The configuration as frozen dataclasses: where model and training code begins, `ConfigDict`s end.
+"""Every field of a configuration, once: default, meaning with unit and source, and what it may be.
 
-`configs/default.py` says what every field means; here are only names and types, so that a misspelt, missing or wrongly typed field
-is an error at the start of a run and not a silent default in its middle.
+`configs/default.py`, --help, docs/configuration.md and the checks of `freeze` are derived from this file. Names of backbones, poolings,
+protocols and distances are those of their registries, which refuse an unknown one.
 """
 
-import dataclasses
-import json
-import re
-import types
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from dataclasses import dataclass
 
-from ml_collections import ConfigDict
-
-from pvlad_jax.config.combinations import check_combinations
-from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.settings import section, setting
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class DatasetConfig:
-    name: str
-    data_dir: str
-    split: str
-    halves: str
-    validation_share: float
-    on_change: str
-    build_options: Mapping
+    name: str = setting('synthetic', 'a folder of data_dir, made by data_prep/build_tfds.py')
+    data_dir: str = setting('data', 'folder of the data sets', resumable=True)
+    split: str = setting('0', "which of the ten splits (iLIDS-VID, PRID 2011), or 'all' for all in turn; others have '0' only",
+                         short='split')
+    halves: str = setting('wang2014', "of iLIDS-VID's splits: 'wang2014' (the first 150 of a row are test) or 'swapped'",
+                          choices=('wang2014', 'swapped'))
+    validation_share: float = setting(0.0, 'share of the training identities held out to choose checkpoints by; 0 = none',
+                                      at_least=0, below=1)
+    on_change: str = setting('stop', 'when a run is resumed and its data set was rebuilt from other data: stop, or accept them',
+                             choices=('stop', 'accept'), resumable=True)
+    build_options: Mapping = setting({}, 'how main.py builds a synthetic data set that is missing; empty = never', resumable=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ClipsConfig:
-    segments: int
-    frames: int
-    stride: int
-    height: int
-    width: int
+    segments: int = setting(1, 'S: clips of a training tracklet, one from each of S equal stretches', at_least=1)
+    frames: int = setting(8, 'T: frames of a clip', at_least=1)
+    stride: int = setting(1, 'step between the frames of a training clip, in frames; test clips use every frame', at_least=1)
+    height: int = setting(128, "height of the network's input, in pixels", at_least=1)
+    width: int = setting(64, "width of the network's input, in pixels", at_least=1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class BatchConfig:
-    people: int
-    tracklets: int
-    together: int
+    people: int = setting(8, 'P of P x K sampling: identities in a training batch (Hermans 2017)', at_least=1)
+    tracklets: int = setting(4, 'K of P x K sampling: tracklets of each of them', at_least=1)
+    together: int = setting(1, 'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides people',
+                            at_least=1)
 
     @property
     def size(self) -> int:
+        """Tracklets in a batch, P·K."""
         return self.people * self.tracklets
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
-    flip: float
-    pad: int
-    erase: float
-    erase_area: tuple
-    brightness: float
-    contrast: float
-    saturation: float
-    channel: float
+    flip: float = setting(0.5, 'probability of a horizontal flip; as all of these, the same for all frames of a clip',
+                          at_least=0, at_most=1)
+    pad: int = setting(4, 'pixels added on each side before a random crop back to size', at_least=0)
+    erase: float = setting(0.3, 'probability that a rectangle is erased (Zhong 2020)', at_least=0, at_most=1)
+    erase_area: tuple = setting((0.02, 0.25), 'its share of the picture, least and most')
+    brightness: float = setting(0.2, 'colour jitter: the factor of the brightness is drawn from 1 - value .. 1 + value', at_least=0)
+    contrast: float = setting(0.2, "likewise for the contrast about the clip's mean grey", at_least=0)
+    saturation: float = setting(0.2, 'likewise for the saturation', at_least=0)
+    channel: float = setting(0.0, "likewise for each colour channel by itself, as another camera's white balance would", at_least=0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class InputConfig:
-    threads: int
-    prefetch: int
-    on_error: str
+    threads: int = setting(4, 'threads that read and decode; batches are the same for any number', at_least=1)
+    prefetch: int = setting(4, 'batches prepared ahead', at_least=0)
+    on_error: str = setting('stop', 'a tracklet that cannot be decoded: stop with its name, or skip it (docs/cloud.md) and count',
+                            choices=('stop', 'skip'))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class BackboneConfig:
-    name: str
-    weights: str
-    temporal: str
-    temporal_blocks: str
-    inflation: str
-    last_stride: int
-    batch_norm: str
-    remat: bool
+    name: str = setting('r3d_tiny', 'architecture: a name of models.backbones.BACKBONES', short='backbone')
+    weights: str = setting('', 'safetensors file of data_prep/import_weights.py, read for a new run only; empty = random values',
+                           short='weights', resumable=True)
+    temporal: str = setting('3d', '3d, or 2d: every temporal kernel 1 (the control)', choices=('3d', '2d'), short='temporal')
+    temporal_blocks: str = setting('default', 'of inflated 2D networks (osnet_*, resnet50*), which blocks see three frames: default, all, '
+                                   'none, or blocks and stages: conv3.1+conv4', short='temporal_blocks')
+    inflation: str = setting('centre', "where their imported 2D kernels go: to the centre frame's tap, or mean: all three taps alike",
+                             choices=('centre', 'mean'), short='inflation', resumable=True)
+    last_stride: int = setting(1, 'spatial stride of the last stage: 1 (Luo 2019, Sun 2018) or 2 (as published)', choices=(1, 2),
+                               short='last_stride')
+    batch_norm: str = setting('live', "statistics of BatchNorm in training: live = of the whole batch; device = of each device's share; "
+                              'frozen = the imported ones', choices=('live', 'device', 'frozen'))
+    remat: bool = setting(False, 'recompute each stage in the backward pass: less memory, more time', resumable=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ModelConfig:
-    backbone: BackboneConfig
-    dtype: str
-    pooling: str
-    parts: int
-    words: int
-    descriptor: int
-    mask_kernel: int
-    shared_codebook: bool
-    position_term: bool
-    embedding: int
-    bnneck: bool
+    backbone: BackboneConfig = section(BackboneConfig)
+    dtype: str = setting('float32', 'of the convolutions; norms, softmax, sums and losses are float32 always',
+                         choices=('float32', 'bfloat16'), short='dtype')
+    pooling: str = setting('person_vlad', 'how local features become one descriptor: a name of models.pooling.POOLINGS', short='pooling')
+    parts: int = setting(8, 'P: parts; 0 = VLAD without parts (NetVLAD); of stripes, their number', at_least=0, short='parts')
+    words: int = setting(16, "K: clusters of a part's codebook", at_least=1, short='words')
+    descriptor: int = setting(64, "D: channels of a part's descriptor", at_least=1, short='descriptor')
+    mask_kernel: int = setting(1, "of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)", choices=(1, 3))
+    shared_codebook: bool = setting(False, 'one codebook for all parts')
+    position_term: bool = setting(False, "a learned value for each part and location in the mask's logit, begun as bands from head to feet "
+                                  '(ours)', short='position')
+    embedding: int = setting(512, 'E: size of the embedding; 0 = the pooled descriptor itself', at_least=0, short='embedding')
+    bnneck: bool = setting(False, 'BatchNorm between embedding and classifier (Luo 2019)')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class VladInitConfig:
-    centred: bool
-    rule: str
-    alpha: float
-    alpha_scale: float
-    descriptors: int
-    batches: int
+    centred: bool = setting(True, "initialise the descriptors' biases so that u has mean 0 over the training set (ours)")
+    rule: str = setting('netvlad', 'netvlad: α from the distances to the two nearest centres (Arandjelović 2016); fixed: vlad_init.alpha',
+                        choices=('netvlad', 'fixed'))
+    alpha: float = setting(1000.0, "α of the rule 'fixed' (ActionVLAD, Girdhar 2017)", above=0)
+    alpha_scale: float = setting(1.0, "factor of the rule's α", above=0)
+    descriptors: int = setting(20_000, "the most local descriptors in a part's k-means", at_least=1)
+    batches: int = setting(8, 'training batches that they are drawn from', at_least=1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig:
-    identity: float
-    label_smoothing: float
-    triplet: float
-    triplet_margin: float
-    circle: float
-    circle_margin: float
-    circle_scale: float
-    centre: float
-    oim: float
-    oim_temperature: float
-    oim_momentum: float
-    diversity: float
+    identity: float = setting(1.0, 'weight of the cross-entropy over the training identities; 0 turns it off, as all of these', at_least=0)
+    label_smoothing: float = setting(0.1, 'of the cross-entropy (Szegedy 2016)', at_least=0, below=1)
+    triplet: float = setting(1.0, 'weight of the batch-hard triplet loss (Hermans 2017)', at_least=0)
+    triplet_margin: float = setting(0.3, 'its margin, in Euclidean distance of unit vectors; negative = soft margin')
+    circle: float = setting(0.0, 'weight of the circle loss (Sun 2020)', at_least=0)
+    circle_margin: float = setting(0.25, 'its relaxation margin m')
+    circle_scale: float = setting(64.0, 'its scale γ', above=0)
+    centre: float = setting(0.0, 'weight of the centre loss (Wen 2016)', at_least=0)
+    oim: float = setting(0.0, 'weight of online instance matching (Xiao 2017)', at_least=0)
+    oim_temperature: float = setting(0.1, 'its temperature', above=0)
+    oim_momentum: float = setting(0.5, "share of the old row in its table's update", at_least=0, below=1)
+    diversity: float = setting(0.0, 'weight of the overlap of part masks (ours)', at_least=0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class OptimizerConfig:
-    name: str
-    learning_rate: float
-    backbone_factor: float
-    layer_decay: float
-    schedule: str
-    warmup_steps: int
-    decay_steps: tuple
-    decay_factor: float
-    final_factor: float
-    weight_decay: float
-    momentum: float
-    clip_norm: float
-    ema: float
-    accumulate: int
+    name: str = setting('adamw', 'update rule', choices=('adamw', 'adam', 'sgd'))
+    learning_rate: float = setting(1e-3, 'at its peak', above=0)
+    backbone_factor: float = setting(1.0, "factor of the learning rate for the backbone's parameters", at_least=0)
+    layer_decay: float = setting(1.0, 'further factor for each backbone stage away from the head', at_least=0)
+    schedule: str = setting('cosine', 'of the learning rate after the warm-up', choices=('cosine', 'steps', 'constant'))
+    warmup_steps: int = setting(20, 'steps of linear warm-up', at_least=0)
+    decay_steps: tuple = setting((0.5, 0.8), "schedule 'steps': where the rate falls, as shares of the run")
+    decay_factor: float = setting(0.1, "schedule 'steps': the factor of each fall")
+    final_factor: float = setting(0.01, "schedule 'cosine': where it ends, as a share of the peak")
+    weight_decay: float = setting(1e-4, 'not on biases, norms, codebooks and position terms', at_least=0)
+    momentum: float = setting(0.9, 'of sgd', at_least=0, below=1)
+    clip_norm: float = setting(5.0, 'largest norm of the whole gradient; 0 = no clipping', at_least=0)
+    ema: float = setting(0.0, 'decay of the moving average of parameters and BatchNorm statistics, which is then evaluated; 0 = none',
+                         at_least=0, at_most=1)
+    accumulate: int = setting(1, 'parts that a batch is processed in, to save memory; with the triplet or circle loss each needs two '
+                              'identities', at_least=1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class TrainingConfig:
-    steps: int
-    head_steps: int
-    log_every: int
-    eval_every: int
-    eval_untrained: bool
-    checkpoint_every: int
-    stop_on_nonfinite: bool
-    grace_seconds: float
+    steps: int = setting(200, 'updates', at_least=1, short='steps')
+    head_steps: int = setting(0, "first stage: updates with the backbone frozen (ActionVLAD's two stages)", at_least=0)
+    log_every: int = setting(10, 'steps', at_least=1, resumable=True)
+    eval_every: int = setting(100, 'steps; 0 = at the end only', at_least=0, resumable=True)
+    eval_untrained: bool = setting(False, 'evaluate before the first step as well', resumable=True)
+    checkpoint_every: int = setting(50, 'steps', at_least=1, resumable=True)
+    stop_on_nonfinite: bool = setting(True, 'NaN or Inf in the loss or gradient ends the run; the last good checkpoint is kept')
+    grace_seconds: float = setting(25.0, 'from SIGTERM to the end, saved or not; clouds give 30 s or more', at_least=0, resumable=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class EvaluationConfig:
-    protocol: str
-    unknown_cameras: str
-    frames: str
-    checkpoint: str
-    flip: bool
-    distance: str
-    rerank: bool
-    clips_per_step: int
-    strips: int
+    protocol: str = setting('', "a name of evaluation.protocols.PROTOCOLS; empty = the data set's own")
+    unknown_cameras: str = setting('refuse', 'where a protocol compares them: refuse; other: each is a camera of its own; ignore',
+                                   choices=('refuse', 'other', 'ignore'))
+    frames: str = setting('all', "'all', 'even:N' evenly spread, 'every:N' the first and every N-th after it, 'first:N'")
+    checkpoint: str = setting('last', 'last, or best by the mAP of the validation identities; for --mode=eval also untrained',
+                              choices=('last', 'best', 'untrained'))
+    flip: bool = setting(False, 'average the embeddings of a video and of its mirror image')
+    distance: str = setting('cosine', 'a name of evaluation.distances.DISTANCES; some are learned on the training set')
+    rerank: bool = setting(False, 'k-reciprocal re-ranking (Zhong 2017)')
+    clips_per_step: int = setting(32, 'clips on all devices together in a step of embedding', at_least=1)
+    strips: int = setting(8, 'queries in the picture of ranked strips (and up to 4 in that of part masks); 0 = no pictures', at_least=0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class MeshConfig:
-    data: int
-    fsdp: int
+    data: int = setting(-1, 'devices along the batch; -1 = the rest')
+    fsdp: int = setting(1, 'devices over which parameters and optimiser state are sharded; the batch is split over these too')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class CheckpointConfig:
-    keep_latest: int
-    keep_best: int
+    keep_latest: int = setting(2, 'last checkpoints kept', at_least=1)
+    keep_best: int = setting(1, 'best ones kept, by validation mAP, where a validation share is held out', at_least=0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config:
-    seed: int
-    dataset: DatasetConfig
-    clips: ClipsConfig
-    batch: BatchConfig
-    augment: AugmentConfig
-    input: InputConfig
-    model: ModelConfig
-    vlad_init: VladInitConfig
-    loss: LossConfig
-    optimizer: OptimizerConfig
-    training: TrainingConfig
-    evaluation: EvaluationConfig
-    mesh: MeshConfig
-    checkpoint: CheckpointConfig
-    compile_cache: str
-    profile: str
-
-
-# Fields that say how a run is carried out, not what it computes: they may differ when it is taken up again.
-MAY_CHANGE = ('dataset.data_dir', 'dataset.on_change', 'dataset.build_options', 'input', 'training.log_every', 'training.eval_every',
-              'training.eval_untrained', 'training.checkpoint_every', 'training.grace_seconds',
-              'compile_cache', 'evaluation', 'mesh', 'checkpoint', 'profile',
-              'model.backbone.remat', 'model.backbone.weights', 'model.backbone.inflation')  # weights are read for a new run only
-
-# Fields added later, and the value at which nothing changes: a run that was begun without them continues with it.
-ADDED = {'augment.channel': 0.0, 'model.backbone.temporal_blocks': 'default', 'model.backbone.inflation': 'centre'}
-
-CHOICES = {
-    'dataset.halves': ('wang2014', 'swapped'),
-    'dataset.on_change': ('stop', 'accept'),
-    'input.on_error': ('stop', 'skip'),
-    'model.backbone.temporal': ('3d', '2d'),
-    'model.backbone.inflation': ('centre', 'mean'),
-    'model.backbone.last_stride': (1, 2),
-    'model.backbone.batch_norm': ('live', 'device', 'frozen'),
-    'model.dtype': ('float32', 'bfloat16'),
-    'model.pooling': ('person_vlad', 'part_attention', 'average', 'max', 'stripes', 'pretrained_head'),
-    'model.mask_kernel': (1, 3),
-    'vlad_init.rule': ('netvlad', 'fixed'),
-    'optimizer.name': ('adamw', 'adam', 'sgd'),
-    'optimizer.schedule': ('cosine', 'steps', 'constant'),
-    'evaluation.protocol': ('', 'mars_official', 'gallery_only', 'cross_camera', 'all_but_query'),
-    'evaluation.unknown_cameras': ('refuse', 'other', 'ignore'),
-    'evaluation.checkpoint': ('last', 'best', 'untrained'),
-    'evaluation.distance': ('cosine', 'euclidean', 'xqda', 'kissme', 'xqda_shrunk'),
-}
-
-AT_LEAST_ONE = ('clips.segments', 'clips.frames', 'clips.stride', 'clips.height', 'clips.width', 'batch.people', 'batch.tracklets',
-                'batch.together', 'input.threads', 'model.words', 'model.descriptor', 'optimizer.accumulate',
-                'training.steps', 'training.log_every', 'training.checkpoint_every', 'evaluation.clips_per_step',
-                'checkpoint.keep_latest', 'vlad_init.descriptors', 'vlad_init.batches')
-
-AT_LEAST_ZERO = ('input.prefetch', 'augment.pad', 'augment.brightness', 'augment.contrast', 'augment.saturation', 'augment.channel',
-                 'model.parts', 'model.embedding', 'training.head_steps', 'training.eval_every', 'evaluation.strips',
-                 'optimizer.warmup_steps', 'optimizer.clip_norm',
-                 'optimizer.weight_decay', 'optimizer.backbone_factor', 'optimizer.layer_decay', 'checkpoint.keep_best', 'seed')
-
-SHARES = ('augment.flip', 'augment.erase', 'optimizer.ema')
-
-
-def freeze(config: ConfigDict) -> Config:
-    """Typed, frozen and checked. Raises UserError that names the field: unknown, missing, of a wrong type, or out of its range."""
-    frozen = _freeze(Config, config, '')
-    flat = flatten(frozen)
-    for path, choices in CHOICES.items():
-        if flat[path] not in choices:
-            raise UserError(f'config.{path} = {flat[path]!r} is not one of {", ".join(map(repr, choices))}.')
-    for path in AT_LEAST_ONE:
-        if flat[path] < 1:
-            raise UserError(f'config.{path} = {flat[path]!r} must be at least 1.')
-    for path in AT_LEAST_ZERO:
-        if not flat[path] >= 0:
-            raise UserError(f'config.{path} = {flat[path]!r} must not be negative.')
-    for path in SHARES:
-        if not 0 <= flat[path] <= 1:
-            raise UserError(f'config.{path} = {flat[path]!r} must lie in [0, 1].')
-    area = frozen.augment.erase_area
-    if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
-        raise UserError(f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
-                        'such as (0.02, 0.25).')
-    if not 0 <= frozen.dataset.validation_share < 1:
-        raise UserError(f'config.dataset.validation_share = {frozen.dataset.validation_share} must lie in [0, 1).')
-    if not re.fullmatch(r'all|(even|every|first):[1-9][0-9]*', frozen.evaluation.frames):
-        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N', 'every:N' or 'first:N' "
-                        'with N at least 1.')
-    if frozen.evaluation.checkpoint == 'best' and not (frozen.dataset.validation_share and frozen.checkpoint.keep_best):
-        raise UserError("config.evaluation.checkpoint = 'best' needs people to choose it by and a place to keep it: "
-                        f'config.dataset.validation_share = {frozen.dataset.validation_share:g} and config.checkpoint.keep_best = '
-                        f"{frozen.checkpoint.keep_best} must be above 0. Or score the 'last' one.")
-    if frozen.profile:
-        profiled_steps(frozen.profile)
-    check_combinations(frozen)
-    return frozen
-
-
-def profiled_steps(profile: str) -> range:
-    """'3:5' -> the steps 3, 4 and 5, counted from 1."""
-    first, colon, last = profile.partition(':')
-    if not (colon and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
-        raise UserError(f"config.profile = {profile!r} is not 'FIRST:LAST', two step numbers from 1.")
-    return range(int(first), int(last) + 1)
-
-
-def _freeze(kind: type, node: ConfigDict, path: str) -> Any:
-    names = {field.name for field in dataclasses.fields(kind)}
-    for what, wrong in (('unknown', set(node) - names), ('missing', names - set(node))):
-        if wrong:
-            raise UserError(f'Config: {what} field {", ".join(sorted(path + name for name in wrong))}. '
-                            f'Fields of config.{path.rstrip(".") or "*"}: {", ".join(sorted(names))}.')
-    values = {}
-    for name, hint in get_type_hints(kind).items():
-        value = node[name]
-        if dataclasses.is_dataclass(hint):
-            values[name] = _freeze(hint, value, f'{path}{name}.')
-        elif hint is Mapping:
-            values[name] = types.MappingProxyType(value.to_dict() if isinstance(value, ConfigDict) else dict(value))
-        elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-            values[name] = float(value)
-        elif hint is tuple:
-            values[name] = tuple(value)
-        elif type(value) is hint:
-            values[name] = value
-        else:
-            raise UserError(f'config.{path}{name} = {value!r} is of type {type(value).__name__}, not {hint.__name__}.')
-    return kind(**values)
-
-
-def flatten(config: Any, prefix: str = '') -> dict[str, Any]:
-    """{'model.parts': 8, ...}, JSON-able."""
-    flat = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            flat |= flatten(value, f'{prefix}{field.name}.')
-        elif isinstance(value, types.MappingProxyType):
-            flat[prefix + field.name] = dict(value)
-        else:
-            flat[prefix + field.name] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def differences(saved: dict[str, Any], config: Config) -> list[str]:
-    """'model.parts: 8 before, 4 now' for each field that must not differ between a run and its continuation."""
-    now = json.loads(json.dumps(flatten(config)))  # as it looks after a trip through a file
-    saved = {**ADDED, **saved}
-    fixed = [p for p in sorted(set(now) | set(saved)) if not any(p == m or p.startswith(m + '.') for m in MAY_CHANGE)]
-    return [f'{p}: {saved.get(p)!r} before, {now.get(p)!r} now' for p in fixed if saved.get(p) != now.get(p)]
+    seed: int = setting(0, 'of initial weights, batches and augmentation; the same seed gives the same run', at_least=0, short='seed')
+    dataset: DatasetConfig = section(DatasetConfig)
+    clips: ClipsConfig = section(ClipsConfig)
+    batch: BatchConfig = section(BatchConfig)
+    augment: AugmentConfig = section(AugmentConfig)
+    input: InputConfig = section(InputConfig, resumable=True)
+    model: ModelConfig = section(ModelConfig)
+    vlad_init: VladInitConfig = section(VladInitConfig)
+    loss: LossConfig = section(LossConfig)
+    optimizer: OptimizerConfig = section(OptimizerConfig)
+    training: TrainingConfig = section(TrainingConfig)
+    evaluation: EvaluationConfig = section(EvaluationConfig, resumable=True)
+    mesh: MeshConfig = section(MeshConfig, resumable=True)
+    checkpoint: CheckpointConfig = section(CheckpointConfig, resumable=True)
+    compile_cache: str = setting('workdir', 'compiled programs are kept in WORKDIR/compile_cache; another folder, or empty = nowhere',
+                                 resumable=True)
+    profile: str = setting('', "'FIRST:LAST' writes a trace of these steps to WORKDIR/profile; empty = none", resumable=True)

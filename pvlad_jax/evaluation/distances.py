@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.registry import Registry
 from pvlad_jax.evaluation.cmc_map import padded_size
 from pvlad_jax.evaluation.embeddings import Embeddings, as_array, check_finite
 from pvlad_jax.evaluation.metric_learning import LEARNED, LearnedMetric
 
-DISTANCES = ('cosine', 'euclidean', *LEARNED)
+# What learns the metric on the training set; None for those that are not learned.
+DISTANCES = Registry('distance', {'cosine': None, 'euclidean': None, **LEARNED})
 _ROWS = 4096  # mapped at a time in float64
 # Beyond these, squares of numbers and of their differences come near to the ends of float32's range.
 _LARGE, _SMALL = 1e15, 1e-6
@@ -91,13 +93,12 @@ def check_matrix(matrix: Any) -> MatrixDistance:
 
 def linear_map(distance: str, train: Embeddings | None) -> LearnedMetric | None:
     """The metric learned on the training set; None for cosine and Euclidean."""
-    if distance not in DISTANCES:
-        raise UserError(f'Unknown distance {distance!r}; known are {", ".join(DISTANCES)}.')
-    if distance not in LEARNED:
+    learn = DISTANCES[distance]
+    if learn is None:
         return None
     if train is None:
         raise UserError(f'The distance {distance} is learned: it needs the embeddings of the training set.')
-    return LEARNED[distance](train)
+    return learn(train)
 
 
 def between(query: Embeddings, gallery: Embeddings, distance: str = 'cosine', learned: LearnedMetric | None = None) -> BilinearDistance:

@@ -23,6 +23,7 @@ from jaxtyping import Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import JUNK, UNKNOWN_CAMERA
+from pvlad_jax.core.registry import Registry
 from pvlad_jax.evaluation.embeddings import Labels
 
 UNKNOWN_CAMERAS = ('refuse', 'other', 'ignore')
@@ -77,18 +78,12 @@ class Protocol:
     finds: str = 'a tracklet of the same person and another camera'  # what a query looks for, as messages say it
 
 
-PROTOCOLS = {p.name: p for p in (
+PROTOCOLS = Registry('protocol', {p.name: p for p in (
     Protocol('mars_official', mars_official, 'included', 'same_person'),
     Protocol('gallery_only', gallery_only, 'removed', 'same_person'),
     Protocol('cross_camera', cross_camera, 'as_given', 'everybody'),
     Protocol('all_but_query', all_but_query, 'included', 'nobody', 'another tracklet of the same person'),
-)}
-
-
-def find_protocol(name: str) -> Protocol:
-    if name not in PROTOCOLS:
-        raise UserError(f'Unknown protocol {name!r}; known are {", ".join(PROTOCOLS)}.')
-    return PROTOCOLS[name]
+)})
 
 
 def compose_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Int[np.ndarray, 'M'], bool]:
@@ -158,7 +153,7 @@ def check_protocol(protocol: str, query: Any, gallery: Any, unknown_cameras: str
     """
     query, gallery = (Labels(person_id=t.person_id, camera_id=t.camera_id, tracklet=t.tracklet).checked(name)
                       for t, name in ((query, 'queries'), (gallery, 'gallery')))
-    chosen = find_protocol(protocol)
+    chosen = PROTOCOLS[protocol]
     gallery = searched_gallery(chosen, query, gallery)
     check_labels(chosen, query, gallery, unknown_cameras)
     valid = int((GoodLists(*seen(query, gallery), chosen, unknown_cameras).counts() > 0).sum())

@@ -11,10 +11,10 @@ from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.metric_learning import LearnedMetric
 from pvlad_jax.evaluation.protocols import (
+    PROTOCOLS,
     Protocol,
     check_labels,
     compose_gallery,
-    find_protocol,
     nothing_found,
     searched_gallery,
     seen,
@@ -56,7 +56,7 @@ def score_matrix(matrix: Any, query: Labels, gallery: Labels, protocol: str = 'm
 
     For a protocol whose gallery includes the queries, the columns must include them too.
     """
-    query, gallery, chosen = query.checked('queries'), gallery.checked('gallery'), find_protocol(protocol)
+    query, gallery, chosen = query.checked('queries'), gallery.checked('gallery'), PROTOCOLS[protocol]
     scores = check_matrix(matrix)
     if scores.shape != (len(query), len(gallery)):
         raise UserError(f'The distance matrix is {scores.shape[0]} x {scores.shape[1]}, but there are labels of {len(query)} queries and '
@@ -76,7 +76,7 @@ def score_matrix(matrix: Any, query: Labels, gallery: Labels, protocol: str = 'm
 def ranked_tables(query: Embeddings, gallery: Embeddings, protocol: str,
                   unknown_cameras: str = 'refuse') -> tuple[Embeddings, Embeddings, Protocol]:
     """Checked queries, the gallery that the protocol searches, and the protocol."""
-    chosen = find_protocol(protocol)
+    chosen = PROTOCOLS[protocol]
     query, gallery = query.checked('queries'), gallery.checked('gallery')
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
         raise UserError(f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
@@ -110,7 +110,7 @@ def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: Lea
 def _result(ranking: Ranking, gallery: Labels, **said) -> Result:
     valid = ranking.valid
     if not valid.any():
-        raise UserError(nothing_found(find_protocol(said['protocol']), len(valid), len(gallery)))
+        raise UserError(nothing_found(PROTOCOLS[said['protocol']], len(valid), len(gallery)))
     cmc = ranking.cmc(_CMC_RANKS)
     mean = {name: float(np.mean(getattr(ranking, field)[valid])) for name, field in
             (('mAP', 'ap'), ('mAP_trapezoidal', 'ap_trapezoidal'), ('mINP', 'inp'))}

@@ -3,26 +3,30 @@
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags
-from ml_collections import ConfigDict
 
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.core.terminal import complain
+from pvlad_jax.core.settings import describe
+from pvlad_jax.core.terminal import complain, say
 
 
-def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[str]], list[str]]:
-    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help is absl's own.
+def parse_flags(required: Sequence[str], settings: type) -> Callable[[list[str]], list[str]]:
+    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help lists the fields behind the flags.
 
-    `fields`: a configuration with all fields there are, for advice.
+    `settings`: the dataclass that a configuration is frozen to.
     """
 
     def parse(argv: list[str]) -> list[str]:
         try:
             argv = [_expanded_config(a) for a in argv]
-            rest = flags.FLAGS(argv)
+            try:
+                rest = flags.FLAGS(argv)
+            except SystemExit:  # absl has printed --help
+                say(field_help(settings))
+                raise
             if any(flags.FLAGS[name].value for name in ('help', 'helpfull', 'helpshort') if name in flags.FLAGS):
                 return rest
             if len(rest) > 1:
@@ -33,10 +37,24 @@ def parse_flags(required: Sequence[str], fields: ConfigDict) -> Callable[[list[s
             flags.FLAGS.config.items()  # a file that did not load speaks up only when it is looked at
             return rest
         except (flags.Error, AttributeError, KeyError, OSError, UserError) as error:
-            complain(f'Error: {_explain(error, argv, fields)}')
+            complain(f'Error: {_explain(error, argv, settings)}')
             sys.exit(EXIT_USER_ERROR)
 
     return parse
+
+
+def field_help(settings: type) -> str:
+    """The part of --help on the fields of a configuration: a line each with default, meaning and what is allowed."""
+    lines = ['fields of the configuration, set by --config.FIELD=VALUE, or by NAME=VALUE after the file (--config=FILE:NAME=VALUE):', '']
+    for d in describe(settings):
+        notes = [d.allowed, f'NAME: {d.short}' if d.short else '']
+        rest = f' ({"; ".join(filter(None, notes))})' if any(notes) else ''
+        lines += [f'  --config.{d.path}={_shown(d.default)}', f'      {d.meaning}{rest}']
+    return '\n'.join(lines)
+
+
+def _shown(default: object) -> str:
+    return str(dict(default)) if isinstance(default, Mapping) else str(default)
 
 
 def given_fields(argv: Sequence[str], short_names: Mapping[str, str]) -> list[str]:
@@ -58,10 +76,10 @@ def _expanded_config(argument: str) -> str:
     return f'{flag}={user_path(path)}' if flag == '--config' and equals and path.startswith('~') else argument
 
 
-def _explain(error: Exception, argv: Sequence[str], fields: ConfigDict) -> str:
+def _explain(error: Exception, argv: Sequence[str], settings: type) -> str:
     text = str(error)
     if isinstance(error, AttributeError | KeyError):  # from ml_collections: the last part of an unknown field's path
-        return _unknown_field(re.search(r'\w+', text)[0], argv, fields)
+        return _unknown_field(re.search(r'\w+', text)[0], argv, settings)
     if 'Failed loading config file' in text or 'No such file' in text:
         files = [a.partition('=')[2] for a in argv if a.startswith('--config=')]
         return f'The configuration {files[-1] if files else ""} cannot be loaded: there is no such file. See configs/.'
@@ -71,18 +89,10 @@ def _explain(error: Exception, argv: Sequence[str], fields: ConfigDict) -> str:
     return ' '.join(lines)
 
 
-def _unknown_field(name: str, argv: Sequence[str], fields: ConfigDict) -> str:
+def _unknown_field(name: str, argv: Sequence[str], settings: type) -> str:
     given = [a.partition('=')[0][len('--config.'):] for a in argv if a.startswith('--config.')]
     field = next((g for g in given if name in g.split('.')), name)
-    known = list(_fields(fields, ''))
+    known = [d.path for d in describe(settings)]
     near = difflib.get_close_matches(field, known, n=3) or [k for k in known if k.rpartition('.')[2] == field.rpartition('.')[2]]
     meant = f' Did you mean {" or ".join(near)}?' if near else ''
-    return f'Unknown config field {field!r}.{meant} configs/default.py lists all fields with their meaning.'
-
-
-def _fields(node: ConfigDict, prefix: str) -> Iterator[str]:
-    for name, value in node.items():
-        if isinstance(value, ConfigDict):
-            yield from _fields(value, f'{prefix}{name}.')
-        else:
-            yield prefix + name
+    return f'Unknown config field {field!r}.{meant} --help lists all fields with their meaning, as docs/configuration.md does.'

@@ -1,21 +1,31 @@
-"""Losses on one batch: pure functions, float32 inside, finite gradients for duplicate and zero embeddings."""
+"""Losses on one batch: pure, float32 inside, finite gradients for duplicate and zero embeddings.
 
-from pvlad_jax.losses.centre import centre_loss
-from pvlad_jax.losses.circle import circle_loss
-from pvlad_jax.losses.diversity import diversity_loss
-from pvlad_jax.losses.identity import cross_entropy
-from pvlad_jax.losses.oim import oim_loss
-from pvlad_jax.losses.total import check_loss, init_loss_state, total_loss
-from pvlad_jax.losses.triplet import batch_hard_triplet
+`LOSSES` is what config.loss may give a weight.
+"""
 
-__all__ = [
-    'batch_hard_triplet',
-    'centre_loss',
-    'check_loss',
-    'circle_loss',
-    'cross_entropy',
-    'diversity_loss',
-    'init_loss_state',
-    'oim_loss',
-    'total_loss',
-]
+from pvlad_jax.config import LossConfig
+from pvlad_jax.core.registry import Registry
+from pvlad_jax.losses.centre import CentreLoss
+from pvlad_jax.losses.circle import CircleLoss
+from pvlad_jax.losses.diversity import DiversityLoss
+from pvlad_jax.losses.identity import IdentityLoss
+from pvlad_jax.losses.oim import OimLoss
+from pvlad_jax.losses.term import LossTerm, TermOutput
+from pvlad_jax.losses.total import Terms, WeightedTerm, init_losses, total_loss
+from pvlad_jax.losses.triplet import TripletLoss
+
+__all__ = ['LOSSES', 'LossTerm', 'TermOutput', 'Terms', 'build_losses', 'init_losses', 'total_loss']
+
+LOSSES = Registry('config.loss', {
+    'identity': IdentityLoss,
+    'triplet': TripletLoss,
+    'circle': CircleLoss,
+    'centre': CentreLoss,
+    'oim': OimLoss,
+    'diversity': DiversityLoss,
+})
+
+
+def build_losses(config: LossConfig) -> Terms:
+    """The terms whose weight is above 0; one of weight 0 is not computed at all."""
+    return {name: WeightedTerm(getattr(config, name), kind(config)) for name, kind in LOSSES.items() if getattr(config, name)}

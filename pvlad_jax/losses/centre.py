@@ -1,7 +1,12 @@
 """Centre loss (Wen et al. 2016)."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from pvlad_jax.losses.term import LossTerm, TermOutput
 
 
 def centre_loss(
@@ -16,3 +21,13 @@ def centre_loss(
     """
     difference = feature.astype(jnp.float32) - centres.astype(jnp.float32)[labels]
     return 0.5 * jnp.mean(jnp.sum(difference**2, axis=-1))
+
+
+class CentreLoss(LossTerm):
+    """A mean over videos: accumulation changes nothing in it. The centres `loss_centres` [I E] are parameters."""
+
+    def init(self, num_identities: int, embedding_dim: int, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        return {'loss_centres': jax.random.normal(rng, (num_identities, embedding_dim), jnp.float32)}, {}
+
+    def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
+        return TermOutput(centre_loss(output.feature, labels, params['loss_centres']), {}, {})

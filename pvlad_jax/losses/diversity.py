@@ -1,7 +1,11 @@
 """Diversity of the part masks (ours): without part labels they may all settle on the same region."""
 
+from typing import Any
+
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from pvlad_jax.losses.term import LossTerm, TermOutput
 
 EPSILON = 1e-12
 
@@ -27,3 +31,10 @@ def diversity_loss(
     # Σ_{p≠q} u_p · u_q = |Σ_p u_p|² - Σ_p |u_p|²: no P x P products are needed.
     overlap = jnp.sum(jnp.sum(unit, axis=2) ** 2, axis=1) - jnp.sum(unit**2, axis=(1, 2))
     return jnp.mean(overlap) / (parts * (parts - 1))
+
+
+class DiversityLoss(LossTerm):
+    """A mean over videos: accumulation changes nothing in it. For poolings with part masks (config/combinations.py)."""
+
+    def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
+        return TermOutput(diversity_loss(output.part_masks, output.valid), {}, {})

@@ -1,8 +1,12 @@
 """Identity classification: cross-entropy over the training people."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from pvlad_jax.losses.term import LossTerm, TermOutput
 
 
 def cross_entropy(
@@ -17,3 +21,12 @@ def cross_entropy(
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     right = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
     return -jnp.mean((1 - smoothing) * right + smoothing * jnp.mean(log_p, axis=-1))
+
+
+class IdentityLoss(LossTerm):
+    """Cross-entropy over the training identities, and its accuracy. A mean over videos: accumulation changes nothing in it."""
+
+    def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
+        loss = cross_entropy(output.logits, labels, self.config.label_smoothing)
+        accuracy = jnp.mean((jnp.argmax(output.logits, axis=-1) == labels).astype(jnp.float32))
+        return TermOutput(loss, {'accuracy': accuracy}, {})

@@ -1,11 +1,14 @@
 """Online instance matching (Xiao et al. 2017) where everyone is labelled: no queue of unlabelled people."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pvlad_jax.losses.identity import cross_entropy
 from pvlad_jax.losses.pairs import similarities
+from pvlad_jax.losses.term import LossTerm, TermOutput
 
 EPSILON = 1e-12
 
@@ -37,3 +40,14 @@ def update_table(
     moved = momentum * table + (1 - momentum) * mean
     moved = moved / jnp.sqrt(jnp.sum(moved**2, axis=1, keepdims=True) + EPSILON)
     return jnp.where(count > 0, moved, table)
+
+
+class OimLoss(LossTerm):
+    """The table `oim_table` [I E] is state. With accumulation it moves once a part: later parts see what earlier ones have moved."""
+
+    def init(self, num_identities: int, embedding_dim: int, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        return {}, {'oim_table': jnp.zeros((num_identities, embedding_dim), jnp.float32)}
+
+    def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
+        loss, table = oim_loss(output.embedding, labels, state['oim_table'], self.config.oim_temperature, self.config.oim_momentum)
+        return TermOutput(loss, {}, {'oim_table': table})

@@ -1,10 +1,13 @@
 """Batch-hard triplet loss (Hermans, Beyer, Leibe 2017, "In Defense of the Triplet Loss", equation 5)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pvlad_jax.losses.pairs import mean_over, negative_pairs, positive_pairs, similarities
+from pvlad_jax.losses.term import LossTerm, TermOutput
 
 # Inside the square root: a distance of 0 has the gradient 0 instead of 0/0. Distances change by less than 1e-6.
 EPSILON = 1e-12
@@ -51,3 +54,11 @@ def batch_hard_triplet(
 
 def _distance(a: Float[Array, 'B E'], b: Float[Array, 'B E']) -> Float[Array, 'B']:
     return jnp.sqrt(jnp.sum((a - b) ** 2, axis=-1) + EPSILON)
+
+
+class TripletLoss(LossTerm):
+    """Batch-hard triplets. With accumulation they are found within a part only: an easier loss, as of a smaller batch."""
+
+    def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
+        loss, watched = batch_hard_triplet(output.embedding, labels, self.config.triplet_margin)
+        return TermOutput(loss, watched, {})

@@ -11,7 +11,6 @@ from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
-from pvlad_jax.losses import check_loss
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.parallel.mesh import gather_to_host, make_mesh
@@ -73,7 +72,6 @@ def prepare(config: Config) -> Experiment:
     """Opens and builds; UserError for everything that does not fit together, before anything is computed."""
     clips, model = config.clips, config.model
     build_backbone(model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width))
-    check_loss(config.loss)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(config, mesh)
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)

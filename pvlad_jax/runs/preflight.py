@@ -19,8 +19,11 @@ from pvlad_jax.data.partition import Partition
 from pvlad_jax.data.pk_sampler import check_identities
 from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.evaluation.distances import DISTANCES
 from pvlad_jax.evaluation.metric_learning import LEARNED
-from pvlad_jax.evaluation.protocols import check_protocol
+from pvlad_jax.evaluation.protocols import PROTOCOLS, check_protocol
+from pvlad_jax.models.backbones import BACKBONES
+from pvlad_jax.models.pooling import POOLINGS
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
 from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.workdir import Folder
@@ -28,6 +31,14 @@ from pvlad_jax.runs.workdir import Folder
 _FOLDERS = ('checkpoints', 'eval', 'embeddings', 'tensorboard', 'profile', 'compile_cache')  # of a working directory
 _FILES = ('metrics.jsonl', 'config.json', 'data.json')
 _MAX_NAMED = 5  # tracklets in a message
+
+
+def check_names(config: Config) -> None:
+    """Names that registries know: UserError for an unknown one, with those that there are."""
+    model, evaluation = config.model, config.evaluation
+    _ = BACKBONES[model.backbone.name], POOLINGS[model.pooling], DISTANCES[evaluation.distance]
+    if evaluation.protocol:
+        _ = PROTOCOLS[evaluation.protocol]
 
 
 def check_devices(config: Config) -> None:

@@ -17,7 +17,7 @@ from pvlad_jax.launch.distributed import Processes
 from pvlad_jax.launch.preemption import StopRequest
 from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.runs.experiment import prepare
-from pvlad_jax.runs.preflight import check_devices, check_folders
+from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
 from pvlad_jax.runs.splits import all_splits
 from pvlad_jax.runs.train import train
 from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir
@@ -35,6 +35,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
       given: paths of the fields that the user set, which are told where they have no effect.
     """
     frozen = freeze(config)
+    check_names(frozen)
     stop.grace = frozen.training.grace_seconds
     distributed.start(several, stop.request)
     distributed.check_same_on_all('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))

@@ -12,8 +12,6 @@ from pvlad_jax.config import OptimizerConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.schedule import learning_rate
 
-OPTIMIZERS = ('adam', 'adamw', 'sgd')
-
 # Tensors of more than one axis that are nevertheless not decayed: zero means nothing special for a centre or
 # a place.
 UNDECAYED = ('assignment_weight', 'assignment_bias', 'centres', 'position_term', 'loss_centres')
@@ -42,47 +40,37 @@ def make_optimizer(
 
     Args:
       params: the parameters to be trained, or their shapes: a dict whose key 'backbone' holds the backbone.
-    Raises UserError for an unknown name, a value out of its range, a first stage without a backbone, or
-    `layer_decay` on a backbone whose stages have no known names.
+    Raises UserError for a first stage without a backbone, or `layer_decay` on a backbone whose stages have no known names.
     """
-    if config.name not in OPTIMIZERS:
-        raise UserError(f'Unknown config.optimizer.name = {config.name!r}: {", ".join(OPTIMIZERS)}.')
-    for field in ('clip_norm', 'weight_decay', 'backbone_factor', 'layer_decay'):
-        if getattr(config, field) < 0:
-            raise UserError(f'config.optimizer.{field} = {getattr(config, field)} must not be negative.')
-    if not 0 <= config.momentum < 1:
-        raise UserError(f'config.optimizer.momentum = {config.momentum} must lie in [0, 1).')
-    if head_steps < 0:
-        raise UserError(f'config.training.head_steps = {head_steps} must not be negative.')
     if head_steps and 'backbone' not in params:
         raise UserError(f'config.training.head_steps = {head_steps}, but there are no parameters of '
-                        'a backbone to hold still.')
+                        'a backbone to freeze.')
 
     factors = rate_factors(config, params)
     clip = _clip(config.clip_norm) if config.clip_norm else optax.identity()
 
-    def hold(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    def freeze_first(rule: optax.GradientTransformation) -> optax.GradientTransformation:
         if not head_steps:
             return rule
         held = optax.conditionally_mask(rule, lambda step: step >= head_steps)
         return optax.partition({'backbone': held, 'head': rule}, backbone_or_head)
 
     rate = optax.scale_by_learning_rate(learning_rate(config, total_steps))
-    return optax.chain(hold(optax.identity()), clip, hold(_update_rule(config)), _scale(factors), rate)
+    return optax.chain(freeze_first(optax.identity()), clip, freeze_first(_update_rule(config)), _scale(factors), rate)
 
 
 def _clip(norm: float) -> optax.GradientTransformation:
     """What optax.clip_by_global_norm does, by a product instead of a quotient.
 
-    XLA holds quotients to be dear and keeps all clipped gradients, once more the size of the network, for the rules that read them;
+    XLA takes quotients to be expensive and keeps all clipped gradients, once more the size of the network, for the rules that read them;
     products it makes again in each.
     """
 
-    def shorten(updates, _):
+    def rescale(updates, _):
         factor = norm / jnp.maximum(optax.tree.norm(updates), norm)
         return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
 
-    return optax.stateless(shorten)
+    return optax.stateless(rescale)
 
 
 def _update_rule(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -96,7 +84,6 @@ def _update_rule(config: OptimizerConfig) -> optax.GradientTransformation:
             return optax.chain(decay, optax.scale_by_adam())
         case 'sgd':
             return optax.chain(decay, optax.trace(config.momentum) if config.momentum else optax.identity())
-    raise UserError(f'Unknown config.optimizer.name = {config.name!r}: {", ".join(OPTIMIZERS)}.')
 
 
 def _scale(factors: PyTree) -> optax.GradientTransformation:

@@ -6,9 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pvlad_jax.config import OptimizerConfig
-from pvlad_jax.core.errors import UserError
-
-SCHEDULES = ('constant', 'cosine', 'steps')
 
 
 def learning_rate(config: OptimizerConfig, total_steps: int) -> Callable[[int | Array], Float[Array, '']]:
@@ -23,17 +20,6 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> Callable[[int | 
       - 'constant' stays.
     Backbone and stage factors come on top (optimizer.py).
     """
-    if config.schedule not in SCHEDULES:
-        raise UserError(f'Unknown config.optimizer.schedule = {config.schedule!r}: {", ".join(SCHEDULES)}.')
-    if config.warmup_steps < 0 or total_steps < 1:
-        raise UserError(f'config.optimizer.warmup_steps = {config.warmup_steps} must not be negative, and '
-                        f'config.training.steps = {total_steps} must be at least 1.')
-    if config.schedule == 'steps' and not all(0 < share < 1 for share in config.decay_steps):
-        raise UserError(f'config.optimizer.decay_steps = {config.decay_steps} are shares of the run, each '
-                        'between 0 and 1.')
-    if not config.learning_rate > 0:
-        raise UserError(f'config.optimizer.learning_rate = {config.learning_rate} must be above 0.')
-
     def rate(step: int | Array) -> Float[Array, '']:
         step = jnp.asarray(step, jnp.float32)
         warm = jnp.minimum((step + 1) / max(config.warmup_steps, 1), 1.0)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from pvlad_jax.config import Config
-from pvlad_jax.losses import init_loss_state
+from pvlad_jax.losses import build_losses, init_losses
 from pvlad_jax.models.tracklet_network import TrackletNetwork, init_variables
 from pvlad_jax.parallel.sharding import state_shardings
 
@@ -74,7 +74,7 @@ def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.Grad
     def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
         variables = init_variables(network, (clips.frames, clips.height, clips.width), network_key)
-        loss_params, loss_state = init_loss_state(config.loss, people, network.embedding, loss_key)
+        loss_params, loss_state = init_losses(build_losses(config.loss), people, network.embedding, loss_key)
         # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled anew.
         variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
                                                           (variables, loss_params, loss_state))

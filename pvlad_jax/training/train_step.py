@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pvlad_jax.config import Config
-from pvlad_jax.losses import total_loss
+from pvlad_jax.losses import build_losses, total_loss
 from pvlad_jax.models.batch_norm import statistics_by_group
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.parallel.mesh import BATCH_AXES, batch_sharding, replicated
@@ -27,11 +27,13 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
     `state` (or its shapes) is needed for its shardings only. The batch is that of `pvlad_jax.data.train_batches`, as global arrays.
     """
 
+    terms = build_losses(config.loss)
+
     def loss_of(params, batch_stats, loss_state, batch):
         with statistics_by_group(mesh.size if config.model.backbone.batch_norm == 'device' else 1):
             output, updates = network.apply({'params': params, 'batch_stats': batch_stats}, batch['clips'], batch['valid'], train=True,
                                             mutable=['batch_stats'])
-        loss, metrics, loss_state = total_loss(config.loss, output, batch['label'], params, loss_state)
+        loss, metrics, loss_state = total_loss(terms, output, batch['label'], params, loss_state)
         return loss, (metrics, dict(updates.get('batch_stats', {})), loss_state)
 
     def gradients(state: TrainState, batch):

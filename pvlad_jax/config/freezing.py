@@ -1,0 +1,50 @@
+"""From the `ConfigDict` of a command line to a `Config`: typed, frozen and checked. Here ConfigDicts end."""
+
+import re
+
+from ml_collections import ConfigDict
+
+from pvlad_jax.config.combinations import check_combinations
+from pvlad_jax.config.fields import Config
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.settings import freeze_section, short_names
+
+
+def freeze(config: ConfigDict) -> Config:
+    """UserError that names the field: unknown, missing, of a wrong type, out of its range, or in conflict with another."""
+    frozen = freeze_section(Config, config)
+    area = frozen.augment.erase_area
+    if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
+        raise UserError(f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
+                        'such as (0.02, 0.25).')
+    if not re.fullmatch(r'all|(even|every|first):[1-9][0-9]*', frozen.evaluation.frames):
+        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N', 'every:N' or 'first:N' "
+                        'with N at least 1.')
+    if frozen.profile:
+        profiled_steps(frozen.profile)
+    check_combinations(frozen)
+    return frozen
+
+
+def profiled_steps(profile: str) -> range:
+    """'3:5' -> the steps 3, 4 and 5, counted from 1."""
+    first, colon, last = profile.partition(':')
+    if not (colon and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        raise UserError(f"config.profile = {profile!r} is not 'FIRST:LAST', two step numbers from 1.")
+    return range(int(first), int(last) + 1)
+
+
+def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
+    """Sets the fields named in 'pooling=average,parts=0' by their short names. An unknown name raises ValueError with the known ones."""
+    names = short_names(Config)
+    for argument in filter(None, arguments.split(',')):
+        name, equals, value = argument.partition('=')
+        if not equals or name not in names:
+            raise ValueError(f'Config argument {argument!r} is not NAME=VALUE with NAME one of: {", ".join(sorted(names))}.')
+        *path, leaf = names[name].split('.')
+        node = config
+        for part in path:
+            node = node[part]
+        old = node[leaf]
+        node[leaf] = value.lower() in ('1', 'true', 'yes') if isinstance(old, bool) else type(old)(value)
+    return config

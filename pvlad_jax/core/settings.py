@@ -1,0 +1,189 @@
+"""Configurations as frozen dataclasses whose fields say what they mean and what they may be.
+
+    @dataclass(frozen=True)
+    class ClipsConfig:
+        frames: int = setting(8, 'T: frames of a clip', at_least=1)
+
+    @dataclass(frozen=True)
+    class Config:
+        clips: ClipsConfig = section(ClipsConfig)
+
+Everything else is derived from that: the `ConfigDict` that command lines change (`to_config_dict`), its typed and checked form
+(`freeze_section`), short names on the command line (`short_names`), what a resumed run may change (`differences`), and the text of --help
+and of the documentation (`describe`).
+"""
+
+import dataclasses
+import json
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, get_type_hints
+
+from ml_collections import ConfigDict
+
+from pvlad_jax.core.errors import UserError
+
+
+def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float | None = None, above: float | None = None,
+            at_most: float | None = None, below: float | None = None, short: str = '', resumable: bool = False) -> Any:
+    """A field of a configuration.
+
+    A field that is added later needs a default at which nothing changes: runs that were begun without it resume at that value.
+
+    Args:
+      default: of the type that the field is annotated with; (), ... for tuples, {} for mappings.
+      meaning: one clause with unit and source.
+      choices: the values it may have; () = any.
+      at_least, above, at_most, below: bounds of numbers.
+      short: its name as an argument after a configuration file's, such as 'pooling'.
+      resumable: whether it may differ when a run is resumed: it says how the run is carried out, not what it computes.
+    """
+    metadata = {'meaning': meaning, 'choices': choices, 'at_least': at_least, 'above': above, 'at_most': at_most, 'below': below,
+                'short': short, 'resumable': resumable}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: types.MappingProxyType(dict(default)), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def section(kind: type, meaning: str = '', *, resumable: bool = False) -> Any:
+    """A field that holds the section `kind`, a dataclass of settings. resumable: holds for all of it."""
+    return dataclasses.field(default_factory=kind, metadata={'meaning': meaning, 'resumable': resumable})
+
+
+class Description(NamedTuple):
+    """One field: 'clips.frames', int, 8, 'T: frames of a clip', 'at least 1', '', False."""
+
+    path: str
+    type: type
+    default: Any
+    meaning: str
+    allowed: str
+    short: str
+    resumable: bool
+
+
+def describe(kind: type, prefix: str = '', resumable: bool = False) -> Iterator[Description]:
+    """Every field of a dataclass of settings and of its sections, in order."""
+    for field, hint in _fields(kind):
+        path, free = prefix + field.name, resumable or field.metadata['resumable']
+        if dataclasses.is_dataclass(hint):
+            yield from describe(hint, f'{path}.', free)
+        else:
+            default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+            yield Description(path, hint, default, field.metadata['meaning'], _allowed(field.metadata), field.metadata['short'], free)
+
+
+def short_names(kind: type) -> dict[str, str]:
+    """{'pooling': 'model.pooling', ...}: names of arguments after a configuration file's."""
+    return {d.short: d.path for d in describe(kind) if d.short}
+
+
+def to_config_dict(settings: Any) -> ConfigDict:
+    """The values of a dataclass of settings as a ConfigDict."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return ConfigDict({name: to_config_dict(value) if dataclasses.is_dataclass(value) else
+                       ConfigDict(dict(value)) if isinstance(value, Mapping) else value for name, value in values.items()})
+
+
+def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str = '') -> Any:
+    """A `kind` with the values of a ConfigDict. UserError that names the field: unknown, missing, of a wrong type, out of its range."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    for what, wrong in (('unknown', set(node) - names), ('missing', names - set(node))):
+        if wrong:
+            raise UserError(f'Config: {what} field {", ".join(sorted(path + name for name in wrong))}. '
+                            f'Fields of config.{path.rstrip(".") or "*"}: {", ".join(sorted(names))}.')
+    values = {}
+    for field, hint in _fields(kind):
+        name, value = field.name, node[field.name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = freeze_section(hint, value, f'{path}{name}.')
+        else:
+            values[name] = _typed(value, hint, path + name)
+            _check(values[name], field.metadata, path + name)
+    return kind(**values)
+
+
+def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
+    """{'model.parts': 8, ...}, JSON-able."""
+    flat = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f'{prefix}{field.name}.')
+        elif isinstance(value, Mapping):
+            flat[prefix + field.name] = dict(value)
+        else:
+            flat[prefix + field.name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def differences(saved: Mapping[str, Any], settings: Any) -> list[str]:
+    """'model.parts: 8 before, 4 now' for each field that must not differ between a run and its continuation.
+
+    Args:
+      saved: what `flatten` gave when the run was begun; a field that did not exist then counts as its default.
+      settings: as they are now.
+    """
+    now, defaults = _as_saved(flatten(settings)), _as_saved({d.path: _plain(d.default) for d in describe(type(settings))})
+    free = {d.path for d in describe(type(settings)) if d.resumable}
+    before = {**defaults, **saved}
+    fixed = [p for p in sorted(set(now) | set(before)) if not any(p == f or p.startswith(f'{f}.') for f in free)]
+    return [f'{p}: {before.get(p)!r} before, {now.get(p)!r} now' for p in fixed if before.get(p) != now.get(p)]
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _as_saved(flat: dict[str, Any]) -> dict[str, Any]:
+    """As it looks after a trip through a file."""
+    return json.loads(json.dumps(flat))
+
+
+def _fields(kind: type) -> list[tuple[dataclasses.Field, type]]:
+    hints = get_type_hints(kind)
+    return [(field, hints[field.name]) for field in dataclasses.fields(kind)]
+
+
+def _typed(value: Any, hint: type, path: str) -> Any:
+    if hint is Mapping:
+        return types.MappingProxyType(value.to_dict() if isinstance(value, ConfigDict) else dict(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is tuple:
+        return tuple(value)
+    if type(value) is not hint:
+        raise UserError(f'config.{path} = {value!r} is of type {type(value).__name__}, not {hint.__name__}.')
+    return value
+
+
+def _check(value: Any, metadata: Mapping[str, Any], path: str) -> None:
+    """UserError where a value is none of its choices or out of its bounds. NaN is out of any bound."""
+    if metadata['choices'] and value not in metadata['choices']:
+        raise UserError(f'config.{path} = {value!r} is not one of {", ".join(map(repr, metadata["choices"]))}.')
+    low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))
+    inside = ((low is None or value >= low) and (above is None or value > above)
+              and (high is None or value <= high) and (below is None or value < below))
+    if not inside:
+        shown = f'{value:g}' if isinstance(value, float) else repr(value)
+        raise UserError(f'config.{path} = {shown} must {_bounds(metadata)}.')
+
+
+def _bounds(metadata: Mapping[str, Any]) -> str:
+    low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))
+    if (low is None and above is None) or (high is None and below is None):
+        if low == 0:
+            return 'not be negative'
+        return f'be at least {low}' if low is not None else f'be above {above}' if above is not None else (
+            f'be at most {high}' if high is not None else f'be below {below}')
+    opening, closing = '[' if above is None else '(', ']' if below is None else ')'
+    return f'lie in {opening}{above if low is None else low}, {below if high is None else high}{closing}'
+
+
+def _allowed(metadata: Mapping[str, Any]) -> str:
+    """'one of 3d, 2d', 'at least 1', 'in [0, 1)', or '' where anything of the type goes."""
+    if metadata['choices']:
+        return 'one of ' + ', '.join(repr(c) if c == '' else str(c) for c in metadata['choices'])
+    if all(metadata[name] is None for name in ('at_least', 'above', 'at_most', 'below')):
+        return ''
+    return {'not be negative': 'at least 0'}.get(_bounds(metadata), _bounds(metadata).removeprefix('be ').removeprefix('lie '))
