@@ -1,0 +1,156 @@
+"""Files of tracks: three formats say the same; what cannot be used is counted, what cannot be read is one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.video import read_tracks
+from tests.small_videos import mot_lines, walking
+
+TRACKS = {'3': walking(0, 4), '900000000001': walking(2, 9, top=20)}
+
+
+def written(tmp_path, content, name='tracks') -> str:
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+def coco(first: int, frame_key: str = 'frame_id', track_key: str = 'track_id', **more) -> dict:
+    images = [{'id': 100 + f, frame_key: f + first, 'file_name': f'a/{f + first:06d}.jpg'} for f in range(10)]
+    annotations = [
+        {'image_id': 100 + f, track_key: int(name), 'bbox': [x, y, w, h]}
+        for name, boxes in TRACKS.items()
+        for f, x, y, w, h in boxes
+    ]
+    return {'images': images, 'annotations': annotations, **more}
+
+
+def as_csv(corners: bool, separator: str, first: int) -> str:
+    rows = [
+        ['Frame', 'track_id', 'left', 'top', *(('right', 'bottom') if corners else ('width', 'height')), 'confidence']
+    ]
+    rows += [
+        [f + first, name, x, y, x + w if corners else w, y + h if corners else h, 0.5]
+        for name, boxes in TRACKS.items()
+        for f, x, y, w, h in boxes
+    ]
+    return '\n'.join(separator.join(map(str, row)) for row in rows)
+
+
+def test_all_formats_say_the_same(tmp_path):
+    expected = read_tracks(written(tmp_path, mot_lines(TRACKS)))
+    assert expected.names == list(TRACKS) and expected.first_frame == 1 and not expected.notes
+    assert expected.frame.min() == 0 and (np.diff(expected.frame) >= 0).all()
+    np.testing.assert_array_equal(expected.last_frames(), [4, 9])
+    np.testing.assert_array_equal(expected.counts(), [5, 8])
+    others = [
+        mot_lines(TRACKS).replace(',', ' '),
+        coco(0),
+        coco(1),
+        coco(0, 'frame_index', 'instance_id'),
+        coco(1, 'other'),
+        as_csv(False, ',', 0),
+        as_csv(True, ';', 1),
+        as_csv(False, '\t', 1),
+        '\ufeff' + as_csv(False, ',', 0),
+    ]
+    for content in others:
+        found = read_tracks(written(tmp_path, content))
+        assert found.names == expected.names
+        for field in ('frame', 'track', 'box'):
+            np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
+
+
+def test_frames_may_be_numbered_from_either(tmp_path):
+    text = mot_lines({'1': walking(3, 6)})
+    assert read_tracks(written(tmp_path, text)).frame[0] == 3
+    assert read_tracks(written(tmp_path, text), first_frame=0).frame[0] == 4
+    assert read_tracks(written(tmp_path, '0,1,5,5,10,20\n7,1,5,5,10,20\n')).frame.tolist() == [0, 7]
+
+
+def test_the_video_of_a_file_with_several_is_found_by_its_name(tmp_path):
+    content = coco(0, videos=[{'id': 1, 'name': 'cam1/walk.mp4'}, {'id': 2, 'name': 'street'}])
+    for i, image in enumerate(content['images']):
+        image['video_id'] = 1 + i % 2
+    path = written(tmp_path, content)
+    assert set(read_tracks(path, video_name='walk.avi').frame % 2) == {0}
+    assert set(read_tracks(path, video_name='street.mkv').frame % 2) == {1}
+    with pytest.raises(UserError, match='2 videos, 0 of them'):
+        read_tracks(path, video_name='other.mp4')
+
+
+def test_what_cannot_be_used_is_left_out_and_counted(tmp_path):
+    lines = ['1,5,1,1,10,20', '1,5,9,9,10,20', '2,5,1,1,0,20', '3,5,nan,1,10,20', '0,6,1,1,10,20']
+    found = read_tracks(written(tmp_path, '\n'.join(lines)), first_frame=1)
+    assert found.box.tolist() == [[1, 1, 10, 20]] and found.names == ['5', '6'] and found.counts().tolist() == [1, 0]
+    notes = ' '.join(found.notes)
+    assert (
+        '2 boxes without a size' in notes
+        and '1 boxes are before frame 1' in notes
+        and 'the second of their track in one frame' in notes
+    )
+    # Annotations of MOT16 and later: nine columns, the seventh says what counts.
+    assert read_tracks(written(tmp_path, '1,1,1,1,9,9,1,1,1\n1,2,1,1,9,9,0,8,1\n')).names == ['1']
+
+
+def test_a_track_that_jumps_is_named(tmp_path):
+    jumping = [(0, 0.0, 0.0, 10.0, 20.0), (1, 2.0, 0.0, 10.0, 20.0), (2, 300.0, 0.0, 10.0, 20.0)]
+    found = read_tracks(written(tmp_path, mot_lines({'1': walking(0, 5), '8': jumping})))
+    assert len(found.notes) == 1 and "'8' after frame 2" in found.notes[0] and len(found.frame) == 9
+    assert not read_tracks(
+        written(tmp_path, mot_lines({'8': [(0, 0.0, 0.0, 9.0, 20.0), (50, 300.0, 0.0, 9.0, 20.0)]}))
+    ).notes  # a gap
+
+
+def test_thousands_of_tracks_at_once(tmp_path):
+    frames, people = 10, 5000
+    text = '\n'.join(f'{f},{p},{p},{p},10,20' for f in range(frames) for p in range(people))
+    found = read_tracks(written(tmp_path, text))
+    assert len(found.names) == people and len(found.frame) == frames * people
+    assert (found.last_frames() == frames - 1).all()
+    assert len(found.without(range(1, people)).frame) == frames
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'),
+    [
+        ('', 'is empty'),
+        ('\n\n', 'is empty'),
+        ('1,2,3', 'line 1'),
+        ('1,1,1,1,5,5\nx,y,1,1,5,5', 'line 2'),
+        ('1,-1,1,1,5,5', 'detections'),
+        ('1.5,1,1,1,5,5', 'line 1'),
+        ('1e400,1,1,1,5,5', 'line 1'),
+        ('1,1,1,1,5,5\n1,1', 'line 2'),
+        ('1,1,1,1,0,0', 'no usable box'),
+        ('a,b\n1,2', 'has no column'),
+        ('frame,track,left,top,width,height\n1,a,x,1,1,1', 'line 2'),
+        ('{"images": [', 'not valid JSON'),
+        ('[]', 'no lists'),
+        ('{"images": [], "annotations": []}', 'no usable box'),
+        ('{"images": [{}], "annotations": []}', 'not as COCO has it'),
+        ('[' * 100_000, 'not valid JSON'),
+        ({'images': [{'id': 1}], 'annotations': []}, 'neither'),
+        (
+            {'images': [{'id': 1, 'frame_id': 0}], 'annotations': [{'image_id': 1, 'bbox': [1, 1, 2, 2]}]},
+            'no "track_id"',
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(tmp_path, content, says):
+    with pytest.raises(UserError, match=says) as error:
+        read_tracks(written(tmp_path, content))
+    assert '\n' not in str(error.value) and 'tracks' in str(error.value)
+
+
+def test_no_text_and_no_file(tmp_path):
+    (tmp_path / 'x').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(UserError, match='not text'):
+        read_tracks(tmp_path / 'x')
+    with pytest.raises(UserError, match='cannot be read'):
+        read_tracks(tmp_path / 'none')
+    with pytest.raises(UserError, match='unknown; choose one of: mot, coco, csv'):
+        read_tracks(written(tmp_path, '1,1,1,1,5,5'), format='kitti')
