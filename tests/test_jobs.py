@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 import main
+import pvlad_jax
 from data_prep.builder.build import build
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import read_embeddings, score
+from pvlad_jax.images import decode_image
 from tests.micro import micro_config_dict, micro_raw
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +58,14 @@ def test_embeddings_are_what_was_scored(run):
     result = json.loads((workdir / 'eval' / 'latest.json').read_text())
     again = score(query, gallery, 'mars_official')
     assert again.mAP == pytest.approx(result['mAP'], abs=1e-6) and again.rank_1 == pytest.approx(result['rank_1'])
+
+
+def test_the_working_directory_is_all_that_the_library_needs(run, micro_data):
+    _, workdir = run
+    model, dataset = pvlad_jax.load(workdir), TrackletDataset.open(str(micro_data), 'micro')
+    tracklets = [[decode_image(image) for image in dataset.read('query', row).frames] for row in range(len(dataset.tables['query']))]
+    expected = read_embeddings(workdir / 'embeddings' / 'query.npz').embedding
+    np.testing.assert_allclose(model.embed_many(tracklets), expected, atol=1e-5)
 
 
 def test_eval_scores_the_last_checkpoint_again(run, capfd):

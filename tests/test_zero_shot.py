@@ -15,6 +15,7 @@ from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.models.pooling.pretrained_head import PretrainedHead
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.runs.experiment import prepare
+from pvlad_jax.runs.trained_model import load_trained
 from pvlad_jax.training.initialisation.pretrained import load_head
 from tests.micro import micro_config, micro_config_dict
 from tests.small_backbones import clips
@@ -65,6 +66,11 @@ def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monk
     result = json.loads((tmp_path / 'work' / 'eval' / 'latest.json').read_text())
     assert (result['step'], result['checkpoint']) == (0, 'untrained') and not list((tmp_path / 'work' / 'checkpoints').glob('*'))
     assert read_embeddings(tmp_path / 'work' / 'embeddings' / 'query.npz').embedding.shape == (8, HEAD_FEATURES)
+    # The working directory is then a model, although it holds no checkpoint.
+    loaded = load_trained(tmp_path / 'work')
+    expected = {'params': state.params, 'batch_stats': state.batch_stats}
+    for kind, part in (('params', 'backbone'), ('params', 'aggregator'), ('batch_stats', 'backbone'), ('batch_stats', 'aggregator')):
+        jax.tree.map(np.testing.assert_array_equal, loaded.variables[kind][part], jax.device_get(expected[kind][part]))
     assert main.run(config, tmp_path / 'work', 'train') == 2
     assert 'is for --mode=eval' in capfd.readouterr().err
     with pytest.raises(UserError, match='holds no head'):

@@ -18,13 +18,16 @@ def decode(encoded: bytes, out: UInt8[np.ndarray, 'H W 3']) -> None:
     """RGB by the rules of pvlad_jax.images, resized (area average when it shrinks, bilinear when it grows). Raises ImageError."""
     height, width = out.shape[:2]
     image = decode_image(encoded, out=out)
-    if image is out:
-        return
+    if image is not out:
+        out[...] = resized(image, height, width)
+
+
+def resized(image: UInt8[np.ndarray, 'h w 3'], height: int, width: int) -> UInt8[np.ndarray, 'H W 3']:
+    """The image in the network's size: area average when it shrinks, bilinear when it grows."""
     if image.shape[:2] == (height, width):
-        out[...] = image
-        return
+        return image
     shrinks = image.shape[0] > height
-    out[...] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def decode_clips(encoded, index, height: int, width: int, name: str,

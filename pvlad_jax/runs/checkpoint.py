@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
@@ -150,6 +151,21 @@ class Checkpoints:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             state = self._manager.restore(step, args=items)['state']
         return state, about['data']
+
+    def variables(self, step: int) -> dict[str, Any]:
+        """What evaluation uses of a step (`TrainState.variables`), as NumPy arrays: shapes are those of the file, and nothing
+        else of the state is read. UserError as in `restore`."""
+        where = self.directory / str(step)
+        about = self.about(step)
+        with self._damage_reported(where):
+            tree = ocp.StandardCheckpointHandler().metadata(where / 'state').tree
+            averaged = bool(tree.get('ema')) and about['format'] != WITHOUT_AVERAGED_STATISTICS
+            wanted = {'ema': tree['ema']} if averaged else {key: tree[key] for key in ('params', 'batch_stats')}
+            shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted)
+            read = ocp.args.PyTreeRestore(shapes, jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), shapes),
+                                          partial_restore=True)
+            state = self._manager.restore(step, args=ocp.args.Composite(state=read))['state']
+        return state['ema'] if averaged else state
 
     @staticmethod
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.run_start import begin
+from pvlad_jax.runs.trained_model import write_evaluated_config
 from pvlad_jax.runs.workdir import Folder
 from pvlad_jax.training.train_state import TrainState
 
@@ -170,6 +171,8 @@ def evaluate(experiment: Experiment, workdir: Folder, say: Say) -> Result:
         check_frames(experiment.config, experiment.dataset, experiment.partition, RunData(workdir, experiment.dataset, experiment.people))
         say(f'The network as training would begin with it; {workdir} needs no checkpoint.')
         state, which = experiment.initial_state(say), UNTRAINED
+        if jax.process_index() == 0:
+            write_evaluated_config(workdir, experiment.config)  # what pvlad_jax.load needs
     elif checkpoints.latest_step() is None:
         raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set '
                         f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.')

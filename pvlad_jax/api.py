@@ -1,0 +1,122 @@
+"""A trained network as a library: frames in, embeddings out.
+
+model = pvlad_jax.load('runs/mars')
+a, b = model.embed(frames_a), model.embed(frames_b)      # uint8 RGB [T, H, W, 3] of any size and length
+model.distance(a, b)                                     # 0: the same direction; 2: the opposite one
+"""
+
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.embedding.interleaved import Embedded, InterleavedEmbedder, TrackletEnd, TrackletFrame
+from pvlad_jax.images.frame_arrays import checked_frame
+from pvlad_jax.runs.trained_model import TrainedModel, load_trained
+
+_CLIPS_PER_STEP = {'cpu': 4}  # a single short tracklet costs a whole step; accelerators need many clips to be busy
+_CLIPS_PER_STEP_ELSEWHERE = 32
+
+
+def load(
+    workdir: str | PathLike, checkpoint: str | None = None, clips_per_step: int | None = None, flip: bool | None = None
+) -> 'Embedder':
+    """The network of a working directory. Needs neither its data set nor its configuration file.
+
+    Args:
+      workdir: of a training, or of an evaluation of imported weights (configs/zero_shot.py).
+      checkpoint: 'last', or 'best' by the validation people; None = as the run's evaluation chooses it.
+      clips_per_step: clips that are computed at a time; None = 4 on a CPU, 32 elsewhere.
+      flip: whether embeddings are averaged with those of the mirror image; None = as the run's evaluation does.
+
+    Raises:
+      UserError: no working directory, or one that is damaged.
+    """
+    model = load_trained(workdir, checkpoint)
+    return Embedder(model, clips_per_step, model.config.evaluation.flip if flip is None else flip)
+
+
+class Embedder:
+    """Tracklets -> unit vectors. The first call compiles; later ones do not, whatever their length and size.
+
+    Attributes:
+      size: E, numbers of an embedding.
+      clip: (T, H, W): frames of a clip, and the pixels that frames are resized to.
+      fingerprint: tells embeddings that can be compared; hexadecimal.
+    """
+
+    def __init__(self, model: TrainedModel, clips_per_step: int | None, flip: bool):
+        self.model, self.clip, self.size = model, model.clip, model.network.embedding
+        self.fingerprint = model.fingerprint(flip)
+        per_step = clips_per_step or _CLIPS_PER_STEP.get(jax.default_backend(), _CLIPS_PER_STEP_ELSEWHERE)
+        self.interleaved = InterleavedEmbedder(model.network, model.variables, model.clip, per_step, flip)
+
+    def __repr__(self) -> str:
+        t, height, width = self.clip
+        clip = f'{t} frames of {height} x {width} pixels'
+        return f'<Embedder of {self.model.checkpoint}: {self.size} numbers, clips of {clip}>'
+
+    def embed(self, frames: Any) -> Float32[np.ndarray, 'E']:
+        """The unit embedding of one tracklet, of all its frames.
+
+        Args:
+          frames: uint8 RGB [T, H, W, 3], or an iterable of frames [H, W, 3], whose sizes may differ; read frame by
+          frame.
+
+        Raises:
+          UserError: no frames, or frames of another type or shape.
+        """
+        return self.embed_many([frames])[0]
+
+    def embed_many(self, tracklets: Iterable[Any]) -> Float32[np.ndarray, 'N E']:
+        """Unit embeddings of tracklets, in their order. Clips of several tracklets are computed together, so that this
+        is faster than one call each. Tracklets are read one after the other, frame by frame.
+        """
+        found = {done.key: done.embedding for done in self.interleaved(_events(tracklets))}
+        return np.stack([found[i] for i in range(len(found))]) if found else np.zeros((0, self.size), np.float32)
+
+    def stream(self, events: Iterable[TrackletFrame | TrackletEnd]) -> Iterator[Embedded]:
+        """Embeddings of tracklets whose frames come in any order, each soon after its end."""
+        return self.interleaved(events)
+
+    def distance(self, a: Any, b: Any) -> Float[np.ndarray, '...'] | float:
+        """Cosine distance, 0 (same) to 2, of embeddings of this model: [E] and [E] -> a number, [N, E] and [M, E] ->
+        [N, M].
+
+        UserError where they do not have this model's size.
+        """
+        a, b = (np.asarray(x, np.float32) for x in (a, b))
+        for x in (a, b):
+            if x.ndim not in (1, 2) or x.shape[-1] != self.size:
+                raise UserError(
+                    f'An embedding of this model has {self.size} numbers; got an array of shape {x.shape}. Embeddings '
+                    f'of '
+                    'different models cannot be compared.'
+                )
+        result = 1 - _unit(a) @ _unit(b).T
+        return float(result) if result.ndim == 0 else result
+
+
+def _unit(x: Float32[np.ndarray, '...']) -> Float32[np.ndarray, '...']:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _events(tracklets: Iterable[Any]) -> Iterator[TrackletFrame | TrackletEnd]:
+    for number, frames in enumerate(tracklets):
+        what = f'frame {{}} (counted from 0) of tracklet {number}'
+        if isinstance(frames, str | bytes) or not (isinstance(frames, Iterable) or hasattr(frames, '__getitem__')):
+            raise UserError(
+                f'A tracklet is an array [T, H, W, 3] or an iterable of frames, not {type(frames).__name__} '
+                f'{str(frames)[:80]!r}. Decode it first: images with Pillow, video with python -m pvlad_jax embed.'
+            )
+        empty = True
+        for i, frame in enumerate(frames):
+            yield TrackletFrame(number, checked_frame(frame, what.format(i)))
+            empty = False
+        if empty:
+            raise UserError(f'Tracklet {number} (counted from 0) has no frames, so it has no embedding.')
+        yield TrackletEnd(number)

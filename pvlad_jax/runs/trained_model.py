@@ -1,0 +1,231 @@
+"""A trained network out of its working directory alone: config.json and a checkpoint. Neither the data set nor the
+configuration file is needed.
+
+What `--mode=eval` of an untrained network with imported weights leaves (configs/zero_shot.py) is such a directory as
+well: its configuration lies in eval/config.json and names the weights file.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from pvlad_jax.config import Config, flatten, freeze
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import write_text
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.workdir import Folder, open_workdir
+from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, load_head
+
+LAST, BEST, UNTRAINED = 'last', 'best', 'untrained'  # of config.evaluation.checkpoint
+_EVALUATED = 'eval/config.json'  # of an evaluation without a run
+_FINGERPRINT_VERSION = 1
+# What the embedding does not depend on: how a network is trained, or what it began with.
+_NOT_ARCHITECTURE = (
+    'model.backbone.weights',
+    'model.backbone.inflation',
+    'model.backbone.batch_norm',
+    'model.backbone.remat',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A network with its weights, on the host.
+
+    Attributes:
+      variables: `params` and `batch_stats` of the network, without those of losses.
+      checkpoint: what was loaded, in words.
+    """
+
+    config: Config
+    network: TrackletNetwork
+    variables: dict[str, Any]
+    checkpoint: str
+
+    @property
+    def clip(self) -> tuple[int, int, int]:
+        """(T, H, W): frames and pixels of a clip."""
+        clips = self.config.clips
+        return clips.frames, clips.height, clips.width
+
+    def fingerprint(self, flip: bool) -> str:
+        """SHA-256 in hexadecimal, over everything that an embedding depends on: weights, architecture, preprocessing.
+
+        The classifier's weights are no part of it. Embeddings of models with different fingerprints cannot be compared.
+        """
+        flat = flatten(self.config)
+        network = {
+            name: value for name, value in flat.items() if name.startswith('model.') and name not in _NOT_ARCHITECTURE
+        }
+        about = {
+            'version': _FINGERPRINT_VERSION,
+            'model': network,
+            'clip': self.clip,
+            'flip': flip,
+            'pixels': [*self.network.pixel_mean, *self.network.pixel_std],
+        }
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        for name, value in sorted(flatten_dict(self.variables, sep='/').items()):
+            if not name.startswith('params/classifier/'):
+                digest.update(f'{name} {value.shape} {value.dtype}\n'.encode())
+                digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder('<')).data)
+        return digest.hexdigest()
+
+
+def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
+    """Restores the network of a working directory.
+
+    Args:
+      checkpoint: 'last' or 'best' (by validation mAP); None = what the run's config.evaluation.checkpoint says.
+
+    Raises:
+      UserError: no such folder, no configuration or checkpoint in it, or what is there is damaged or of another
+      version.
+    """
+    where = open_workdir(workdir)
+    if not where.exists():
+        raise UserError(f'There is no working directory {where}. Give the folder that --workdir of the training named.')
+    trained = (where / 'checkpoints').exists() and (where / 'config.json').exists()
+    config = saved_config(where, 'config.json' if trained or not (where / _EVALUATED).exists() else _EVALUATED)
+    chosen = checkpoint or config.evaluation.checkpoint
+    if chosen not in (LAST, BEST, UNTRAINED):
+        raise UserError(f'checkpoint = {chosen!r} is unknown; choose one of: {LAST}, {BEST}, {UNTRAINED}.')
+    if chosen == UNTRAINED:
+        return _untrained(config, where)
+    checkpoints = Checkpoints(where / 'checkpoints', config.checkpoint, read_only=True)
+    try:
+        step, which = _step(checkpoints, chosen, where)
+        variables = checkpoints.variables(step)
+    finally:
+        with contextlib.suppress(Exception):  # nothing was written
+            checkpoints.close()
+    return _checked(config, variables, f'{where}, step {step} ({which})', str(where))
+
+
+def saved_config(workdir: Folder, name: str = 'config.json') -> Config:
+    """The configuration that a run has left. UserError where there is none, or it is damaged or of another version."""
+    path = workdir / name
+    if not path.exists():
+        raise UserError(
+            f'{workdir} is no working directory of a training: it holds no {name}. Give the folder that --workdir of '
+            'the training named.'
+        )
+    try:
+        flat = json.loads(path.read_text())
+        nested = _nested({**flatten(Config()), **flat})  # a field that came later has its default
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
+    try:
+        return freeze(ConfigDict(nested, convert_dict=True))
+    except UserError as error:
+        raise UserError(f'{path} does not fit this version of the program: {error}') from error
+
+
+def write_evaluated_config(workdir: Folder, config: Config) -> None:
+    """Leaves what `load_trained` needs of an untrained network: the configuration, with the whole path of its
+    weights."""
+    flat = flatten(config)
+    if flat['model.backbone.weights']:
+        flat['model.backbone.weights'] = str(user_path(flat['model.backbone.weights']))
+    write_text(workdir / _EVALUATED, json.dumps(flat, indent=1, sort_keys=True) + '\n')
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{'model.parts': 8} -> {'model': {'parts': 8}}."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split('.')
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return nested
+
+
+def _step(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, str]:
+    if checkpoints.latest_step() is None:
+        raise UserError(f'{where} holds no checkpoint: the training has not saved one yet, or they were removed.')
+    if chosen == LAST:
+        return checkpoints.latest_step(), LAST
+    best = checkpoints.best()
+    if best is None:
+        raise UserError(
+            f'{where}: no checkpoint was scored on validation people, so there is no best one. Take the last one.'
+        )
+    return best[0], f'best by validation mAP ({best[1]:.1%})'
+
+
+def _checked(config: Config, variables: dict[str, Any], checkpoint: str, where: str) -> TrainedModel:
+    """The network that the arrays fit; its number of identities is theirs."""
+    try:
+        identities = int(variables['params']['classifier']['kernel'].shape[-1])
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise UserError(f'The checkpoint of {where} holds no network of this program (no classifier).') from error
+    network = build_network(config.model, identities)
+    clips = config.clips
+    shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    wanted = {name: shape.shape for name, shape in flatten_dict(shapes, sep='/').items()}
+    found = flatten_dict(variables, sep='/')
+    wrong = sorted(name for name in wanted if name not in found or tuple(found[name].shape) != wanted[name])
+    if wrong:
+        raise UserError(
+            f'The checkpoint of {where} does not fit its config.json: {len(wrong)} of {len(wanted)} arrays are '
+            f'missing or of '
+            f'another shape, such as {wrong[0]}. One of the two was replaced.'
+        )
+    kept = {
+        kind: {name: value for name, value in variables.get(kind, {}).items() if name in shapes[kind]}
+        for kind in shapes
+    }
+    return TrainedModel(config, network, jax.tree.map(np.asarray, kept), checkpoint)
+
+
+def _untrained(config: Config, where: Folder) -> TrainedModel:
+    """Imported weights as they are, where no layer of the network would be random."""
+    model = config.model
+    if (
+        not model.backbone.weights
+        or model.embedding
+        or model.bnneck
+        or model.pooling not in ('pretrained_head', 'average', 'max')
+    ):
+        raise UserError(
+            f'{where} holds no trained network: config.evaluation.checkpoint is {UNTRAINED!r}, and its layers after '
+            f'the '
+            'imported weights would be random. Train first.'
+        )
+    network = build_network(model, 1)
+    clips = config.clips
+    shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    # Whatever is not imported takes no part in an embedding: the classifier.
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    params, stats = dict(variables['params']), dict(variables.get('batch_stats', {}))
+    params['backbone'], backbone_stats = load_backbone_weights(
+        model.backbone.weights,
+        model.backbone.name,
+        params['backbone'],
+        stats.get('backbone', {}),
+        model.backbone.inflation,
+    )
+    if backbone_stats:
+        stats['backbone'] = backbone_stats
+    if model.pooling == 'pretrained_head':
+        head = load_head(model.backbone.weights)
+        stats['aggregator'] = {
+            **stats.get('aggregator', {}),
+            'head': {name: head.pop(name) for name in ('mean', 'var')},
+        }
+        params['aggregator'] = {**params.get('aggregator', {}), 'head': head}
+    return _checked(
+        config, {'params': params, 'batch_stats': stats}, f'{where}, weights of {model.backbone.weights}', str(where)
+    )

@@ -1,0 +1,233 @@
+"""The library: a working directory is all that is needed, an embedding depends on its frames alone, nothing is
+compiled twice."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import pvlad_jax
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.embedding import embed_video
+from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
+from pvlad_jax.runs.trained_model import load_trained
+from tests.small_models import copied, write_workdir
+
+ROOT = Path(__file__).resolve().parents[1]
+RNG = np.random.default_rng(0)
+
+
+def frames(n: int, height: int = 16, width: int = 8) -> np.ndarray:
+    return RNG.integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory) -> Path:
+    return write_workdir(tmp_path_factory.mktemp('model'))
+
+
+@pytest.fixture(scope='module')
+def model(workdir):
+    with pytest.MonkeyPatch.context() as patch:  # neither the data set nor a configuration file
+        patch.setattr(
+            'pvlad_jax.data.tracklet_dataset.TrackletDataset.open', lambda *_: pytest.fail('the data set was opened')
+        )
+        return pvlad_jax.load(workdir)
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = (
+        'import sys, pvlad_jax\n'
+        'heavy = {"jax", "numpy", "flax", "absl", "cv2"} & set(sys.modules)\n'
+        'assert not heavy and "load" in dir(pvlad_jax), heavy\n'
+        'assert pvlad_jax.UserError.__name__ == "UserError" and "jax" not in sys.modules\n'
+    )
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+    with pytest.raises(AttributeError, match='no attribute'):
+        pvlad_jax.nonsense  # noqa: B018
+    assert all(hasattr(pvlad_jax, name) for name in pvlad_jax.__all__)
+
+
+def test_an_embedding_is_that_of_the_evaluation(model):
+    video = frames(11)
+    trained = model.model
+    expected = embed_video(trained.network, trained.variables, video, clip_frames=4)
+    embedding = model.embed(video)
+    assert embedding.shape == (model.size,) and embedding.dtype == np.float32
+    np.testing.assert_allclose(embedding, expected, atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(embedding), 1, rtol=1e-5)
+
+
+def test_the_first_call_compiles_and_later_ones_do_not(workdir):
+    model = pvlad_jax.load(workdir, clips_per_step=3)  # a shape that no other test has
+    compiled = []
+
+    def listen(event: str, seconds: float, **_):
+        if 'backend_compile' in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        model.embed(frames(2))
+        first = len(compiled)
+        for length, size in ((1, (16, 8)), (3, (40, 33)), (4, (9, 70)), (13, (16, 8)), (60, (200, 100))):
+            model.embed(frames(length, *size))
+        model.embed_many([frames(n) for n in (5, 1, 9, 2, 2, 2, 2)])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert first >= 1 and len(compiled) == first
+
+
+def test_tracklets_do_not_see_each_other(model):
+    """Alone, together, and interleaved in any way: the same embeddings."""
+    videos = [frames(n) for n in (1, 4, 9, 6, 17, 3, 2, 8)]
+    alone = [model.embed(video) for video in videos]
+    np.testing.assert_allclose(model.embed_many(videos), alone, atol=2e-6)
+    np.testing.assert_allclose(model.embed_many(iter(map(iter, videos))), alone, atol=2e-6)
+    rest = [list(video) for video in videos]
+    order = [i for i, video in enumerate(videos) for _ in video]
+    RNG.shuffle(order)
+
+    def events():
+        for i in order:
+            yield TrackletFrame(f'track {i}', rest[i].pop(0))
+            if not rest[i]:
+                yield TrackletEnd(f'track {i}')
+        yield TrackletEnd('without frames')
+        yield TrackletFrame('without an end', videos[0][0])
+
+    found = {done.key: done for done in model.stream(events())}
+    assert sorted(found) == [f'track {i}' for i in range(len(videos))]
+    for i, video in enumerate(videos):
+        assert found[f'track {i}'].frames == len(video)
+        np.testing.assert_allclose(found[f'track {i}'].embedding, alone[i], atol=2e-6)
+
+
+def test_results_come_while_frames_are_still_read(model):
+    """Memory does not grow with the number of tracklets: each is given away soon after its end."""
+    begun = 0
+
+    def events():
+        nonlocal begun
+        for begun in range(1, 41):
+            yield from [TrackletFrame(begun, image) for image in frames(4)]
+            yield TrackletEnd(begun)
+
+    behind = [begun - done.key for done in model.stream(events())]
+    assert len(behind) == 40 and max(behind) <= 4 * model.interleaved.clips_per_step
+
+
+def test_frames_of_a_tracklet_may_have_different_sizes(model):
+    crops = [frames(1, height, width)[0] for height, width in ((16, 8), (64, 20), (5, 5), (31, 90))]
+    assert np.isfinite(model.embed(crops)).all()
+
+
+def test_flip_is_the_average_with_the_mirror_image(model, workdir):
+    video = frames(7)
+    both = model.embed(video) + model.embed(video[:, :, ::-1])
+    flipped = pvlad_jax.load(workdir, flip=True)
+    np.testing.assert_allclose(flipped.embed(video), both / np.linalg.norm(both), atol=2e-6)
+    assert flipped.fingerprint != model.fingerprint
+
+
+def test_distances(model):
+    a, b = model.embed_many([frames(4), frames(4)])
+    assert model.distance(a, a) == pytest.approx(0, abs=1e-6) and model.distance(a, -a) == pytest.approx(2, abs=1e-6)
+    assert isinstance(model.distance(a, b), float)
+    assert model.distance(3 * a, b) == pytest.approx(model.distance(a, b), abs=1e-6)
+    matrix = model.distance(np.stack([a, b]), np.stack([a, b, b]))
+    assert matrix.shape == (2, 3) and matrix[0, 2] == pytest.approx(model.distance(a, b), abs=1e-6)
+    with pytest.raises(UserError, match='8 numbers'):
+        model.distance(a, np.zeros(9))
+
+
+def test_the_fingerprint_is_of_weights_architecture_and_preprocessing(workdir, tmp_path, model):
+    assert pvlad_jax.load(copied(workdir, tmp_path / 'copy')).fingerprint == model.fingerprint
+    trained = load_trained(workdir)
+    whole = trained.fingerprint(False)
+    trained.variables['params']['classifier']['kernel'][:] += 1  # takes no part in an embedding
+    assert trained.fingerprint(False) == whole
+    jax.tree.leaves(trained.variables['params']['backbone'])[0][...] += 1e-3
+    assert trained.fingerprint(False) != whole
+    other = copied(workdir, tmp_path / 'other')
+    flat = json.loads((other / 'config.json').read_text())
+    (other / 'config.json').write_text(json.dumps({**flat, 'clips.height': 24}))
+    assert pvlad_jax.load(other).fingerprint != model.fingerprint
+
+
+def damaged(workdir: Path, how: str) -> Path:
+    config = workdir / 'config.json'
+    if how == 'no folder':
+        return workdir / 'none'
+    if how == 'no config':
+        config.unlink()
+    elif how == 'config cut':
+        config.write_text(config.read_text()[:200])
+    elif how == 'config of a list':
+        config.write_text('[1, 2]')
+    elif how == 'unknown field':
+        config.write_text(json.dumps({**json.loads(config.read_text()), 'model.nonsense': 1}))
+    elif how == 'another network':
+        config.write_text(json.dumps({**json.loads(config.read_text()), 'model.embedding': 9}))
+    elif how == 'no checkpoint':
+        for path in (workdir / 'checkpoints').iterdir():
+            path.rename(workdir / path.name)
+    elif how == 'no state':
+        (workdir / 'checkpoints' / '2' / 'state').rename(workdir / 'state')
+    elif how == 'state cut':
+        for path in (workdir / 'checkpoints' / '2' / 'state').rglob('*'):
+            if path.is_file() and path.stat().st_size > 0:
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return workdir
+
+
+@pytest.mark.parametrize(
+    ('how', 'says'),
+    [
+        ('no folder', 'no working directory'),
+        ('no config', r'holds no config\.json'),
+        ('config cut', 'is damaged'),
+        ('config of a list', 'is damaged'),
+        ('unknown field', 'nonsense'),
+        ('another network', r'does not fit its config\.json'),
+        ('no checkpoint', 'holds no checkpoint'),
+        ('no state', 'damaged'),
+        ('state cut', 'damaged'),
+    ],
+)
+def test_a_corrupt_working_directory_is_one_sentence(workdir, tmp_path, how, says):
+    with pytest.raises(UserError, match=says) as error:
+        pvlad_jax.load(damaged(copied(workdir, tmp_path / 'model'), how))
+    assert str(tmp_path) in str(error.value)
+
+
+def test_the_best_checkpoint_is_chosen_by_the_validation_people(workdir, tmp_path):
+    with pytest.raises(UserError, match='no best one'):
+        pvlad_jax.load(workdir, checkpoint='best')
+    folder = copied(workdir, tmp_path / 'model')
+    (folder / 'checkpoints' / '2' / 'evaluation.json').write_text('{"validation": {"mAP": 0.5}}')
+    assert 'best by validation mAP (50.0%)' in repr(pvlad_jax.load(folder, checkpoint='best'))
+    with pytest.raises(UserError, match='choose one of'):
+        pvlad_jax.load(workdir, checkpoint='first')
+
+
+@pytest.mark.parametrize(
+    ('tracklet', 'says'),
+    [
+        (np.zeros((2, 16, 8, 3)), 'not uint8'),
+        (np.zeros((2, 16, 8), np.uint8), 'has the shape'),
+        ('video.mp4', 'not str'),
+        (7, 'not int'),
+        (np.zeros((0, 16, 8, 3), np.uint8), 'no frames'),
+        ([np.zeros((3, 16, 8), np.uint8)], 'channels first'),
+        (np.zeros((2, 0, 8, 3), np.uint8), 'has the shape'),
+    ],
+)
+def test_what_is_no_tracklet_is_one_sentence(model, tracklet, says):
+    with pytest.raises(UserError, match=says):
+        model.embed(tracklet)
+    assert model.embed_many([]).shape == (0, model.size)
