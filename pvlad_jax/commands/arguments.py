@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
         terminal.complain(f'Error: {message.rstrip(".")}. {self.prog} --help describes the arguments.')
         raise SystemExit(EXIT_USER_ERROR)
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         terminal.say(message.rstrip('\n'))
 
 

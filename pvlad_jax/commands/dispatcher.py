@@ -22,6 +22,7 @@ from pvlad_jax.core.terminal import complain, say
 PROGRAM = 'python -m pvlad_jax'
 # Name: (module, what it does). A new subcommand is a line here.
 COMMANDS: dict[str, tuple[str, str]] = {
+    'embed': ('pvlad_jax.commands.embed', 'own tracklets, or a video and its tracks -> a table of embeddings'),
 }
 
 
@@ -72,6 +73,8 @@ def exit_code(job: Callable[[], None]) -> int:
     except UserError as error:
         complain(f'Error: {error}')
         return EXIT_ENVIRONMENT if error.__cause__ and disk_full_reason(error.__cause__) else EXIT_USER_ERROR
+    except SystemExit as left:  # the subcommand has said how it ended
+        return int(left.code or 0)
     except KeyboardInterrupt:
         complain('Interrupted.')
         return EXIT_INTERRUPTED

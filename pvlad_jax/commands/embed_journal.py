@@ -1,0 +1,130 @@
+"""What `embed` has finished so far, in a file beside its output, so that a job that was stopped resumes.
+
+The first line says which job it is; each further one is a finished tracklet. A line that a kill has cut short is
+dropped.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from pvlad_jax.core.errors import UserError
+
+
+class Row(NamedTuple):
+    """A line of the table. `order` is the tracklet's place in its source; `reason` says why it is left out, '' = it is
+    not."""
+
+    order: int
+    tracklet: str
+    first_frame: int
+    last_frame: int
+    start_seconds: float | None
+    end_seconds: float | None
+    frames: int
+    reason: str
+    embedding: Float32[np.ndarray, 'E'] | None
+
+
+class Journal:
+    """The rows of one job. `open_journal` makes it.
+
+    Attributes:
+      rows: finished tracklets by name, those of an earlier start of the same job among them.
+      restarted: why rows that lay there were dropped; '' = none were.
+    """
+
+    def __init__(self, path: Path, job: Mapping[str, Any], file: Any):
+        self.path, self._file = path, file
+        self.rows: dict[str, Row] = {}
+        self.restarted = ''
+        kept = self._read(job)
+        self._file.truncate(kept)
+        self._file.seek(kept)
+        if not kept:
+            self._append({'job': job})
+
+    def _read(self, job: Mapping[str, Any]) -> int:
+        """Fills `rows`; returns how many bytes are whole lines of this job."""
+        self._file.seek(0)
+        kept = 0
+        for number, line in enumerate(self._file):
+            try:
+                content = json.loads(line) if line.endswith(b'\n') else None
+                if number == 0:
+                    if content['job'] != json.loads(json.dumps(job)):
+                        self.restarted = (
+                            ', '.join(sorted(key for key in job if content['job'].get(key) != job[key]))
+                            or 'the program'
+                        )
+                        return 0
+                else:
+                    row = _row(content)
+                    self.rows[row.tracklet] = row
+            except (ValueError, TypeError, KeyError, AttributeError):
+                break  # the kill came in the midst of this line
+            kept += len(line)
+        return kept
+
+    def add(self, row: Row) -> None:
+        """Keeps a finished tracklet, whatever happens to this process from now on."""
+        embedding = (
+            None if row.embedding is None else base64.b64encode(np.ascontiguousarray(row.embedding, '<f4')).decode()
+        )
+        self._append(row._replace(embedding=embedding)._asdict())
+        self.rows[row.tracklet] = row
+
+    def _append(self, content: Mapping[str, Any]) -> None:
+        data = json.dumps(content).encode() + b'\n'
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            error.filename = str(self.path)  # for the message
+            raise
+
+    def remove(self) -> None:
+        """The output is written: the journal has done its work."""
+        self.path.unlink(missing_ok=True)
+
+
+def _row(content: Mapping[str, Any]) -> Row:
+    coded = content['embedding']
+    embedding = (
+        None if coded is None else np.frombuffer(base64.b64decode(coded, validate=True), '<f4').astype(np.float32)
+    )
+    return Row(**{**content, 'embedding': embedding})
+
+
+@contextlib.contextmanager
+def open_journal(output: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
+    """The journal of an output file, locked: of two processes with the same output the second is refused.
+
+    Args:
+      job: what the rows depend on, JSON-able; rows of another job are dropped.
+
+    Raises:
+      UserError: in use, or the folder cannot be written.
+    """
+    path = output.with_name(f'.{output.name}.journal')
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, 'a+b')
+    except OSError as error:
+        raise UserError(f'{output} cannot be written: {error.strerror}. Give another --output.') from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'Another process is writing {output}. Wait for it, or give another --output.') from None
+        if not os.path.exists(path):  # the process that held it has just finished and removed it
+            raise UserError(f'Another process has just written {output}. Give the command again to make it anew.')
+        yield Journal(path, job, file)

@@ -1,0 +1,65 @@
+"""Rows of embedded tracklets -> the file that the user asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pvlad_jax.commands.embed_journal import Row
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.labels import DISTRACTOR, UNKNOWN_CAMERA
+
+_PIECE = 4096  # rows that are written at a time
+
+
+def check_output(path: Path, camera: str) -> None:
+    """UserError for what could only fail at the end of a long job."""
+    if path.suffix not in ('.parquet', '.npz'):
+        raise UserError(f'--output={path} must end in .parquet or .npz.')
+    if path.is_dir():
+        raise UserError(f'--output={path} is a folder; give a file.')
+    if path.suffix == '.npz':
+        _camera_id(camera)
+    else:
+        import pvlad_jax.gallery.embedding_table  # noqa: F401  says what to install where pyarrow is missing
+
+
+def _camera_id(camera: str) -> int:
+    if not camera:
+        return UNKNOWN_CAMERA
+    if not camera.isascii() or not camera.isdigit():
+        raise UserError(f'--camera={camera}: cameras of an .npz file are numbers from 0.')
+    return int(camera)
+
+
+def write_output(path: Path, rows: Sequence[Row], source: str, camera: str, fingerprint: str) -> None:
+    """Writes Parquet, or npz for the evaluation, where every tracklet is a distractor until somebody says who it is."""
+    if path.suffix == '.npz':
+        from pvlad_jax.evaluation.embeddings import Embeddings, write_embeddings
+
+        write_embeddings(
+            path,
+            Embeddings(
+                embedding=np.stack([row.embedding for row in rows]),
+                person_id=np.full(len(rows), DISTRACTOR, np.int32),
+                camera_id=np.full(len(rows), _camera_id(camera), np.int32),
+                tracklet=np.array([row.tracklet for row in rows]),
+            ),
+        )
+        return
+    from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableWriter
+
+    with TableWriter(path, len(rows[0].embedding), fingerprint) as writer:
+        for start in range(0, len(rows), _PIECE):
+            piece = rows[start : start + _PIECE]
+            columns = {
+                'tracklet': [row.tracklet for row in piece],
+                'source': [source] * len(piece),
+                'camera': [camera] * len(piece),
+                'first_frame': [row.first_frame for row in piece],
+                'last_frame': [row.last_frame for row in piece],
+                'start_seconds': [row.start_seconds for row in piece],
+                'end_seconds': [row.end_seconds for row in piece],
+                'frames': [row.frames for row in piece],
+            }
+            writer.write(EmbeddingTable.from_columns(columns, np.stack([row.embedding for row in piece]), fingerprint))

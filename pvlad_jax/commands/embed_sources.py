@@ -1,0 +1,258 @@
+"""Where tracklets come from: folders of frames, or a video with tracks. Both give frames of tracklets, their ends, and
+a row of each."""
+
+import contextlib
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from pvlad_jax.commands.embed_journal import Row
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.file_names import file_name
+from pvlad_jax.core.natural_order import natural_key
+from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
+from pvlad_jax.images import FRAME_EXTENSIONS, ImageError, decode_image
+from pvlad_jax.video import Crop, CropRules, Ended, Video, VideoError, open_video, read_tracks, stream_crops
+
+Events = Iterator[TrackletFrame | TrackletEnd]
+EMPTY, BROKEN, SHORT = 'empty', 'broken', 'short'  # begin a row's reason
+_DECODING_THREADS = 4
+_AHEAD = 32  # frames that are decoded ahead
+_JPEG_QUALITY = 95  # of saved crops, which are for looking
+
+
+class Source:
+    """Tracklets by their place in the source, which is their key.
+
+    Attributes:
+      names: of all tracklets; unique.
+      rows: what is known of those that have begun or ended, without embedding.
+      total: frames to pass through, for the progress.
+      notes: sentences for the user.
+      failure: what ended the source early; its tracklets before that are whole.
+    """
+
+    names: list[str]
+    total: int
+    notes: list[str]
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+        self.failure: UserError | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What the frames depend on; JSON-able."""
+        raise NotImplementedError
+
+    def events(self, done: Collection[str], advance: Callable[[int], None], save: 'CropWriter') -> Events:
+        """The frames and ends of all tracklets that are not done yet."""
+        raise NotImplementedError
+
+
+class CropWriter:
+    """Writes crops for looking at: FOLDER/TRACKLET/FRAME.jpg. Without a folder nothing."""
+
+    def __init__(self, folder: Path | None):
+        self._folder, self._made = folder, set()
+
+    def __call__(self, tracklet: str, frame: int, image: np.ndarray) -> None:
+        """What the disk refuses is raised as OSError."""
+        if self._folder is None:
+            return
+        where = self._folder / file_name(tracklet)  # no name leads out of the folder
+        if where not in self._made:
+            where.mkdir(parents=True, exist_ok=True)
+            self._made.add(where)
+        (where / f'{frame:06d}.jpg').write_bytes(
+            simplejpeg.encode_jpeg(np.ascontiguousarray(image), _JPEG_QUALITY, 'RGB', '444')
+        )
+
+
+class TrackletFolders(Source):
+    """Every folder at or below `root` that holds images is a tracklet, named by its path; its frames are in natural
+    order of their names."""
+
+    def __init__(self, root: Path):
+        super().__init__()
+        self.root, self.notes, others = root, [], 0
+        self._files: list[list[Path]] = []
+        self.names = []
+        for folder, below, files in os.walk(root):
+            below[:] = sorted((name for name in below if not _is_hidden(name)), key=natural_key)
+            seen = [name for name in files if not _is_hidden(name)]
+            images = sorted((name for name in seen if name.lower().endswith(FRAME_EXTENSIONS)), key=natural_key)
+            others += len(seen) - len(images)
+            if images or not below:  # a folder without anything in it is a tracklet that has lost its frames
+                self._files.append([Path(folder) / name for name in images])
+                relative = Path(folder).relative_to(root).as_posix()
+                self.names.append(_text(root.name if relative == '.' else relative))
+        if not any(self._files):
+            raise UserError(
+                f'{root} holds no images ({", ".join(FRAME_EXTENSIONS)}), so there are no tracklets: one folder of '
+                f'frames each '
+                'is needed. A video needs --tracks.'
+            )
+        if len(set(self.names)) < len(self.names):
+            raise UserError(f'{root}: two folders have the same name but for characters that are no text. Rename them.')
+        if others:
+            self.notes.append(f'{others:,} files are no images by their names and were passed over.')
+        self.total = sum(map(len, self._files))
+
+    def identity(self) -> dict[str, Any]:
+        digest = hashlib.sha256()
+        for files in self._files:
+            for path in files:
+                about = path.stat()
+                digest.update(
+                    f'{path.relative_to(self.root)} {about.st_size} {about.st_mtime_ns}\n'.encode(
+                        errors='surrogateescape'
+                    )
+                )
+        return {'input': str(self.root), 'frames': digest.hexdigest()}
+
+    def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
+        with ThreadPoolExecutor(_DECODING_THREADS) as pool:
+            for key, files in enumerate(self._files):
+                name = self.names[key]
+                if name in done:
+                    advance(len(files))
+                    continue
+                self.rows[key] = Row(key, name, 0, len(files) - 1, None, None, len(files), '', None)
+                if not files:
+                    self.rows[key] = self.rows[key]._replace(
+                        first_frame=-1, last_frame=-1, reason=f'{EMPTY}: its folder holds no frames'
+                    )
+                    yield TrackletEnd(key, drop=True)
+                    continue
+                for number, image in enumerate(_ahead(pool, _decoded, files)):
+                    advance(1)
+                    if isinstance(image, str):
+                        advance(len(files) - number - 1)
+                        self.rows[key] = self.rows[key]._replace(reason=f'{BROKEN}: {files[number].name} {image}')
+                        break
+                    save(name, number, image)
+                    yield TrackletFrame(key, image)
+                yield TrackletEnd(key, drop=bool(self.rows[key].reason))
+
+
+class VideoWithTracks(Source):
+    """The tracks of a video, named STEM_TRACK after the video and the track."""
+
+    def __init__(self, path: Path, tracks: Path, rules: CropRules, first_frame: int | None):
+        super().__init__()
+        self.path, self._tracks_path, self._rules = path, tracks, rules
+        self.tracks = read_tracks(tracks, first_frame, path.name)
+        with open_video(path):  # before anything is loaded or compiled
+            pass
+        self.names = [_text(f'{path.stem}_{name}') for name in self.tracks.names]
+        if len(set(self.names)) < len(self.names):
+            raise UserError(
+                f'{tracks}: two tracks have the same name but for characters that are no text. Rename them.'
+            )
+        self.notes = list(self.tracks.notes)
+        self.total = int(self.tracks.frame[-1]) + 1
+
+    def identity(self) -> dict[str, Any]:
+        about = self.path.stat()
+        rules = self._rules
+        return {
+            'input': str(self.path),
+            'video': [about.st_size, about.st_mtime_ns],
+            'tracks': hashlib.sha256(self._tracks_path.read_bytes()).hexdigest(),
+            'first_frame': self.tracks.first_frame,
+            'crops': [rules.margin, rules.min_height, rules.min_width],
+        }
+
+    def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
+        finished = {i for i, name in enumerate(self.names) if name in done}
+        dropped: dict[int, dict[str, int]] = {}
+        with open_video(self.path) as video:
+            try:
+                for event in stream_crops(self._counted(video, advance), self.tracks.without(sorted(finished)), self._rules):
+                    key = event.track
+                    if isinstance(event, Crop):
+                        self._seen(event)
+                        save(self.names[key], event.frame, event.image)
+                        yield TrackletFrame(key, event.image)
+                    elif not isinstance(event, Ended):
+                        reasons = dropped.setdefault(key, {})
+                        reasons[event.reason] = reasons.get(event.reason, 0) + 1
+                    elif key not in finished:
+                        yield self._end(key, dropped.pop(key, {}))
+            except VideoError as error:
+                self.failure = error
+            if video.damaged:
+                self.notes.append(
+                    f'{self.path.name}: the decoder filled in missing data in {len(video.damaged):,} frames, the '
+                    f'first of '
+                    f'them {video.damaged[0]} (counted from 0).'
+                )
+
+    @staticmethod
+    def _counted(video: Video, advance: Callable[[int], None]) -> Iterator:
+        for frame in video.frames():
+            advance(1)
+            yield frame
+
+    def _seen(self, crop: Crop) -> None:
+        row = self.rows.get(crop.track) or Row(
+            crop.track, self.names[crop.track], crop.frame, 0, crop.seconds, 0.0, 0, '', None
+        )
+        self.rows[crop.track] = row._replace(last_frame=crop.frame, end_seconds=crop.seconds, frames=row.frames + 1)
+
+    def _end(self, key: int, dropped: dict[str, int]) -> TrackletEnd:
+        why = ', '.join(f'{count:,} {reason}' for reason, count in sorted(dropped.items()))
+        if key not in self.rows:
+            reason = f'{EMPTY}: all its boxes are left out ({why})' if why else f'{EMPTY}: it has no boxes'
+            self.rows[key] = Row(key, self.names[key], -1, -1, None, None, 0, reason, None)
+        elif why:
+            self.notes.append(
+                f'Track {self.tracks.names[key]!r}: of {self.rows[key].frames + sum(dropped.values()):,} boxes are '
+                f'left out: '
+                f'{why}.'
+            )
+        return TrackletEnd(key, drop=bool(self.rows[key].reason))
+
+
+def _is_hidden(name: str) -> bool:
+    """Of a system or a program, not of the user."""
+    return name.startswith('.') or name in ('__MACOSX', 'Thumbs.db', 'desktop.ini')
+
+
+def _text(name: str) -> str:
+    """As text that can be stored: bytes of a file name that are no UTF-8 are escaped."""
+    return name.encode(errors='surrogateescape').decode(errors='backslashreplace')
+
+
+def _decoded(path: Path) -> np.ndarray | str:
+    """The picture, or why there is none, as the end of a sentence that begins with the file's name."""
+    try:
+        return decode_image(path.read_bytes())
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return f'cannot be read ({error.strerror})'
+
+
+def _ahead(pool: ThreadPoolExecutor, function: Callable, values: list) -> Iterator:
+    """`map` in threads that is a bounded number of values ahead."""
+    waiting: deque = deque()
+    rest = iter(values)
+    try:
+        while True:
+            with contextlib.suppress(StopIteration):
+                while len(waiting) < _AHEAD:
+                    waiting.append(pool.submit(function, next(rest)))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -1,0 +1,269 @@
+"""python -m pvlad_jax embed: a track's embedding is that of its crops; stopped in any way it resumes; nothing that is
+wrong is silent."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+
+import pvlad_jax
+from pvlad_jax.commands import embed_journal
+from pvlad_jax.commands.dispatcher import main
+from pvlad_jax.commands.embed_sources import CropWriter
+from pvlad_jax.core.natural_order import natural_key
+from pvlad_jax.evaluation import read_embeddings
+from tests.small_models import write_workdir
+from tests.small_videos import frame, mot_lines, walking, write_video
+
+tables = pytest.importorskip('pvlad_jax.gallery.embedding_table', reason='tables need pyarrow', exc_type=Exception)
+
+RNG = np.random.default_rng(1)
+TRACKS = {'4': walking(0, 9, 3.0), '17': walking(2, 6, top=20), '900': walking(5, 11, 1.0, top=15), '2': walking(7, 7)}
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory) -> Path:
+    return write_workdir(tmp_path_factory.mktemp('model'))
+
+
+@pytest.fixture(scope='module')
+def model(workdir):
+    return pvlad_jax.load(workdir)
+
+
+@pytest.fixture
+def video(tmp_path) -> Path:
+    """A folder with walk.mkv, 12 frames, and its tracks, walk.txt."""
+    write_video(tmp_path / 'walk.mkv')
+    (tmp_path / 'walk.txt').write_text(mot_lines(TRACKS))
+    return tmp_path
+
+
+def embed(workdir, folder, *more, input='walk.mkv', tracks='walk.txt', output='out.parquet') -> int:
+    arguments = [f'--model={workdir}', f'--input={folder / input}', f'--output={folder / output}', *more]
+    return main(['embed', *arguments, *([f'--tracks={folder / tracks}'] if tracks else [])])
+
+
+def table(path: Path) -> tuple[list[dict], np.ndarray]:
+    found = tables.read_table(path)
+    return found.metadata.to_pylist(), found.embedding
+
+
+def test_a_tracks_embedding_is_that_of_its_crops(video, workdir, model, capsys):
+    assert embed(workdir, video, '--camera=north', '--margin=0.25') == 0
+    rows, embedding = table(video / 'out.parquet')
+    assert [row['tracklet'] for row in rows] == ['walk_4', 'walk_17', 'walk_900', 'walk_2']
+    assert {(row['source'], row['camera']) for row in rows} == {('walk.mkv', 'north')}
+    assert tables.read_table(video / 'out.parquet').fingerprint == model.fingerprint
+    for row, vector, boxes in zip(rows, embedding, TRACKS.values()):
+        crops = [
+            frame(f)[max(0, round(y - 6)) : round(y + 30), max(0, round(x - 3)) : min(64, round(x + 15))]
+            for f, x, y, _, _ in boxes
+        ]
+        np.testing.assert_allclose(vector, model.embed(crops), atol=2e-6)
+        assert (row['first_frame'], row['last_frame'], row['frames']) == (boxes[0][0], boxes[-1][0], len(boxes))
+        assert row['start_seconds'] == pytest.approx(boxes[0][0] / 10, abs=2e-3) and row[
+            'end_seconds'
+        ] == pytest.approx(boxes[-1][0] / 10, abs=2e-3)
+    told = capsys.readouterr()
+    assert '4 tracklets' in told.out and not told.err  # no progress where there is no terminal
+    assert not list(video.glob('.*journal'))
+
+
+class Kill(BaseException):
+    """What no handler in the program expects: the process ends here."""
+
+
+def stopping(monkeypatch, after: int, how):
+    """`how()` is called once so many tracklets are finished."""
+    add = embed_journal.Journal.add
+
+    def stop(self, row):
+        add(self, row)
+        if len(self.rows) == after:
+            how()
+
+    monkeypatch.setattr(embed_journal.Journal, 'add', stop)
+
+
+def die():
+    raise Kill
+
+
+@pytest.mark.parametrize(('how', 'code'), [('kill', None), ('SIGTERM', 75), ('SIGINT', 130)])
+def test_stopped_and_given_again_it_is_as_if_it_had_not_been(video, workdir, monkeypatch, capsys, how, code):
+    more = ['--clips_per_step=1']
+    assert embed(workdir, video, *more, output='whole.parquet') == 0
+    with monkeypatch.context() as patch:
+        if how == 'kill':
+            stopping(patch, 2, die)
+            with pytest.raises(Kill):
+                embed(workdir, video, *more)
+            with open(video / '.out.parquet.journal', 'ab') as file:
+                file.write(b'{"order": 3, "trackl')  # a line that the kill cut short
+        else:
+            stopping(patch, 2, lambda: os.kill(os.getpid(), getattr(signal, how)))
+            assert embed(workdir, video, *more) == code
+            assert 'Stopped: 2 of 4 tracklets are kept. The same command resumes.' in capsys.readouterr().err
+    assert not (video / 'out.parquet').exists()
+    computed = []
+    with monkeypatch.context() as patch:
+        add = embed_journal.Journal.add
+        patch.setattr(embed_journal.Journal, 'add', lambda self, row: (computed.append(row.tracklet), add(self, row)))
+        assert embed(workdir, video, *more) == 0
+    assert len(computed) == 2 and 'Resuming: 2 of 4' in capsys.readouterr().out
+    rows, embedding = table(video / 'out.parquet')
+    whole, expected = table(video / 'whole.parquet')
+    assert rows == whole
+    np.testing.assert_allclose(embedding, expected, atol=2e-6)
+
+
+def test_what_another_job_has_left_is_not_taken(video, workdir, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stopping(patch, 2, die)
+        with pytest.raises(Kill):
+            embed(workdir, video, '--clips_per_step=1')
+    assert embed(workdir, video, '--clips_per_step=1', '--margin=0.1') == 0
+    assert 'another job (changed: crops)' in capsys.readouterr().out
+    assert len(table(video / 'out.parquet')[0]) == 4
+
+
+def test_a_full_disk_loses_nothing(video, workdir, monkeypatch, capsys):
+    append, lines = embed_journal.Journal._append, []
+
+    def full(self, content):
+        lines.append(content)
+        if len(lines) == 4:
+            self._file.write(b'{"half a line')  # as the disk took it
+            self._file.flush()
+            raise OSError(errno.ENOSPC, 'No space left on device', str(self.path))
+        append(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embed_journal.Journal, '_append', full)
+        assert embed(workdir, video, '--clips_per_step=1') == 69
+    assert 'No space left' in capsys.readouterr().err
+    assert embed(workdir, video, '--clips_per_step=1') == 0
+    assert 'Resuming: 2 of 4' in capsys.readouterr().out and len(table(video / 'out.parquet')[0]) == 4
+
+
+def test_a_second_writer_of_the_same_output_is_refused(video, workdir, capsys):
+    with embed_journal.open_journal(video / 'out.parquet', {}):
+        assert embed(workdir, video) == 2
+    assert 'Another process is writing' in capsys.readouterr().err
+
+
+def test_short_empty_and_outside_tracks_are_reported_and_counted(video, workdir, capsys):
+    outside = [(f, 200.0, 10.0, 12.0, 24.0) for f in range(3)]
+    (video / 'walk.txt').write_text(mot_lines({**TRACKS, '5': outside, '6': [(40, 1.0, 1.0, 12.0, 24.0)]}))
+    assert embed(workdir, video, '--min_frames=6') == 0
+    told = capsys.readouterr().out
+    assert 'Left out: walk_2, short: 1 frames of at least 6.' in told
+    assert 'Left out: walk_5, empty: all its boxes are left out (3 outside the picture).' in told
+    assert (
+        '1 after the last frame of the video' in told
+        and 'Left out in all: 4 of 6 tracklets (2 empty, 2 short).' in told
+    )
+    assert [row['tracklet'] for row in table(video / 'out.parquet')[0]] == ['walk_4', 'walk_900']
+
+
+def test_a_truncated_video_keeps_what_came_before_and_says_so(video, workdir, capsys):
+    path = write_video(video / 'walk.mkv', 60)
+    (video / 'walk.txt').write_text(mot_lines({'1': walking(0, 9), '2': walking(5, 59, 0.5), '3': walking(50, 55)}))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert embed(workdir, video) == 2
+    told = capsys.readouterr()
+    assert 'truncated or damaged' in told.err and told.err.count('\n') == 1 and 'Left out: walk_3, empty' in told.out
+    assert "Track '2': of 55 boxes are left out" in told.out
+    assert [row['tracklet'] for row in table(video / 'out.parquet')[0]] == ['walk_1', 'walk_2']
+
+
+def write_frames(folder: Path, names) -> list[np.ndarray]:
+    """A PNG-free way to exact pixels: flat colours, which JPEG keeps."""
+    folder.mkdir(parents=True)
+    images = []
+    for name in names:
+        image = np.full((20, 10, 3), RNG.integers(20, 235), np.uint8)
+        data = simplejpeg.encode_jpeg(image, 100, 'RGB', '444')
+        (folder / name).write_bytes(data)
+        images.append(simplejpeg.decode_jpeg(data, 'RGB'))
+    return images
+
+
+def test_folders_of_frames(tmp_path, workdir, model, capsys):
+    root = tmp_path / 'mine'
+    expected = {
+        'a/c1': write_frames(root / 'a' / 'c1', [f'f{i}.jpg' for i in range(8, 13)]),  # 9 comes before 10
+        'a/c10': write_frames(root / 'a' / 'c10', ['1.jpeg']),
+        'b <script>': write_frames(root / 'b <script>', ['x.JPG', 'y.jpg']),
+    }
+    write_frames(root / 'bad', ['1.jpg', '2.jpg', '3.jpg'])
+    (root / 'bad' / '2.jpg').write_bytes((root / 'bad' / '2.jpg').read_bytes()[:300])
+    write_frames(root / 'giant', ['1.jpg'])
+    header = bytearray((root / 'giant' / '1.jpg').read_bytes())
+    at = header.find(b'\xff\xc0') + 5
+    header[at : at + 4] = b'\xff\xf0\xff\xf0'  # 65,520 x 65,520 pixels
+    (root / 'giant' / '1.jpg').write_bytes(header)
+    (root / 'empty').mkdir()
+    (root / 'a' / 'notes.txt').write_text('mine')
+    (root / '.cache').mkdir()
+    assert embed(workdir, tmp_path, f'--save_crops={tmp_path / "crops"}', input='mine', tracks='') == 0
+    rows, embedding = table(tmp_path / 'out.parquet')
+    assert [row['tracklet'] for row in rows] == list(expected)
+    for row, vector in zip(rows, embedding):
+        np.testing.assert_allclose(vector, model.embed(expected[row['tracklet']]), atol=2e-6)
+        assert (
+            row['source'] == 'mine' and row['frames'] == len(expected[row['tracklet']]) and row['start_seconds'] is None
+        )
+    told = capsys.readouterr().out
+    assert (
+        'Left out: bad, broken: 2.jpg' in told
+        and 'Left out: giant, broken: 1.jpg' in told
+        and 'Left out: empty, empty' in told
+    )
+    assert 'Left out in all: 3 of 6 tracklets (2 broken, 1 empty).' in told and '1 files are no images' in told
+    saved = sorted(p.relative_to(tmp_path / 'crops').as_posix() for p in (tmp_path / 'crops').rglob('*.jpg'))
+    assert 'b%20%3Cscript%3E/000001.jpg' in saved and len([name for name in saved if name.startswith('a%2Fc1/')]) == 5
+
+
+@pytest.mark.parametrize(
+    'name', ['../../evil', '/etc/evil', '..', 'a/../../evil', 'x' * 3000, 'nul\0byte', '<script>alert(1)</script>']
+)
+def test_no_tracklets_name_leads_out_of_the_folder(tmp_path, name):
+    CropWriter(tmp_path / 'crops')(name, 3, np.zeros((4, 4, 3), np.uint8))
+    assert [p.parent.parent for p in tmp_path.rglob('*.jpg')] == [tmp_path / 'crops']
+
+
+def test_npz_is_read_by_the_evaluation(video, workdir):
+    assert embed(workdir, video, '--camera=3', output='out.npz') == 0
+    found = read_embeddings(video / 'out.npz')
+    assert len(found) == 4 and set(found.camera_id) == {3} and set(found.person_id) == {0}
+
+
+def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, capsys, monkeypatch):
+    monkeypatch.setattr('pvlad_jax.embedding.interleaved._step', lambda *_: pytest.fail('something was computed'))
+    cases = [
+        ({'output': 'x.csv'}, (), 'must end in'),
+        ({'tracks': ''}, (), 'give --tracks'),
+        ({'input': 'none.mp4'}, (), 'no file or folder'),
+        ({'input': '.'}, (), 'belongs to a video'),
+        ({'tracks': 'none.txt'}, (), 'cannot be read'),
+        ({'output': 'x.npz'}, ('--camera=north',), 'are numbers'),
+        ({'input': 'walk.txt'}, (), 'cannot be read as a video'),
+        ({}, ('--margin=-1',), 'share'),
+        ({}, ('--min_frames=0',), 'whole number from 1'),
+    ]
+    for where, more, says in cases:
+        assert embed(workdir, video, *more, **where) == 2
+        told = capsys.readouterr().err
+        assert says in told and told.startswith('Error: ') and told.count('\n') == 1, told
+    assert embed(video, video) == 2 and 'no working directory of a training' in capsys.readouterr().err
+
+
+def test_natural_order():
+    names = ['f1', 'f2', 'f9', 'f10', 'f10a', 'g', 'g01', 'g1']
+    assert sorted(sorted(names, reverse=True), key=natural_key) == ['f1', 'f2', 'f9', 'f10', 'f10a', 'g', 'g01', 'g1']
