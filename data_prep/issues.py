@@ -1,4 +1,5 @@
-"""What is wrong with a raw data set, grouped by kind, so that a million missing frames make a message of a few lines."""
+"""What is wrong with a raw data set, grouped by kind, so that a million missing frames make a message of a few
+lines."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -37,22 +38,25 @@ def shortened(items: Sequence[str]) -> str:
 
 
 def require_complete(raw: RawDataset, allow_partial: bool) -> RawDataset:
-    """Returns the data set as it may be built: itself where it is whole, marked and renamed '_partial' where that is allowed.
+    """Returns the data set as it may be built: itself where it is whole, marked and renamed '_partial' where that is
+    allowed.
 
-    Raises UserError with the list of differences otherwise. Contradictions (a table that does not describe the files, a wrong
-    query list) are refused even then: what they would make of the protocol is wrong, not partial.
+    Raises UserError with the list of differences otherwise. Contradictions (a table that does not describe the files, a
+    wrong query list) are refused even then: what they would make of the protocol is wrong, not partial.
     """
     differences = list(raw.issues) + [
         f'{c.name}: expected {_number(c.expected)}, found {_number(c.found)}' for c in raw.checks if not c.holds
     ]
     if raw.inconsistencies:
-        raise UserError(_message(f'The source of {raw.name} contradicts itself:', [*raw.inconsistencies, *differences], ''))
+        raise UserError(_message(f'The source of {raw.name} contradicts itself:', [*raw.inconsistencies, *differences],
+                                 ''))
     if not differences:
         return raw
     if not allow_partial:
         remedy = f'Complete the source, or use --allow_partial to build it as {raw.name}_partial.'
         raise UserError(_message(f'The source of {raw.name} differs from what is documented:', differences, remedy))
-    return replace(raw, name=f'{raw.name}_partial', metadata=dict(raw.metadata) | {'partial': True, 'differences': differences})
+    metadata = dict(raw.metadata) | {'partial': True, 'differences': differences}
+    return replace(raw, name=f'{raw.name}_partial', metadata=metadata)
 
 
 def _message(head: str, lines: list[str], tail: str) -> str:

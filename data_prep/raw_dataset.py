@@ -1,6 +1,7 @@
 """What a scanner hands to the builder: which tracklets there are, and how to read their frames.
 
-A scanner (one file a data set) knows a raw layout; the builder knows the format on disk; this file is all that they share.
+A scanner (one file a data set) knows a raw layout; the builder knows the format on disk; this file is all that they
+share.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,10 +56,11 @@ class RawDataset:
       name: The data set's folder under data_dir.
       splits: TFDS split -> its tracklets in the order of their records.
       read_frames: Encoded images of a tracklet in order; picklable, since it runs in other threads or processes.
-      encoding: 'jpeg', 'png' or 'mixed', of the frames as far as their names tell; the build writes what they are stored as.
+      encoding: 'jpeg', 'png' or 'mixed', of the frames as far as their names tell; the build writes what they are
+        stored as.
       layout: 'roles', 'query_rows' or 'people_splits' (docs/design.md).
-      metadata: JSON-able; joins format_version, layout, encoding and partial in metadata.json. What it says of the source
-        or of options tells one build from another of the same name.
+      metadata: JSON-able; joins format_version, layout, encoding and partial in metadata.json. What it says of the
+        source or of options tells one build from another of the same name.
       workers: 'threads' where read_frames waits for files, 'processes' where it computes.
       checks: Counts expected and found, printed as a table.
       notes: Sentences printed under the table of findings.

@@ -34,7 +34,8 @@ _NAME = re.compile(r'[a-z][a-z0-9_]*')
 def data_set_path(data_dir: str | Path, name: str) -> Path:
     """Where a data set lies, built or not. Raises UserError for a name that TFDS could not read back."""
     if not _NAME.fullmatch(name):
-        raise UserError(f'{name!r} cannot name a data set: use lower-case letters, digits and _, beginning with a letter.')
+        raise UserError(f'{name!r} cannot name a data set: use lower-case letters, digits and _, beginning with a '
+                        'letter.')
     return user_path(data_dir) / name / VERSION
 
 
@@ -68,8 +69,8 @@ def build(
       counts: Is filled with what the frames were stored as and what was changed; by write_shards where there is one.
       decode: Decode every frame, so that damage inside it is found now and not in training.
     Raises UserError: bad frames, a data set of this name that differs, another build of this name under way,
-      data_dir not writable, no space left. Nothing is left behind then, nor after an interrupt; what a killed process left
-      is removed by the next build.
+      data_dir not writable, no space left. Nothing is left behind then, nor after an interrupt; what a killed process
+      left is removed by the next build.
     """
     path = data_set_path(data_dir, raw.name)
     _check(raw)
@@ -90,7 +91,8 @@ def build(
             counts = FrameCounts() if counts is None else counts
             reader = partial(_read, checked_reader(raw, decode), raw.workers, workers, advance, counts)
             builder = TrackletBuilder(
-                raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root), counts=counts, decoded=decode
+                raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root), counts=counts,
+                decoded=decode
             )
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads there
@@ -142,7 +144,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
         code, text = getattr(error, 'errno', None), str(error)
         # ArrayRecord's errors carry no number, and a truncated file none at all: look at the disk then.
         free = _free_bytes(path)
-        if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in text or (code is None and free is not None and free < 1 << 20):
+        full = code is None and free is not None and free < 1 << 20
+        if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in text or full:
             raise UserError(
                 f'No space left for {path} ({free or 0:,} bytes free). Nothing was kept; '
                 'make room or give another --data_dir, and start again.'
@@ -173,7 +176,8 @@ def _lock(path: Path, wait: bool) -> Iterator[None]:
         with open(lock, 'w') as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = os.path.samestat(os.fstat(f.fileno()), os.stat(lock))  # not one that its last holder has just removed
+                ours = os.path.samestat(os.fstat(f.fileno()),
+                                        os.stat(lock))  # not one that its last holder has just removed
             except (BlockingIOError, FileNotFoundError):
                 ours = False
             if ours:
@@ -185,7 +189,8 @@ def _lock(path: Path, wait: bool) -> Iterator[None]:
                         path.parent.rmdir()  # only where nothing was built
                 return
         if not wait:
-            raise UserError(f'Another process builds {path} right now. Wait for it, or build under another --name or --data_dir.')
+            raise UserError(f'Another process builds {path} right now. Wait for it, or build under another --name or '
+                            '--data_dir.')
         time.sleep(0.2)
 
 
@@ -207,7 +212,8 @@ def _replace(path: Path, built: Path) -> None:
 @contextlib.contextmanager
 def _progress_bar(raw: RawDataset, show: bool) -> Iterator[Any]:
     total = sum(len(s.frames) for sources in raw.splits.values() for s in sources)
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn())
     with Progress(*columns, console=terminal.console(), disable=not show, redirect_stdout=False) as bar:
         task = bar.add_task(f'{raw.name}: frames', total=total)
         yield lambda n: bar.advance(task, n)
@@ -243,11 +249,13 @@ def _require_same(path: Path, raw: RawDataset) -> None:
         wanted.pop(found_by_build, None)
     if difference := _first_difference(metadata, wanted):
         key, stands, asked = difference
-        raise UserError(f'{path} stands already, but was built with {key} = {_short(stands)} instead of {_short(asked)}. {remedy}')
+        raise UserError(f'{path} stands already, but was built with {key} = {_short(stands)} instead of '
+                        f'{_short(asked)}. {remedy}')
     for split, sources in raw.splits.items():
         table = path / f'tracklets_{split}.npz'
         if not table.exists() or not _same_table(table, sources):
-            raise UserError(f'{path} stands already, but its tracklets of split {split} are not those of the source. {remedy}')
+            raise UserError(f'{path} stands already, but its tracklets of split {split} are not those of the source. '
+                            f'{remedy}')
 
 
 def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:

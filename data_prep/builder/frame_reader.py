@@ -46,7 +46,8 @@ class CheckedReader:
     decode: bool = True
 
     def __call__(self, source: TrackletSource) -> CheckedFrames:
-        """Returns the frames as they are stored. Raises BadFrames where one is missing, no image, truncated or damaged."""
+        """Returns the frames as they are stored. Raises BadFrames where one is missing, no image, truncated or
+        damaged."""
         try:
             frames = self.read_frames(source)
         except OSError:
@@ -82,7 +83,8 @@ class CheckedReader:
                 self._stored(frame)
             except ImageError as error:
                 bad.append(f'{key} {error}')
-        return bad or [f'{source.name} could not be read at first, then could: check the disk or network and start again']
+        return bad or [f'{source.name} could not be read at first, then could: check the disk or network and start '
+                       'again']
 
 
 def checked_reader(raw: RawDataset, decode: bool = True) -> CheckedReader:
@@ -93,7 +95,8 @@ def checked_reader(raw: RawDataset, decode: bool = True) -> CheckedReader:
 def read_all(
     read: CheckedReader, sources: Iterable[TrackletSource], kind: str, workers: int = 0
 ) -> Iterator[tuple[TrackletSource, CheckedFrames]]:
-    """Yields (tracklet, frames) in the order of `sources`, read ahead by `workers` threads or processes (0 = as many as useful).
+    """Yields (tracklet, frames) in the order of `sources`, read ahead by `workers` threads or processes (0 = as many as
+    useful).
 
     Bad frames do not stop the reading, so that one message can name several; after the first nothing more is yielded.
     Raises UserError with at most MAX_REPORTED of them.
@@ -136,8 +139,9 @@ def _take(ahead: deque, bad: list[str]) -> Iterator[tuple[TrackletSource, Checke
         bad.extend(error.args[0])
         return
     except BrokenProcessPool as error:
-        killed = 'A process that reads frames was killed, most likely for want of memory. Start again with fewer --workers.'
-        raise UserError(killed) from error
+        raise UserError(
+            'A process that reads frames was killed, most likely for want of memory. Start again with fewer --workers.'
+        ) from error
     if not bad:
         yield source, frames
 

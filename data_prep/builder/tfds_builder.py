@@ -112,7 +112,8 @@ class TrackletBuilder(FileReaderBuilder):
 
 
 def record_features(encoding: str) -> tfds.features.FeaturesDict:
-    """The features of a record; frames stay encoded ('jpeg', 'png' or 'mixed'). TFDS stores bytes of either as they are."""
+    """The features of a record; frames stay encoded ('jpeg', 'png' or 'mixed'). TFDS stores bytes of either as they
+    are."""
     image = tfds.features.Image(shape=(None, None, 3), encoding_format=None if encoding == 'mixed' else encoding)
     return tfds.features.FeaturesDict({
         'frames': tfds.features.Dataset({'image': image}),
@@ -173,7 +174,8 @@ def write_shard(path: str, records: Iterable[Record], features: tfds.features.Fe
     try:
         for source, frames in records:
             example = serializer.get_tf_example(features.encode_example(_example(source, frames)))
-            data = example.SerializeToString(deterministic=True)  # else the order of features changes from process to process
+            # else the order of features changes from process to process
+            data = example.SerializeToString(deterministic=True)
             writer.write(data)
             written += len(data)
     finally:

@@ -1,4 +1,5 @@
-"""The synthetic walkers as a data set: who walks past which camera, and which tracklets are queries. main.py builds it on first use."""
+"""The synthetic walkers as a data set: who walks past which camera, and which tracklets are queries. main.py builds it
+on first use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ from data_prep.synthetic_walkers.filming import film_jpeg
 from data_prep.synthetic_walkers.tracklets import World, frame_numbers
 from pvlad_jax.core.errors import UserError
 
-RENDERING = 3  # raised when the same options give other pictures, so that a data set of older ones is not taken for a new one
+# raised when the same options give other pictures, so that a data set of older ones is not taken for a new one
+RENDERING = 3
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,18 @@ def synthetic_raw_dataset(
 ) -> RawDataset:
     """Walkers past cameras, in the layout 'roles'.
 
-    Every person walks past every camera `tracklets_per_camera` times. People 1..train_people are the training split, the next
-    test_people are the test people: of each of them and each camera the first tracklet is a query, the others are gallery.
+    Every person walks past every camera `tracklets_per_camera` times. People 1..train_people are the training split,
+    the next
+    test_people are the test people: of each of them and each camera the first tracklet is a query, the others are
+      gallery.
 
     Args:
       train_people, test_people: Number of people, disjoint.
       cameras: At least 2. The first three are fixed, further ones are drawn from the seed.
       tracklets_per_camera: At least 2, so that there is a gallery.
-      twins: People 2i-1 and 2i look the very same (build, clothes, hair, things carried) and have the same joint angles over the
-        phase of a stride; they differ in the frequency of their gait alone (gait.SLOW_TWIN, gait.FAST_TWIN), and with it in how
-        fast they walk. A pair is always in the same split.
+      twins: People 2i-1 and 2i look the very same (build, clothes, hair, things carried) and have the same joint angles
+        over the phase of a stride; they differ in the frequency of their gait alone (gait.SLOW_TWIN, gait.FAST_TWIN),
+        and with it in how fast they walk. A pair is always in the same split.
       seed: Everything follows from it.
       min_frames, max_frames: Length of tracklets; short ones are more frequent.
 
@@ -105,7 +109,8 @@ def _check(train_people, test_people, cameras, tracklets_per_camera, twins, seed
     if train_people < 2 or test_people < 2:
         refuse(f'{train_people} training and {test_people} test people', 'Ask for at least 2 of each')
     if twins and (train_people % 2 or test_people % 2):
-        refuse(f'twins come in pairs, but {train_people} training and {test_people} test people were asked for', 'Use even numbers')
+        refuse(f'twins come in pairs, but {train_people} training and {test_people} test people were asked for',
+               'Use even numbers')
     if cameras < 2:
         refuse(f'cameras is {cameras}', 'Queries are matched across cameras: use at least 2')
     if tracklets_per_camera < 2:
@@ -117,7 +122,8 @@ def _check(train_people, test_people, cameras, tracklets_per_camera, twins, seed
 
 
 def scan_synthetic(name: str = 'synthetic', **options: Any) -> RawDataset:
-    """The walkers' data set under this name. `options` are those of `synthetic_raw_dataset`: train_people, twins, seed ..."""
+    """The walkers' data set under this name. `options` are those of `synthetic_raw_dataset`: train_people, twins, seed
+    ..."""
     return replace(synthetic_raw_dataset(**options), name=name)
 
 

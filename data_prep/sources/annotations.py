@@ -14,13 +14,14 @@ from pvlad_jax.core.paths import user_path
 def find_annotation(files: FrameFiles, info_dir: str | Path | None, name: str) -> bytes | None:
     """Returns the content of a table by its file name, or of the same name with .gz; None where there is none.
 
-    `info_dir` goes before the source. Raises UserError where the source holds several of that name that differ, and for an
-    info_dir that is missing.
+    `info_dir` goes before the source. Raises UserError where the source holds several of that name that differ, and for
+    an info_dir that is missing.
     """
     if info_dir is not None:
         folder = user_path(info_dir)
         if not folder.is_dir():
-            raise UserError(f'--info_dir: {folder} is not a folder. It holds the tables that come with the data set, such as {name}.')
+            raise UserError(f'--info_dir: {folder} is not a folder. It holds the tables that come with the data set, '
+                            f'such as {name}.')
         for path in (*sorted(folder.rglob(name)), *sorted(folder.rglob(name + '.gz'))):
             return _content(path.name, path.read_bytes())
     places = [n for n in files.names if n.rpartition('/')[2] in (name, name + '.gz')]
@@ -40,7 +41,8 @@ def require_annotation(files: FrameFiles, info_dir: str | Path | None, name: str
 
 
 def read_matlab(content: bytes, name: str, key: str) -> np.ndarray:
-    """Returns a matrix of integers from a MATLAB file, as int64. Raises UserError where there is none under this key."""
+    """Returns a matrix of integers from a MATLAB file, as int64. Raises UserError where there is none under this
+    key."""
     import scipy.io  # takes a quarter of a second, and most data sets have no such table
 
     try:

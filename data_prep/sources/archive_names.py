@@ -1,7 +1,10 @@
 """Names of the members of archives as relative posix paths, whatever program wrote them."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pvlad_jax.core.errors import UserError
 
 _UTF8_FLAG = 0x800  # of a zip member: its name is UTF-8, not CP437
 _WINDOWS = 0  # create_system of zip: FAT and NTFS
@@ -33,3 +36,26 @@ def _decoded(member: zipfile.ZipInfo) -> str:
         return member.filename.encode('cp437').decode()
     except UnicodeError:
         return member.filename
+
+
+def refuse_escapes(path: Path, members: Iterable[tuple[str, str | None]]) -> None:
+    """Raises UserError where a (name, link or None) points outside the archive."""
+    outside = [name for name, link in members if _escapes(name) or (link is not None and _escapes(link, name))]
+    if outside:
+        listed = ', '.join(outside[:20])
+        raise UserError(f'{path} has members that point outside the archive: {listed}. It is refused; get it from its '
+                        'official source.')
+
+
+def _escapes(name: str, linked_from: str | None = None) -> bool:
+    name = name.replace('\\', '/')
+    if name.startswith('/') or name[1:2] == ':':
+        return True
+    # A symbolic link is relative to its own folder, a hard link to the archive's root: refuse what leaves by either
+    # reading.
+    depth = 0
+    for part in name.split('/'):
+        depth += {'..': -1, '.': 0, '': 0}.get(part, 1)
+        if depth < (0 if linked_from is None else -linked_from.strip('./').count('/')):
+            return True
+    return False

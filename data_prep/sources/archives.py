@@ -1,8 +1,9 @@
-"""The files of a raw data set as sorted relative names and a way to read each: a folder, a zip, a tar, or a folder that holds archives.
+"""The files of a raw data set as sorted relative names and a way to read each: a folder, a zip, a tar, or a folder that
+holds archives.
 
-Archives are read in place; only a compressed tar is first decompressed into a temporary file, since it has no random access.
-Nothing is ever extracted by name; still, a member whose name or link points outside its archive is refused, since
-such an archive is not what its user believes it to be.
+Archives are read in place; only a compressed tar is first decompressed into a temporary file, since it has no random
+access. Nothing is ever extracted by name; still, a member whose name or link points outside its archive is refused,
+since such an archive is not what its user believes it to be.
 """
 
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from data_prep.raw_dataset import TrackletSource
-from data_prep.sources.archive_names import posix_name, written_with_backslashes, zip_names
+from data_prep.sources.archive_names import posix_name, refuse_escapes, written_with_backslashes, zip_names
 from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
@@ -75,7 +76,8 @@ class _Archive(_Files):
 
 
 class Zip(_Archive):
-    """The files of a zip archive, found by their offsets: any thread may read, and the listing of a million files is kept once."""
+    """The files of a zip archive, found by their offsets: any thread may read, and the listing of a million files is
+    kept once."""
 
     def __init__(self, path: Path):
         self.path = str(path)
@@ -84,7 +86,7 @@ class Zip(_Archive):
                 members = archive.infolist()
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f'{path} cannot be read as a zip archive: {error}. Download it again.') from error
-        _refuse_escapes(path, ((m.filename, None) for m in members))
+        refuse_escapes(path, ((m.filename, None) for m in members))
         if locked := [m.filename for m in members if m.flag_bits & 1]:
             raise UserError(f'{path} is encrypted ({locked[0]}). Unpack it with its password and give the folder.')
         named = list(zip(zip_names(members), members))
@@ -114,7 +116,8 @@ class Zip(_Archive):
 
 
 class Tar(_Archive):
-    """The files of a tar archive, found by their offsets. A compressed one is decompressed into a temporary file first."""
+    """The files of a tar archive, found by their offsets. A compressed one is decompressed into a temporary file
+    first."""
 
     def __init__(self, path: Path):
         self.path = str(path)
@@ -129,7 +132,7 @@ class Tar(_Archive):
             raise UserError(f'{path} cannot be read as a tar archive: {error}. Download it again.') from error
         if self._plain:
             weakref.finalize(self, _unlink, self._plain)
-        _refuse_escapes(path, ((m.name, m.linkname if m.issym() or m.islnk() else None) for m in members))
+        refuse_escapes(path, ((m.name, m.linkname if m.issym() or m.islnk() else None) for m in members))
         windows = written_with_backslashes([m.name for m in members])
         self.spans = {posix_name(m.name, windows): (m.offset_data, m.size) for m in members if m.isreg()}
         for m in members:  # a hard link has no bytes of its own
@@ -180,17 +183,20 @@ class FrameFiles(Protocol):
 def open_files(source: str | Path) -> FrameFiles:
     """Returns the files of a folder or archive.
 
-    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `system_files`, what was passed over;
+    Attributes of what is returned: `names`, sorted relative posix paths; `empty_folders`; `system_files`, what was
+      passed over;
     `read(name) -> bytes`, which raises OSError.
     Raises UserError where the source is missing, unreadable, or an archive with members that point outside.
     """
     source = user_path(source)
     if not source.exists():
-        raise UserError(f'The source {source} does not exist. --source names the folder or archive with the raw data set.')
+        raise UserError(f'The source {source} does not exist. --source names the folder or archive with the raw data '
+                        'set.')
     if source.is_file():
         return _open_archive(source)
     try:
-        archives = [p for p in sorted(source.iterdir()) if p.is_file() and _is_archive(p.name) and not is_system_file(p.name)]
+        files = [p for p in sorted(source.iterdir()) if p.is_file() and not is_system_file(p.name)]
+        archives = [p for p in files if _is_archive(p.name)]
         folder = Folder(source)
     except OSError as error:
         raise UserError(f'{source} cannot be listed: {error}') from error
@@ -223,7 +229,8 @@ def _open_archive(path: Path) -> Zip | Tar:
         return Zip(path)
     if _is_archive(path.name) or tarfile.is_tarfile(path):
         return Tar(path)
-    raise UserError(f'{path} is a file but no zip or tar archive. --source names the folder or archive with the raw data set.')
+    raise UserError(f'{path} is a file but no zip or tar archive. --source names the folder or archive with the raw '
+                    'data set.')
 
 
 def _walk(folder: str, prefix: str, files: Folder) -> None:
@@ -242,26 +249,6 @@ def _walk(folder: str, prefix: str, files: Folder) -> None:
             _walk(entry.path, f'{prefix}{entry.name}/', files)
         else:
             files.names.append(prefix + entry.name)
-
-
-def _refuse_escapes(path: Path, members: Iterable[tuple[str, str | None]]) -> None:
-    outside = [name for name, link in members if _escapes(name) or (link is not None and _escapes(link, name))]
-    if outside:
-        listed = ', '.join(outside[:20])
-        raise UserError(f'{path} has members that point outside the archive: {listed}. It is refused; get it from its official source.')
-
-
-def _escapes(name: str, linked_from: str | None = None) -> bool:
-    name = name.replace('\\', '/')
-    if name.startswith('/') or name[1:2] == ':':
-        return True
-    # A symbolic link is relative to its own folder, a hard link to the archive's root: refuse what leaves by either reading.
-    depth = 0
-    for part in name.split('/'):
-        depth += {'..': -1, '.': 0, '': 0}.get(part, 1)
-        if depth < (0 if linked_from is None else -linked_from.strip('./').count('/')):
-            return True
-    return False
 
 
 def _is_plain_tar(path: str) -> bool:
@@ -289,7 +276,8 @@ def _decompress(path: Path) -> str:
     except BaseException as error:
         _unlink(plain)
         if isinstance(error, OSError | EOFError):
-            raise UserError(f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its folder.') from error
+            raise UserError(f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its '
+                            'folder.') from error
         raise
     return plain
 

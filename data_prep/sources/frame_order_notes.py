@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from data_prep.sources.frame_candidates import Candidate, Names
 from data_prep.sources.frame_names import Field
 
-_SURE = -0.5  # cost of a number among varying text up to which it is a frame number: it counts 1, 2, 3, is padded or labelled
+# cost of a number among varying text up to which it is a frame number: it counts 1, 2, 3, is padded or labelled
+_SURE = -0.5
 
 
 def order_notes(

@@ -50,16 +50,18 @@ def _light(right: float, up: float, towards: float) -> tuple[float, float, float
 
 # The first three are the same for every seed: they differ in all that cameras differ in.
 _FIRST = (
-    Camera(np.radians(84), np.radians(8), _light(0.7, 1.0, 0.8), 0.50, (1.06, 1.00, 0.90), 1.05, 0.95, 1.05, 0.01, 0.35, 3.0, 88, 'street'),
-    Camera(np.radians(-24), np.radians(17), _light(-0.5, 0.9, 0.5), 0.62, (0.78, 0.86, 0.98), 0.78, 1.22, 0.92, 0.05, 0.62, 5.0, 74,
-           'park'),
-    Camera(np.radians(152), np.radians(13), _light(-0.9, 0.7, 0.6), 0.45, (1.16, 1.10, 1.06), 0.62, 0.82, 0.90, 0.07, 0.85, 4.0, 66,
-           'shops'),
+    Camera(np.radians(84), np.radians(8), _light(0.7, 1.0, 0.8), 0.50, (1.06, 1.00, 0.90), 1.05, 0.95, 1.05, 0.01, 0.35,
+           3.0, 88, 'street'),
+    Camera(np.radians(-24), np.radians(17), _light(-0.5, 0.9, 0.5), 0.62, (0.78, 0.86, 0.98), 0.78, 1.22, 0.92, 0.05,
+           0.62, 5.0, 74, 'park'),
+    Camera(np.radians(152), np.radians(13), _light(-0.9, 0.7, 0.6), 0.45, (1.16, 1.10, 1.06), 0.62, 0.82, 0.90, 0.07,
+           0.85, 4.0, 66, 'shops'),
 )  # fmt: skip
 
 
 def camera(number: int, seed: int) -> Camera:
-    """The camera of this number (from 1). Cameras beyond the third are drawn at random, each from its number and the seed."""
+    """The camera of this number (from 1). Cameras beyond the third are drawn at random, each from its number and the
+    seed."""
     if number <= len(_FIRST):
         return _FIRST[number - 1]
     rng = np.random.default_rng([seed, 101, number])
@@ -90,7 +92,9 @@ class Exposure:
     gain: float
     warmth: float
 
-    def __call__(self, picture: Float[np.ndarray, 'h w 3'], grain: Float[np.ndarray, 'h w 3']) -> UInt8[np.ndarray, 'h w 3']:
+    def __call__(
+        self, picture: Float[np.ndarray, 'h w 3'], grain: Float[np.ndarray, 'h w 3']
+    ) -> UInt8[np.ndarray, 'h w 3']:
         """What the camera records of a scene (0 to 1); grain is noise of standard deviation 1."""
         c = self.camera
         gains = self.gain * np.asarray(c.gains) * (1 + self.warmth, 1.0, 1 - self.warmth)

@@ -1,7 +1,7 @@
 """What a walker wears: garments, colours, patterns, hair, bags and hats.
 
-Colours come from short palettes of what people wear in the street, so that many people share them and mean colour alone tells
-few of them apart.
+Colours come from short palettes of what people wear in the street, so that many people share them and mean colour alone
+tells few of them apart.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,14 @@ import numpy as np
 Rgb = tuple[float, float, float]  # 0 to 1, as displayed
 
 SKIN = ((0.90, 0.74, 0.64), (0.85, 0.66, 0.54), (0.76, 0.57, 0.44), (0.60, 0.43, 0.32), (0.43, 0.30, 0.23))
-HAIR = ((0.07, 0.06, 0.06), (0.14, 0.10, 0.08), (0.26, 0.17, 0.11), (0.45, 0.30, 0.18), (0.72, 0.57, 0.36), (0.55, 0.54, 0.53))
+HAIR = ((0.07, 0.06, 0.06), (0.14, 0.10, 0.08), (0.26, 0.17, 0.11), (0.45, 0.30, 0.18), (0.72, 0.57, 0.36),
+        (0.55, 0.54, 0.53))
 HAIR_WEIGHTS = (0.32, 0.26, 0.18, 0.09, 0.08, 0.07)
 
-DARKS = {'black': (0.09, 0.09, 0.10), 'navy': (0.11, 0.14, 0.26), 'charcoal': (0.24, 0.24, 0.26), 'brown': (0.29, 0.20, 0.15)}
-LIGHTS = {'white': (0.90, 0.90, 0.89), 'grey': (0.56, 0.57, 0.58), 'beige': (0.75, 0.67, 0.53), 'sky': (0.57, 0.71, 0.84)}
+DARKS = {'black': (0.09, 0.09, 0.10), 'navy': (0.11, 0.14, 0.26), 'charcoal': (0.24, 0.24, 0.26),
+         'brown': (0.29, 0.20, 0.15)}
+LIGHTS = {'white': (0.90, 0.90, 0.89), 'grey': (0.56, 0.57, 0.58), 'beige': (0.75, 0.67, 0.53),
+          'sky': (0.57, 0.71, 0.84)}
 VIVID = {
     'red': (0.72, 0.13, 0.14),
     'green': (0.17, 0.42, 0.24),
@@ -43,9 +46,11 @@ class Outfit:
 
     Attributes:
       top, bottom: One of TOPS, BOTTOMS.
-      pattern: One of PATTERNS, of the top. 'block' changes colour at pattern_size of its height, 'open' shows the inner shirt in front.
+      pattern: One of PATTERNS, of the top. 'block' changes colour at pattern_size of its height, 'open' shows the inner
+        shirt in front.
       pattern_size: Number of stripes over the trunk, or the share of its height where a block ends.
-      top_colour, second_colour, inner_colour, bottom_colour, shoe_colour, sole_colour, bag_colour, hat_colour, skin, hair: Colours.
+      top_colour, second_colour, inner_colour, bottom_colour, shoe_colour, sole_colour, bag_colour, hat_colour, skin,
+        hair: Colours.
       side_stripe: Whether the trousers have a stripe of the second colour at the side.
       haircut, beard, bag, hat: One of HAIRCUTS; whether; one of BAGS; one of HATS.
       bag_side: 1 left, -1 right.
@@ -118,7 +123,8 @@ def draw_outfit(rng: np.random.Generator) -> Outfit:
         top_colour = _cloth(rng, (DARKS, 0.6), (LIGHTS, 0.2), (VIVID, 0.2))
     else:
         top_colour = _cloth(rng, (DARKS, 0.36), (LIGHTS, 0.30), (VIVID, 0.34))
-    bottom_colour = _cloth(rng, (DENIM, 1.0)) if bottom == 'jeans' else _cloth(rng, (DARKS, 0.6), (LIGHTS, 0.25), (VIVID, 0.15))
+    cloths = [(DENIM, 1.0)] if bottom == 'jeans' else [(DARKS, 0.6), (LIGHTS, 0.25), (VIVID, 0.15)]
+    bottom_colour = _cloth(rng, *cloths)
     pattern = {
         'coat': lambda: _pick(rng, ('plain', 'open'), (0.6, 0.4)),
         'jacket': lambda: _pick(rng, ('plain', 'open', 'block'), (0.35, 0.4, 0.25)),

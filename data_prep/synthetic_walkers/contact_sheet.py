@@ -16,7 +16,8 @@ from pvlad_jax.core.terminal import say
 def contact_sheet(
     people: range, cameras: range, frames: int = 8, twins: bool = False, seed: int = 0, columns: int = 1
 ) -> UInt8[np.ndarray, 'h w 3']:
-    """Rows: people x cameras (their first tracklet each); each shows `frames` consecutive frames. columns sets strips side by side."""
+    """Rows: people x cameras (their first tracklet each); each shows `frames` consecutive frames. columns sets strips
+    side by side."""
     world = World(seed, twins, min_frames=max(frames, 8), max_frames=max(frames, 60))
     strips = []
     for person_id in people:
@@ -33,7 +34,8 @@ def contact_sheet(
 def main(_argv) -> None:
     people = range(flags.FLAGS.first, flags.FLAGS.first + flags.FLAGS.people)
     cameras = range(1, flags.FLAGS.cameras + 1)
-    sheet = contact_sheet(people, cameras, flags.FLAGS.frames, flags.FLAGS.twins, flags.FLAGS.seed, columns=flags.FLAGS.cameras)
+    sheet = contact_sheet(people, cameras, flags.FLAGS.frames, flags.FLAGS.twins, flags.FLAGS.seed,
+                          columns=flags.FLAGS.cameras)
     cv2.imwrite(flags.FLAGS.output, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     say(f'{flags.FLAGS.output}: {len(people)} people x {len(cameras)} cameras, {flags.FLAGS.frames} frames each')
 

@@ -1,4 +1,5 @@
-"""From a planned tracklet to its pictures: background, shadow, walker, what passes in front, and the camera's response."""
+"""From a planned tracklet to its pictures: background, shadow, walker, what passes in front, and the camera's
+response."""
 
 from dataclasses import replace
 
@@ -22,7 +23,8 @@ FINE = 2  # figures are drawn at this factor of the crop's size and averaged dow
 _SHADOW_BONES = (  # joints, and half thickness in metres
     ('pelvis', 'neck', 0.15), ('neck', 'crown', 0.08),
     *((f'{a}_{s}', f'{b}_{s}', r) for s in ('left', 'right') for a, b, r in (
-        ('hip', 'knee', 0.07), ('knee', 'ankle', 0.05), ('heel', 'toe', 0.045), ('shoulder', 'elbow', 0.05), ('elbow', 'hand', 0.04))),
+        ('hip', 'knee', 0.07), ('knee', 'ankle', 0.05), ('heel', 'toe', 0.045), ('shoulder', 'elbow', 0.05),
+        ('elbow', 'hand', 0.04))),
 )  # fmt: skip
 
 
@@ -53,7 +55,8 @@ def film(world: World, person_id: int, camera_id: int, number: int) -> list[UInt
 
 def film_jpeg(world: World, person_id: int, camera_id: int, number: int, quality: int) -> list[bytes]:
     """The same as JPEG."""
-    return [simplejpeg.encode_jpeg(frame, quality=quality, colorsubsampling='420') for frame in film(world, person_id, camera_id, number)]
+    frames = film(world, person_id, camera_id, number)
+    return [simplejpeg.encode_jpeg(frame, quality=quality, colorsubsampling='420') for frame in frames]
 
 
 def _lay_over(picture: Float[np.ndarray, 'h w 3'], rgba: Float[np.ndarray, 'h w 4']) -> None:
@@ -64,17 +67,20 @@ def _lay_over(picture: Float[np.ndarray, 'h w 3'], rgba: Float[np.ndarray, 'h w 
 def _grain(rng: np.random.Generator) -> Float[np.ndarray, 'h w 3']:
     """Noise of standard deviation about 1, wider than a crop so that each frame cuts its own; half of it grey."""
     shape = (HEIGHT + 48, WIDTH + 48)
-    return 0.6 * rng.standard_normal((*shape, 3), dtype=np.float32) + 0.8 * rng.standard_normal((*shape, 1), dtype=np.float32)
+    colour = 0.6 * rng.standard_normal((*shape, 3), dtype=np.float32)
+    return colour + 0.8 * rng.standard_normal((*shape, 1), dtype=np.float32)
 
 
 def _view(tracklet: Tracklet) -> View:
     """Where the walker stands in the crops, at the crops' own scale."""
     camera, build = tracklet.camera, tracklet.person.build
-    scale = HEIGHT * tracklet.fill / (build.stature * np.cos(camera.pitch) + 0.12 * np.sin(camera.pitch)) * tracklet.zoom
+    height = build.stature * np.cos(camera.pitch) + 0.12 * np.sin(camera.pitch)
+    scale = HEIGHT * tracklet.fill / height * tracklet.zoom
     centre = np.array([WIDTH / 2, HEIGHT / 2 + 0.5 * HEIGHT * tracklet.fill - 1.5])
     middle = np.array([WIDTH / 2, HEIGHT / 2])
     origin = middle + (centre - middle) * tracklet.zoom[:, None] + tracklet.shift
-    lean = -np.sin(tracklet.yaw) * np.sin(tracklet.gait.lean) * 0.4 * build.stature  # a box is drawn round the body, not the feet
+    # a box is drawn round the body, not the feet
+    lean = -np.sin(tracklet.yaw) * np.sin(tracklet.gait.lean) * 0.4 * build.stature
     origin[:, 0] -= 0.5 * lean * scale
     return View(tracklet.yaw, camera.pitch, scale, origin, camera.light, camera.ambient)
 
@@ -119,7 +125,8 @@ def _backgrounds(world: World, tracklet: Tracklet, view: View) -> list[Float[np.
     pictures = []
     for f in frames:
         factor = nearer[f] * background.SCALE / base[f] / tracklet.zoom[f]
-        matrix = np.array([[factor, 0, x[f] - factor * view.origin[f, 0]], [0, factor, feet[f] - factor * view.origin[f, 1]]])
+        matrix = np.array([[factor, 0, x[f] - factor * view.origin[f, 0]],
+                           [0, factor, feet[f] - factor * view.origin[f, 1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         pictures.append(cv2.warpAffine(scene, matrix, (WIDTH, HEIGHT), flags=flags, borderMode=cv2.BORDER_REFLECT))
     return pictures
@@ -149,18 +156,21 @@ def _shadows(walker: Pose, view: View, sun: float) -> list[Float[np.ndarray, 'h 
         mask = cv2.GaussianBlur(mask, (0, 0), 1.7) * np.float32(0.95 * sun)
         feet = np.zeros_like(mask)
         for x, y, dark in contact.values():
-            middle, half_axes = (round(x[f] * 16), round(y[f] * 16)), (11 * 16, int(3.2 * 16))  # in sixteenths of a pixel
+            middle = (round(x[f] * 16), round(y[f] * 16))
+            half_axes = (11 * 16, int(3.2 * 16))  # in sixteenths of a pixel
             cv2.ellipse(feet, middle, half_axes, 0, 0, 360, float(dark[f]), -1, cv2.LINE_8, 4)
         mask += 0.38 * cv2.GaussianBlur(feet, (0, 0), 2.2)
         masks.append(1 - np.minimum(mask, 0.75))
     return masks
 
 
-def _passing(world: World, passage: Passage, tracklet: Tracklet, view: View, rng: np.random.Generator) -> list[np.ndarray | None]:
+def _passing(world: World, passage: Passage, tracklet: Tracklet, view: View,
+             rng: np.random.Generator) -> list[np.ndarray | None]:
     """What passes in front, in each frame; None where it is out of the picture."""
     frames = np.arange(len(tracklet.phase))
     right, _ = _picture_speed(tracklet)
-    drift = passage.speed - 1.2 * right * view.scale.mean()  # things nearer to the camera move faster through the picture
+    # things nearer to the camera move faster through the picture
+    drift = passage.speed - 1.2 * right * view.scale.mean()
     x = view.origin[:, 0] + passage.offset + drift * (frames - passage.frame)
     if passage.kind == 'person':
         return _passer_by(world, passage, tracklet, view, x, drift, rng)

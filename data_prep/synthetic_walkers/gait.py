@@ -1,8 +1,8 @@
 """Gait: a few numbers of a person, and the joint angles that follow from them over the phase of a stride.
 
-The curves of hip, knee and ankle are those of level walking (Winter, Biomechanics and Motor Control of Human Movement, table of
-joint angles over the stride, rounded to degrees), smoothed to six harmonics; a person's numbers scale and shift them.
-Phase 0 is the left heel's contact, a stride (two steps) takes phase 1.
+The curves of hip, knee and ankle are those of level walking (Winter, Biomechanics and Motor Control of Human Movement,
+table of joint angles over the stride, rounded to degrees), smoothed to six harmonics; a person's numbers scale and
+shift them. Phase 0 is the left heel's contact, a stride (two steps) takes phase 1.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -70,7 +70,8 @@ class Gait:
 
 @dataclass(frozen=True)
 class JointAngles:
-    """Angles in radians a frame; of limbs [f, 2], left and right. Flexion is forwards, but for the knee, which bends backwards."""
+    """Angles in radians a frame; of limbs [f, 2], left and right. Flexion is forwards, but for the knee, which bends
+    backwards."""
 
     hip: Float[np.ndarray, 'f 2']
     knee: Float[np.ndarray, 'f 2']
@@ -86,7 +87,8 @@ class JointAngles:
 
 # Standard deviations from tracklet to tracklet of one person: factors where the sign of the number is fixed, else sums.
 _FACTOR_NOISE = {'frequency': 0.03, 'stride': 0.05, 'knee_lift': 0.05, 'arm_swing': 0.08, 'elbow': 0.08}
-_SUM_NOISE = {'arm_lag': 0.006, 'arm_asymmetry': 0.03, 'leg_asymmetry': 0.01, 'lean': 0.012, 'sway': 0.006, 'twist': 0.01}
+_SUM_NOISE = {'arm_lag': 0.006, 'arm_asymmetry': 0.03, 'leg_asymmetry': 0.01, 'lean': 0.012, 'sway': 0.006,
+              'twist': 0.01}
 
 # Twins: ranges of the slower and the faster twin's frequency, strides a second.
 SLOW_TWIN = (0.50, 0.64)
@@ -115,7 +117,8 @@ def draw_gait(rng: np.random.Generator) -> Gait:
 def twin_gaits(rng: np.random.Generator) -> tuple[Gait, Gait]:
     """Two gaits that differ in `frequency` alone: one from SLOW_TWIN, one from FAST_TWIN, in random order.
 
-    Every angle over the phase is the same, and a tracklet begins at a random phase, so single frames of the two have the same
+    Every angle over the phase is the same, and a tracklet begins at a random phase, so single frames of the two have
+    the same
     distribution: only the change from frame to frame tells them apart.
     """
     gait = draw_gait(rng)

@@ -15,8 +15,9 @@ SKIN, HAIR, TOP, SECOND, INNER, BOTTOM, SHOE, SOLE, BAG, STRAP, HAT, DARK, TIP =
 class Surface(NamedTuple):
     """Places on a part's surface.
 
-    along runs 0 to 1 from a to b of the part's bone; height the same with its round ends; azimuth is the turn about the bone, 0 in
-    front, positive to the walker's left, radians; under is the share of the normal that points down in the picture.
+    along runs 0 to 1 from a to b of the part's bone; height the same with its round ends; azimuth is the turn about the
+    bone, 0 in front, positive to the walker's left, radians; under is the share of the normal that points down in the
+    picture.
     """
 
     along: Float[np.ndarray, ' n']
@@ -82,7 +83,8 @@ def _side(paint, _along, surface):
 def _head(_paint, _along, surface):
     """Slots: skin, hair, dark (eyes, brows), beard."""
     h, a = surface.height, np.abs(surface.azimuth)
-    face = (a < 1.25 - 0.25 * h) & (h < 0.80) | (h < 0.30) & (a < 1.7) | (a > 1.35) & (a < 1.75) & (h > 0.32) & (h < 0.52)
+    ear = (a > 1.35) & (a < 1.75) & (h > 0.32) & (h < 0.52)
+    face = (a < 1.25 - 0.25 * h) & (h < 0.80) | (h < 0.30) & (a < 1.7) | ear
     slot = np.where(face, 0, 1)
     eyes = face & (h > 0.50) & (h < 0.585) & (a > 0.16) & (a < 0.62)
     mouth = face & (h > 0.20) & (h < 0.25) & (a < 0.28)
@@ -96,8 +98,8 @@ def _shoe(_paint, _along, surface):
 
 
 PAINTERS = {
-    'hoops': _hoops, 'stripes': _stripes, 'checks': _checks, 'block': _block, 'print': _print, 'open': _open, 'side': _side,
-    'head': _head, 'shoe': _shoe,
+    'hoops': _hoops, 'stripes': _stripes, 'checks': _checks, 'block': _block, 'print': _print, 'open': _open,
+    'side': _side, 'head': _head, 'shoe': _shoe,
 }  # fmt: skip
 
 

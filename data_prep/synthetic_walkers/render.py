@@ -1,7 +1,8 @@
-"""Draws figures: parts -> depth, shade and palette slot a pixel, with a depth buffer, all frames of a tracklet together.
+"""Draws figures: parts -> depth, shade and palette slot a pixel, with a depth buffer, all frames of a tracklet
+together.
 
-A part is drawn as its silhouette in the picture, with normals and depth as of a round surface; that is exact for balls and for limbs
-square to the line of sight, and near enough for the others at this size.
+A part is drawn as its silhouette in the picture, with normals and depth as of a round surface; that is exact for balls
+and for limbs square to the line of sight, and near enough for the others at this size.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ class View:
     """How a camera sees a walker, over the frames.
 
     Attributes:
-      yaw: Angle from the walking direction to the direction of the camera, about the vertical, radians: 0 frontal, π/2 the walker's
-        left profile, π from behind.
+      yaw: Angle from the walking direction to the direction of the camera, about the vertical, radians: 0 frontal, π/2
+        the walker's left profile, π from behind.
       pitch: How far the camera looks down, radians.
       scale: Pixels a metre, a frame.
       origin: Where the walker's ground point lies in the picture, x and y, a frame.
@@ -78,7 +79,8 @@ def draw(parts: list[Part], view: View, height: int, width: int, cloth: Float[np
 
 
 def _radii(part: Part, view: View, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Half width in the picture and half depth towards the camera of the part's oval section at one end, in pixels and metres."""
+    """Half width in the picture and half depth towards the camera of the part's oval section at one end, in pixels and
+    metres."""
     right, _, towards = view.axes()
     width, depth = part.half_width[end], part.half_depth[end]
     across = np.hypot(width * (part.left @ right), depth * (part.front @ right))
@@ -89,7 +91,8 @@ def _radii(part: Part, view: View, end: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_part(part: Part, view: View, layer: Layer, cloth: np.ndarray) -> None:
-    """Draws one part into the layer, over what lies deeper. [f, 1, 1] arrays hold one number a frame, [f, h, w] a window."""
+    """Draws one part into the layer, over what lies deeper. [f, 1, 1] arrays hold one number a frame, [f, h, w] a
+    window."""
     _, height, width = layer.slot.shape
     ax, ay, az = view.project(part.a)
     bx, by, bz = view.project(part.b)
@@ -135,12 +138,15 @@ def _draw_part(part: Part, view: View, layer: Layer, cloth: np.ndarray) -> None:
     if not nearer.all():
         keep = np.flatnonzero(nearer)
         at, f, pixel, depth, table = at[keep], f[keep], pixel[keep], depth[keep], table[keep]
-        sideways, endways, facing, along, radius = sideways[keep], endways[keep], facing[keep], along[keep], radius[keep]
+        sideways, endways, facing, along, radius = (
+            values[keep] for values in (sideways, endways, facing, along, radius)
+        )
     # Where round ends of neighbouring parts meet, full tilt would draw a dark ring round every joint.
     endways *= np.abs(endways)
     n_right = endways * table[:, 4] - sideways * table[:, 5]
     n_down = endways * table[:, 5] + sideways * table[:, 4]
-    towards_light = n_right * np.float32(view.light[0]) + n_down * np.float32(view.light[1]) + facing * np.float32(view.light[2])
+    right_light, down_light, facing_light = (np.float32(view.light[i]) for i in range(3))
+    towards_light = n_right * right_light + n_down * down_light + facing * facing_light
     ambient = np.float32(view.ambient) * (0.72 + 0.28 * facing - 0.18 * n_down)
     shade = ambient + np.float32(1 - view.ambient) * 1.15 * np.maximum(towards_light, 0)
     size = cloth.shape

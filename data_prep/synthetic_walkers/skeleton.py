@@ -64,7 +64,8 @@ def _hanging(angle, front, left, outwards, side) -> Float[np.ndarray, 'f 3']:
 
 
 def pose(build: Build, gait: Gait, phase: Float[np.ndarray, ' f']) -> Pose:
-    """The walker's joints at the phases given (strides). The lowest point of the feet stands on the ground, but for the bob."""
+    """The walker's joints at the phases given (strides). The lowest point of the feet stands on the ground, but for the
+    bob."""
     angles = joint_angles(gait, phase)
     zero = np.zeros_like(phase)
     joints = {'pelvis': _vectors(zero, zero, zero)}
@@ -89,7 +90,8 @@ def pose(build: Build, gait: Gait, phase: Float[np.ndarray, ' f']) -> Pose:
             f'heel_{name}': ankle - 0.22 * build.foot * along + build.ankle_height * below,
             f'toe_{name}': ankle + 0.70 * build.foot * along + build.ankle_height * below,
         }
-    up = _vectors(np.sin(angles.lean), np.sin(angles.sway) * np.cos(angles.lean), np.cos(angles.sway) * np.cos(angles.lean))
+    up = _vectors(np.sin(angles.lean), np.sin(angles.sway) * np.cos(angles.lean),
+                  np.cos(angles.sway) * np.cos(angles.lean))
     # The chest's axes: up is the trunk's direction, left the shoulders' line made square to it.
     chest_left = chest_left - (chest_left * up).sum(-1, keepdims=True) * up
     chest_left /= np.linalg.norm(chest_left, axis=-1, keepdims=True)
@@ -112,11 +114,13 @@ def pose(build: Build, gait: Gait, phase: Float[np.ndarray, ' f']) -> Pose:
         joints |= {f'shoulder_{name}': shoulder, f'elbow_{name}': elbow, f'wrist_{name}': wrist, f'hand_{name}': hand}
     lowest = np.min([joints[f'{part}_{side}'][:, 2] for part in ('heel', 'toe') for side in ('left', 'right')], axis=0)
     root = _vectors(zero, 0.4 * gait.sway * np.sin(2 * np.pi * phase), bounce(gait, phase) - lowest)
-    return Pose({name: place + root for name, place in joints.items()}, front, chest_left, up, pelvis_front, pelvis_left, head_front)
+    return Pose({name: place + root for name, place in joints.items()}, front, chest_left, up, pelvis_front,
+                pelvis_left, head_front)
 
 
 def walking_speed(build: Build, gait: Gait) -> float:
-    """Metres a second at which the foot on the ground does not slide: what a foot travels back in its stance, twice a stride."""
+    """Metres a second at which the foot on the ground does not slide: what a foot travels back in its stance, twice a
+    stride."""
     phase = np.array([0.04, 0.46])
     ankle = pose(build, gait, phase).joints['ankle_left'][:, 0]
     return float((ankle[0] - ankle[1]) / (phase[1] - phase[0]) * gait.frequency)

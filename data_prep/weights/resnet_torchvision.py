@@ -24,7 +24,8 @@ def backbone_of(state: dict[str, np.ndarray]) -> str | None:
 
 
 def place(name: str, array: np.ndarray) -> tuple[str, np.ndarray] | None:
-    """'layer2.0.bn1.BN.weight' -> 'params/layer2/block0/conv1/norm/batch/scale' and its array; None for a name without a place."""
+    """'layer2.0.bn1.BN.weight' -> 'params/layer2/block0/conv1/norm/batch/scale' and its array; None for a name without
+    a place."""
     if match := _STEM.fullmatch(name):
         ours, is_conv, half, leaf = 'stem', match[1] == 'conv', None, match[2]
     elif match := _BLOCK.fullmatch(name):
@@ -34,5 +35,6 @@ def place(name: str, array: np.ndarray) -> tuple[str, np.ndarray] | None:
     else:
         return None
     if is_conv:
-        return (f'params/{ours}/conv/kernel', kernel_from_torch(array)) if leaf == 'weight' and array.ndim == 4 else None
+        kernel = leaf == 'weight' and array.ndim == 4
+        return (f'params/{ours}/conv/kernel', kernel_from_torch(array)) if kernel else None
     return (NORM[leaf].format(f'{ours}/{_HALVES[half]}'), array) if leaf in NORM else None

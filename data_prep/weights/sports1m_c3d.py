@@ -15,7 +15,8 @@ PIXEL_STD = 0.225
 
 
 def read(file: str | None, channels: str = 'bgr') -> ImportedWeights:
-    """Weights from a local state dict; `channels` is the order that its first convolution sees ('bgr' as in Caffe, or 'rgb')."""
+    """Weights from a local state dict; `channels` is the order that its first convolution sees ('bgr' as in Caffe, or
+    'rgb')."""
     state, sha256 = read_state_dict(file)
     return ImportedWeights(
         tensors=to_our_names(state, str(file), channels),
@@ -29,7 +30,8 @@ def read(file: str | None, channels: str = 'bgr') -> ImportedWeights:
 
 
 def to_our_names(state: dict[str, np.ndarray], what: str, channels: str) -> dict[str, np.ndarray]:
-    """Our names, layout and pixels: the first convolution is turned to RGB and takes (v / 255 - mean) / std for v - 255 mean.
+    """Our names, layout and pixels: the first convolution is turned to RGB and takes (v / 255 - mean) / std for v - 255
+    mean.
 
     Fully connected layers are left out. Raises UserError for a state dict without exactly C3D's convolutions.
     """
@@ -48,7 +50,8 @@ def to_our_names(state: dict[str, np.ndarray], what: str, channels: str) -> dict
     missing = [name for name in wanted if name not in tensors]
     if unknown or missing:
         raise UserError(
-            f'{what} is not a C3D state dict (conv1 or conv1a ... conv5b, fc6-fc8): no place for {", ".join(unknown[:8]) or "none"}; '
+            f'{what} is not a C3D state dict (conv1 or conv1a ... conv5b, fc6-fc8): no place for '
+            f'{", ".join(unknown[:8]) or "none"}; '
             f'missing {", ".join(missing[:8]) or "none"}.'
         )
     kernel = tensors['params/conv1a/conv/kernel']

@@ -35,8 +35,8 @@ def backbone_of(state: dict[str, np.ndarray], what: str) -> str:
             counts[int(match[1]) - 1] = max(counts[int(match[1]) - 1], int(match[2]) + 1)
     if tuple(counts) not in DEPTHS or 'stem.0.weight' not in state or 'layer1.0.conv3.0.weight' in state:
         raise UserError(
-            f'{what} is not an R3D or R(2+1)D of 18 or 34 layers in torchvision\'s naming: blocks a stage {counts}, first names '
-            f'{", ".join(list(state)[:5])}.'
+            f"{what} is not an R3D or R(2+1)D of 18 or 34 layers in torchvision's naming: blocks a stage {counts}, "
+            f'first names {", ".join(list(state)[:5])}.'
         )
     return f'{"r2plus1d" if "stem.3.weight" in state else "r3d"}_{DEPTHS[tuple(counts)]}'
 
@@ -66,7 +66,8 @@ def to_our_names(state: dict[str, np.ndarray], what: str) -> dict[str, np.ndarra
 
 
 def _place(module: str, state: dict[str, np.ndarray]) -> str | None:
-    """Our unit for a convolution or norm of torchvision's: 'layer2.0.conv1.0.3' of R(2+1)D -> 'stage2/block0/conv1/time'."""
+    """Our unit for a convolution or norm of torchvision's: 'layer2.0.conv1.0.3' of R(2+1)D ->
+    'stage2/block0/conv1/time'."""
     if match := re.fullmatch(r'stem\.([0134])', module):
         # Convolution 0, norm 1; where the stem is factored, convolution 3 and norm 4 follow.
         factored = 'stem.3.weight' in state
@@ -75,7 +76,8 @@ def _place(module: str, state: dict[str, np.ndarray]) -> str | None:
         return f'stage{match[1]}/block{match[2]}/shortcut'
     if match := re.fullmatch(r'(layer([1-4])\.(\d+)\.(conv[123]))\.(0|1|0\.[013])', module):
         conv, stage, block, unit, inner = match.groups()
-        # A factored convolution is a sequence of its own (0.0 spatial, 0.1 its norm, 0.3 temporal); the last norm stands outside it.
+        # A factored convolution is a sequence of its own (0.0 spatial, 0.1 its norm, 0.3 temporal); the last norm
+        # stands outside it.
         factored = f'{conv}.0.3.weight' in state
         half = {'0.0': '/spatial', '0.1': '/spatial', '0.3': '/time', '1': '/time'}.get(inner) if factored else ''
         return None if half is None else f'stage{stage}/block{block}/{unit}{half}'

@@ -68,7 +68,8 @@ def mars_counts(train: Labels, test: Labels, query_rows: Int[np.ndarray, 'q']) -
         'train: shortest, longest, median tracklet': _spread(train.length),
         'train: people with one camera': sum(len(c) == 1 for c in cameras_of.values()),
         'train: people with under 4 tracklets': sum(n < 4 for n in tracklets.values()),
-        'train: fewest and most tracklets of a person': f'{min(tracklets.values(), default=0)}, {max(tracklets.values(), default=0)}',
+        'train: fewest and most tracklets of a person': f'{min(tracklets.values(), default=0)}, '
+        f'{max(tracklets.values(), default=0)}',
         'test: people': len(people[1]),
         'test: tracklets': len(test.person),
         'test: frames': int(test.length.sum()),
@@ -101,7 +102,9 @@ def _query_counts(test: Labels, query_rows: Int[np.ndarray, 'q']) -> dict[str, i
         'queries': len(queries),
         'people with queries': len({p for p, _ in queries}),
         'queries that are junk or distractors': sum(p <= 0 for p, _ in queries),
-        'people and cameras with other than one query': sum(asked[pair] != (pair in wanted) for pair in wanted | asked.keys()),
+        'people and cameras with other than one query': sum(
+            asked[pair] != (pair in wanted) for pair in wanted | asked.keys()
+        ),
         'tracklets of the same person in other cameras, a query: fewest, most, median': _spread(good),
         'gallery without queries and junk': len(left),
         'queries without a match in it': len(alone),

@@ -18,7 +18,8 @@ _FOLDERS = {'bbox_train': 'train', 'bbox_test': 'test'}
 def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Issues, list[str]]:
     """Assigns paths to splits: (split -> name -> path, issues, files that are no frames).
 
-    Any folders may stand above bbox_train and bbox_test, the same ones included (bbox_train/bbox_train). Files elsewhere are not looked at.
+    Any folders may stand above bbox_train and bbox_test, the same ones included (bbox_train/bbox_train). Files
+    elsewhere are not looked at.
     """
     found: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     issues, others = Issues(), []
@@ -68,7 +69,8 @@ def frame_number(name: str) -> int:
 
 
 def group_tracklets(names: Iterable[str]) -> dict[str, list[str]]:
-    """Tracklet -> its names in the order of their frame numbers; tracklets in sorted order, which is that of the official tables."""
+    """Tracklet -> its names in the order of their frame numbers; tracklets in sorted order, which is that of the
+    official tables."""
     tracklets: dict[str, list[str]] = {}
     for name in sorted(names):
         tracklets.setdefault(tracklet_of(name), []).append(name)

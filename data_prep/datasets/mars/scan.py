@@ -1,6 +1,7 @@
 """Scans MARS (Zheng 2016): bbox_train, bbox_test and the official tables.
 
-The source may be the folder that holds them, with any folders above or doubled ones, or the archives as they are downloaded.
+The source may be the folder that holds them, with any folders above or doubled ones, or the archives as they are
+downloaded.
 """
 
 from functools import partial
@@ -20,7 +21,9 @@ from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 
 FRAME_SIZE = (128, 256)  # pixels, width and height of every frame
-SOURCE_HINT = 'It comes with MARS in the folder info/ (MARS-evaluation/info on GitHub); put it there or give --info_dir.'
+SOURCE_HINT = (
+    'It comes with MARS in the folder info/ (MARS-evaluation/info on GitHub); put it there or give --info_dir.'
+)
 
 
 def scan_mars(source: str | Path, name: str = 'mars', info_dir: str | Path | None = None) -> RawDataset:
@@ -34,13 +37,20 @@ def scan_mars(source: str | Path, name: str = 'mars', info_dir: str | Path | Non
         files,
         {s: require_matlab(files, info_dir, f'tracks_{s}_info.mat', f'track_{s}_info') for s in SPLITS},
         require_matlab(files, info_dir, 'query_IDX.mat', 'query_IDX').ravel(),
-        {s: None if (c := find_annotation(files, info_dir, f'{s}_name.txt')) is None else read_lines(c) for s in SPLITS},
+        {
+            s: None if (c := find_annotation(files, info_dir, f'{s}_name.txt')) is None else read_lines(c)
+            for s in SPLITS
+        },
         name,
     )
 
 
 def check_mars(
-    files: FrameFiles, tables: dict[str, np.ndarray], query_idx: np.ndarray, lists: dict[str, list[str] | None], name: str = 'mars'
+    files: FrameFiles,
+    tables: dict[str, np.ndarray],
+    query_idx: np.ndarray,
+    lists: dict[str, list[str] | None],
+    name: str = 'mars',
 ) -> RawDataset:
     """Compares the names of the files with the official tables; opens no frame.
 
@@ -52,8 +62,14 @@ def check_mars(
     """
     found, issues, others = split_paths(files.names)
     if not any(found.values()):
-        raise UserError(f'No MARS frames (bbox_train/PERSON/PERSON C# T#### F###.jpg) were found. {"; ".join(issues.lines())}'.strip())
-    issues.extend('Empty folders', [f for f in files.empty_folders if '/' in f and f.split('/')[-2] in ('bbox_train', 'bbox_test')])
+        raise UserError(
+            'No MARS frames (bbox_train/PERSON/PERSON C# T#### F###.jpg) were found. '
+            f'{"; ".join(issues.lines())}'.strip()
+        )
+    issues.extend(
+        'Empty folders',
+        [f for f in files.empty_folders if '/' in f and f.split('/')[-2] in ('bbox_train', 'bbox_test')],
+    )
     misplaced, swapped = misplaced_people(found, tables)
     if swapped:
         reports = {s: SplitReport([], Issues(), swapped) for s in SPLITS}
@@ -62,7 +78,9 @@ def check_mars(
     inconsistencies = list(dict.fromkeys(line for s in SPLITS for line in reports[s].inconsistencies.lines()))
     wrong_rows = [str(i) for i in query_idx.tolist() if not 1 <= i <= len(tables['test'])]
     if wrong_rows:
-        inconsistencies.append(f'query_IDX.mat names rows that tracks_test_info.mat has not: {", ".join(wrong_rows[:8])}')
+        inconsistencies.append(
+            f'query_IDX.mat names rows that tracks_test_info.mat has not: {", ".join(wrong_rows[:8])}'
+        )
     rows, query_rows = _present(reports['test'].rows, [] if wrong_rows else (query_idx - 1).tolist())
     train_rows, _ = _present(reports['train'].rows, [])
     checks = tuple(mars_checks(_labels(train_rows), _labels(rows), np.array(query_rows, dtype=np.int64)))
@@ -115,7 +133,9 @@ def _wrong_queries(checks: tuple[Check, ...], reports: dict[str, SplitReport], w
     broken = [c for c in checks if c.name in laws and not c.holds]
     if not broken or not whole or reports['test'].absent:
         return []
-    return ['query_IDX.mat is not the official one: ' + '; '.join(f'{c.name}: {c.found}, not {c.expected}' for c in broken)]
+    return [
+        'query_IDX.mat is not the official one: ' + '; '.join(f'{c.name}: {c.found}, not {c.expected}' for c in broken)
+    ]
 
 
 def _sources(rows: list[Row], paths: dict[str, str]) -> list[TrackletSource]:

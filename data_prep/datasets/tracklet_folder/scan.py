@@ -5,7 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.datasets.dataset_source import DatasetSource, Flag, Options
-from data_prep.datasets.tracklet_folder.role_folders import ROLES, TrackletKey, find_root, group_paths, outside_note, refuse_issues
+from data_prep.datasets.tracklet_folder.role_folders import (
+    ROLES,
+    TrackletKey,
+    find_root,
+    group_paths,
+    outside_note,
+    refuse_issues,
+)
 from data_prep.issues import shortened
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from data_prep.sources.archives import FrameFiles, open_files, read_files
@@ -33,7 +40,8 @@ def scan_tracklet_folder(
       source: What holds train, query and gallery, directly or below other folders.
       name: Of the data set.
       pattern: A regular expression whose group `frame` is the frame number; '' = it is found (sources/frame_order.py).
-      cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names (sources/camera_numbers.py).
+      cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names
+        (sources/camera_numbers.py).
     Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, fewer
       than two people in train.
     """
