@@ -15,6 +15,7 @@ test: $(VENV)/.test
 
 lint: $(VENV)/.test
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/lint-imports
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; give it with: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
