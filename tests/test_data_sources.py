@@ -4,24 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import simplejpeg
 from absl import flags
 from rich.console import Console
 
 from data_prep import build_tfds
 from data_prep.datasets import DATASETS
-from data_prep.datasets.dataset_source import DatasetSource, Flag
 from data_prep.import_weights import read_source
-from data_prep.raw_dataset import VERSION, RawDataset, TrackletSource
 from data_prep.weights import WEIGHT_SOURCES, ImportedWeights, WeightSource
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.tracklet_dataset import TrackletDataset
 
 ROOT = Path(__file__).resolve().parents[1]
-ROLES = ('train', 'query', 'gallery')
-FRAME = simplejpeg.encode_jpeg(np.full((16, 8, 3), 90, np.uint8))
 
 
 def parsed(*arguments: str) -> flags.FlagValues:
@@ -29,25 +22,6 @@ def parsed(*arguments: str) -> flags.FlagValues:
     build_tfds.define_flags(values)
     values(['build_tfds.py', *arguments])
     return values
-
-
-def read(source: TrackletSource) -> list[bytes]:
-    return [FRAME] * len(source.frames)
-
-
-def scan(name: str, options) -> RawDataset:
-    people = range(1, 1 + options['walkers'])
-    splits = {role: [TrackletSource(f'{role}/{p}', f'{p}', p, 1, (0, 1), ('a', 'b')) for p in people] for role in ROLES}
-    return RawDataset(name=name, splits=splits, read_frames=read, encoding='jpeg', layout='roles')
-
-
-def test_a_new_data_set_is_an_entry_with_its_own_flags(tmp_path, monkeypatch):
-    flag = Flag('walkers', int, 2, 'how many walk.', lower=2)
-    monkeypatch.setitem(DATASETS, 'parade', DatasetSource(scan=scan, flags=(flag,), needs_source=False))
-    values = parsed('--dataset=parade', f'--data_dir={tmp_path}', '--walkers=3')
-    build_tfds.run(values, Console(quiet=True))
-    assert len(TrackletDataset(tmp_path / 'parade' / VERSION).tables['train']) == 3
-    assert values['walkers'].help == 'parade: how many walk.'
 
 
 def test_a_source_is_asked_for_where_it_is_needed(tmp_path):
