@@ -56,12 +56,12 @@ def build(
     counts: FrameCounts | None = None,
     decode: bool = True,
 ) -> Path:
-    """Builds a data set and returns its folder; one that stands already, with the same tracklets and metadata, is kept.
+    """Builds a data set and returns its folder; an existing one with the same tracklets and metadata is kept.
 
     Arguments:
       raw: The scanned data set.
       data_dir: Where data sets lie; made where missing.
-      overwrite: Replace a data set of this name; the old one stands until the new one is whole.
+      overwrite: Replace a data set of this name; the old one stays until the new one is complete.
       workers: Threads or processes that read ahead, 0 = by the number of cores.
       progress: Show a progress bar.
       wait: Where another process builds this data set, wait for it instead of raising.
@@ -169,7 +169,7 @@ def _free_bytes(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def _lock(path: Path, wait: bool) -> Iterator[None]:
-    """Holds a lock file beside the data set; the system frees it when its process ends, however it ends."""
+    """Holds a lock file next to the data set; the system frees it when its process ends, however it ends."""
     lock = path.parent / '.building'
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +233,7 @@ def _require_readable(built: Path, raw: RawDataset) -> None:
 
 
 def _require_same(path: Path, raw: RawDataset) -> None:
-    """A data set that stands under this name must be the one that was asked for."""
+    """An existing data set of this name must be the one that was requested."""
     remedy = 'Give another --name, or --overwrite to replace it.'
     try:
         metadata = json.loads((path / 'metadata.json').read_text())
@@ -248,9 +248,9 @@ def _require_same(path: Path, raw: RawDataset) -> None:
         metadata.pop(found_by_build, None)
         wanted.pop(found_by_build, None)
     if difference := _first_difference(metadata, wanted):
-        key, stands, asked = difference
-        raise UserError(f'{path} stands already, but was built with {key} = {_short(stands)} instead of '
-                        f'{_short(asked)}. {remedy}')
+        key, existing, requested = difference
+        raise UserError(f'{path} stands already, but was built with {key} = {_short(existing)} instead of '
+                        f'{_short(requested)}. {remedy}')
     for split, sources in raw.splits.items():
         table = path / f'tracklets_{split}.npz'
         if not table.exists() or not _same_table(table, sources):
@@ -266,9 +266,9 @@ def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:
         return False
 
 
-def _first_difference(stands: dict, asked: dict, prefix: str = '') -> tuple[str, Any, Any] | None:
-    for key in sorted(stands.keys() | asked.keys()):
-        a, b = stands.get(key), asked.get(key)
+def _first_difference(existing: dict, requested: dict, prefix: str = '') -> tuple[str, Any, Any] | None:
+    for key in sorted(existing.keys() | requested.keys()):
+        a, b = existing.get(key), requested.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             if inner := _first_difference(a, b, f'{prefix}{key}.'):
                 return inner

@@ -35,7 +35,7 @@ class Shard:
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self):
-        """Nobody else publishes these data sets; the parent's look-up leaves a temporary folder behind each time."""
+        """Does nothing: these data sets are published nowhere, and the parent's look-up leaves a temporary folder."""
 
 
 class TrackletBuilder(FileReaderBuilder):
@@ -45,7 +45,7 @@ class TrackletBuilder(FileReaderBuilder):
       raw: What to write.
       read_all: (tracklets) -> (tracklet, frames) in the same order; not needed where write_shards is given.
       write_shards: Writes shards elsewhere (Beam): (split, shards) -> bytes a shard.
-      counts: What the frames were stored as; filled by whoever reads them, and read when all are written.
+      counts: What the frames were stored as; filled by the reader, and read when all are written.
       decoded: Whether every frame is decoded on the way; the metadata says so.
       data_dir: Where data sets lie.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-# A sign counts where no digit or letter stands before it: '-3', 'frame_-3', but not '12-30' or 'frame-3'.
+# A sign counts where no digit or letter precedes it: '-3', 'frame_-3', but not '12-30' or 'frame-3'.
 # A decimal is one dot between digits; '2023.05.01' is three whole numbers.
 NUMBER = re.compile(r'(?:(?<![^_ (,=])-)?(?:(?<![\d.])\d+\.\d+(?![\d.])|\d+)')
 _LABEL = re.compile(r'([^\W\d_]+)[_\-. :=(]*$')

@@ -8,7 +8,7 @@ FRAME_SUFFIXES = frozenset(FRAME_EXTENSIONS).union(_OTHER_PICTURES)
 
 
 def suffix(path: str) -> str:
-    """'.jpg' of 'a/b.JPG'; '' where what stands behind the last dot is a number, as in 'frame_0.91'."""
+    """'.jpg' of 'a/b.JPG'; '' where what follows the last dot is a number, as in 'frame_0.91'."""
     name = path.rpartition('/')[2]
     head, dot, tail = name.rpartition('.')
     return f'.{tail.lower()}' if dot and head and tail and not tail.isdecimal() else ''

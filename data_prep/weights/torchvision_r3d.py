@@ -77,7 +77,7 @@ def _place(module: str, state: dict[str, np.ndarray]) -> str | None:
     if match := re.fullmatch(r'(layer([1-4])\.(\d+)\.(conv[123]))\.(0|1|0\.[013])', module):
         conv, stage, block, unit, inner = match.groups()
         # A factored convolution is a sequence of its own (0.0 spatial, 0.1 its norm, 0.3 temporal); the last norm
-        # stands outside it.
+        # is outside it.
         factored = f'{conv}.0.3.weight' in state
         half = {'0.0': '/spatial', '0.1': '/spatial', '0.3': '/time', '1': '/time'}.get(inner) if factored else ''
         return None if half is None else f'stage{stage}/block{block}/{unit}{half}'
