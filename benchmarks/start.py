@@ -103,14 +103,16 @@ def child(options) -> None:
 
     import jax
 
-    from pvlad_jax.runs import experiment, train
+    from pvlad_jax.runs import experiment
     from pvlad_jax.runs import run as job
+    from pvlad_jax.runs import training_run as train
 
     clock, compilation, imported = Clock(), Compilation(), (time.time() - options.since, time.process_time())
     job.prepare = clock.timed('data set, network, mesh', job.prepare)
     experiment.init_state = clock.timed('initial weights', experiment.init_state)
     experiment.data_dependent_params = clock.timed('VLAD words', experiment.data_dependent_params)
-    train._Loop.evaluate = clock.timed('evaluation of the untrained network', train._Loop.evaluate)
+    evaluation = train.TrainingEvaluation
+    evaluation.intermediate = clock.timed('evaluation of the untrained network', evaluation.intermediate)
     train.Checkpoints.__init__ = clock.timed('checkpoints', train.Checkpoints.__init__)
     train.Checkpoints.restore = clock.timed('checkpoints', train.Checkpoints.restore)
     make = train.make_train_step

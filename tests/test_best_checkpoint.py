@@ -10,8 +10,8 @@ import main
 from pvlad_jax.config import CheckpointConfig, freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings, score
-from pvlad_jax.runs import train as train_job
 from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.evaluate import Evaluator
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation
 from tests.micro import micro_config_dict
 
@@ -28,7 +28,7 @@ def run(micro_data, tmp_path_factory):
     """A finished run whose validation mAP is (by decree) highest at step 2, while the test people's is highest elsewhere."""
     workdir = tmp_path_factory.mktemp('best') / 'run'
     decreed, tested = {1: 0.3, 2: 0.9, 3: 0.5, 4: 0.7}, {1: 0.1, 2: 0.0, 3: 0.99, 4: 0.2}
-    of_people = train_job.Evaluator.__call__
+    of_people = Evaluator.__call__
 
     def scored(self, variables, step, role='test'):
         real = of_people(self, variables, step, role)
@@ -36,7 +36,7 @@ def run(micro_data, tmp_path_factory):
         return real
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_job.Evaluator, '__call__', scored)
+        patch.setattr(Evaluator, '__call__', scored)
         config = micro_config_dict(micro_data, **FIELDS, **{'evaluation.checkpoint': 'best'})
         assert main.run(config, workdir, 'train') == 0
     return config, workdir

@@ -12,7 +12,7 @@ STARTS = '''
 import sys
 from absl import flags
 import main
-from pvlad_jax.runs import train
+from pvlad_jax.runs import training_run as train
 from pvlad_jax.launch.preemption import Preempted
 from tests.micro import micro_config_dict
 
@@ -24,7 +24,7 @@ def save(self, *args):
         raise Preempted('enough')
 
 flags.FLAGS.mark_as_parsed()
-saved, train._Loop._save = train._Loop._save, save
+saved, train.TrainingRun.save = train.TrainingRun.save, save
 data, cache, steps, *workdirs = sys.argv[1:]
 steps = int(steps)
 for workdir in workdirs:

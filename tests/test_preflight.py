@@ -95,7 +95,7 @@ def test_space_for_the_checkpoints_that_are_to_come(micro_data, tmp_path, monkey
 
 def test_space_is_asked_for_before_training(micro_data, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(total=10_000, free=100))
-    monkeypatch.setattr('pvlad_jax.runs.train.compile_ahead', lambda *a: pytest.fail('compiled'))
+    monkeypatch.setattr('pvlad_jax.runs.training_run.compile_ahead', lambda *a: pytest.fail('compiled'))
     assert 'No space left for checkpoints' in told(capfd, micro_config_dict(micro_data, **{'model.pooling': 'average'}), tmp_path / 'run')
     assert not (tmp_path / 'run' / 'config.json').exists()
 
@@ -168,7 +168,7 @@ def test_headers_of_frames_to_be_tested(opened, micro_data, tmp_path):
 
 
 def test_damage_is_found_before_training(micro_data, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr('pvlad_jax.runs.train.compile_ahead', lambda *a: pytest.fail('compiled'))
+    monkeypatch.setattr('pvlad_jax.runs.training_run.compile_ahead', lambda *a: pytest.fail('compiled'))
     read = TrackletDataset.read
     monkeypatch.setattr(TrackletDataset, 'read', lambda self, split, row: dataclasses.replace(read(self, split, row), frames=[])
                         if split == 'gallery' else read(self, split, row))

@@ -121,7 +121,7 @@ def test_an_evaluation_takes_the_next_checkpoint_where_one_is_deleted_while_it_i
 
     monkeypatch.setattr(Checkpoints, 'restore', trained_meanwhile)
     checkpoints = Checkpoints(folder, freeze(config).checkpoint, read_only=True)
-    state, which = job._restore_beside_training(prepare(freeze(config)), checkpoints)
+    state, which = job._restore_during_training(prepare(freeze(config)), checkpoints)
     assert int(state.step) == 2 and which == 'last' and checkpoints.steps() == [1, 4]
 
 

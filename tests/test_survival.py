@@ -224,7 +224,7 @@ def test_threads_of_a_failed_save_have_no_say(message, told, capfd, monkeypatch)
 
 @pytest.mark.parametrize('what', ['loss', 'gradient'])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_data, tmp_path, capfd, monkeypatch, what):
-    from pvlad_jax.runs import train as job
+    from pvlad_jax.runs import training_run as job
 
     made = job.make_train_step
 

@@ -9,7 +9,7 @@ from pvlad_jax.core.paths import is_remote
 from pvlad_jax.runs.workdir import Folder
 
 
-class MetricLog:
+class MetricWriter:
     """One JSON object a line: {"step": ..., "kind": "train" | "eval", ...numbers}. A run taken up at a step forgets what lies after it.
 
     Objects in storage cannot be added to: there the file is written anew with every line, and there are no TensorBoard files.
@@ -43,7 +43,7 @@ class MetricLog:
 
     def close(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # every line was flushed when it was written; a full disk has been told of
+            with contextlib.suppress(OSError):  # every line was flushed when it was written; a full disk has been reported
                 self._file.close()
                 if self._board is not None:
                     self._board.close()

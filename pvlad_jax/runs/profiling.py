@@ -8,17 +8,15 @@ from pvlad_jax.config import profiled_steps
 from pvlad_jax.runs.workdir import Folder
 
 
-class StepTrace:
+class StepProfiler:
     """Writes WORKDIR/profile for the steps 'FIRST:LAST' of config.profile (counted from 1), by process 0; '' = never."""
 
     def __init__(self, profile: str, workdir: Folder):
         self._steps = profiled_steps(profile) if profile and jax.process_index() == 0 else range(0)
         self._folder, self._running = str(workdir / 'profile'), False
 
-    def __enter__(self) -> 'StepTrace':
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
+        """Ends a trace that is being written."""
         if self._running:
             self._end()
 

@@ -6,27 +6,28 @@ and recorded and training continues; at the end the run ends with an error, and 
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator, Scored
+from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator
 from pvlad_jax.runs.experiment import Experiment
-from pvlad_jax.runs.metric_writer import MetricLog
+from pvlad_jax.runs.metric_writer import MetricWriter
+from pvlad_jax.runs.outputs import Log, Scored
 from pvlad_jax.training.train_state import TrainState
 
 LOGGED = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP')
-WHOM = {'eval': 'people never seen', 'validation': 'people held out for validation'}
+GROUPS = {'eval': 'people never seen', 'validation': 'people held out for validation'}
 
 
 class TrainingEvaluation:
-    def __init__(self, experiment: Experiment, evaluator: Evaluator, checkpoints: Checkpoints, log: MetricLog | None,
-                 say: Callable[[str], None]):
+    def __init__(self, experiment: Experiment, evaluator: Evaluator, checkpoints: Checkpoints, writer: MetricWriter | None,
+                 log: Log):
         self._config, self._validates = experiment.config, len(experiment.partition.validation_query) > 0
-        self._evaluator, self._checkpoints, self._log, self._say = evaluator, checkpoints, log, say
+        self._evaluator, self._checkpoints, self._writer, self._log = evaluator, checkpoints, writer, log
 
     def due(self, step: int) -> bool:
         """In the middle of training; the end is always evaluated."""
@@ -49,9 +50,9 @@ class TrainingEvaluation:
                 self._test(state, step)
             except UserError as error:
                 record['failed'] = str(error)
-                self._say(f'step {step:>5}  the evaluation failed, and training continues: {error}')
-                if self._log:
-                    self._log.write(step, 'evaluation_failed', {'error': str(error)})
+                self._log(f'step {step:>5}  the evaluation failed, and training continues: {error}')
+                if self._writer:
+                    self._writer.write(step, 'evaluation_failed', {'error': str(error)})
         self._checkpoints.record_evaluation(step, record)
 
     def final(self, state: TrainState, step: int) -> Scored:
@@ -68,20 +69,20 @@ class TrainingEvaluation:
             return {}
         began = time.monotonic()
         result = self._evaluator(state.variables(), step, 'validation').result
-        self._tell(step, 'validation', result, began)
+        self._report(step, 'validation', result, began)
         return {'validation': {'mAP': float(result.mAP), 'rank_1': float(result.rank_1)}}
 
     def _test(self, state: TrainState, step: int) -> Scored:
         began = time.monotonic()
         scored = self._evaluator(state.variables(), step)
-        self._tell(step, 'eval', scored.result, began)
+        self._report(step, 'eval', scored.result, began)
         return scored
 
-    def _tell(self, step: int, kind: str, result, began: float) -> None:
-        if self._log:
-            self._log.write(step, kind, {name: float(getattr(result, name)) for name in LOGGED})
+    def _report(self, step: int, kind: str, result, began: float) -> None:
+        if self._writer:
+            self._writer.write(step, kind, {name: float(getattr(result, name)) for name in LOGGED})
         left_out = result.skipped_query + result.skipped_gallery
-        self._say(f'step {step:>5}  {WHOM[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
+        self._log(f'step {step:>5}  {GROUPS[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
                   f'{" (untrained network)" if step == 0 else ""}'
                   f'{f", {left_out} tracklets left out" if left_out else ""}  [{time.monotonic() - began:.1f} s]')
 

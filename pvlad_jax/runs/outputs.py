@@ -1,0 +1,79 @@
+"""What an evaluation leaves in the working directory: results, embeddings, the printed table, pictures."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
+from pvlad_jax.evaluation import Embeddings, Result, print_table, write_embeddings, write_result
+from pvlad_jax.models.tracklet_network import clip_statistics
+from pvlad_jax.parallel.mesh import gather_to_host
+from pvlad_jax.report.part_masks import part_mask_picture
+from pvlad_jax.report.ranked_strips import ranked_strips, write_strips
+from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.workdir import Folder
+
+Log = Callable[[str], None]  # prints a line
+
+
+class Scored(NamedTuple):
+    result: Result
+    query: Embeddings
+    gallery: Embeddings
+    train: Embeddings | None  # for distances learned on the training set
+
+    def of(self, checkpoint: str) -> 'Scored':
+        """The same, with the choice of the checkpoint said in the result."""
+        return self._replace(result=dataclasses.replace(self.result, checkpoint=checkpoint))
+
+
+def report(experiment: Experiment, workdir: Folder, variables: dict, scored: Scored, log: Log) -> None:
+    """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures."""
+    variables = gather_to_host(variables)  # all processes must take part in gathering
+    if jax.process_index() != 0:
+        return
+    result, query, gallery, _ = scored
+    try:
+        for name in (f'step_{result.step}', 'latest'):
+            write_result(workdir / 'eval' / f'{name}.json', result)
+        for name, embeddings in (('query', query), ('gallery', gallery)):
+            write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
+    finally:  # printed where it cannot be written, too
+        print_table(result)
+    if experiment.config.evaluation.strips:
+        _draw(experiment, workdir / 'eval', variables, scored, log)
+
+
+def _draw(experiment: Experiment, folder: Folder, variables: dict, scored: Scored, log: Log) -> None:
+    """ranked_strips.png, and part_masks.png where the pooling has masks, of evenly spread queries."""
+    roles, clips_config = experiment.partition, experiment.config.clips
+    places = {name: (table, row) for table in (roles.query, roles.gallery) for row, name in enumerate(table.tracklet)}
+
+    def frames(tracklet: str, index: np.ndarray | None = None) -> np.ndarray:
+        table, row = places[tracklet]
+        record = experiment.dataset.read(table.split[row], table.row[row])
+        index = np.linspace(0, len(record.frames) - 1, 4).round().astype(int) if index is None else index
+        try:
+            return decode_clips(record.frames, index, clips_config.height, clips_config.width, tracklet)
+        except CorruptRecord:  # a frame that was not scored (evaluation.frames); the numbers do not depend on it
+            log(f'Tracklet {tracklet} is black in the pictures: it has a frame that cannot be decoded.')
+            return np.zeros((*np.shape(index), clips_config.height, clips_config.width, 3), np.uint8)
+
+    result, query, gallery, train = scored
+    count = experiment.config.evaluation.strips
+    write_strips(folder / 'ranked_strips.png', ranked_strips(query, gallery, frames, result.protocol, result.distance, result.rerank,
+                                                             train=train, unknown_cameras=result.unknown_cameras, n_queries=count))
+    log(f'Ranked strips: {folder / "ranked_strips.png"}')
+    long_enough = [name for name in query.tracklet if roles.query.n_frames[places[name][1]] >= clips_config.frames]
+    if long_enough:
+        chosen = [long_enough[i] for i in np.unique(np.linspace(0, len(long_enough) - 1, min(count, 4)).round().astype(int))]
+        clips = np.stack([frames(name, np.arange(clips_config.frames)) for name in chosen])
+        look = jax.jit(lambda v, x: clip_statistics(experiment.network, v, x, jnp.ones(x.shape[:2], bool))[1].part_masks)
+        masks = look(variables, clips)
+        if masks is not None:
+            write_strips(folder / 'part_masks.png', part_mask_picture(list(clips), list(np.asarray(masks))))
+            log(f'Part masks: {folder / "part_masks.png"}')

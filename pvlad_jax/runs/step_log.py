@@ -1,0 +1,87 @@
+"""The metrics of training steps: read while the next step runs, looked at for NaN and Inf, printed and written."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from pvlad_jax.config import Config
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.metric_writer import MetricWriter
+from pvlad_jax.runs.pace import Pace
+from pvlad_jax.runs.skipped_records import SkippedRecords
+from pvlad_jax.training.schedule import learning_rate
+
+
+class NotFinite(UserError):
+    """NaN or Inf; all processes see it at the same step."""
+
+
+class Pending(NamedTuple):
+    """A step that was dispatched and whose metrics have not been read yet."""
+
+    step: int  # updates made with it
+    metrics: dict
+    stop_vote: bool | jax.Array  # whether any process had been asked to stop
+
+
+class StepLog:
+    """One step is pending at a time, so that the host never waits for the device that it has just given work."""
+
+    def __init__(self, config: Config, batches: TrainBatches, checkpoints: Checkpoints, writer: MetricWriter | None,
+                 log: Callable[[str], None]):
+        self._config, self._batches, self._checkpoints, self._writer, self._log = config, batches, checkpoints, writer, log
+        self.pace, self.skipped = Pace(config.training.steps), SkippedRecords(log, config.input.on_error == 'skip')
+        self._pending: Pending | None = None
+
+    def dispatched(self, step: int, metrics: dict, batch: dict[str, np.ndarray], stop_vote: bool | jax.Array) -> bool:
+        """Takes note of a step, reads the metrics of the one before, and returns whether the run is to stop.
+
+        Several processes learn one step later what all of them have voted, so that none waits for it.
+        """
+        stopping = stop_vote is True or (self._pending is not None and bool(self._pending.stop_vote))
+        self.flush()
+        self._pending = Pending(step, metrics, stop_vote)
+        self.skipped.count(batch)
+        return stopping
+
+    def flush(self) -> None:
+        """Reads the pending metrics. Raises NotFinite."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._read(pending.step, pending.metrics)
+
+    def _read(self, step: int, metrics: dict) -> None:
+        training = self._config.training
+        if step % training.log_every and not training.stop_on_nonfinite:
+            return
+        loss, gradient = float(metrics['loss']), float(metrics['gradient_norm'])
+        self.pace.done(step)
+        if training.stop_on_nonfinite and not (math.isfinite(loss) and math.isfinite(gradient)):
+            raise NotFinite(self._not_finite(step, loss, gradient))
+        if step % training.log_every == 0 or step == training.steps:
+            self._report(step, {name: float(value) for name, value in metrics.items()})
+
+    def _not_finite(self, step: int, loss: float, gradient: float) -> str:
+        what = f'loss of step {step} is {loss}' if not math.isfinite(loss) else f'gradient of step {step} has the norm {gradient}'
+        names = ', '.join(sorted(set(self._batches.train.tracklet[self._batches.identities.rows(step - 1)])))
+        saved = self._checkpoints.latest_step()
+        kept = 'There is no checkpoint yet.' if saved is None else f'The last good checkpoint (step {saved}) is kept.'
+        return f'The {what}. {kept} Lower config.optimizer.learning_rate, or look at this batch\'s tracklets: {names}'
+
+    def _report(self, step: int, numbers: dict[str, float]) -> None:
+        training = self._config.training
+        rate, waited = self.pace.line(step)
+        self.skipped.tell(self._batches.skipped)
+        numbers |= {'learning_rate': float(learning_rate(self._config.optimizer, training.steps)(step - 1)),
+                    'steps_per_second': rate, 'input_wait': waited, 'skipped_records': self.skipped.total()}
+        if self._writer:
+            self._writer.write(step, 'train', numbers)
+        terms = '  '.join(f'{name[5:]} {value:.3f}' for name, value in numbers.items() if name.startswith('loss_'))
+        accuracy = f'  accuracy {numbers["accuracy"]:.0%}' if 'accuracy' in numbers else ''
+        self._log(f'step {step:>5}/{training.steps}  loss {numbers["loss"]:.3f}  ({terms}){accuracy}  '
+                  f'{rate:.2f} steps/s  ETA {self.pace.remaining(step)}')
