@@ -21,7 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
 from pvlad_jax.runs import workdir
-from pvlad_jax.runs.metric_writer import MetricLog
+from pvlad_jax.runs.metric_writer import MetricWriter
 from tests.micro import build_micro, micro_config
 from tests.object_storage_server import bucket_server
 from tests.test_survival import STEPS, assert_same_run, start, states
@@ -50,11 +50,11 @@ def test_configuration_metrics_and_results_go_to_the_bucket(bucket, micro_data, 
     workdir.check_config(folder, config)
     with pytest.raises(UserError, match=r'model\.words: 3 before, 4 now'):
         workdir.check_config(folder, micro_config(micro_data, **{'model.words': 4}))
-    log = MetricLog(folder, 0)
+    log = MetricWriter(folder, 0)
     for step in (1, 2, 3):
         log.write(step, 'train', {'loss': 1 / step})
     log.close()
-    MetricLog(folder, 2).close()  # taken up at step 2
+    MetricWriter(folder, 2).close()  # taken up at step 2
     assert [json.loads(line)['step'] for line in (folder / 'metrics.jsonl').read_text().splitlines()] == [1, 2]
     made = Embeddings(embedding=np.eye(2, dtype=np.float32), person_id=np.array([1, 2]),
                       camera_id=np.array([1, 2]), tracklet=np.array(['a', 'b']))

@@ -3,9 +3,9 @@
 import dataclasses
 import time
 
-from pvlad_jax.core.errors import UserError
 import jax
 
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.embedding.tracklets import TrackletEmbedder
 from pvlad_jax.evaluation import Embeddings, Result, score
