@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -17,9 +18,12 @@ from data_prep.builder.verify import verify
 from data_prep.datasets import ilids_vid, prid2011
 from data_prep.datasets.ilids_vid import check_ilids_vid, recount_ilids_vid, scan_ilids_vid, wang_splits
 from data_prep.datasets.prid2011 import NOT_USED, check_prid2011, recount_prid2011, scan_prid2011
+from data_prep.datasets.two_cameras import drawn_splits
 from data_prep.issues import require_complete
 from data_prep.sources.annotations import read_matlab
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.partition import partition
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from tests import small_mars
 
 # 300 numbers of 1 to 319 with gaps; which ones iLIDS-VID leaves out is not part of the test.
@@ -57,6 +61,14 @@ def prid_splits(shared) -> bytes:
     return (shared / 'data/splits/splits_prid2011.json').read_bytes()
 
 
+def check_ilids(files, ls_set):
+    return check_ilids_vid(files, partial(wang_splits, ls_set))
+
+
+def check_prid(files, splits_json):
+    return check_prid2011(files, prid2011.read_splits(splits_json))
+
+
 def refusal(raw) -> str:
     with pytest.raises(UserError) as error:
         require_complete(raw, allow_partial=False)
@@ -64,7 +76,7 @@ def refusal(raw) -> str:
 
 
 def test_ilids_passes_at_full_size(ls_set):
-    raw = require_complete(check_ilids_vid(listing(ilids_names()), ls_set), allow_partial=False)
+    raw = require_complete(check_ilids(listing(ilids_names()), ls_set), allow_partial=False)
     sources = raw.splits['everyone']
     assert len(sources) == 600 and raw.encoding == 'png' and raw.layout == 'people_splits'
     assert {s.camera_id for s in sources} == {1, 2} and {s.person_id for s in sources} == set(PEOPLE)
@@ -84,39 +96,39 @@ def test_ilids_faults(ls_set):
     names = ilids_names()
     one = names[5]
     gone = [n for n in names if 'cam2/person004' not in n]
-    message = refusal(check_ilids_vid(listing(gone), ls_set))
+    message = refusal(check_ilids(listing(gone), ls_set))
     assert 'Sequences are missing (1): person004 in cam2' in message and 'people in cam2: expected 300, found 299' in message
-    message = refusal(check_ilids_vid(listing([*names, one.replace('.png', '.gif')]), ls_set))
+    message = refusal(check_ilids(listing([*names, one.replace('.png', '.gif')]), ls_set))
     assert 'Files not named camC_personNNN_FFFFF.png (1): ' in message
-    message = refusal(check_ilids_vid(listing([*names, one.replace('cam1_person001_00', 'cam2_person001_00')]), ls_set))
+    message = refusal(check_ilids(listing([*names, one.replace('cam1_person001_00', 'cam2_person001_00')]), ls_set))
     assert 'Files that do not lie in the folder of their camera and person (1)' in message
-    message = refusal(check_ilids_vid(listing([*names, one.replace('_00', '_0')]), ls_set))
+    message = refusal(check_ilids(listing([*names, one.replace('_00', '_0')]), ls_set))
     assert 'Files of the same frame (1)' in message
     short = [n for n in names if not ('cam1/person001' in n and n > one.replace('00323', '00330'))]
-    assert 'shortest and longest tracklet: expected 23, 192, found 1' in refusal(check_ilids_vid(listing(short), ls_set))
+    assert 'shortest and longest tracklet: expected 23, 192, found 1' in refusal(check_ilids(listing(short), ls_set))
 
 
 def test_ilids_people_and_splits_must_fit(ls_set):
-    message = refusal(check_ilids_vid(listing(ilids_names(PEOPLE[:-1])), ls_set))
+    message = refusal(check_ilids(listing(ilids_names(PEOPLE[:-1])), ls_set))
     assert 'contradicts itself' in message and '299 people found' in message
     doubled = ls_set.copy()
     doubled[3, 0] = doubled[3, 1]
-    message = refusal(check_ilids_vid(listing(ilids_names()), doubled))
+    message = refusal(check_ilids(listing(ilids_names()), doubled))
     assert 'Rows of ls_set that do not name each of the 300 people once (1): row 4' in message
-    assert 'has not the shape (10, 300)' in refusal(check_ilids_vid(listing(ilids_names()), ls_set[:, :150]))
-    assert 'splits: expected 10, found 9' in refusal(check_ilids_vid(listing(ilids_names()), ls_set[:9]))
+    assert 'has not the shape (10, 300)' in refusal(check_ilids(listing(ilids_names()), ls_set[:, :150]))
+    assert 'splits: expected 10, found 9' in refusal(check_ilids(listing(ilids_names()), ls_set[:9]))
 
 
 def test_frames_are_sorted_by_number(ls_set):
     """Numbers of different widths: the order of names is not that of time."""
     names = [n.replace('_00', '_') for n in ilids_names()]
-    raw = check_ilids_vid(listing(names), ls_set)
+    raw = check_ilids(listing(names), ls_set)
     assert all(list(s.frame_numbers) == sorted(s.frame_numbers) for s in raw.splits['everyone'])
     assert raw.splits['everyone'][0].frames[0].endswith(f'_{raw.splits["everyone"][0].frame_numbers[0]}.png')
 
 
 def test_prid_passes_at_full_size(prid_splits):
-    raw = require_complete(check_prid2011(listing(prid_names()), prid_splits), allow_partial=False)
+    raw = require_complete(check_prid(listing(prid_names()), prid_splits), allow_partial=False)
     sources = raw.splits['everyone']
     assert len(sources) == 356 and {s.person_id for s in sources} == set(range(1, 201)) - set(NOT_USED)
     assert all(len(s['train']) == len(s['test']) == 89 for s in raw.metadata['people_splits'])
@@ -127,14 +139,14 @@ def test_prid_passes_at_full_size(prid_splits):
 
 def test_prid_faults(prid_splits):
     names = prid_names()
-    message = refusal(check_prid2011(listing([n for n in names if 'cam_b/person_0700' not in n]), prid_splits))
+    message = refusal(check_prid(listing([n for n in names if 'cam_b/person_0700' not in n]), prid_splits))
     assert 'people in cam_b: expected 749, found 748' in message
-    message = refusal(check_prid2011(listing([n for n in names if not n.endswith('cam_a/person_0003/0027.png')]), prid_splits))
+    message = refusal(check_prid(listing([n for n in names if not n.endswith('cam_a/person_0003/0027.png')]), prid_splits))
     assert 'People with under 27 frames in a camera (1): person_0003' in message
     more = [n.replace('0001.png', f'{f:04d}.png') for n in names if 'person_0006/0001' in n for f in range(21, 40)]
-    message = refusal(check_prid2011(listing(names + more), prid_splits))
+    message = refusal(check_prid(listing(names + more), prid_splits))
     assert 'People with enough frames who are known to have fewer (1): person_0006' in message
-    message = refusal(check_prid2011(listing([*names, 'multi_shot/cam_c/person_0001/0001.png']), prid_splits))
+    message = refusal(check_prid(listing([*names, 'multi_shot/cam_c/person_0001/0001.png']), prid_splits))
     assert 'Files not named cam_{a,b}/person_NNNN/FFFF.png (1): multi_shot/cam_c' in message
 
 
@@ -142,13 +154,43 @@ def test_prid_splits_must_fit(prid_splits):
     files = listing(prid_names())
     splits = json.loads(prid_splits)
     splits[2]['test'][0] = splits[2]['train'][0]
-    assert 'with people in both halves (1): split 2' in refusal(check_prid2011(files, json.dumps(splits).encode()))
+    assert 'with people in both halves (1): split 2' in refusal(check_prid(files, json.dumps(splits).encode()))
     splits = json.loads(prid_splits)
     splits[2]['test'][0] = 'person_0006'
-    assert 'who are not in the data set (1): split 2: [6]' in refusal(check_prid2011(files, json.dumps(splits).encode()))
-    assert 'has not ten splits (1): 9' in refusal(check_prid2011(files, json.dumps(splits[:9]).encode()))
+    assert 'who are not in the data set (1): split 2: [6]' in refusal(check_prid(files, json.dumps(splits).encode()))
+    assert 'has not ten splits (1): 9' in refusal(check_prid(files, json.dumps(splits[:9]).encode()))
     with pytest.raises(UserError, match='is not a list of'):
-        check_prid2011(files, b'[{"train": ["anna"], "test": []}]')
+        check_prid(files, b'[{"train": ["anna"], "test": []}]')
+
+
+def test_drawn_splits_are_halves_of_all_people_and_the_same_for_a_seed():
+    people = list(range(1, 301))
+    splits, issues = drawn_splits(3, people)
+    assert not issues and len(splits) == 10 and splits == drawn_splits(3, people)[0] != drawn_splits(4, people)[0]
+    for split in splits:
+        assert len(split['train']) == len(split['test']) == 150 and sorted(split['train'] + split['test']) == people
+    assert len({tuple(split['test']) for split in splits}) == 10
+
+
+def test_torchreids_list_of_splits_is_read(tmp_path, small_ilids):
+    splits = [{'train': ['person001', 'person002'], 'test': ['person004', 'person003']}] * 10
+    tables = {p.name: p for p in small_ilids.rglob('*.mat')}
+    for path in tables.values():
+        path.unlink()
+    (tmp_path / 'splits.json').write_text(json.dumps(splits))
+    found = scan_ilids_vid(small_ilids, info_dir=tmp_path).metadata['people_splits']
+    assert found == [{'train': [1, 2], 'test': [3, 4]}] * 10
+    with pytest.raises(UserError, match='--draw_splits=0'):
+        scan_ilids_vid(small_ilids)
+
+
+def test_results_say_that_splits_were_drawn(tmp_path, small_ilids):
+    raw = scan_ilids_vid(small_ilids, draw=5)
+    assert any('drawn with seed 5' in note for note in raw.notes)
+    build(require_complete(raw, allow_partial=False), tmp_path / 'data', progress=False)
+    dataset = TrackletDataset.open(str(tmp_path / 'data'), 'ilids_vid')
+    assert partition(dataset, '7').convention == 'splits drawn with seed 5, not the published ones'
+    assert partition(dataset, '7', halves='swapped').convention.endswith('not the published ones; halves swapped')
 
 
 @pytest.fixture

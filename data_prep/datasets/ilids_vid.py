@@ -12,10 +12,20 @@ import numpy as np
 from jaxtyping import Int
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
-from data_prep.datasets.two_cameras import check_splits, people_metadata, split_checks, tracklet
+from data_prep.datasets.two_cameras import (
+    DRAW_SPLITS,
+    SplitRule,
+    check_splits,
+    drawn_note,
+    drawn_splits,
+    named_splits,
+    people_metadata,
+    split_checks,
+    tracklet,
+)
 from data_prep.issues import Issues
 from data_prep.raw_dataset import EVERYONE, Check, RawDataset, TrackletSource
-from data_prep.sources.annotations import read_matlab, require_annotation
+from data_prep.sources.annotations import find_annotation, read_matlab, require_annotation
 from data_prep.sources.archives import FrameFiles, open_files, read_files
 from data_prep.sources.frame_suffixes import is_frame
 from data_prep.sources.system_files import skipped_files_note
@@ -23,30 +33,45 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import FRAME_SUFFIX
 
 SPLITS_FILE = 'train_test_splits_ilidsvid.mat'
+NAMED_SPLITS_FILE = 'splits.json'  # of torchreid, who makes it from the file above
 TEST_PEOPLE = 150
 PEOPLE = 300
 NUMBERS = '1, 319'  # lowest and highest number of a person; there are gaps
 LENGTHS = '23, 192'  # shortest and longest tracklet, frames
+_PERSON = re.compile(r'person(\d{3})')
 _GRAMMAR = re.compile(rf'cam([12])_person(\d{{3}})_(\d+)(?i:{FRAME_SUFFIX})')
-SOURCE_HINT = "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir."
+SOURCE_HINT = (
+    "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir. torchreid's splits.json "
+    'is read as well. Or draw ten splits of your own with --draw_splits=0.'
+)
 
 
 def scan_ilids_vid(
-    source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0
+    source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0, draw: int | None = None
 ) -> RawDataset:
     """Scans the folder or archive. What differs from the documented counts stands in `issues`, `inconsistencies` and `checks`.
+
+    draw: seed of splits to be drawn; None = those of the file.
 
     Raises UserError where no sequences or no splits are found.
     """
     files = open_files(source)
-    ls_set = read_matlab(require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT), SPLITS_FILE, 'ls_set')
-    return check_ilids_vid(files, ls_set, name, jpeg_quality)
+    rule = read_splits(files, info_dir) if draw is None else partial(drawn_splits, draw)
+    return check_ilids_vid(files, rule, name, jpeg_quality, draw)
+
+
+def read_splits(files: FrameFiles, info_dir: str | Path | None) -> SplitRule:
+    """The rule that takes the splits of the data set's own table, or of torchreid's list where there is no table."""
+    if find_annotation(files, info_dir, SPLITS_FILE) is None and (named := find_annotation(files, info_dir, NAMED_SPLITS_FILE)):
+        return partial(named_splits, named, NAMED_SPLITS_FILE, _PERSON)
+    table = require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)
+    return partial(wang_splits, read_matlab(table, SPLITS_FILE, 'ls_set'))
 
 
 def check_ilids_vid(
-    files: FrameFiles, ls_set: Int[np.ndarray, 'splits people'], name: str = 'ilids_vid', jpeg_quality: int = 0
+    files: FrameFiles, rule: SplitRule, name: str = 'ilids_vid', jpeg_quality: int = 0, drawn: int | None = None
 ) -> RawDataset:
-    """Checks the names of the files and the table of splits; opens no frame."""
+    """Checks the names of the files and the splits; opens no frame. drawn: the seed, where the rule draws."""
     tracklets, issues, others = group_sequences(files.names)
     if not tracklets:
         looked = 'sequences/cam1/personNNN/cam1_personNNN_FFFFF.png'
@@ -55,7 +80,8 @@ def check_ilids_vid(
     people = sorted({person for person, _ in tracklets})
     missing = [f'person{p:03d} in cam{c}' for p in people for c in (1, 2) if (p, c) not in tracklets]
     issues.extend('Sequences are missing', missing)
-    splits, inconsistencies = wang_splits(ls_set, people)
+    splits, inconsistencies = rule(people)
+    inconsistencies = inconsistencies or check_splits(splits, set(people), TEST_PEOPLE, 'the splits')
     sources = [tracklet(f'person{p:03d}', p, c, f'cam{c}_person{p:03d}', frames) for (p, c), frames in sorted(tracklets.items())]
     return RawDataset(
         name=name,
@@ -63,9 +89,9 @@ def check_ilids_vid(
         read_frames=partial(read_files, files),
         encoding='jpeg' if jpeg_quality else 'png',
         layout='people_splits',
-        metadata=people_metadata(splits) | {'halves': 'wang2014'} | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
+        metadata=people_metadata(splits, drawn) | {'halves': 'wang2014'} | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=tuple(ilids_checks(sources, splits)),
-        notes=(*_notes(sources), *skipped_files_note([*others, *files.system_files])),
+        notes=(*drawn_note(drawn), *_notes(sources), *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),
         jpeg_quality=jpeg_quality,
@@ -118,7 +144,7 @@ def wang_splits(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> 
         {'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]), 'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE])}
         for row in ls_set.tolist()
     ]
-    return splits, check_splits(splits, set(people), TEST_PEOPLE, SPLITS_FILE)
+    return splits, issues
 
 
 def ilids_checks(sources: list[TrackletSource], splits: list[dict[str, list[int]]]) -> list[Check]:
@@ -155,7 +181,7 @@ def _notes(sources: list[TrackletSource]) -> Iterable[str]:
 
 
 def _scan(name: str, options: Options) -> RawDataset:
-    return scan_ilids_vid(options['source'], name, options['info_dir'], options['jpeg_quality'])
+    return scan_ilids_vid(options['source'], name, options['info_dir'], options['jpeg_quality'], options['draw_splits'])
 
 
-SOURCE = DatasetSource(scan=_scan, flags=(INFO_DIR, JPEG_QUALITY), recount=recount_ilids_vid)
+SOURCE = DatasetSource(scan=_scan, flags=(INFO_DIR, JPEG_QUALITY, DRAW_SPLITS), recount=recount_ilids_vid)

@@ -3,7 +3,6 @@
 Of the 200 people whom both cameras saw, the 178 with at least 27 frames in each are used, as is usual with video.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -12,7 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
-from data_prep.datasets.two_cameras import check_splits, people_metadata, split_checks, tracklet
+from data_prep.datasets.two_cameras import (
+    DRAW_SPLITS,
+    SplitRule,
+    check_splits,
+    drawn_note,
+    drawn_splits,
+    named_splits,
+    people_metadata,
+    split_checks,
+    tracklet,
+)
 from data_prep.issues import Issues, shortened
 from data_prep.raw_dataset import EVERYONE, Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import require_annotation
@@ -32,23 +41,35 @@ _PERSON = re.compile(r'person_(\d{4})')
 _FRAME = re.compile(rf'(\d+)(?i:{FRAME_SUFFIX})')
 SOURCE_HINT = (
     'PRID 2011 has no official splits; this file holds ten, each {"train": [89 of "person_0001"...], "test": [89]}, '
-    'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give --info_dir.'
+    'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give --info_dir; '
+    'or draw ten of your own with --draw_splits=0.'
 )
 
 
 def scan_prid2011(
-    source: str | Path, name: str = 'prid2011', info_dir: str | Path | None = None, jpeg_quality: int = 0
+    source: str | Path, name: str = 'prid2011', info_dir: str | Path | None = None, jpeg_quality: int = 0, draw: int | None = None
 ) -> RawDataset:
     """Scans the folder or archive; only the 178 people are kept. What differs stands in `issues`, `inconsistencies` and `checks`.
+
+    draw: seed of splits to be drawn; None = those of the file.
 
     Raises UserError where no multi_shot frames or no splits are found.
     """
     files = open_files(source)
-    return check_prid2011(files, require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT), name, jpeg_quality)
+    if draw is not None:
+        return check_prid2011(files, partial(drawn_splits, draw), name, jpeg_quality, draw)
+    return check_prid2011(files, read_splits(require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)), name, jpeg_quality)
 
 
-def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011', jpeg_quality: int = 0) -> RawDataset:
-    """Checks the names of the files and the splits; opens no frame."""
+def read_splits(content: bytes) -> SplitRule:
+    """The rule that takes the splits of `splits_prid2011.json`."""
+    return partial(named_splits, content, SPLITS_FILE, _PERSON)
+
+
+def check_prid2011(
+    files: FrameFiles, rule: SplitRule, name: str = 'prid2011', jpeg_quality: int = 0, drawn: int | None = None
+) -> RawDataset:
+    """Checks the names of the files and the splits; opens no frame. drawn: the seed, where the rule draws."""
     tracklets, issues, others = group_multi_shot(files.names)
     if not tracklets:
         looked = 'multi_shot/cam_a/person_NNNN/FFFF.png'
@@ -60,7 +81,7 @@ def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011'
     used = shared - set(NOT_USED)
     issues.extend(f'People with under {MIN_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)])
     issues.extend('People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)])
-    splits, inconsistencies = read_splits(splits_json)
+    splits, inconsistencies = rule(sorted(used))
     inconsistencies = inconsistencies or check_splits(splits, used, TEST_PEOPLE, SPLITS_FILE)
     kept = sorted(enough & used)
     if len(kept) < len(used):  # a partial data set: the splits name only people who are there
@@ -79,9 +100,9 @@ def check_prid2011(files: FrameFiles, splits_json: bytes, name: str = 'prid2011'
         read_frames=partial(read_files, files),
         encoding='jpeg' if jpeg_quality else 'png',
         layout='people_splits',
-        metadata=people_metadata(splits) | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
+        metadata=people_metadata(splits, drawn) | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=(*people_found, *counts),
-        notes=(*_notes(sources, len(tracklets)), *skipped_files_note([*others, *files.system_files])),
+        notes=(*drawn_note(drawn), *_notes(sources, len(tracklets)), *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),
         jpeg_quality=jpeg_quality,
@@ -113,21 +134,6 @@ def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[i
     return tracklets, issues, others
 
 
-def read_splits(content: bytes) -> tuple[list[dict[str, list[int]]], Issues]:
-    """Reads the ten splits as people's numbers: (splits, inconsistencies). Raises UserError for anything but such a list."""
-    try:
-        entries = json.loads(content)
-        splits = [
-            {half: sorted(int(_PERSON.fullmatch(name)[1]) for name in entry[half]) for half in ('train', 'test')} for entry in entries
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{SPLITS_FILE} is not a list of {{"train": ["person_0001"...], "test": [...]}}: {error!r}') from error
-    issues = Issues()
-    if len(splits) != 10:
-        issues.add(f'{SPLITS_FILE} has not ten splits', str(len(splits)))
-    return splits, issues
-
-
 def prid_counts(people: list[int], cameras: list[int], lengths: list[int], splits: list[dict[str, list[int]]]) -> list[Check]:
     """The counts of the 178 people, from columns of labels with one entry a tracklet."""
     return [
@@ -153,7 +159,7 @@ def _notes(sources: list[TrackletSource], found: int) -> Iterable[str]:
 
 
 def _scan(name: str, options: Options) -> RawDataset:
-    return scan_prid2011(options['source'], name, options['info_dir'], options['jpeg_quality'])
+    return scan_prid2011(options['source'], name, options['info_dir'], options['jpeg_quality'], options['draw_splits'])
 
 
-SOURCE = DatasetSource(scan=_scan, flags=(INFO_DIR, JPEG_QUALITY), recount=recount_prid2011)
+SOURCE = DatasetSource(scan=_scan, flags=(INFO_DIR, JPEG_QUALITY, DRAW_SPLITS), recount=recount_prid2011)

@@ -1,16 +1,60 @@
 """What iLIDS-VID and PRID 2011 share: two cameras, one tracklet a person in each, and ten splits into training and test people."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from data_prep.datasets.dataset_source import Flag
 from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, TrackletSource
+from pvlad_jax.core.errors import UserError
 
 QUERY_CAMERA, GALLERY_CAMERA = 1, 2
+SPLITS = 10
+DRAW_SPLITS = Flag(
+    'draw_splits', int, None, 'seed by which ten splits into halves are drawn, where the published ones are not at hand.', lower=0
+)
+Splits = list[dict[str, list[int]]]  # people's numbers, 'train' and 'test'
+SplitRule = Callable[[list[int]], tuple[Splits, Issues]]  # all people in sorted order -> (splits, inconsistencies)
 
 
-def people_metadata(splits: Sequence[dict[str, list[int]]]) -> dict:
-    """The metadata of the layout 'people_splits'."""
-    return {'people_splits': list(splits), 'query_camera': QUERY_CAMERA, 'gallery_camera': GALLERY_CAMERA}
+def people_metadata(splits: Sequence[dict[str, list[int]]], drawn: int | None) -> dict:
+    """The metadata of the layout 'people_splits'. drawn: the seed of drawn splits."""
+    where = {} if drawn is None else {'splits_drawn_by_seed': drawn}
+    return {'people_splits': list(splits), 'query_camera': QUERY_CAMERA, 'gallery_camera': GALLERY_CAMERA} | where
+
+
+def drawn_splits(seed: int, people: list[int]) -> tuple[Splits, Issues]:
+    """A SplitRule: ten random divisions of the people into halves (half of an odd number, rounded down, is trained on)."""
+    orders = [np.random.default_rng([seed, split]).permutation(people).tolist() for split in range(SPLITS)]
+    half = len(people) // 2
+    return [{'train': sorted(order[:half]), 'test': sorted(order[half:])} for order in orders], Issues()
+
+
+def drawn_note(seed: int | None) -> Sequence[str]:
+    """What the build says of drawn splits."""
+    if seed is None:
+        return ()
+    return (f'The ten splits are drawn with seed {seed}. They are not the published ones, and every result says so.',)
+
+
+def named_splits(content: bytes, file: str, person: re.Pattern, _people: list[int]) -> tuple[Splits, Issues]:
+    """A SplitRule: those of a JSON list of {"train": [names], "test": [names]}, as torchreid and AP3D write them.
+
+    person: matches a name; its group 1 is the number. Raises UserError for anything but such a list.
+    """
+    try:
+        entries = json.loads(content)
+        splits = [{half: sorted(int(person.fullmatch(name)[1]) for name in entry[half]) for half in ('train', 'test')} for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        example = person.pattern.replace(r'(\d{4})', '0001').replace(r'(\d{3})', '001')
+        raise UserError(f'{file} is not a list of {{"train": ["{example}"...], "test": [...]}}: {error!r}') from error
+    issues = Issues()
+    if len(splits) != SPLITS:
+        issues.add(f'{file} has not ten splits', str(len(splits)))
+    return splits, issues
 
 
 def check_splits(splits: Sequence[dict[str, list[int]]], people: set[int], each: int, name: str) -> Issues:

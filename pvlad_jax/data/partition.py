@@ -65,6 +65,9 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
         gallery = test.select(test.camera_id == dataset.metadata['gallery_camera'])
         as_is = halves == 'wang2014' and dataset.metadata.get('halves') != 'wang2014'
         name, convention = f'split {split}', HALVES_OF_TABLE if as_is else HALVES[halves]
+        if (drawn := dataset.metadata.get('splits_drawn_by_seed')) is not None:
+            swapped = f'; {HALVES[halves]}' if halves != 'wang2014' else ''
+            convention = f'splits drawn with seed {drawn}, not the published ones{swapped}'
     else:
         raise UserError(f'{dataset.folder}: unknown layout {layout!r} in metadata.json. Convert the data set again.')
     protocol = DEFAULT_PROTOCOL[layout]
