@@ -11,6 +11,7 @@ Importing this package imports nothing else: the names below are looked up when 
 import importlib
 from typing import Any
 
+__version__ = '0.1.0'
 _NAMES = {
     'Embedder': 'pvlad_jax.api',
     'Embeddings': 'pvlad_jax.evaluation',
@@ -19,7 +20,7 @@ _NAMES = {
     'load': 'pvlad_jax.api',
     'score': 'pvlad_jax.evaluation',
 }
-__all__ = ['Embedder', 'Embeddings', 'UserError', 'embed_video', 'load', 'score']
+__all__ = ['Embedder', 'Embeddings', 'UserError', '__version__', 'embed_video', 'load', 'score']
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,6 @@ import re
 import sys
 from typing import Any
 
-from rich.console import Console
-
 # Control characters, except line breaks and tabs, and the marks that reverse the direction of text: a name must not steer a terminal.
 _CONTROL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 
@@ -32,13 +30,15 @@ def printable(text: object) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
-def console(stream: str = 'stdout', **options) -> Console:
+def console(stream: str = 'stdout', **options) -> Any:
     """A rich console that takes names as they are: no markup, no emoji codes, no highlighting.
 
     Args:
       stream: 'stdout' or 'stderr'.
       options: of rich.console.Console, such as `width`.
     """
+    from rich.console import Console
+
     return Console(file=SafeStream(stream), markup=False, emoji=False, highlight=False, **options)
 
 

@@ -4,7 +4,6 @@ Tracklets of very different lengths (MARS: 2 to 920 frames) follow each other wi
 one compiled program serves every length, and memory does not grow with a video.
 """
 
-import concurrent.futures
 import dataclasses
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
-from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
+from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips, decoding_threads
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 
@@ -68,7 +67,7 @@ def eval_batches(dataset: TrackletDataset, table: TrackletTable, n_clips: int, f
 
     plan = [(row, index) for row in range(len(table))
             for index in consecutive_clips(kept_frames(int(table.n_frames[row]), policy), frames)]
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    with decoding_threads(threads) as pool:
         starts = iter(range(0, len(plan), n_clips))
         ahead = [pool.submit(place, s) for _, s in zip(range(threads + 1), starts)]
         while ahead:

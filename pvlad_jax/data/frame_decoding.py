@@ -1,5 +1,7 @@
 """Encoded frame -> uint8 RGB of the network's size. JPEG and PNG are decoded without the GIL, so threads work in parallel."""
 
+import concurrent.futures
+
 import cv2
 import numpy as np
 from jaxtyping import UInt8
@@ -7,7 +9,11 @@ from jaxtyping import UInt8
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import ImageError, decode_image
 
-cv2.setNumThreads(1)  # the input pipeline has its own threads; OpenCV's would fight them for the cores
+
+def decoding_threads(threads: int) -> concurrent.futures.ThreadPoolExecutor:
+    """A pool of threads that decode. OpenCV, whose own threads would compete with them for the cores, is left one."""
+    cv2.setNumThreads(1)
+    return concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix='tracklets')
 
 
 class CorruptRecord(UserError):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from pvlad_jax.config import Config
 from pvlad_jax.data.augmentation import augment_clip
 from pvlad_jax.data.clip_sampling import segment_clips
-from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
+from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips, decoding_threads
 from pvlad_jax.data.pk_sampler import IdentityBatches
 from pvlad_jax.data.replacement import Replacements
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
@@ -45,7 +45,7 @@ class TrainBatches:
     @functools.cached_property
     def _threads(self) -> concurrent.futures.Executor:
         # Tracklets are shared out, not batches: a batch of the MARS recipe is 200 MB, too much for every core to make one of its own.
-        return concurrent.futures.ThreadPoolExecutor(self.config.input.threads, thread_name_prefix='tracklets')
+        return decoding_threads(self.config.input.threads)
 
     def __getitem__(self, step: int) -> Batch:
         rows, clips = self.identities.rows(step)[self.places], self.config.clips

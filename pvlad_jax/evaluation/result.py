@@ -3,10 +3,7 @@
 import dataclasses
 import json
 from os import PathLike
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import Any
 
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.terminal import console as terminal_console
@@ -67,8 +64,11 @@ def write_result(path: str | PathLike, result: Result) -> None:
         partial.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + '\n')
 
 
-def print_table(result: Result, console: Console | None = None) -> None:
+def print_table(result: Result, console: Any = None) -> None:
     """Metrics in per cent, and below them what they were measured by. Write results first: a table that cannot be printed is given up."""
+    from rich.table import Table
+    from rich.text import Text
+
     title = ' '.join(filter(None, [result.dataset, result.split, 'PARTIAL DATA' if result.partial else '']))
     table = Table(title=Text(printable(title)) if title else None)
     columns = {'rank-1': result.rank_1, 'rank-5': result.rank_5, 'rank-10': result.rank_10, 'rank-20': result.rank_20,
@@ -76,12 +76,12 @@ def print_table(result: Result, console: Console | None = None) -> None:
     for name in columns:
         table.add_column(name, justify='right')
     table.add_row(*(f'{100 * value:.2f}' for value in columns.values()))
-    said = [f'protocol {result.protocol}', f'{result.n_query_valid} of {result.n_query} queries valid',
+    conditions = [f'protocol {result.protocol}', f'{result.n_query_valid} of {result.n_query} queries valid',
             f'gallery {result.n_gallery}' + (f' ({result.n_junk} junk)' if result.n_junk else ''),
             f'distance {result.distance}' + (', re-ranked' if result.rerank else ''),
             f'frames {result.frames}' if result.frames else '', result.convention,
             f'step {result.step}' if result.step is not None else '', f'checkpoint {result.checkpoint}' if result.checkpoint else '',
             f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '',
             skipped_of(result.to_json())]
-    table.caption = Text(printable('; '.join(filter(None, said))))
+    table.caption = Text(printable('; '.join(filter(None, conditions))))
     (console or terminal_console()).print(table)

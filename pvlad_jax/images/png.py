@@ -1,5 +1,6 @@
 """PNG (ISO/IEC 15948): chunks, and pixels by OpenCV's libpng."""
 
+import functools
 import struct
 import zlib
 
@@ -9,9 +10,6 @@ from jaxtyping import UInt8, UInt16
 
 from pvlad_jax.images.header import ImageError, ImageHeader, check_size
 from pvlad_jax.images.tiff_tags import exif_orientation
-
-# Oddities in files that decode; what does not decode raises.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
@@ -74,8 +72,15 @@ def _without_metadata(data: bytes) -> bytes:
     return b''.join(parts) if odd else data
 
 
+@functools.cache
+def _quiet_opencv() -> None:
+    """Keeps OpenCV's messages of oddities in files that decode from the terminal; what does not decode raises."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 def opencv_pixels(data: bytes, flags: int) -> UInt8[np.ndarray, 'H W C'] | UInt16[np.ndarray, 'H W C']:
     """RGB or RGBA of what OpenCV decodes."""
+    _quiet_opencv()
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
