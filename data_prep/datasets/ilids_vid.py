@@ -14,20 +14,22 @@ from jaxtyping import Int
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
 from data_prep.datasets.two_cameras import (
     DRAW_SPLITS,
+    Frames,
     SplitRule,
     check_splits,
     drawn_note,
     drawn_splits,
+    group_frames,
     named_splits,
-    people_metadata,
+    recount,
     split_checks,
     tracklet,
+    two_camera_dataset,
 )
 from data_prep.issues import Issues
-from data_prep.raw_dataset import EVERYONE, Check, RawDataset, TrackletSource
+from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import find_annotation, read_matlab, require_annotation
-from data_prep.sources.archives import FrameFiles, open_files, read_files
-from data_prep.sources.frame_suffixes import is_frame
+from data_prep.sources.archives import FrameFiles, open_files
 from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import FRAME_SUFFIX
@@ -41,15 +43,17 @@ LENGTHS = '23, 192'  # shortest and longest tracklet, frames
 _PERSON = re.compile(r'person(\d{3})')
 _GRAMMAR = re.compile(rf'cam([12])_person(\d{{3}})_(\d+)(?i:{FRAME_SUFFIX})')
 SOURCE_HINT = (
-    "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir. torchreid's splits.json "
-    'is read as well. Or draw ten splits of your own with --draw_splits=0.'
+    "It comes with iLIDS-VID in the folder 'train-test people splits'; put it there or give --info_dir. torchreid's "
+    'splits.json is read as well. Or draw ten splits of your own with --draw_splits=0.'
 )
 
 
 def scan_ilids_vid(
-    source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0, draw: int | None = None
+    source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0,
+    draw: int | None = None
 ) -> RawDataset:
-    """Scans the folder or archive. What differs from the documented counts stands in `issues`, `inconsistencies` and `checks`.
+    """Scans the folder or archive. What differs from the documented counts stands in `issues`, `inconsistencies` and
+    `checks`.
 
     draw: seed of splits to be drawn; None = those of the file.
 
@@ -62,8 +66,9 @@ def scan_ilids_vid(
 
 def read_splits(files: FrameFiles, info_dir: str | Path | None) -> SplitRule:
     """The rule that takes the splits of the data set's own table, or of torchreid's list where there is no table."""
-    if find_annotation(files, info_dir, SPLITS_FILE) is None and (named := find_annotation(files, info_dir, NAMED_SPLITS_FILE)):
-        return partial(named_splits, named, NAMED_SPLITS_FILE, _PERSON)
+    if find_annotation(files, info_dir, SPLITS_FILE) is None:
+        if named := find_annotation(files, info_dir, NAMED_SPLITS_FILE):
+            return partial(named_splits, named, NAMED_SPLITS_FILE, _PERSON)
     table = require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)
     return partial(wang_splits, read_matlab(table, SPLITS_FILE, 'ls_set'))
 
@@ -82,51 +87,44 @@ def check_ilids_vid(
     issues.extend('Sequences are missing', missing)
     splits, inconsistencies = rule(people)
     inconsistencies = inconsistencies or check_splits(splits, set(people), TEST_PEOPLE, 'the splits')
-    sources = [tracklet(f'person{p:03d}', p, c, f'cam{c}_person{p:03d}', frames) for (p, c), frames in sorted(tracklets.items())]
-    return RawDataset(
+    sources = [
+        tracklet(f'person{p:03d}', p, c, f'cam{c}_person{p:03d}', frames)
+        for (p, c), frames in sorted(tracklets.items())
+    ]
+    return two_camera_dataset(
+        files,
+        sources,
+        splits,
+        drawn,
+        jpeg_quality,
+        {'halves': 'wang2014'},
         name=name,
-        splits={EVERYONE: sources},
-        read_frames=partial(read_files, files),
-        encoding='jpeg' if jpeg_quality else 'png',
-        layout='people_splits',
-        metadata=people_metadata(splits, drawn) | {'halves': 'wang2014'} | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=tuple(ilids_checks(sources, splits)),
         notes=(*drawn_note(drawn), *_notes(sources), *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),
-        jpeg_quality=jpeg_quality,
     )
 
 
-def group_sequences(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Issues, list[str]]:
-    """Groups paths below `sequences` (at any depth): ((person, camera) -> frame number -> path, issues, files that are no frames)."""
-    tracklets: dict[tuple[int, int], dict[int, str]] = {}
-    issues, others = Issues(), []
-    for path in paths:
-        parts = path.split('/')
-        if 'sequences' not in parts[:-1]:
-            continue
-        match = _GRAMMAR.fullmatch(parts[-1])
-        if match is None and not is_frame(path):
-            others.append(path)
-            continue
-        if match is None:
-            issues.add('Files not named camC_personNNN_FFFFF.png', path)
-            continue
-        camera, person, number = int(match[1]), int(match[2]), int(match[3])
-        if parts[-3:-1] != [f'cam{camera}', f'person{match[2]}']:
-            issues.add('Files that do not lie in the folder of their camera and person', path)
-            continue
-        frames = tracklets.setdefault((person, camera), {})
-        if number in frames:
-            issues.add('Files of the same frame', f'{frames[number]} = {path}')
-        else:
-            frames[number] = path
-    return tracklets, issues, others
+def group_sequences(paths: Iterable[str]) -> tuple[Frames, Issues, list[str]]:
+    """Groups the paths below `sequences`: see `group_frames`."""
+    return group_frames(paths, 'sequences', _locate)
 
 
-def wang_splits(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> tuple[list[dict[str, list[int]]], Issues]:
-    """Turns rows of indices into the people's numbers: the first 150 of a row are test people. Returns (splits, inconsistencies)."""
+def _locate(parts: list[str]) -> tuple[int, int, int] | str:
+    match = _GRAMMAR.fullmatch(parts[-1])
+    if match is None:
+        return 'Files not named camC_personNNN_FFFFF.png'
+    if parts[-3:-1] != [f'cam{match[1]}', f'person{match[2]}']:
+        return 'Files that do not lie in the folder of their camera and person'
+    return int(match[2]), int(match[1]), int(match[3])
+
+
+def wang_splits(
+    ls_set: Int[np.ndarray, 'splits people'], people: list[int]
+) -> tuple[list[dict[str, list[int]]], Issues]:
+    """Turns rows of indices into the people's numbers: the first 150 of a row are test people. Returns (splits,
+    inconsistencies)."""
     issues = Issues()
     if ls_set.ndim != 2 or ls_set.shape[1] != PEOPLE:
         issues.add(f'ls_set of {SPLITS_FILE} has not the shape (10, {PEOPLE})', str(ls_set.shape))
@@ -138,10 +136,12 @@ def wang_splits(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> 
         return [], issues
     if len(people) != PEOPLE:
         # Indices into another list of people would name the wrong ones.
-        issues.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name nobody', f'{len(people)} people found')
+        issues.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name nobody',
+                   f'{len(people)} people found')
         return [], issues
     splits = [
-        {'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]), 'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE])}
+        {'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]),
+         'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE])}
         for row in ls_set.tolist()
     ]
     return splits, issues
@@ -153,7 +153,8 @@ def ilids_checks(sources: list[TrackletSource], splits: list[dict[str, list[int]
     return ilids_counts([s.person_id for s in sources], [s.camera_id for s in sources], lengths, splits)
 
 
-def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], splits: list[dict[str, list[int]]]) -> list[Check]:
+def ilids_counts(people: list[int], cameras: list[int], lengths: list[int],
+                 splits: list[dict[str, list[int]]]) -> list[Check]:
     """The same from columns of labels, one entry a tracklet."""
     numbers = sorted(set(people))
     seen = {camera: {p for p, c in zip(people, cameras) if c == camera} for camera in (1, 2)}
@@ -168,16 +169,13 @@ def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], spli
     ]
 
 
-def recount_ilids_vid(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
-    """The counts of a data set that was built."""
-    t = tables[EVERYONE]
-    return ilids_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])
-
-
 def _notes(sources: list[TrackletSource]) -> Iterable[str]:
     gaps = [s.name for s in sources if s.frame_numbers[-1] - s.frame_numbers[0] + 1 != len(s.frame_numbers)]
     if gaps:
         yield f'{len(gaps)} tracklets have gaps in their frame numbers, such as {gaps[0]}.'
+
+
+recount_ilids_vid = partial(recount, ilids_counts)
 
 
 def _scan(name: str, options: Options) -> RawDataset:

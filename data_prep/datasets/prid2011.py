@@ -8,25 +8,25 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
 from data_prep.datasets.two_cameras import (
     DRAW_SPLITS,
+    Frames,
     SplitRule,
     check_splits,
     drawn_note,
     drawn_splits,
+    group_frames,
     named_splits,
-    people_metadata,
+    recount,
     split_checks,
     tracklet,
+    two_camera_dataset,
 )
 from data_prep.issues import Issues, shortened
-from data_prep.raw_dataset import EVERYONE, Check, RawDataset, TrackletSource
+from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import require_annotation
-from data_prep.sources.archives import FrameFiles, open_files, read_files
-from data_prep.sources.frame_suffixes import is_frame
+from data_prep.sources.archives import FrameFiles, open_files
 from data_prep.sources.system_files import skipped_files_note
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import FRAME_SUFFIX
@@ -41,15 +41,17 @@ _PERSON = re.compile(r'person_(\d{4})')
 _FRAME = re.compile(rf'(\d+)(?i:{FRAME_SUFFIX})')
 SOURCE_HINT = (
     'PRID 2011 has no official splits; this file holds ten, each {"train": [89 of "person_0001"...], "test": [89]}, '
-    'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give --info_dir; '
-    'or draw ten of your own with --draw_splits=0.'
+    'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give '
+    '--info_dir; or draw ten of your own with --draw_splits=0.'
 )
 
 
 def scan_prid2011(
-    source: str | Path, name: str = 'prid2011', info_dir: str | Path | None = None, jpeg_quality: int = 0, draw: int | None = None
+    source: str | Path, name: str = 'prid2011', info_dir: str | Path | None = None, jpeg_quality: int = 0,
+    draw: int | None = None
 ) -> RawDataset:
-    """Scans the folder or archive; only the 178 people are kept. What differs stands in `issues`, `inconsistencies` and `checks`.
+    """Scans the folder or archive; only the 178 people are kept. What differs stands in `issues`, `inconsistencies` and
+    `checks`.
 
     draw: seed of splits to be drawn; None = those of the file.
 
@@ -58,7 +60,8 @@ def scan_prid2011(
     files = open_files(source)
     if draw is not None:
         return check_prid2011(files, partial(drawn_splits, draw), name, jpeg_quality, draw)
-    return check_prid2011(files, read_splits(require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)), name, jpeg_quality)
+    return check_prid2011(files, read_splits(require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)), name,
+                          jpeg_quality)
 
 
 def read_splits(content: bytes) -> SplitRule:
@@ -79,62 +82,59 @@ def check_prid2011(
     shared = set(range(1, SHARED_PEOPLE + 1))
     enough = {p for p in shared if all(len(tracklets.get((p, c), ())) >= MIN_FRAMES for c in (1, 2))}
     used = shared - set(NOT_USED)
-    issues.extend(f'People with under {MIN_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)])
-    issues.extend('People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)])
+    issues.extend(f'People with under {MIN_FRAMES} frames in a camera',
+                  [f'person_{p:04d}' for p in sorted(used - enough)])
+    issues.extend('People with enough frames who are known to have fewer',
+                  [f'person_{p:04d}' for p in sorted(enough - used)])
     splits, inconsistencies = rule(sorted(used))
     inconsistencies = inconsistencies or check_splits(splits, used, TEST_PEOPLE, SPLITS_FILE)
     kept = sorted(enough & used)
     if len(kept) < len(used):  # a partial data set: the splits name only people who are there
         splits = [{half: [p for p in ids if p in enough] for half, ids in split.items()} for split in splits]
     names = {1: 'cam_a', 2: 'cam_b'}
-    sources = [tracklet(f'person_{p:04d}', p, c, f'{names[c]}/person_{p:04d}', tracklets[p, c]) for p in kept for c in (1, 2)]
+    sources = [
+        tracklet(f'person_{p:04d}', p, c, f'{names[c]}/person_{p:04d}', tracklets[p, c])
+        for p in kept
+        for c in (1, 2)
+    ]
     people_found = [
         Check('people in cam_a', 385, len(seen[1])),
         Check('people in cam_b', 749, len(seen[2])),
         Check(f'of the first {SHARED_PEOPLE}, people in both cameras', SHARED_PEOPLE, len(shared & seen[1] & seen[2])),
     ]
-    counts = prid_counts([s.person_id for s in sources], [s.camera_id for s in sources], [len(s.frames) for s in sources], splits)
-    return RawDataset(
+    counts = prid_counts([s.person_id for s in sources], [s.camera_id for s in sources],
+                         [len(s.frames) for s in sources], splits)
+    return two_camera_dataset(
+        files,
+        sources,
+        splits,
+        drawn,
+        jpeg_quality,
+        {},
         name=name,
-        splits={EVERYONE: sources},
-        read_frames=partial(read_files, files),
-        encoding='jpeg' if jpeg_quality else 'png',
-        layout='people_splits',
-        metadata=people_metadata(splits, drawn) | ({'jpeg_quality': jpeg_quality} if jpeg_quality else {}),
         checks=(*people_found, *counts),
-        notes=(*drawn_note(drawn), *_notes(sources, len(tracklets)), *skipped_files_note([*others, *files.system_files])),
+        notes=(*drawn_note(drawn), *_notes(sources, len(tracklets)),
+               *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),
-        jpeg_quality=jpeg_quality,
     )
 
 
-def group_multi_shot(paths: Iterable[str]) -> tuple[dict[tuple[int, int], dict[int, str]], Issues, list[str]]:
-    """Groups paths below `multi_shot` (at any depth): ((person, camera) -> frame number -> path, issues, files that are no frames)."""
-    tracklets: dict[tuple[int, int], dict[int, str]] = {}
-    issues, others = Issues(), []
-    for path in paths:
-        parts = path.split('/')
-        if 'multi_shot' not in parts[:-1]:
-            continue
-        if not is_frame(path):
-            others.append(path)
-            continue
-        person, frame = _PERSON.fullmatch(parts[-2]), _FRAME.fullmatch(parts[-1])
-        camera = _CAMERAS.get(parts[-3]) if len(parts) > 2 else None
-        if person is None or frame is None or camera is None:
-            issues.add('Files not named cam_{a,b}/person_NNNN/FFFF.png', path)
-            continue
-        frames = tracklets.setdefault((int(person[1]), camera), {})
-        number = int(frame[1])
-        if number in frames:
-            issues.add('Files of the same frame', f'{frames[number]} = {path}')
-        else:
-            frames[number] = path
-    return tracklets, issues, others
+def group_multi_shot(paths: Iterable[str]) -> tuple[Frames, Issues, list[str]]:
+    """Groups the paths below `multi_shot`: see `group_frames`."""
+    return group_frames(paths, 'multi_shot', _locate)
 
 
-def prid_counts(people: list[int], cameras: list[int], lengths: list[int], splits: list[dict[str, list[int]]]) -> list[Check]:
+def _locate(parts: list[str]) -> tuple[int, int, int] | str:
+    person, frame = _PERSON.fullmatch(parts[-2]), _FRAME.fullmatch(parts[-1])
+    camera = _CAMERAS.get(parts[-3]) if len(parts) > 2 else None
+    if person is None or frame is None or camera is None:
+        return 'Files not named cam_{a,b}/person_NNNN/FFFF.png'
+    return int(person[1]), camera, int(frame[1])
+
+
+def prid_counts(people: list[int], cameras: list[int], lengths: list[int],
+                splits: list[dict[str, list[int]]]) -> list[Check]:
     """The counts of the 178 people, from columns of labels with one entry a tracklet."""
     return [
         Check('people used', 178, len(set(people))),
@@ -146,16 +146,13 @@ def prid_counts(people: list[int], cameras: list[int], lengths: list[int], split
     ]
 
 
-def recount_prid2011(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
-    """The counts of a data set that was built."""
-    t = tables[EVERYONE]
-    return prid_counts(t['person_id'].tolist(), t['camera_id'].tolist(), t['n_frames'].tolist(), metadata['people_splits'])
-
-
 def _notes(sources: list[TrackletSource], found: int) -> Iterable[str]:
     yield f'{found - len(sources):,} tracklets of other people are not part of the video protocol and are left out.'
     if gaps := [s.name for s in sources if s.frame_numbers != tuple(range(1, len(s.frame_numbers) + 1))]:
         yield f'{len(gaps)} tracklets have gaps in their frame numbers: {shortened(gaps)}.'
+
+
+recount_prid2011 = partial(recount, prid_counts)
 
 
 def _scan(name: str, options: Options) -> RawDataset:
