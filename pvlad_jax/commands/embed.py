@@ -103,10 +103,8 @@ def run(options: argparse.Namespace) -> None:
             )
             raise SystemExit(EXIT_PREEMPTED if isinstance(error, _Terminated) else EXIT_INTERRUPTED) from None
         seconds = time.monotonic() - began
-        for note in source.notes[shown:][:_MAX_SHOWN]:
+        for note in source.notes[shown:]:
             say(f'Note: {note}')
-        if len(source.notes) - shown > _MAX_SHOWN:
-            say(f'Note: and {len(source.notes) - shown - _MAX_SHOWN:,} more of this kind.')
         rows = sorted(journal.rows.values(), key=lambda row: row.order)
         _report_left_out(rows)
         kept = [row for row in rows if not row.reason]
@@ -189,7 +187,11 @@ def _embed(model, source, journal, min_frames: int, advance, save) -> None:
 
 
 def _report_left_out(rows: list) -> None:
-    left_out = [row for row in rows if row.reason]
+    noted, left_out = [row for row in rows if row.note], [row for row in rows if row.reason]
+    for row in noted[:_MAX_SHOWN]:
+        say(f'Note: {row.tracklet}: {row.note}.')
+    if len(noted) > _MAX_SHOWN:
+        say(f'Note: and {len(noted) - _MAX_SHOWN:,} more tracklets with boxes that are left out.')
     for row in left_out[:_MAX_SHOWN]:
         say(f'Left out: {row.tracklet}, {row.reason}.')
     if left_out:

@@ -20,8 +20,11 @@ from pvlad_jax.core.errors import UserError
 
 
 class Row(NamedTuple):
-    """A line of the table. `order` is the tracklet's place in its source; `reason` says why it is left out, '' = it is
-    not."""
+    """A line of the table.
+
+    `order` is the tracklet's place in its source; `reason` says why it is left out, '' = it is not; `note` what else
+    was wrong with it, a sentence.
+    """
 
     order: int
     tracklet: str
@@ -31,7 +34,8 @@ class Row(NamedTuple):
     end_seconds: float | None
     frames: int
     reason: str
-    embedding: Float32[np.ndarray, 'E'] | None
+    embedding: Float32[np.ndarray, 'E'] | None = None
+    note: str = ''
 
 
 class Journal:

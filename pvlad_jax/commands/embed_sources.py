@@ -35,7 +35,7 @@ class Source:
       names: of all tracklets; unique.
       rows: what is known of those that have begun or ended, without embedding.
       total: frames to pass through, for the progress.
-      notes: sentences for the user.
+      notes: sentences for the user about the whole source.
       failure: what ended the source early; its tracklets before that are whole.
     """
 
@@ -124,7 +124,7 @@ class TrackletFolders(Source):
                 if name in done:
                     advance(len(files))
                     continue
-                self.rows[key] = Row(key, name, 0, len(files) - 1, None, None, len(files), '', None)
+                self.rows[key] = Row(key, name, 0, len(files) - 1, None, None, len(files), '')
                 if not files:
                     self.rows[key] = self.rows[key]._replace(
                         first_frame=-1, last_frame=-1, reason=f'{EMPTY}: its folder holds no frames'
@@ -203,7 +203,7 @@ class VideoWithTracks(Source):
 
     def _seen(self, crop: Crop) -> None:
         row = self.rows.get(crop.track) or Row(
-            crop.track, self.names[crop.track], crop.frame, 0, crop.seconds, 0.0, 0, '', None
+            crop.track, self.names[crop.track], crop.frame, 0, crop.seconds, 0.0, 0, ''
         )
         self.rows[crop.track] = row._replace(last_frame=crop.frame, end_seconds=crop.seconds, frames=row.frames + 1)
 
@@ -211,13 +211,10 @@ class VideoWithTracks(Source):
         why = ', '.join(f'{count:,} {reason}' for reason, count in sorted(dropped.items()))
         if key not in self.rows:
             reason = f'{EMPTY}: all its boxes are left out ({why})' if why else f'{EMPTY}: it has no boxes'
-            self.rows[key] = Row(key, self.names[key], -1, -1, None, None, 0, reason, None)
+            self.rows[key] = Row(key, self.names[key], -1, -1, None, None, 0, reason)
         elif why:
-            self.notes.append(
-                f'Track {self.tracks.names[key]!r}: of {self.rows[key].frames + sum(dropped.values()):,} boxes are '
-                f'left out: '
-                f'{why}.'
-            )
+            boxes = self.rows[key].frames + sum(dropped.values())
+            self.rows[key] = self.rows[key]._replace(note=f'of {boxes:,} boxes are left out: {why}')
         return TrackletEnd(key, drop=bool(self.rows[key].reason))
 
 

@@ -104,6 +104,10 @@ class InterleavedEmbedder:
         self._variables = jax.device_put(variables, device or jax.local_devices()[0])
         self._merge = np.add if network.aggregator.merge == 'add' else np.maximum
 
+    def statistics(self, clips: UInt8[np.ndarray, 'N T H W 3'], valid: Bool[np.ndarray, 'N T']) -> Statistics:
+        """Statistics [V, N, ...] of the clips of one step, on the device; V = 2 with those of the mirror image."""
+        return _step(self.network, self._variables, clips, valid, self.flip)
+
     def __call__(self, events: Iterable[TrackletFrame | TrackletEnd]) -> Iterator[Embedded]:
         """Embeddings of tracklets, soon after their ends; those without frames give nothing.
 
@@ -118,7 +122,7 @@ class InterleavedEmbedder:
         def launch(clips: list):
             nonlocal in_flight
             arrays = self._assembled([frames for *_, frames in clips])
-            statistics = _step(self.network, self._variables, *arrays, self.flip)
+            statistics = self.statistics(*arrays)
             before, in_flight = in_flight, (statistics, [(key, tracklet) for key, tracklet, _ in clips])
             if before is not None:  # fetched while the new one computes
                 collect(*before)
