@@ -1,9 +1,7 @@
 """The working directory of a run: one run at a time, one configuration for good. On a local disk or in object storage (gs://...)."""
 
 import contextlib
-import fcntl
 import json
-import os
 from pathlib import Path
 
 from etils import epath
@@ -11,6 +9,7 @@ from etils import epath
 from pvlad_jax.config import Config, differences, flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
+from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import is_remote, user_path
 
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
@@ -42,20 +41,11 @@ def claim(workdir: Folder) -> contextlib.AbstractContextManager:
         workdir.mkdir(parents=True, exist_ok=True)
         if isinstance(workdir, epath.Path) and is_remote(workdir):
             return contextlib.nullcontext()
-        lock = open(workdir / '.lock', 'a+')
+        return lock_folder(Path(workdir))
     except OSError as error:
         raise UserError(f'The working directory {workdir} cannot be written: {error.strerror}. Give another --workdir.') from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or 'unknown'
-        lock.close()
-        raise InUse(f'Another run (process {holder}) is using {workdir}. Wait for it, stop it, or give another --workdir.') from None
-    lock.truncate(0)
-    lock.write(f'{os.getpid()}\n')
-    lock.flush()
-    return lock
+    except Locked as error:
+        raise InUse(f'Another run (process {error.holder}) is using {workdir}. Wait for it, stop it, or give another --workdir.') from None
 
 
 def check_config(workdir: Folder, config: Config) -> None:
