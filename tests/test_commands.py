@@ -49,6 +49,7 @@ def refuse(error):
     (lambda: refuse(UserError('Not so.')), 2, 'Error: Not so.'),
     (lambda: refuse(PermissionError(13, 'Permission denied', 'x')), 69, 'Error: x cannot be used'),
     (lambda: disk_full('x'), 69, 'Error: x cannot be written'),
+    (lambda: refuse(ModuleNotFoundError('', name='pyarrow')), 2, 'Error: this needs pyarrow'),
     (lambda: refuse(KeyboardInterrupt()), 130, 'Interrupted'), (lambda: None, 0, '')])
 def test_every_end_has_its_exit_code_and_one_sentence(job, code, says, capsys):
     assert dispatcher.exit_code(job) == code

@@ -23,7 +23,11 @@ PROGRAM = 'python -m pvlad_jax'
 # Name: (module, what it does). A new subcommand is a line here.
 COMMANDS: dict[str, tuple[str, str]] = {
     'embed': ('pvlad_jax.commands.embed', 'own tracklets, or a video and its tracks -> a table of embeddings'),
+    'gallery': ('pvlad_jax.commands.gallery', 'store embeddings, and search among them'),
+    'calibrate': ('pvlad_jax.commands.calibrate', 'find the distance up to which two tracklets are the same person'),
 }
+# Libraries that only some subcommands need.
+EXTRAS = {'pyarrow': 'requirements-use.txt', 'av': 'requirements-video.txt'}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +79,11 @@ def exit_code(job: Callable[[], None]) -> int:
         return EXIT_ENVIRONMENT if error.__cause__ and disk_full_reason(error.__cause__) else EXIT_USER_ERROR
     except SystemExit as left:  # the subcommand has said how it ended
         return int(left.code or 0)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        complain(f'Error: this needs {error.name}, which is not installed: pip install -r {EXTRAS[error.name]}')
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         complain('Interrupted.')
         return EXIT_INTERRUPTED

@@ -27,7 +27,7 @@ from pvlad_jax.evaluation.protocols import PROTOCOLS, Seen, check_labels, defaul
 from pvlad_jax.evaluation.threshold import Calibration, Estimate
 
 PER = ('pair', 'search')
-_BLOCK = 256  # queries whose distances are held at a time
+_BLOCK_PAIRS = 2**22  # whose distances are held at a time
 _BINS = 20_000  # of distances from 0 to 2, for the curves
 _TAIL = 3  # times as many of the nearest pairs of two people as the rate asks for are kept, for resamples
 _MIN_TAIL = 20_000
@@ -72,8 +72,9 @@ def calibrate(query: Embeddings, gallery: Embeddings, false_accept_rate: float =
     pairs = _Pairs(of_query, of_gallery, false_accept_rate)
     scores = between(query, gallery)
     seen_query, seen_gallery = seen(query, gallery)
-    for start in range(0, len(query), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(query)))
+    block = max(_BLOCK_PAIRS // len(gallery), 1)
+    for start in range(0, len(query), block):
+        rows = np.arange(start, min(start + block, len(query)))
         good, ignored = protocol.relevance(Seen(*(labels[rows][:, None] for labels in seen_query)),
                                            Seen(*(labels[None, :] for labels in seen_gallery)), unknown_cameras)
         pairs.add(rows, scores.distances(rows), good, ignored)

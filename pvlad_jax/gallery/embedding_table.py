@@ -26,10 +26,10 @@ from jaxtyping import Shaped
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.evaluation.embeddings import check_finite, read_embeddings
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
     raise UserError('Tables of embeddings need pyarrow, which is not installed: pip install -r requirements-use.txt'
@@ -103,8 +103,13 @@ class EmbeddingTable:
         if not len(vectors):
             raise UserError(f'{name} is empty: no tracklets.')
         names = check_names(self.names, name)
-        check_finite(vectors, f'{name}: embedding', np.array(names), np.float32)
-        vectors = np.ascontiguousarray(vectors, np.float32)
+        with np.errstate(over='ignore'):
+            vectors = np.ascontiguousarray(vectors, np.float32)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            row = int(finite.argmin())
+            raise UserError(f'{name}: the embedding of {names[row]!r} holds NaN or Inf. Such rows have no place in a '
+                            'ranking: find where they come from.')
         silent = ~vectors.any(axis=1)
         if silent.any():
             row = int(silent.argmax())
@@ -272,12 +277,16 @@ def _metadata(columns: Mapping[str, pa.Array], n: int, name: str) -> pa.Table:
             array = columns[column].cast(kind)
         except pa.ArrowException as error:
             raise UserError(f'{name}: the column {column} is not {kind} ({" ".join(str(error).split())}).') from error
+        if pa.types.is_floating(kind):
+            array = pc.if_else(pc.is_nan(array), None, array)
         arrays.append(array if default is None else array.fill_null(default))
     return pa.table(arrays, schema=METADATA_SCHEMA)
 
 
 def _from_npz(path: Path) -> EmbeddingTable:
     """Cameras become text, -1 unknown; people are left out: who somebody is, a search is to find."""
+    from pvlad_jax.evaluation.embeddings import read_embeddings  # imports JAX, which a gallery does without
+
     table = read_embeddings(path)
     cameras = [str(camera) if camera >= 0 else '' for camera in table.camera_id.tolist()]
     return EmbeddingTable.from_columns({'tracklet': table.tracklet.tolist(), 'camera': cameras},

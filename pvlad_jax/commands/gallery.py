@@ -1,0 +1,214 @@
+"""python -m pvlad_jax gallery create|add|search|delete|info"""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from pvlad_jax.commands.arguments import Parser, disk_path, positive
+from pvlad_jax.core import terminal
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.progress import progress
+
+if TYPE_CHECKING:
+    from pvlad_jax.gallery.gallery import Gallery
+
+DESCRIPTION = """Stores embeddings of tracklets and searches among them.
+
+example:
+  python -m pvlad_jax gallery create --gallery=street
+  python -m pvlad_jax gallery add --gallery=street --input=monday.parquet --crops=monday_crops
+  python -m pvlad_jax gallery search --gallery=street --input=query.parquet --k=10 --other_camera
+  python -m pvlad_jax gallery delete --gallery=street --source=monday.mp4
+  python -m pvlad_jax gallery info --gallery=street
+
+Tables are those of `python -m pvlad_jax embed` (Parquet) or the .npz of an evaluation. Distances are 1 - cosine.
+docs/use.md describes backends, filters and what deletion removes."""
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.description = DESCRIPTION
+    actions = parser.add_subparsers(dest='action', required=True, metavar='create|add|search|delete|info')
+    for name, (summary, example, arguments, _) in ACTIONS.items():
+        action = actions.add_parser(name, help=summary, description=f'{summary[0].upper()}{summary[1:]}.\n\nexample:\n'
+                                    f'  {parser.prog} {name} --gallery=street {example}')
+        action.add_argument('--gallery', required=True, type=disk_path, help='folder of the gallery')
+        arguments(action)
+
+
+def run(options: argparse.Namespace) -> None:
+    ACTIONS[options.action][3](options)
+
+
+def _create_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--model', default='', help='working directory or artifact of the model, or its fingerprint; '
+                        'default: that of the first table')
+    parser.add_argument('--backend', default='exact', choices=('exact', 'faiss', 'milvus'),
+                        help='exact (default) reads every vector; faiss and milvus need requirements-search.txt')
+    parser.add_argument('--kind', default='ivfpq', choices=('ivfpq', 'flat'), help='of the backend faiss')
+    parser.add_argument('--uri', default='', help='of the backend milvus: FILE.db, or http://HOST:PORT (the token is '
+                        'read from MILVUS_TOKEN)')
+    parser.add_argument('--collection', default='pvlad', help='of the backend milvus')
+
+
+def _create(options: argparse.Namespace) -> None:
+    from pvlad_jax.commands.model_fingerprint import fingerprint_of
+    from pvlad_jax.gallery.gallery import Gallery
+
+    model = fingerprint_of(options.model)
+    Gallery.create(options.gallery, model, options.backend, kind=options.kind, uri=options.uri,
+                   collection=options.collection)
+    terminal.say(f'{options.gallery}: an empty gallery, backend {options.backend}, model '
+                 f'{model or "of the first table"}.')
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--input', required=True, type=disk_path, help='table of embeddings, .parquet or .npz')
+    parser.add_argument('--crops', type=disk_path, help='folder with a folder of pictures for each tracklet')
+    parser.add_argument('--replace', action='store_true', help='a tracklet takes the place of another of its name')
+    parser.add_argument('--model', default='', help='the model of a table that does not say its own, such as .npz')
+
+
+def _add(options: argparse.Namespace) -> None:
+    from pvlad_jax.commands.model_fingerprint import fingerprint_of
+    from pvlad_jax.gallery.embedding_table import TableReader
+
+    gallery, reader = _open(options), TableReader(options.input)
+    with progress('tracklets read', reader.n_rows) as done:
+        added = gallery.add(reader, options.crops, replace=options.replace, fingerprint=fingerprint_of(options.model),
+                            done=done)
+    terminal.say(f'{added.added:,} tracklets added, {added.replaced:,} replaced, {added.already_there:,} were there '
+                 'already.')
+
+
+def _search_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--input', required=True, type=disk_path, help='table of the queries, .parquet or .npz')
+    parser.add_argument('--k', type=positive, default=10, help='results for each query (default 10)')
+    parser.add_argument('--camera', action='append', default=[], help='only of this camera; may be given several times')
+    parser.add_argument('--source', action='append', default=[], help='only of this source; may be given several times')
+    parser.add_argument('--after', type=_seconds, help='only seen after this time: seconds of the table, or a date')
+    parser.add_argument('--before', type=_seconds, help='only seen before this time')
+    parser.add_argument('--other_camera', action='store_true', help="none of the query's own camera")
+    parser.add_argument('--other_source', action='store_true', help="none of the query's own source")
+    parser.add_argument('--threshold', type=disk_path, help='file of `calibrate`: adds same, not sure, nobody here')
+    parser.add_argument('--output', type=disk_path, help='.json for all of it, .png for a sheet of pictures; default: '
+                        'a table on the terminal')
+    parser.add_argument('--query_crops', type=disk_path, help='pictures of the queries, for the sheet')
+    parser.add_argument('--model', default='', help='the model of queries that do not say their own, such as .npz')
+    parser.add_argument('--probes', type=positive, default=32, help='of FAISS IVF-PQ: lists that are read (default 32)')
+    parser.add_argument('--candidates', type=positive, default=1000,
+                        help='of FAISS IVF-PQ: candidates that are scored exactly (default 1000)')
+
+
+def _search(options: argparse.Namespace) -> None:
+    from pvlad_jax.commands.model_fingerprint import fingerprint_of
+    from pvlad_jax.gallery.embedding_table import read_table
+    from pvlad_jax.gallery.filters import Filters
+
+    if options.output and options.output.suffix not in ('.json', '.png'):
+        raise UserError(f'--output={options.output}: the result can be written as .json or .png.')
+    gallery, queries = _open(options), read_table(options.input)
+    calibration = None
+    if options.threshold:
+        from pvlad_jax.evaluation.threshold import read_calibration
+
+        calibration = read_calibration(options.threshold, gallery.state.fingerprint)
+    filters = Filters(tuple(options.camera), tuple(options.source), options.after, options.before, options.other_camera,
+                      options.other_source)
+    total = len(queries) * len(gallery)
+    with progress('comparisons', total) as done:
+        answers = gallery.search(queries, options.k, filters, fingerprint=fingerprint_of(options.model),
+                                 probes=options.probes, candidates=options.candidates, done=done)
+    rows = []
+    for answer in answers:
+        decision, each = (calibration.decide([hit['distance'] for hit in answer.hits]) if calibration else
+                          ('', [''] * len(answer.hits)))
+        rows.append({'query': answer.query, 'decision': decision,
+                     'hits': [{'decision': d, **hit} for d, hit in zip(each, answer.hits)]})
+    _show(rows, options, gallery)
+    if calibration and total > 10 * len(queries) * calibration.gallery:
+        terminal.complain(f'Note: the threshold was calibrated with a gallery of {calibration.gallery:,} tracklets; in '
+                          'this one, many times larger, a stranger resembles somebody more often.')
+
+
+def _show(rows: list[dict[str, Any]], options: argparse.Namespace, gallery: 'Gallery') -> None:
+    from pvlad_jax.core.files import atomic_write
+    from pvlad_jax.gallery.crops import crops_of, stored_crops
+
+    if options.output and options.output.suffix == '.png':
+        from pvlad_jax.gallery.result_sheet import draw_sheet
+
+        draw_sheet(options.output, rows, lambda name: stored_crops(gallery.folder, name),
+                   lambda name: crops_of(options.query_crops, name) if options.query_crops else
+                   stored_crops(gallery.folder, name))
+    elif options.output:
+        with atomic_write(options.output) as partial:
+            partial.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
+    else:
+        _print(rows)
+        return
+    terminal.say(f'{options.output}: {len(rows):,} queries.')
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    decided = any(row['decision'] for row in rows)
+    table = Table()
+    for column in ('query', 'rank', 'tracklet', 'distance', *(['decision'] if decided else []), 'camera', 'source',
+                   'seconds'):
+        number = column in ('rank', 'distance', 'seconds')
+        table.add_column(column, justify='right' if number else 'left', no_wrap=number, overflow='fold')
+    for row in rows:
+        said = [f'{row["query"]}: {row["decision"]}' if decided else row['query']]
+        if not row['hits']:
+            table.add_row(*map(terminal.printable, said), '', 'nothing found')
+        for rank, hit in enumerate(row['hits'], start=1):
+            time = '' if hit['start_seconds'] is None else f'{hit["start_seconds"]:.1f}'
+            cells = [said[0] if rank == 1 else '', str(rank), hit['tracklet'], f'{hit["distance"]:.4f}',
+                     *([hit['decision']] if decided else []), hit['camera'], hit['source'], time]
+            table.add_row(*map(terminal.printable, cells), end_section=rank == len(row['hits']))
+    terminal.console().print(table)
+
+
+def _delete_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--tracklet', action='append', default=[], help='name; may be given several times')
+    parser.add_argument('--source', action='append', default=[], help='all of a source; may be given several times')
+
+
+def _delete(options: argparse.Namespace) -> None:
+    if not options.tracklet and not options.source:
+        raise UserError('Say what to delete: --tracklet=NAME or --source=NAME.')
+    count = _open(options).delete(options.tracklet, options.source)
+    terminal.say(f'{count:,} tracklets deleted, with their vectors and crops.')
+
+
+def _info(options: argparse.Namespace) -> None:
+    terminal.say(json.dumps(_open(options).info(), indent=1, ensure_ascii=False))
+
+
+def _open(options: argparse.Namespace) -> 'Gallery':
+    from pvlad_jax.gallery.gallery import Gallery
+
+    return Gallery(options.gallery)
+
+
+def _seconds(text: str) -> float:
+    from pvlad_jax.gallery.filters import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither seconds nor a date such as 2026-11-25T14:30') from error
+
+
+# Name: (what it does, the rest of an example, its arguments, the function).
+ACTIONS = {
+    'create': ('make an empty gallery', '--backend=exact', _create_arguments, _create),
+    'add': ('add the tracklets of a table, all or none', '--input=monday.parquet --crops=monday_crops', _add_arguments,
+            _add),
+    'search': ('find the nearest tracklets of each query', '--input=query.parquet --k=10 --after=2026-11-25T14:30 '
+               '--other_camera', _search_arguments, _search),
+    'delete': ('remove tracklets, with vectors and crops, from the disk', '--source=monday.mp4', _delete_arguments,
+               _delete),
+    'info': ('say what is in a gallery, as JSON', '', lambda parser: None, _info),
+}

@@ -1,0 +1,266 @@
+"""A gallery: stored embeddings that are added to, searched and deleted from, in a folder of its own.
+
+    gallery = Gallery.create('street', backend='exact')
+    gallery.add('monday.parquet', crops='monday_crops')
+    for answer in gallery.search(read_table('query.parquet'), k=10):
+        ...
+    gallery.delete(sources=['monday.mp4'])
+
+One process at a time may change it; others may search meanwhile and see the state before a change or after it.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import disk_full_reason
+from pvlad_jax.core.folder_lock import Locked, lock_folder
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.registry import Registry
+from pvlad_jax.gallery import crops as pictures
+from pvlad_jax.gallery import faiss_index, manifest
+from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader
+from pvlad_jax.gallery.filters import Filters
+from pvlad_jax.gallery.local_store import Added, LocalStore, size_on_disk
+from pvlad_jax.gallery.manifest import State
+from pvlad_jax.gallery.milvus_store import MilvusStore
+from pvlad_jax.gallery.segments import unit
+
+BACKENDS = Registry('--backend', {'exact': LocalStore, 'faiss': LocalStore, 'milvus': MilvusStore})
+_ATTEMPTS = 5  # at reading a state whose files a change removes meanwhile
+
+
+def _nothing(count: int) -> None:
+    """Takes the place of a progress line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What was found for a query: its tracklet, and the hits, nearest first.
+
+    A hit has the columns of the table, and `distance` (1 - cosine).
+    """
+
+    query: str
+    hits: list[dict[str, Any]]
+
+
+class Gallery:
+    """An existing gallery.
+
+    Args:
+      folder: of the gallery.
+
+    Raises:
+      UserError: no gallery there, or a damaged one.
+    """
+
+    def __init__(self, folder: str | PathLike):
+        self.folder = user_path(folder)
+        state = manifest.read_state(self.folder)
+        self.store = BACKENDS[state.backend](self.folder)
+
+    @classmethod
+    def create(cls, folder: str | PathLike, fingerprint: str = '', backend: str = 'exact', *, kind: str = 'ivfpq',
+               uri: str = '', collection: str = 'pvlad') -> 'Gallery':
+        """A new, empty gallery.
+
+        Args:
+          fingerprint: of the model whose embeddings it takes; '' = that of the first table.
+          backend: a name of `BACKENDS`.
+          kind: of the backend faiss: 'ivfpq' or 'flat'.
+          uri, collection: of the backend milvus.
+        """
+        path = user_path(folder)
+        store = BACKENDS[backend](path)
+        if kind not in faiss_index.KINDS:
+            raise UserError(f'The kind of a FAISS index is {" or ".join(faiss_index.KINDS)}, not {kind!r}.')
+        if manifest.exists(path):
+            raise UserError(f'{path} is a gallery already. Add to it, or give another folder.')
+        if path.exists() and not path.is_dir():
+            raise UserError(f'{path} is a file. Give another folder.')
+        if path.exists() and any(p.name != '.lock' and not manifest.is_partial(p) for p in path.iterdir()):
+            raise UserError(f'{path} is not empty. Give a new folder.')
+        options = {'faiss': {'kind': kind}, 'milvus': {'uri': uri, 'collection': collection}}.get(backend, {})
+        path.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            manifest.commit(path, store.create(State(backend, fingerprint, options=options)))
+        return cls(path)
+
+    @property
+    def state(self) -> State:
+        """As it is now."""
+        return manifest.read_state(self.folder)
+
+    def __len__(self) -> int:
+        """How many tracklets there are."""
+        state = self.state
+        return state.index.get('rows', state.rows)
+
+    def add(self, table: str | PathLike | TableReader, crops: str | PathLike | None = None, *, replace: bool = False,
+            fingerprint: str = '', done: Callable[[int], None] = _nothing) -> Added:
+        """Adds the tracklets of a table, all or none. Those that are there already, equal in everything, are left out.
+
+        Args:
+          table: Parquet or npz.
+          crops: a folder with a folder of pictures for each tracklet (`crops.crops_of`).
+          replace: whether a tracklet that differs from one of the same name takes its place.
+          fingerprint: the model of a table that does not say its own.
+          done: is told of tracklets that were read.
+
+        Raises:
+          UserError: another model or size, a name that stands twice or for another tracklet, vectors without a
+            direction, a gallery that another process is changing, a full disk. The gallery is then as it was.
+        """
+        reader = table if isinstance(table, TableReader) else TableReader(user_path(table))
+        with self._change() as state:
+            reader.fingerprint = _fingerprint(reader, state, fingerprint)
+            if state.size not in (0, reader.size):
+                raise UserError(f'{reader.path}: embeddings have {reader.size} numbers, those of the gallery '
+                                f'{state.size}. They must come from the same model.')
+            state = dataclasses.replace(state, size=reader.size, fingerprint=reader.fingerprint)
+            old = manifest.read_state(self.folder)
+            new, added = self.store.add(state, reader, replace, done)
+            if new is state:  # nothing to add
+                return added
+            copied: set[str] = set()
+            if crops is not None or added.replaced:
+                pictures.note_unfinished(self.folder, added.names)
+            if crops is not None:
+                copied = pictures.copy_crops(user_path(crops), self.folder, added.names)
+            manifest.commit(self.folder, new)
+            self.store.finish(old, new)
+            if added.replaced:  # pictures of those that were replaced
+                pictures.remove_crops(self.folder, set(added.names) - copied)
+            pictures.note_finished(self.folder)
+        return added
+
+    def delete(self, tracklets: Sequence[str] = (), sources: Sequence[str] = ()) -> int:
+        """Removes tracklets by name, and all those of a source, with vectors, metadata and crops, from the disk.
+
+        Returns:
+          How many. UserError, and nothing is removed, where a name or source is not there.
+        """
+        with self._change() as state:
+            there = self.store.present(state, list(tracklets))
+            missing = next((name for name in tracklets if name not in there), None)
+            if missing is not None:
+                raise UserError(f'The gallery {self.folder} has no tracklet {missing!r}. Nothing was deleted.')
+            for source in sources:
+                found = self.store.sources(state, [source])
+                if not found:
+                    raise UserError(f'The gallery {self.folder} has no tracklet of the source {source!r}. Nothing was '
+                                    'deleted.')
+                there.update(found)
+            if not there:
+                return 0
+            names = sorted(there)
+            pictures.note_unfinished(self.folder, names)
+            new = self.store.delete(state, names)
+            manifest.commit(self.folder, new)
+            self.store.finish(state, new)
+            pictures.remove_crops(self.folder, names)
+            pictures.note_finished(self.folder)
+        return len(names)
+
+    def search(self, queries: EmbeddingTable, k: int = 10, filters: Filters = Filters(), *,  # noqa: B008  a constant
+               fingerprint: str = '', probes: int = 32, candidates: int = 1000,
+               done: Callable[[int], None] = _nothing) -> list[Answer]:
+        """The k nearest tracklets of each query.
+
+        Args:
+          fingerprint: the model of queries that do not say their own.
+          probes, candidates: of FAISS's IVF-PQ: lists that are read, and candidates that are scored exactly.
+          done: is told of products of a query and a stored vector.
+
+        Raises:
+          UserError: queries of another model or size, an empty gallery.
+        """
+        queries = queries.checked('The queries')
+        for attempt in range(_ATTEMPTS):
+            state = self.state
+            if not state.size:
+                raise UserError(f'The gallery {self.folder} is empty. Add to it first.')
+            _fingerprint(queries, state, fingerprint, 'The queries')
+            if queries.embedding.shape[1] != state.size:
+                raise UserError(f'The queries have {queries.embedding.shape[1]} numbers, the embeddings of the gallery '
+                                f'{state.size}. They must come from the same model.')
+            try:
+                found = self.store.search(state, unit(queries.embedding), queries.metadata, k, filters, probes,
+                                          candidates, done)
+            except FileNotFoundError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise UserError(f'The gallery {self.folder} is damaged: {error.filename} is not there. Restore it '
+                                    'from a copy, or make the gallery anew.') from error
+                continue
+            return [Answer(name, [{'distance': float(d), **{c: v for c, v in row.items() if c != 'id'}}
+                                  for d, row in zip(distances, rows)])
+                    for name, (distances, rows) in zip(queries.names, found)]
+        raise AssertionError
+
+    def info(self) -> dict[str, Any]:
+        """What there is, as JSON can hold it."""
+        state = self.state
+        return {'gallery': str(self.folder), 'backend': state.backend, **state.options,
+                'tracklets': len(self), 'size': state.size, 'model': state.fingerprint,
+                'changes': state.version,
+                'index': state.index, 'bytes': size_on_disk(self.folder),
+                'unfinished_change': bool(pictures.unfinished(self.folder))}
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[State]:
+        """Around a change: locks the gallery, and clears what an earlier change has left, or this one if it fails."""
+        with _locked(self.folder):
+            state = manifest.read_state(self.folder)
+            self._recover(state)
+            try:
+                yield state
+            except BaseException as error:
+                now = manifest.read_state(self.folder)
+                if now.version == state.version:  # else it was committed, and what is left goes with the next change
+                    with contextlib.suppress(OSError):
+                        self._recover(now)
+                if isinstance(error, OSError) and disk_full_reason(error):
+                    raise UserError(f'The gallery {self.folder} cannot be written ({error.strerror or error}); it is '
+                                    'as it was. Make room and give the same command again.') from error
+                raise
+
+    def _recover(self, state: State) -> None:
+        self.store.recover(state)
+        for path in filter(manifest.is_partial, self.folder.iterdir()):
+            path.unlink(missing_ok=True)
+        left = pictures.unfinished(self.folder)
+        if left:
+            there = self.store.present(state, left)
+            pictures.remove_crops(self.folder, [name for name in left if name not in there])
+        pictures.note_finished(self.folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        lock = lock_folder(folder)
+    except Locked as error:
+        raise UserError(f'Another process ({error.holder}) is changing the gallery {folder}. Wait for it, and give the '
+                        'same command again.') from None
+    with lock:
+        yield
+
+
+def _fingerprint(table: Any, state: State, given: str, what: str = '') -> str:
+    """The model that a table is of; UserError where that is not the gallery's."""
+    what = what or str(table.path)
+    own = table.fingerprint or given
+    if not own and state.fingerprint:
+        raise UserError(f'{what}: nothing says which model made these embeddings; those of the gallery are of '
+                        f'{state.fingerprint}. Say it with --model={state.fingerprint} if it is the same.')
+    if given and table.fingerprint and given != table.fingerprint:
+        raise UserError(f'{what}: the embeddings are of the model {table.fingerprint}, not of {given}.')
+    if own != state.fingerprint and (state.fingerprint or state.size):
+        raise UserError(f'{what}: the embeddings are of the model {own}, those of the gallery of '
+                        f'{state.fingerprint or "(unknown)"}. Distances between models mean nothing.')
+    return own

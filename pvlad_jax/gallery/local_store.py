@@ -1,0 +1,204 @@
+"""A gallery on this machine's disk: the backends `exact` and `faiss`.
+
+Every change writes new files beside the old ones and gives the state that names them; nothing that a reader may hold is
+touched. Whoever commits the state calls `sweep` afterwards, or, where the change failed, with the old state.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float, Int
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.gallery import cosine_search, faiss_index, segments
+from pvlad_jax.gallery.embedding_table import METADATA_SCHEMA, EmbeddingTable, TableReader
+from pvlad_jax.gallery.filters import Filters
+from pvlad_jax.gallery.manifest import Segment, State
+from pvlad_jax.gallery.segments import Contents
+
+_MAX_SEGMENTS = 32
+_SMALL = 65_536  # rows; segments below are merged where there are too many
+Found = list[tuple[Float[np.ndarray, 'k'], list[dict[str, Any]]]]  # of each query: distances, and the rows' metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+    """What an addition did, in tracklets."""
+
+    added: int = 0
+    already_there: int = 0
+    replaced: int = 0
+    names: tuple[str, ...] = ()  # of those that were added or replaced
+
+
+class LocalStore:
+    """The rows of a gallery folder on the disk."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def create(self, state: State) -> State:
+        if state.backend == 'faiss':
+            faiss_index.faiss_module()
+        return state
+
+    def recover(self, state: State) -> None:
+        """Removes what a change that was killed has left."""
+        segments.sweep(self.folder, state)
+
+    discard = recover  # what a change that failed has written
+
+    def finish(self, old: State, new: State) -> None:
+        """After a commit: the old files go."""
+        segments.sweep(self.folder, new)
+
+    def sources(self, state: State, names: Sequence[str]) -> list[str]:
+        """The tracklets of these sources."""
+        metadata = Contents(self.folder, state).metadata
+        return metadata.filter(pc.is_in(metadata['source'], pa.array(names, pa.string())))['tracklet'].to_pylist()
+
+    def present(self, state: State, names: Sequence[str]) -> set[str]:
+        """Those of these names that the gallery holds."""
+        stored = Contents(self.folder, state).metadata['tracklet']
+        return set(pc.unique(stored.filter(pc.is_in(stored, pa.array(names, pa.string())))).to_pylist())
+
+    def add(self, state: State, reader: TableReader, replace: bool, done: Callable[[int], None]) -> tuple[State, Added]:
+        """The state with the rows of a table. UserError as `gallery.Gallery.add`."""
+        contents = Contents(self.folder, state)
+        tally = _Tally(state, contents, reader, replace, done)
+        name = f'{state.version + 1:08d}'
+        segment = segments.write_segment(self.folder, name, tally.pieces())
+        if segment is None:
+            return state, tally.added
+        rows = np.array(sorted(tally.replaced), np.int64)
+        kept = self._without(state, contents, rows, name)
+        new = dataclasses.replace(state, version=state.version + 1, segments=(*kept, segment),
+                                  next_id=state.next_id + segment.rows)
+        return self._indexed(self._merged(new), state, contents, rows), tally.added
+
+    def delete(self, state: State, names: Sequence[str]) -> State:
+        """The state without these tracklets, which must be there."""
+        contents = Contents(self.folder, state)
+        rows = np.flatnonzero(pc.is_in(contents.metadata['tracklet'], pa.array(names, pa.string())).to_numpy())
+        kept = self._without(state, contents, rows, f'{state.version + 1:08d}')
+        new = dataclasses.replace(state, version=state.version + 1, segments=tuple(kept))
+        return self._indexed(new, state, contents, rows)
+
+    def search(self, state: State, queries: Float[np.ndarray, 'Q E'], of_queries: pa.Table, k: int, filters: Filters,
+               probes: int, candidates: int, done: Callable[[int], None]) -> Found:
+        """FileNotFoundError where a change has removed files of the state meanwhile."""
+        contents = Contents(self.folder, state)
+        if state.backend == 'faiss' and (state.index or state.options.get('kind') == 'flat'):
+            index = faiss_index.read(self.folder, state.index) if state.index else None
+            rows, distances = faiss_index.search(index, contents, queries, of_queries, k, filters, probes, candidates)
+            done(len(queries) * state.rows)
+        else:
+            rows, distances = cosine_search.search(
+                queries, contents.vectors, k, rows=filters.rows(contents.metadata),
+                allowed=filters.allowed(of_queries, contents.metadata), done=done)
+        found = rows >= 0
+        metadata = iter(contents.metadata.take(pa.array(rows[found])).to_pylist())
+        return [(distance[there], [next(metadata) for _ in range(there.sum())])
+                for distance, there in zip(distances, found)]
+
+    def _without(self, state: State, contents: Contents, rows: Int[np.ndarray, 'd'], name: str) -> list[Segment]:
+        """The segments, those that hold one of these rows written anew without them."""
+        kept = []
+        for number, segment in enumerate(state.segments):
+            start, end = contents.starts[number:number + 2]
+            gone = rows[(rows >= start) & (rows < end)] - start
+            if not len(gone):
+                kept.append(segment)
+                continue
+            rest = contents.pieces(number, np.setdiff1d(np.arange(end - start), gone))
+            if written := segments.write_segment(self.folder, f'{name}-{number}', rest):
+                kept.append(written)
+        return kept
+
+    def _merged(self, state: State) -> State:
+        """The same rows in fewer segments, where there are too many."""
+        if len(state.segments) <= _MAX_SEGMENTS:
+            return state
+        contents = Contents(self.folder, state)
+        small = [number for number, segment in enumerate(state.segments) if segment.rows < _SMALL]
+        if len(small) < 2:
+            return state
+        merged = segments.write_segment(self.folder, f'{state.version:08d}-merged',
+                                        (piece for number in small for piece in contents.pieces(number)))
+        kept = [segment for number, segment in enumerate(state.segments) if number not in small]
+        return dataclasses.replace(state, segments=(*kept, *([merged] if merged else [])))
+
+    def _indexed(self, new: State, old: State, contents: Contents, removed: Int[np.ndarray, 'd']) -> State:
+        """The new state with FAISS's index of its rows."""
+        if old.backend != 'faiss' or old.options.get('kind') != 'ivfpq':
+            return new
+        ids = contents.metadata['id'].to_numpy()[removed], cosine_search.gather(contents.vectors, removed)
+        index = faiss_index.updated(self.folder, old.index, Contents(self.folder, new),
+                                    np.arange(old.next_id, new.next_id), ids, f'{new.version:08d}.faiss', new.size)
+        return dataclasses.replace(new, index=index)
+
+
+class _Tally:
+    """Reads a table to be added, leaves out what is there already, and counts."""
+
+    def __init__(self, state: State, contents: Contents, reader: TableReader, replace: bool,
+                 done: Callable[[int], None]):
+        self.state, self.contents, self.reader, self.replace, self.done = state, contents, reader, replace, done
+        self.stored = contents.metadata['tracklet'].combine_chunks()
+        self.names: list[str] = []
+        self.replaced: list[int] = []  # rows
+        self.already_there = 0
+
+    @property
+    def added(self) -> Added:
+        return Added(len(self.names) - len(self.replaced), self.already_there, len(self.replaced), tuple(self.names))
+
+    def pieces(self) -> Iterator[segments.Rows]:
+        read: set[str] = set()
+        for piece in self.reader.pieces():
+            twice = read.intersection(piece.names)
+            if twice:
+                raise UserError(f'{self.reader.path}: the tracklet name {min(twice)!r} stands twice; '
+                                'names must be unique.')
+            read.update(piece.names)
+            unit, metadata = self._new(segments.unit(piece.embedding), piece)
+            first = self.state.next_id + len(self.names)
+            self.names += metadata['tracklet'].to_pylist()
+            if len(unit):
+                yield unit, metadata.append_column('id', pa.array(np.arange(first, first + len(unit))))
+            self.done(len(piece))
+
+    def _new(self, unit: Float[np.ndarray, 'n E'], piece: EmbeddingTable) -> tuple[Float[np.ndarray, 'm E'], pa.Table]:
+        """The rows of a piece that must be written."""
+        row = pc.index_in(piece.metadata['tracklet'], self.stored).fill_null(-1).to_numpy()
+        there = np.flatnonzero(row >= 0)
+        if not len(there):
+            return unit, piece.metadata
+        old = self.contents.metadata.select(METADATA_SCHEMA.names).take(pa.array(row[there]))
+        equal = (cosine_search.gather(self.contents.vectors, row[there]) == unit[there]).all(axis=1)
+        equal &= [a == b for a, b in zip(old.to_pylist(), piece.metadata.take(pa.array(there)).to_pylist())]
+        if not equal.all() and not self.replace:
+            name = piece.names[there[np.argmin(equal)]]
+            raise UserError(f'{self.reader.path}: the gallery holds another tracklet of the name {name!r} already. '
+                            'Names tell tracklets apart: rename it, delete the old one, or give --replace. '
+                            'Nothing was added.')
+        self.replaced += row[there[~equal]].tolist()
+        self.already_there += int(equal.sum())
+        keep = np.ones(len(unit), bool)
+        keep[there[equal]] = False
+        return unit[keep], piece.metadata.filter(pa.array(keep))
+
+
+def size_on_disk(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    for path in folder.rglob('*'):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total

@@ -1,0 +1,114 @@
+"""Rows of a gallery on the disk: unit vectors to be mapped into memory, and their metadata as an Arrow file."""
+
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.gallery.embedding_table import METADATA_SCHEMA
+from pvlad_jax.gallery.manifest import Segment, State, sync
+
+# `id` numbers a row for good: what an index of FAISS calls it.
+SCHEMA = METADATA_SCHEMA.append(pa.field('id', pa.int64()))
+_VECTORS, _TRACKLETS = 'vectors.f32', 'tracklets.arrow'
+_ROWS = 16_384  # copied at a time
+
+Rows = tuple[Float[np.ndarray, 'n E'], pa.Table]  # unit vectors, and a table of SCHEMA
+
+
+def folder_of(gallery: Path, name: str) -> Path:
+    return gallery / 'segments' / name
+
+
+def write_segment(gallery: Path, name: str, pieces: Iterable[Rows]) -> Segment | None:
+    """Writes a segment that no state names yet; nothing is left of it where that fails. None for no rows."""
+    folder = folder_of(gallery, name)
+    shutil.rmtree(folder, ignore_errors=True)  # of a change that was killed
+    try:
+        folder.mkdir(parents=True)
+        n_rows = 0
+        with (open(folder / _VECTORS, 'wb') as vectors, pa.OSFile(str(folder / _TRACKLETS), 'wb') as file,
+              pa.ipc.new_file(file, SCHEMA) as tracklets):
+            for unit, metadata in pieces:
+                vectors.write(np.ascontiguousarray(unit, np.float32))
+                tracklets.write_table(metadata)
+                n_rows += len(unit)
+        for path in (folder / _VECTORS, folder / _TRACKLETS, folder, folder.parent):
+            sync(path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if not n_rows:
+        shutil.rmtree(folder)
+        return None
+    return Segment(name, n_rows)
+
+
+class Contents:
+    """The rows of a state, mapped into memory: files that are removed meanwhile stay readable here.
+
+    vectors: of each segment, float32 unit vectors. metadata: of all rows, in their order.
+    """
+
+    def __init__(self, gallery: Path, state: State):
+        self.vectors: list[Float[np.ndarray, '_ E']] = []
+        tables = [SCHEMA.empty_table()]
+        for segment in state.segments:
+            folder = folder_of(gallery, segment.name)
+            expected = segment.rows * state.size * 4
+            if (found := (folder / _VECTORS).stat().st_size) != expected:
+                raise UserError(f'The gallery {gallery} is damaged: {folder / _VECTORS} has {found:,} bytes instead of '
+                                f'{expected:,}. Restore it from a copy, or make the gallery anew.')
+            self.vectors.append(np.memmap(folder / _VECTORS, np.float32, 'r', shape=(segment.rows, state.size)))
+            try:
+                tables.append(pa.ipc.open_file(pa.memory_map(str(folder / _TRACKLETS))).read_all())
+            except pa.ArrowInvalid as error:
+                raise UserError(f'The gallery {gallery} is damaged: {folder / _TRACKLETS} cannot be read ({error}). '
+                                'Restore it from a copy, or make the gallery anew.') from error
+        self.metadata = pa.concat_tables(tables)
+        if len(self.metadata) != state.rows:
+            raise UserError(f'The gallery {gallery} is damaged: its files hold {len(self.metadata)} tracklets, '
+                            f'{state.rows} were written. Restore it from a copy, or make the gallery anew.')
+        self.starts = np.cumsum([0, *(segment.rows for segment in state.segments)])
+
+    def pieces(self, segment: int, rows: Int[np.ndarray, 'n'] | None = None) -> Iterator[Rows]:
+        """A segment's rows, or those of them that are given by their number in it, some at a time."""
+        start, end = self.starts[segment:segment + 2]
+        numbers = np.arange(end - start) if rows is None else rows
+        for i in range(0, len(numbers), _ROWS):
+            chosen = numbers[i:i + _ROWS]
+            yield self.vectors[segment][chosen], self.metadata.take(pa.array(start + chosen))
+
+
+def sweep(gallery: Path, state: State) -> None:
+    """Removes the segments and indices that the state does not name: leftovers of changes."""
+    named = {segment.name for segment in state.segments}
+    for path in (gallery / 'segments').glob('*'):
+        if path.name not in named:
+            shutil.rmtree(path, ignore_errors=True)
+    for path in (gallery / 'index').glob('*'):
+        if path.name != state.index.get('file'):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+def unit(vectors: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n E']:
+    """Vectors of length 1, the same whatever else is in the array. They must be finite and not zero."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64)
+    scaled = vectors / largest  # no square leaves the range of numbers
+    norm = np.sqrt(np.einsum('ne,ne->n', scaled, scaled))
+    return (scaled / norm[:, None]).astype(np.float32)
+
+
+def ids_to_rows(metadata: pa.Table, ids: Sequence[int] | Int[np.ndarray, '*n']) -> Int[np.ndarray, '*n']:
+    """The rows of these ids; -1 for ids that are not there."""
+    known = metadata['id'].to_numpy()
+    order = np.argsort(known, kind='stable')
+    place = np.searchsorted(known, ids, sorter=order)
+    row = order[np.minimum(place, len(known) - 1)] if len(known) else np.full(np.shape(ids), -1)
+    return np.where(known[row] == ids, row, -1) if len(known) else row

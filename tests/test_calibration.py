@@ -1,0 +1,183 @@
+"""Thresholds: the rate that is asked for is what fresh people get, intervals cover, and too few people are told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.evaluation import Embeddings, write_embeddings
+from pvlad_jax.evaluation.calibration import calibrate
+from pvlad_jax.evaluation.distances import between
+from pvlad_jax.evaluation.threshold import read_calibration, write_calibration
+
+SIZE = 6
+
+
+def people(n: int, seed: int, cameras: int = 3, first: int = 1, spread: float = 0.7) -> Embeddings:
+    """n people, one tracklet a camera."""
+    rng = np.random.default_rng(seed)
+    centre = rng.standard_normal((n, SIZE))
+    centre /= np.linalg.norm(centre, axis=1, keepdims=True)
+    vectors = np.repeat(centre, cameras, axis=0) + spread / np.sqrt(SIZE) * rng.standard_normal((n * cameras, SIZE))
+    person = np.repeat(np.arange(first, first + n), cameras)
+    camera = np.tile(np.arange(cameras), n)
+    names = np.array([f'{seed}/{p}/{c}' for p, c in zip(person, camera)])
+    return Embeddings(embedding=vectors.astype(np.float32), person_id=person, camera_id=camera, tracklet=names)
+
+
+def split(table: Embeddings) -> tuple[Embeddings, Embeddings]:
+    first = table.camera_id == 0
+    return table.select(first), table.select(~first)
+
+
+def distances(query: Embeddings, gallery: Embeddings) -> np.ndarray:
+    """As they are calibrated: in float64 a pair at the threshold itself might fall on its other side."""
+    return between(query, gallery).distances(np.arange(len(query)))
+
+
+def rates(query: Embeddings, gallery: Embeddings, threshold: float) -> tuple[float, float]:
+    """(false accepts, misses) by counting."""
+    distance, same = distances(query, gallery), query.person_id[:, None] == gallery.person_id
+    other_camera = query.camera_id[:, None] != gallery.camera_id
+    return float((distance[~same] <= threshold).mean()), float((distance[same & other_camera] > threshold).mean())
+
+
+def test_the_rates_are_those_of_counting():
+    query, gallery = split(people(60, 0))
+    result = calibrate(query, gallery, 0.01, resamples=50)
+    false_accepts, misses = rates(query, gallery, result.same.value)
+    assert result.false_accepts.value == pytest.approx(false_accepts) and result.misses.value == pytest.approx(misses)
+    assert 0.0095 < result.false_accepts.value <= 0.01
+    distance = distances(query, gallery)
+    same = query.person_id[:, None] == gallery.person_id
+    stranger, own = np.where(same, np.inf, distance).min(1), np.where(same, distance, np.inf).min(1)
+    expected = {'absent_nobody': stranger > result.nobody, 'absent_same': stranger <= result.same.value,
+                'present_same': (own <= result.same.value) & (own < stranger),
+                'present_wrong_person': (stranger <= result.same.value) & (stranger <= own),
+                'present_nobody': np.minimum(own, stranger) > result.nobody}
+    assert {name: value.value for name, value in result.open_set.items()} == pytest.approx(
+        {name: mask.mean() for name, mask in expected.items()})
+    assert (own > result.nobody).mean() <= 0.05
+    per_search = calibrate(query, gallery, 0.1, per='search', resamples=50)
+    assert per_search.open_set['absent_same'].value == (stranger <= per_search.same.value).mean() == 0.1
+
+
+def test_the_threshold_keeps_its_rate_on_fresh_people():
+    result = calibrate(*split(people(150, 1)), 0.01, resamples=50)
+    fresh, _ = rates(*split(people(600, 2)), result.same.value)
+    assert fresh == pytest.approx(0.01, rel=0.35)
+
+
+def test_intervals_cover():
+    """The rate and the misses of all people, at a threshold from a few, lie in their intervals as often as they say."""
+    population = split(people(600, 3))
+    distance, same = distances(*population), population[0].person_id[:, None] == population[1].person_id
+    strangers, own = np.sort(distance[~same]), distance[same]
+    rng = np.random.default_rng(0)
+    covered = []
+    for seed in range(30):
+        chosen = rng.choice(600, 60, replace=False) + 1
+        query, gallery = (t.select(np.isin(t.person_id, chosen)) for t in population)
+        result = calibrate(query, gallery, 0.05, resamples=80, seed=seed)
+        true_false = np.searchsorted(strangers, result.same.value) / len(strangers)
+        true_misses = (own > result.same.value).mean()
+        # At the chosen threshold the sample's rate is 5 % by construction; the true threshold is what varies.
+        true_threshold = np.quantile(strangers, 0.05)
+        covered.append([result.same.low <= true_threshold <= result.same.high,
+                        result.false_accepts.low <= true_false <= result.false_accepts.high,
+                        result.misses.low <= true_misses <= result.misses.high])
+    assert (np.mean(covered, axis=0) > 0.85).all(), np.mean(covered, axis=0)
+
+
+def test_intervals_are_of_people_not_of_pairs():
+    """The same people filmed more often do not make the interval much narrower; more people do."""
+    few, often, many = (calibrate(*split(people(n, 4, cameras)), 0.05, resamples=100).same
+                        for n, cameras in ((40, 2), (40, 12), (360, 2)))
+    assert many.high - many.low < 0.6 * (few.high - few.low)
+    assert often.high - often.low > 0.5 * (few.high - few.low)
+
+
+def test_junk_and_the_query_itself_take_no_part():
+    query, gallery = split(people(40, 5))
+    plain = calibrate(query, gallery, 0.02, resamples=20)
+    twin = Embeddings(embedding=query.embedding, person_id=query.person_id, camera_id=query.camera_id,
+                      tracklet=np.char.add(query.tracklet, '-again'))  # of the query's own camera
+    junk = Embeddings(embedding=query.embedding, person_id=np.full(40, -1), camera_id=query.camera_id + 1,
+                      tracklet=np.char.add(query.tracklet, '-junk'))
+    more = calibrate(query, gallery.join(twin).join(junk), 0.02, resamples=20)
+    assert more.pairs_of_one_person == plain.pairs_of_one_person and more.misses.value <= 1
+    assert more.pairs_of_two_people == plain.pairs_of_two_people + 40 * 39
+    itself = calibrate(query, gallery.join(query), 0.02, resamples=20)
+    assert itself.pairs_of_one_person == plain.pairs_of_one_person
+    distractor = Embeddings(embedding=gallery.embedding[:9], person_id=np.zeros(9, int), camera_id=np.ones(9, int),
+                            tracklet=np.char.add(gallery.tracklet[:9], '-distractor'))
+    assert calibrate(query, gallery.join(distractor), 0.02, resamples=20).identities == plain.identities + 9
+
+
+def test_too_few_people_are_told():
+    query, gallery = split(people(12, 6))
+    with pytest.raises(UserError, match=r'cannot be measured with 12 people.*rule of three.*smallest rate is 0\.045'):
+        calibrate(query, gallery, 0.001)
+    with pytest.raises(UserError, match='for each search cannot be measured'):
+        calibrate(query, gallery, 0.01, per='search')
+    assert 'rule of 30' in calibrate(query, gallery, 0.1, resamples=20).warnings[0]
+    assert not calibrate(*split(people(80, 6)), 0.05, resamples=20).warnings
+    for bad in (0, 1, -1, float('nan')):
+        with pytest.raises(UserError, match='Rates are shares'):
+            calibrate(query, gallery, bad)
+    strangers = people(20, 7, first=100)
+    with pytest.raises(UserError, match='0 pairs of one person'):
+        calibrate(people(20, 6).select(slice(0, 20)), strangers, 0.1)
+
+
+def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
+    calibration = calibrate(*split(people(40, 8)), 0.02, model='m1', resamples=20)
+    write_calibration(tmp_path / 't.json', calibration)
+    assert read_calibration(tmp_path / 't.json', 'm1') == calibration
+    with pytest.raises(UserError, match='is of the model m1, the gallery of m2'):
+        read_calibration(tmp_path / 't.json', 'm2')
+    same, nobody = calibration.same.value, calibration.nobody
+    assert same < nobody
+    assert calibration.decide([same, nobody, nobody + 0.01]) == ('same', ['same', 'not sure', 'other'])
+    assert calibration.decide([same + 1e-6])[0] == 'not sure'
+    assert calibration.decide([nobody + 0.01])[0] == calibration.decide([])[0] == 'nobody here'
+    fields = json.loads((tmp_path / 't.json').read_text())
+    for change, says in (({'format': 9}, 'format version 9'), ({'same': 3}, 'is not a threshold'), ({'x': 1}, 'is not a threshold')):
+        (tmp_path / 'bad.json').write_text(json.dumps({**fields, **change}))
+        with pytest.raises(UserError, match=says):
+            read_calibration(tmp_path / 'bad.json')
+    with pytest.raises(UserError, match='There is no file'):
+        read_calibration(tmp_path / 'none.json')
+
+
+def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, capsys):
+    pytest.importorskip('pyarrow')
+    from PIL import Image
+
+    from pvlad_jax.commands.dispatcher import main
+
+    query, gallery = split(people(40, 9))
+    for name, table in (('q', query), ('g', gallery), ('strangers', people(5, 10, first=500))):
+        write_embeddings(tmp_path / f'{name}.npz', table)
+    command = ['calibrate', f'--query={tmp_path}/q.npz', f'--gallery={tmp_path}/g.npz', '--false_accept_rate=0.02',
+               '--resamples=50', '--model=m1']
+    assert main(command) == 2 and 'Say where to write it' in capsys.readouterr().err
+    command += [f'--output={tmp_path}/t.json']
+    curves = [f'--curves={tmp_path}/c.png'] if pytest.importorskip('matplotlib') else []
+    assert main([*command, *curves]) == 0
+    captured = capsys.readouterr()
+    assert '40 people' in captured.out and 'rule of 30' in captured.err
+    assert Image.open(tmp_path / 'c.png').size[0] > 500
+    store = f'--gallery={tmp_path}/store'
+    assert main(['gallery', 'create', store, '--model=m1']) == 0
+    assert main(['gallery', 'add', store, f'--input={tmp_path}/g.npz', '--model=m1']) == 0
+    search = ['gallery', 'search', store, '--model=m1', f'--threshold={tmp_path}/t.json', f'--output={tmp_path}/r.json']
+    assert main([*search, f'--input={tmp_path}/q.npz']) == 0
+    threshold = read_calibration(tmp_path / 't.json')
+    answers = json.loads((tmp_path / 'r.json').read_text())
+    for answer in answers:
+        assert answer['decision'] == threshold.decide([hit['distance'] for hit in answer['hits']])[0]
+    said = [answer['decision'] for answer in answers]
+    right, wrong = (threshold.open_set[name].value for name in ('present_same', 'present_wrong_person'))
+    assert said.count('same') / 40 == pytest.approx(right + wrong)
