@@ -22,7 +22,7 @@ from benchmarks.rows import child_output, new_file, show, write
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
-from pvlad_jax.evaluation.distances import between
+from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.gallery.exact_search import top_k
 
 NEIGHBOURS = 50
@@ -133,7 +133,7 @@ def against_faiss(name: str, query: Embeddings, gallery: Embeddings, rounds: int
         return index.search(q, NEIGHBOURS)
 
     def ours():
-        return top_k(between(query, gallery), NEIGHBOURS)
+        return top_k(pairwise_distance(query, gallery), NEIGHBOURS)
 
     similarity, found = search()
     columns, scores = ours()

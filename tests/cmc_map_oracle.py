@@ -23,26 +23,26 @@ def judge(protocol, q_person, q_camera, q_name, g_person, g_camera, g_name, unkn
 
 
 def walk(distances, verdicts):
-    """(n_good, first rank, AP, trapezoidal AP, INP) of one query; among equal distances negatives come first. None without a good one."""
-    n_good = sum(v == 'good' for v in verdicts)
-    if not n_good:
+    """(num_matches, first rank, AP, trapezoidal AP, INP) of one query; among equal distances negatives come first. None without a match."""
+    num_matches = sum(v == 'good' for v in verdicts)
+    if not num_matches:
         return None
     ranked = sorted((d, v == 'good') for d, v in zip(distances, verdicts) if v != 'ignored')
     hits, ap, trapezoidal, ranks = 0, 0.0, 0.0, []
     old_recall, old_precision = 0.0, 1.0
     for rank, (_, good) in enumerate(ranked, start=1):
         hits += good
-        recall, precision = hits / n_good, hits / rank
+        recall, precision = hits / num_matches, hits / rank
         trapezoidal += (recall - old_recall) * (old_precision + precision) / 2
         old_recall, old_precision = recall, precision
         if good:
-            ap += precision / n_good
+            ap += precision / num_matches
             ranks.append(rank)
-    return n_good, ranks[0], ap, trapezoidal, n_good / ranks[-1]
+    return num_matches, ranks[0], ap, trapezoidal, num_matches / ranks[-1]
 
 
 def evaluate(distances, query, gallery, protocol, unknown_cameras='refuse'):
-    """One row a query: n_good, first rank, AP, trapezoidal AP, INP; NaN (n_good 0) where there is no good tracklet."""
+    """One row a query: num_matches, first rank, AP, trapezoidal AP, INP; NaN (num_matches 0) where there is no good tracklet."""
     rows = []
     for i in range(len(query)):
         verdicts = [judge(protocol, query.person_id[i], query.camera_id[i], query.tracklet[i], gallery.person_id[j], gallery.camera_id[j],

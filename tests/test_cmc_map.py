@@ -11,7 +11,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Labels, cmc_map, score, score_matrix
 from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.distances import check_matrix
-from pvlad_jax.evaluation.protocols import PROTOCOLS, seen
+from pvlad_jax.evaluation.protocols import PROTOCOLS, label_arrays
 from tests.cmc_map_oracle import evaluate
 
 
@@ -21,7 +21,7 @@ def labels(person, camera, prefix='t'):
 
 
 def table(ranking):
-    return np.stack([ranking.n_good, ranking.first_rank, ranking.ap, ranking.ap_trapezoidal, ranking.inp], axis=1)
+    return np.stack([ranking.num_matches, ranking.first_rank, ranking.ap, ranking.ap_trapezoidal, ranking.inp], axis=1)
 
 
 # By hand. Gallery in the order of both queries' distances:
@@ -48,9 +48,9 @@ def test_values_worked_out_by_hand():
 
 def test_a_tie_is_counted_against_the_result():
     # All at one distance: a's good ones stand behind both negatives at 3 and 4, b's behind its four negatives at 5.
-    ranking = rank(check_matrix(np.zeros((3, 6), np.float32)), *seen(QUERY, GALLERY), PROTOCOLS['gallery_only'])
+    ranking = rank(check_matrix(np.zeros((3, 6), np.float32)), *label_arrays(QUERY, GALLERY), PROTOCOLS['gallery_only'])
     np.testing.assert_allclose(table(ranking)[:2, :3], [[2, 3, (1 / 3 + 2 / 4) / 2], [1, 5, 1 / 5]])
-    assert ranking.n_good[2] == 0 and np.isnan(ranking.ap[2])
+    assert ranking.num_matches[2] == 0 and np.isnan(ranking.ap[2])
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(PROTOCOLS)), st.sampled_from(['refuse', 'other', 'ignore']), st.booleans())
@@ -67,7 +67,7 @@ def test_equals_the_plain_evaluator(seed, protocol, unknown_cameras, ties):
     gallery.tracklet[both] = query.tracklet[0]
     distances = rng.integers(0, 6, (n_query, n_gallery)) / 4 if ties else rng.random((n_query, n_gallery))
     distances = distances.astype(rng.choice([np.float32, np.float64]))
-    ranking = rank(check_matrix(distances), *seen(query, gallery), PROTOCOLS[protocol], unknown_cameras)
+    ranking = rank(check_matrix(distances), *label_arrays(query, gallery), PROTOCOLS[protocol], unknown_cameras)
     np.testing.assert_allclose(table(ranking), evaluate(distances, query, gallery, protocol, unknown_cameras), atol=1e-12)
 
 
@@ -78,7 +78,7 @@ def test_many_good_tracklets(n_tracklets):
     gallery = labels(person, rng.integers(0, 4, len(person)), 'g')
     query = labels([1, 2, 3, 1], [0, 1, 2, 9], 'q')
     distances = rng.integers(0, 300, (4, len(person))).astype(np.float32)
-    ranking = rank(check_matrix(distances), *seen(query, gallery), PROTOCOLS['mars_official'])
+    ranking = rank(check_matrix(distances), *label_arrays(query, gallery), PROTOCOLS['mars_official'])
     np.testing.assert_allclose(table(ranking), evaluate(distances, query, gallery, 'mars_official'), atol=1e-12)
 
 
@@ -88,18 +88,18 @@ def test_a_gallery_of_several_tiles(n_people):
     gallery = labels(rng.integers(-1, n_people + 1, 5000), rng.integers(0, 4, 5000), 'g')
     query = labels([1, 2, 3], [0, 1, 9], 'q')
     distances = rng.integers(0, 2000, (3, 5000)).astype(np.float32)
-    ranking = rank(check_matrix(distances), *seen(query, gallery), PROTOCOLS['mars_official'])
+    ranking = rank(check_matrix(distances), *label_arrays(query, gallery), PROTOCOLS['mars_official'])
     np.testing.assert_allclose(table(ranking), evaluate(distances, query, gallery, 'mars_official'), atol=1e-12)
 
 
 def test_both_ways_of_counting_agree():
     rng = np.random.default_rng(1)
     scores = jnp.asarray(rng.integers(0, 20, (5, 300)), jnp.float32).at[:, ::7].set(jnp.inf)
-    n_good = jnp.asarray([3, 16, 1, 7, 0], jnp.int32)
+    num_matches = jnp.asarray([3, 16, 1, 7, 0], jnp.int32)
     thresholds = np.sort(rng.integers(0, 20, (5, 16)), axis=1).astype(np.float32)
-    thresholds[np.arange(16)[None, :] >= np.asarray(n_good)[:, None]] = np.inf
-    by_passes, by_search = (f(scores, jnp.asarray(thresholds), n_good) for f in (cmc_map._count_by_passes, cmc_map._count_by_search))
-    counts = np.arange(16)[None, :] < np.asarray(n_good)[:, None]
+    thresholds[np.arange(16)[None, :] >= np.asarray(num_matches)[:, None]] = np.inf
+    by_passes, by_search = (f(scores, jnp.asarray(thresholds), num_matches) for f in (cmc_map._count_by_passes, cmc_map._count_by_search))
+    counts = np.arange(16)[None, :] < np.asarray(num_matches)[:, None]
     np.testing.assert_array_equal(np.asarray(by_passes)[counts], np.asarray(by_search)[counts])
 
 

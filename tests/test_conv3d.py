@@ -88,11 +88,11 @@ def assert_same(ours, theirs, tolerance):
 def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, together, monkeypatch):
     asked = []
 
-    def side_by_side(width, terms, channels, clips, frames, threads):
+    def choose_packing(width, terms, channels, clips, frames, threads):
         asked.append(width)
         return min(together[0], clips), frames if together[1] > 1 else 1
 
-    monkeypatch.setattr(cpu_frame_conv, 'side_by_side', side_by_side)
+    monkeypatch.setattr(cpu_frame_conv, 'choose_packing', choose_packing)
     rng = np.random.default_rng(4)
     x = jnp.asarray(rng.normal(size=(2, 5, 6, 7, 9)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(*kernel, 9, 4)), jnp.float32)
@@ -108,11 +108,11 @@ def test_what_keeps_threads_busy():
         (32, 64, 64, 1.0), (64, 64, 64, 1.0), (72, 64, 64, 1.1), (80, 64, 64, 1.3), (96, 64, 64, 1.6), (128, 64, 64, 2.0),
         (16, 64, 128, 1.0), (16, 128, 128, 2.0), (64, 64, 128, 2.0), (8, 128, 192, 1.5), (8, 32, 96, 1.0), (4, 160, 320, 1.67),
     ]:
-        assert 2 * cpu_frame_conv.busy(width, 9 * c_in, c_out, threads=2) == pytest.approx(cores, abs=0.15)
-    assert cpu_frame_conv.side_by_side(32, 576, 64, clips=4, frames=8, threads=2) == (1, 8)
-    assert cpu_frame_conv.side_by_side(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (4, 2)  # the frames of one clip are not enough
-    assert cpu_frame_conv.side_by_side(16, 9 * 128, 128, clips=4, frames=4, threads=2) == (1, 1)  # busy as they are
-    assert cpu_frame_conv.side_by_side(32, 576, 64, clips=4, frames=8, threads=1) == (1, 1)
+        assert 2 * cpu_frame_conv.utilisation(width, 9 * c_in, c_out, threads=2) == pytest.approx(cores, abs=0.15)
+    assert cpu_frame_conv.choose_packing(32, 576, 64, clips=4, frames=8, threads=2) == (1, 8)
+    assert cpu_frame_conv.choose_packing(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (4, 2)  # the frames of one clip are not enough
+    assert cpu_frame_conv.choose_packing(16, 9 * 128, 128, clips=4, frames=4, threads=2) == (1, 1)  # busy as they are
+    assert cpu_frame_conv.choose_packing(32, 576, 64, clips=4, frames=8, threads=1) == (1, 1)
 
 
 def test_processes_on_unequal_machines_have_one_program(monkeypatch):

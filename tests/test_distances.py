@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, score
-from pvlad_jax.evaluation.distances import MatrixDistance, between, linear_map
+from pvlad_jax.evaluation.distances import MatrixDistance, linear_map, pairwise_distance
 from pvlad_jax.evaluation.metric_learning import LearnedMetric, kissme, shrunk, xqda, xqda_shrunk
 from pvlad_jax.gallery.exact_search import top_k
 
@@ -27,9 +27,9 @@ def people(n_people=20, size=12, seed=0, noise=1.0, nuisance=0.0, cameras=3, fir
 def test_cosine_and_euclidean_equal_their_definitions():
     query, gallery = people(3), people(5, seed=1)
     rows = np.arange(len(query))
-    np.testing.assert_allclose(between(query, gallery, 'cosine').distances(rows),
+    np.testing.assert_allclose(pairwise_distance(query, gallery, 'cosine').distances(rows),
                                cdist(query.embedding, gallery.embedding, 'cosine'), atol=1e-6)
-    np.testing.assert_allclose(between(query, gallery, 'euclidean').distances(rows),
+    np.testing.assert_allclose(pairwise_distance(query, gallery, 'euclidean').distances(rows),
                                cdist(query.embedding, gallery.embedding, 'sqeuclidean'), rtol=1e-5, atol=1e-4)
 
 
@@ -37,7 +37,7 @@ def test_euclidean_distances_far_from_the_origin_keep_their_digits():
     query, gallery = people(3), people(5, seed=1)
     far = [Embeddings(**{**vars(t), 'embedding': t.embedding + np.float32(4096)}) for t in (query, gallery)]
     expected = cdist(far[0].embedding.astype(float), far[1].embedding.astype(float), 'sqeuclidean')
-    np.testing.assert_allclose(between(*far, 'euclidean').distances(np.arange(len(query))), expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(pairwise_distance(*far, 'euclidean').distances(np.arange(len(query))), expected, rtol=1e-5, atol=1e-4)
 
 
 def pair_covariances(x, person, camera):
@@ -107,14 +107,15 @@ def test_xqda_gives_the_distances_that_the_authors_code_wrote(shared):
     labels = {'person_id': golden['tlabel'] + 1, 'camera_id': np.ones(len(golden['tlabel']), int)}
     query, gallery = (Embeddings(embedding=golden[x], tracklet=np.array([f'{x}{i}' for i in range(len(golden[x]))]), **labels).checked(x)
                       for x in ('tg', 'tp'))
-    found = between(query, gallery, 'xqda', linear_map('xqda', two_views(golden).checked('train'))).distances(np.arange(len(query)))
+    metric = linear_map('xqda', two_views(golden).checked('train'))
+    found = pairwise_distance(query, gallery, 'xqda', metric).distances(np.arange(len(query)))
     np.testing.assert_allclose(found, golden['distance'], atol=1e-6 * golden['distance'].max())
 
 
 def test_distances_of_an_indefinite_form_keep_their_sign():
     query, gallery = people(3), people(5, seed=1)
     learned = LearnedMetric(np.random.default_rng(0).standard_normal((12, 4)), np.array([1.0, -1.0, 1.0, -1.0]))
-    found = between(query, gallery, 'xqda', learned).distances(np.arange(len(query)))
+    found = pairwise_distance(query, gallery, 'xqda', learned).distances(np.arange(len(query)))
     difference = query.embedding[:, None].astype(float) - gallery.embedding[None]
     expected = np.einsum('ije,ef,ijf->ij', difference, learned.matrix, difference)
     assert (expected < -1).any()
@@ -206,7 +207,7 @@ def test_bad_use_is_refused():
     with pytest.raises(UserError, match=r'have 0 and \d+'):
         kissme(query.select([0, 6, 14]))  # each person once
     with pytest.raises(UserError, match='learned on embeddings of 12 numbers, these have 6'):
-        between(people(3, size=6), people(3, size=6), 'xqda', xqda(query))
+        pairwise_distance(people(3, size=6), people(3, size=6), 'xqda', xqda(query))
     with pytest.raises(UserError, match='12 numbers, those of the gallery 6'):
         score(query, people(3, size=6, first=9))
     zero = Embeddings(**{**vars(query), 'embedding': query.embedding * (np.arange(len(query)) != 4)[:, None].astype(np.float32)})

@@ -16,7 +16,7 @@ import pytest
 import main
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.pk_sampler import IdentityBatches
+from pvlad_jax.data.pk_sampler import PKSampler
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.launch import distributed
 from pvlad_jax.launch.distributed import Processes, is_multiprocess_expected
@@ -150,7 +150,7 @@ def test_sigterm_to_one_of_two_before_the_first_step_ends_both(micro_data, tmp_p
 
 def test_a_corrupt_record_of_one_ends_both_with_its_name(micro_data, tmp_path):
     experiment = prepare(micro_config(micro_data, **RUN))
-    rows = [set(IdentityBatches(experiment.partition.train, 4, 2, 0, 1).rows(step)) for step in range(4)]
+    rows = [set(PKSampler(experiment.partition.train, 4, 2, 0, 1).rows(step)) for step in range(4)]
     late = experiment.partition.train.tracklet[min(rows[3] - rows[0] - rows[1] - rows[2])]
     said = ends(start_two(micro_data, tmp_path / 'run', '--corrupt', late, fields={'model.pooling': 'average'}), 2)
     assert all(err.count(f"Tracklet '{late}', frame 0") == 1 and 'cannot be decoded' in err for _, err in said), said

@@ -13,14 +13,14 @@ from pvlad_jax.data.partition import knows_cameras
 from pvlad_jax.evaluation import Embeddings, Labels, score
 from pvlad_jax.evaluation.protocols import (
     PROTOCOLS,
-    GoodLists,
-    Seen,
+    LabelArrays,
+    MatchLists,
     check_labels,
     check_protocol,
     compose_gallery,
     default_protocol,
+    label_arrays,
     rows_of,
-    seen,
 )
 from tests.cmc_map_oracle import judge
 
@@ -35,8 +35,8 @@ def test_verdicts_follow_the_words_for_every_combination_of_labels(protocol, unk
     people, cameras = np.meshgrid([-1, 0, 1, 2], [-1, 0, 1])
     gallery = labels(people.ravel(), cameras.ravel(), [f'g{i}' for i in range(12)])
     query = labels([1, 1, 1, 2], [-1, 0, 1, 1], ['q0', 'q1', 'g10', 'q3'])  # g10 is person 1, camera 1: the third query itself
-    seen_query, seen_gallery = seen(query, gallery)
-    rows, columns = Seen(*(a[:, None] for a in seen_query)), Seen(*(a[None] for a in seen_gallery))
+    query_arrays, gallery_arrays = label_arrays(query, gallery)
+    rows, columns = LabelArrays(*(a[:, None] for a in query_arrays)), LabelArrays(*(a[None] for a in gallery_arrays))
     good, ignored = PROTOCOLS[protocol].relevance(rows, columns, unknown_cameras)
     for i in range(4):
         for j in range(12):
@@ -151,8 +151,8 @@ def test_labels_are_refused_before_training_exactly_where_scoring_refuses_them(q
     query, gallery = (labels(*zip(*rows), [f'{kind if i >= shared_names else "both"}{i}' for i in range(len(rows))])
                       for kind, rows in (('q', query), ('g', gallery)))
     outcomes = []
-    for call in (lambda: check_protocol(protocol, query, gallery, unknown_cameras), lambda: GoodLists(
-            *seen(query, composed(protocol, query, gallery)), PROTOCOLS[protocol], unknown_cameras).counts().astype(bool).sum()):
+    for call in (lambda: check_protocol(protocol, query, gallery, unknown_cameras), lambda: MatchLists(
+            *label_arrays(query, composed(protocol, query, gallery)), PROTOCOLS[protocol], unknown_cameras).counts().astype(bool).sum()):
         try:
             outcomes.append(int(call()))
         except UserError:

@@ -15,9 +15,9 @@ from pvlad_jax.report.ranked_strips import (
     _GREEN,
     _RED,
     draw_strips,
-    nearest,
     ranked_strips,
     spread_queries,
+    top_ranked,
     write_strips,
 )
 
@@ -34,10 +34,10 @@ MATRIX = np.array([[2, 3, 0, 1, 5, 4], [0, 1, 2, 3, 4, 4]], np.float32)
 
 
 def test_ignored_tracklets_are_left_out_and_ties_are_as_in_the_metrics():
-    ranked = nearest(MatrixDistance(MATRIX), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0, 1]), top=5)
+    ranked = top_ranked(MatrixDistance(MATRIX), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0, 1]), top=5)
     assert ranked.gallery.tolist() == [[0, 1, 5, 4, -1], [1, 3, 4, 5, -1]]
     assert ranked.good.tolist() == [[False, True, True, False, False], [False] * 5]
-    tied = nearest(MatrixDistance(np.zeros((2, 6), np.float32)), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0]), top=3)
+    tied = top_ranked(MatrixDistance(np.zeros((2, 6), np.float32)), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0]), top=3)
     assert tied.gallery.tolist() == [[0, 4, 1]]
 
 
@@ -50,7 +50,7 @@ def frames(name):
 
 
 def test_borders_and_frames_stand_where_they_belong():
-    ranked = nearest(MatrixDistance(MATRIX), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0]), top=5)
+    ranked = top_ranked(MatrixDistance(MATRIX), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0]), top=5)
     n_frames, height, width = 2, 40, 20
     picture = draw_strips(ranked, QUERY, GALLERY, frames, n_frames, height, width)
     cell = n_frames * width + 2 * _BORDER

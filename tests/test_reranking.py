@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pvlad_jax.evaluation import Embeddings, score
-from pvlad_jax.evaluation.distances import between
-from pvlad_jax.evaluation.reranking import k_reciprocal, smallest
+from pvlad_jax.evaluation.distances import pairwise_distance
+from pvlad_jax.evaluation.reranking import k_reciprocal, smallest_k
 
 
 def people(n_people, size=8, seed=0, each=4):
@@ -19,7 +19,7 @@ def people(n_people, size=8, seed=0, each=4):
 
 
 def dense(distances, k1, k2, share):
-    """Zhong 2017, sections 3.2 to 3.5, with sets and a dense matrix, for everybody against everybody."""
+    """Zhong 2017, sections 3.2 to 3.5, with sets and a dense matrix, for all_tracklets against all_tracklets."""
     n = len(distances)
     distances = distances / distances.max(axis=1, keepdims=True)
     order = np.argsort(distances, axis=1, kind='stable')
@@ -45,52 +45,52 @@ def dense(distances, k1, k2, share):
 @pytest.mark.parametrize(('k1', 'k2', 'share'), [(20, 6, 0.3), (5, 1, 0.0), (7, 3, 0.8)])
 @pytest.mark.parametrize('distance', ['cosine', 'euclidean'])
 def test_equals_the_dense_form(k1, k2, share, distance):
-    everybody = people(15)
-    among = between(everybody, everybody, distance)
-    original = among.distances(np.arange(60))
+    all_tracklets = people(15)
+    pairwise = pairwise_distance(all_tracklets, all_tracklets, distance)
+    original = pairwise.distances(np.arange(60))
     np.fill_diagonal(original, 0)
     queries = np.array([3, 0, 17, 44, 59])
-    sparse = k_reciprocal(among, queries, k1=k1, k2=k2, share=share)
+    sparse = k_reciprocal(pairwise, queries, k1=k1, k2=k2, share=share)
     np.testing.assert_allclose(sparse.distances(np.arange(5)), dense(original.astype(float), k1, k2, share)[queries], atol=2e-6)
     np.testing.assert_array_equal(np.asarray(sparse.rows(np.array([2, 1])))[:, :60], sparse.distances(np.array([2, 1])))
 
 
 def test_junk_takes_no_part_and_queries_count_once():
-    everybody = people(15)
-    query = everybody.select(np.arange(0, 60, 4))
-    rest = everybody.select(np.arange(60) % 4 != 0)
+    all_tracklets = people(15)
+    query = all_tracklets.select(np.arange(0, 60, 4))
+    rest = all_tracklets.select(np.arange(60) % 4 != 0)
     rng = np.random.default_rng(1)
     junk = Embeddings(embedding=rng.standard_normal((9, 8)).astype(np.float32), person_id=np.full(9, -1), camera_id=np.zeros(9, int),
                       tracklet=np.array([f'junk{i}' for i in range(9)]))
-    results = [score(query, gallery, rerank=True) for gallery in (rest, everybody, rest.join(junk), junk.join(everybody))]
+    results = [score(query, gallery, rerank=True) for gallery in (rest, all_tracklets, rest.join(junk), junk.join(all_tracklets))]
     for other in results[1:]:
         np.testing.assert_allclose((other.mAP, other.mINP, other.rank_1), (results[0].mAP, results[0].mINP, results[0].rank_1), atol=1e-12)
     assert all(r.rerank for r in results)
 
 
 def test_helps_where_people_form_clusters():
-    everybody = people(40, size=8, each=12)
-    query = everybody.select(np.arange(0, 480, 12))
-    assert score(query, everybody, rerank=True).mAP > score(query, everybody).mAP + 0.03
+    all_tracklets = people(40, size=8, each=12)
+    query = all_tracklets.select(np.arange(0, 480, 12))
+    assert score(query, all_tracklets, rerank=True).mAP > score(query, all_tracklets).mAP + 0.03
 
 
 @pytest.mark.parametrize('k', [1, 3, 20, 50])
 def test_smallest_is_a_stable_argsort_cut(k):
     distances = np.random.default_rng(0).integers(0, 8, (6, 20)).astype(np.float32)
-    np.testing.assert_array_equal(smallest(distances, k), np.argsort(distances, axis=1, kind='stable')[:, :k])
+    np.testing.assert_array_equal(smallest_k(distances, k), np.argsort(distances, axis=1, kind='stable')[:, :k])
 
 
 def test_fewer_tracklets_than_neighbours():
-    everybody = people(3)
-    assert score(everybody.select([0, 4]), everybody, rerank=True).n_query_valid == 2
+    all_tracklets = people(3)
+    assert score(all_tracklets.select([0, 4]), all_tracklets, rerank=True).n_query_valid == 2
 
 
 def test_memory_stays_below_one_dense_matrix():
-    everybody = people(900)
-    n = len(everybody)
-    among = between(everybody, everybody, 'cosine')
+    all_tracklets = people(900)
+    n = len(all_tracklets)
+    pairwise = pairwise_distance(all_tracklets, all_tracklets, 'cosine')
     tracemalloc.start()
-    reranked = k_reciprocal(among, np.arange(256))
+    reranked = k_reciprocal(pairwise, np.arange(256))
     reranked.distances(np.arange(128))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -13,7 +13,7 @@ from pvlad_jax.data.augmentation import augment_clip, jitter_colour
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames, segment_clips
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.partition import partition
-from pvlad_jax.data.pk_sampler import IdentityBatches
+from pvlad_jax.data.pk_sampler import PKSampler
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
 from tests.micro import micro_config
@@ -66,20 +66,20 @@ def opened(micro_data):
 
 def test_people_are_seen_equally_often_and_cameras_mixed(opened):
     _, roles = opened
-    batches = IdentityBatches(roles.train, people=3, tracklets=2, seed=5)
+    batches = PKSampler(roles.train, people=3, tracklets=2, seed=5)
     rows = np.array([batches.rows(step) for step in range(8)]).reshape(8, 3, 2)
     labels = batches.labels[rows]
     assert (labels[..., 0] == labels[..., 1]).all()
     for turn in labels[..., 0].reshape(4, 6):  # two batches of 3 make a round of all 6 people
         assert sorted(turn) == list(range(6))
     assert (roles.train.camera_id[rows[..., 0]] != roles.train.camera_id[rows[..., 1]]).all()
-    np.testing.assert_array_equal(batches.rows(7), IdentityBatches(roles.train, 3, 2, 5).rows(7))
-    assert any((batches.rows(s) != IdentityBatches(roles.train, 3, 2, 6).rows(s)).any() for s in range(3))
+    np.testing.assert_array_equal(batches.rows(7), PKSampler(roles.train, 3, 2, 5).rows(7))
+    assert any((batches.rows(s) != PKSampler(roles.train, 3, 2, 6).rows(s)).any() for s in range(3))
 
 
 def test_neighbours_meet_in_a_batch(opened):
     _, roles = opened
-    batches = IdentityBatches(roles.train, people=2, tracklets=2, seed=5, together=2)
+    batches = PKSampler(roles.train, people=2, tracklets=2, seed=5, together=2)
     pairs = {tuple(sorted(set(roles.train.person_id[batches.rows(step)].tolist()))) for step in range(30)}
     assert pairs == {(1, 2), (3, 4), (5, 6)}
     turns = [tuple(roles.train.person_id[batches.rows(s)[0]] // 2.1 for s in range(t, t + 3)) for t in range(0, 30, 3)]
@@ -89,7 +89,7 @@ def test_neighbours_meet_in_a_batch(opened):
 def test_a_person_with_few_tracklets_gives_them_again(opened):
     _, roles = opened
     one = roles.train.select(np.r_[0, 4:len(roles.train)])  # person 1 keeps a single tracklet
-    rows = [IdentityBatches(one, 6, 4, 0).rows(s) for s in range(2)]
+    rows = [PKSampler(one, 6, 4, 0).rows(s) for s in range(2)]
     for batch in rows:
         counts = np.bincount(one.person_id[batch])
         assert (counts[1:7] == 4).all()
@@ -98,9 +98,9 @@ def test_a_person_with_few_tracklets_gives_them_again(opened):
 def test_too_few_people_are_errors(opened):
     _, roles = opened
     with pytest.raises(UserError, match='holds 6 people'):
-        IdentityBatches(roles.train, 7, 2, 0)
+        PKSampler(roles.train, 7, 2, 0)
     with pytest.raises(UserError, match='at least two'):
-        IdentityBatches(roles.train.select(roles.train.person_id == 1), 1, 2, 0)
+        PKSampler(roles.train.select(roles.train.person_id == 1), 1, 2, 0)
 
 
 def test_processes_share_what_one_would_draw_alone(opened, micro_data):

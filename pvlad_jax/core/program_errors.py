@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pvlad_jax.core.errors import UserError
 
-_MOST_CHARACTERS = 600
+_MAX_CHARACTERS = 600
 _COLOURS = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')
 # What says that something failed, but not why: frames around the output of a program's own subprocess, pointers to other lines, notices.
 _NO_REASON = re.compile(r'hint:|note:|\[notice\]|\[end of output\]|see above|-{3,}|error: subprocess-exited-with-error|'
@@ -19,7 +19,7 @@ def stated_reason(output: str, lines: int = 3) -> str:
     told = [line.strip(' │╰─>×') for line in _COLOURS.sub('', output).splitlines() if not _NO_REASON.search(line)]
     faults = [line for line in told if _FAULT.search(line)]
     chosen = list(dict.fromkeys(faults or told))[-lines:]
-    return '; '.join(chosen)[-_MOST_CHARACTERS:] or 'it gave no reason'
+    return '; '.join(chosen)[-_MAX_CHARACTERS:] or 'it gave no reason'
 
 
 def run_program(command: Sequence[str], what: str, **options) -> subprocess.CompletedProcess[str]:

@@ -10,13 +10,13 @@ from pvlad_jax.data.partition import person_labels
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 
 
-class IdentityBatches:
+class PKSampler:
     """Draws the tracklets of any step's batch without the steps before it, so that runs resume and shard.
 
-    People come in rounds: each round is a new order of everybody, cut into batches, so that all are seen equally often however many
-    tracklets they have (one person of MARS has 271, one has 1). What is left of a round after whole batches waits for another.
+    Identities come in epochs: each is a new order of all of them, cut into batches, so that all are seen equally often however many
+    tracklets they have (one person of MARS has 271, one has 1). What is left of an epoch after whole batches is left for the next.
     Of a person, tracklets of different cameras are preferred; one with fewer than K gives some of them again.
-    With `together` > 1, people of consecutive numbers, so many at a time, follow each other in a round: look-alikes whose numbers a data
+    With `together` > 1, people of consecutive numbers, so many at a time, follow each other in an epoch: look-alikes whose numbers a data
     set has put side by side then meet in a batch, and are each other's hardest negatives.
     """
 
@@ -28,12 +28,12 @@ class IdentityBatches:
         self._rows = np.split(np.argsort(labels, kind='stable'), np.cumsum(np.bincount(labels))[:-1])
         self._cameras = train.camera_id
         group = (ids - 1) // together
-        self._order = functools.lru_cache(maxsize=4)(lambda turn: _shuffled_groups(group, np.random.default_rng([seed, 1, turn])))
+        self._order = functools.lru_cache(maxsize=4)(lambda epoch: _shuffled_groups(group, np.random.default_rng([seed, 1, epoch])))
 
     def rows(self, step: int) -> Int[np.ndarray, 'B']:
         """Rows of the training table, P·K of them, person by person."""
-        turn, place = divmod(step, len(self.person_ids) // self.people)
-        chosen = self._order(turn)[place * self.people:(place + 1) * self.people]
+        epoch, place = divmod(step, len(self.person_ids) // self.people)
+        chosen = self._order(epoch)[place * self.people:(place + 1) * self.people]
         return np.concatenate([self.of_label(step, label) for label in chosen.tolist()])
 
     def rows_of_label(self, label: int) -> Int[np.ndarray, 'R']:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.pk_sampler import IdentityBatches
+from pvlad_jax.data.pk_sampler import PKSampler
 
 
 class Replacements:
@@ -18,7 +18,7 @@ class Replacements:
       intact: whether all frames of a row's tracklet can be decoded; asked only where a tracklet has to be replaced.
     """
 
-    def __init__(self, identities: IdentityBatches, seed: int, intact: Callable[[int], bool]):
+    def __init__(self, identities: PKSampler, seed: int, intact: Callable[[int], bool]):
         self._identities, self._seed, self._intact = identities, seed, intact
 
     def rows(self, step: int, place: int) -> Iterator[int]:

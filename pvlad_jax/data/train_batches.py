@@ -11,12 +11,12 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.augmentation import augment_clip
 from pvlad_jax.data.clip_sampling import segment_clips
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips, decoding_threads
-from pvlad_jax.data.pk_sampler import IdentityBatches
+from pvlad_jax.data.pk_sampler import PKSampler
 from pvlad_jax.data.replacement import Replacements
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 # Of a Grain range; training ends long before it.
-ENDLESS = 2**31 - 1
+UNBOUNDED = 2**31 - 1
 
 Batch = dict[str, np.ndarray]
 
@@ -35,7 +35,7 @@ class TrainBatches:
         if config.batch.size % processes:
             raise ValueError(f'A batch of {config.batch.size} tracklets cannot be cut evenly among {processes} processes.')
         self.dataset, self.train, self.config, self.augment = dataset, train, config, augment
-        self.identities = IdentityBatches(train, config.batch.people, config.batch.tracklets, config.seed, config.batch.together)
+        self.identities = PKSampler(train, config.batch.people, config.batch.tracklets, config.seed, config.batch.together)
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
         self.skipped: set[str] = set()  # tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them
@@ -104,7 +104,7 @@ class TrainBatches:
                 self._known_intact[row] = False
         return self._known_intact[row]
 
-    def iterator(self, first_step: int = 0, end: int = ENDLESS) -> grain.DatasetIterator[Batch]:
+    def iterator(self, first_step: int = 0, end: int = UNBOUNDED) -> grain.DatasetIterator[Batch]:
         """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index': step};
         it begins to read with the first `next()`, or with `start_prefetch()`.
         """

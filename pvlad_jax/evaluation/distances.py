@@ -54,7 +54,7 @@ class BilinearDistance:
 
 @dataclasses.dataclass(frozen=True)
 class MatrixDistance:
-    """Anybody's distances, given whole."""
+    """Distances that are given whole."""
 
     matrix: Float[np.ndarray, 'Q N']
 
@@ -101,7 +101,8 @@ def linear_map(distance: str, train: Embeddings | None) -> LearnedMetric | None:
     return learn(train)
 
 
-def between(query: Embeddings, gallery: Embeddings, distance: str = 'cosine', learned: LearnedMetric | None = None) -> BilinearDistance:
+def pairwise_distance(query: Embeddings, gallery: Embeddings, distance: str = 'cosine',
+                      learned: LearnedMetric | None = None) -> BilinearDistance:
     """The distance of every query to every gallery tracklet.
 
     Args:

@@ -26,8 +26,8 @@ from pvlad_jax.evaluation.embeddings import Embeddings
 
 XQDA_RIDGE = 0.001  # `lambda` of XQDA.m
 KISSME_COMPONENTS = 200  # PCA before KISSME in the public MARS evaluation code (Zheng et al., ECCV 2016)
-LEAST_SHRINKAGE = 1e-3
-KISSME_ZERO, KISSME_SMALLEST = 1e-10, 1e-6  # of validateCovMatrix.m: eigenvalues up to the first become the second
+MIN_SHRINKAGE = 1e-3
+KISSME_ZERO, KISSME_MIN = 1e-10, 1e-6  # of validateCovMatrix.m: eigenvalues up to the first become the second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def kissme(train: Embeddings, components: int = KISSME_COMPONENTS) -> LearnedMet
         values, vectors = np.linalg.eigh((metric + metric.T) / 2)
     except np.linalg.LinAlgError as error:
         raise UserError(_singular('KISSME')) from error
-    values = np.where(values <= KISSME_ZERO, KISSME_SMALLEST, values)
+    values = np.where(values <= KISSME_ZERO, KISSME_MIN, values)
     return _factors(principal, (vectors * values) @ vectors.T, 'KISSME')
 
 
@@ -124,7 +124,7 @@ def shrunk(covariance: Float[np.ndarray, 'E E'], n_samples: int) -> Float[np.nda
     mean = np.trace(covariance) / size
     square = np.mean(covariance**2)
     spread = (n_samples + 1) * (square - mean**2 / size)
-    rho = 1.0 if spread <= 0 else min(1.0, max(LEAST_SHRINKAGE, (square + mean**2) / spread))
+    rho = 1.0 if spread <= 0 else min(1.0, max(MIN_SHRINKAGE, (square + mean**2) / spread))
     return (1 - rho) * covariance + rho * max(mean, np.finfo(np.float64).tiny ** 0.5) * np.eye(size)
 
 
@@ -165,8 +165,8 @@ def _difference_covariances(x: Float[np.ndarray, 'N E'], person: Int[np.ndarray,
     """
     x = x - x.mean(axis=0)
     _, both = np.unique(np.stack([person, camera]), axis=1, return_inverse=True)
-    everybody = np.zeros(len(x), np.int64)
-    size, sums, n_pairs = zip(*(_grouped(x, group.ravel()) for group in (everybody, camera, person, both)))
+    all_tracklets = np.zeros(len(x), np.int64)
+    size, sums, n_pairs = zip(*(_grouped(x, group.ravel()) for group in (all_tracklets, camera, person, both)))
     pairs_of = (n_pairs[2] - n_pairs[3], n_pairs[0] - n_pairs[1] - n_pairs[2] + n_pairs[3])
     if not all(pairs_of):
         raise UserError('Learned distances need pairs of tracklets of one person, and of two people, in different cameras; '

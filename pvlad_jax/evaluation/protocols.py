@@ -27,10 +27,10 @@ from pvlad_jax.core.registry import Registry
 from pvlad_jax.evaluation.embeddings import Labels
 
 UNKNOWN_CAMERAS = ('refuse', 'other', 'ignore')
-_MOST_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time
+_MAX_PAIRS = 2**24  # pairs of query and same-person tracklet listed at a time
 
 
-class Seen(NamedTuple):
+class LabelArrays(NamedTuple):
     """Labels of tracklets, as integer arrays of NumPy or JAX of any shapes that broadcast together."""
 
     person: Any
@@ -38,31 +38,31 @@ class Seen(NamedTuple):
     tracklet: Any  # a number that is equal for the same tracklet only
 
 
-def mars_official(query: Seen, gallery: Seen, unknown_cameras: str = 'refuse'):
+def mars_official(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str = 'refuse'):
     """(good, ignored), each the broadcast shape of query and gallery."""
     same_person = query.person == gallery.person
     ignored = (gallery.person == JUNK) | (same_person & same_camera(query, gallery, unknown_cameras)) | (query.tracklet == gallery.tracklet)
     return same_person & ~ignored, ignored
 
 
-def gallery_only(query: Seen, gallery: Seen, unknown_cameras: str = 'refuse'):
+def gallery_only(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str = 'refuse'):
     """(good, ignored): as `mars_official`; the difference lies in the gallery."""
     return mars_official(query, gallery, unknown_cameras)
 
 
-def cross_camera(query: Seen, gallery: Seen, unknown_cameras: str = 'refuse'):
+def cross_camera(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str = 'refuse'):
     """(good, ignored), each the broadcast shape of query and gallery."""
     ignored = (gallery.person == JUNK) | same_camera(query, gallery, unknown_cameras) | (query.tracklet == gallery.tracklet)
     return (query.person == gallery.person) & ~ignored, ignored
 
 
-def all_but_query(query: Seen, gallery: Seen, unknown_cameras: str = 'refuse'):
+def all_but_query(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str = 'refuse'):
     """(good, ignored), each the broadcast shape of query and gallery; cameras, known or not, play no part."""
     ignored = (gallery.person == JUNK) | (query.tracklet == gallery.tracklet)
     return (query.person == gallery.person) & ~ignored, ignored
 
 
-def same_camera(query: Seen, gallery: Seen, unknown_cameras: str):
+def same_camera(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str):
     """Whether both are of one camera. An unknown camera counts as a camera of its own ('other') or as every camera ('ignore')."""
     same = query.camera == gallery.camera
     unknown = (query.camera == UNKNOWN_CAMERA) | (gallery.camera == UNKNOWN_CAMERA)
@@ -123,12 +123,12 @@ def rows_of(query: Labels, gallery: Labels) -> Int[np.ndarray, 'Q']:
     return rows
 
 
-def seen(query: Labels, gallery: Labels) -> tuple[Seen, Seen]:
+def label_arrays(query: Labels, gallery: Labels) -> tuple[LabelArrays, LabelArrays]:
     """Integers for the relevance functions. A gallery tracklet's number is its row."""
     own_row = rows_of(query, gallery)
     number = np.where(own_row >= 0, own_row, -2)
-    return (Seen(query.person_id, query.camera_id, number.astype(np.int32)),
-            Seen(gallery.person_id, gallery.camera_id, np.arange(len(gallery), dtype=np.int32)))
+    return (LabelArrays(query.person_id, query.camera_id, number.astype(np.int32)),
+            LabelArrays(gallery.person_id, gallery.camera_id, np.arange(len(gallery), dtype=np.int32)))
 
 
 def default_protocol(query: Any, gallery: Any) -> str:
@@ -156,7 +156,7 @@ def check_protocol(protocol: str, query: Any, gallery: Any, unknown_cameras: str
     chosen = PROTOCOLS[protocol]
     gallery = searched_gallery(chosen, query, gallery)
     check_labels(chosen, query, gallery, unknown_cameras)
-    valid = int((GoodLists(*seen(query, gallery), chosen, unknown_cameras).counts() > 0).sum())
+    valid = int((MatchLists(*label_arrays(query, gallery), chosen, unknown_cameras).counts() > 0).sum())
     if not valid:
         raise UserError(nothing_found(chosen, len(query), len(gallery)))
     return valid
@@ -199,10 +199,10 @@ def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cam
                         '(each unknown camera counts as a camera of its own) or to ignore (what it leaves undecided is ignored).')
 
 
-class GoodLists:
+class MatchLists:
     """Each query's good tracklets, found among those of the same person without looking at the rest of the gallery."""
 
-    def __init__(self, query: Seen, gallery: Seen, protocol: Protocol, unknown_cameras: str):
+    def __init__(self, query: LabelArrays, gallery: LabelArrays, protocol: Protocol, unknown_cameras: str):
         self.query, self.gallery, self.protocol, self.unknown_cameras = query, gallery, protocol, unknown_cameras
         self.order = np.argsort(gallery.person, kind='stable')
         people = gallery.person[self.order]
@@ -215,13 +215,13 @@ class GoodLists:
         place = np.repeat(np.arange(len(index)), size)
         within = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
         column = self.order[np.repeat(self.start[index], size) + within]
-        query = Seen(*(labels[index][place] for labels in self.query))
-        good, _ = self.protocol.relevance(query, Seen(*(labels[column] for labels in self.gallery)), self.unknown_cameras)
+        query = LabelArrays(*(labels[index][place] for labels in self.query))
+        good, _ = self.protocol.relevance(query, LabelArrays(*(labels[column] for labels in self.gallery)), self.unknown_cameras)
         return place[good], column[good]
 
     def counts(self) -> Int[np.ndarray, 'Q']:
         counts = np.zeros(len(self.size), np.int64)
-        chunk = np.cumsum(self.size) // _MOST_PAIRS
+        chunk = np.cumsum(self.size) // _MAX_PAIRS
         for c in np.unique(chunk):
             index = np.flatnonzero(chunk == c)
             counts[index] = np.bincount(self._pairs(index)[0], minlength=len(index))

@@ -22,12 +22,12 @@ _BLOCK = 256  # rows of distances at a time
 class RerankedDistance:
     """Re-ranked distances of queries to a gallery, a block of queries at a time."""
 
-    among: BilinearDistance  # of everybody to everybody
+    pairwise: BilinearDistance  # of all_tracklets to all_tracklets
     largest: Float[np.ndarray, 'A']  # distance from each
     encoding: scipy.sparse.csr_array  # V [A, A]
     by_neighbour: scipy.sparse.csc_array  # the same, by columns
-    query_rows: Int[np.ndarray, 'Q']  # of everybody
-    columns: Int[np.ndarray, 'J']  # of the gallery that scores are for, the first J of everybody in this order
+    query_rows: Int[np.ndarray, 'Q']  # of all_tracklets
+    columns: Int[np.ndarray, 'J']  # of the gallery that scores are for, the first J of all_tracklets in this order
     shape: tuple[int, int]
     share: float  # λ of the original distance
 
@@ -37,7 +37,7 @@ class RerankedDistance:
     def distances(self, index: Int[np.ndarray, 'b']) -> Float[np.ndarray, 'b N']:
         """Columns that took no part (junk) are 2, farther than any other."""
         rows = self.query_rows[index]
-        original = self.among.distances(rows) / self.largest[rows, None]
+        original = self.pairwise.distances(rows) / self.largest[rows, None]
         jaccard = np.stack([self._jaccard(row) for row in rows.tolist()])
         final = np.full((len(index), self.shape[1]), 2, np.float32)
         final[:, self.columns] = ((1 - self.share) * jaccard + self.share * original)[:, :len(self.columns)]
@@ -52,21 +52,21 @@ class RerankedDistance:
         return 1 - shared / (2 - shared)
 
 
-def k_reciprocal(among: BilinearDistance, query_rows: Int[np.ndarray, 'Q'], columns: Int[np.ndarray, 'J'] | None = None,
+def k_reciprocal(pairwise: BilinearDistance, query_rows: Int[np.ndarray, 'Q'], columns: Int[np.ndarray, 'J'] | None = None,
                  n_columns: int | None = None, k1: int = 20, k2: int = 6, share: float = 0.3) -> RerankedDistance:
     """Prepares the encoding; distances are then made a block of queries at a time.
 
     Args:
-      among: distances of everybody (gallery first, then queries that are not in it) to everybody.
+      pairwise: distances of all_tracklets (gallery first, then queries that are not in it) to all_tracklets.
       query_rows: the queries' rows.
-      columns: of the resulting gallery, which of its columns the first of everybody are; None = all of everybody, in order.
+      columns: of the resulting gallery, which of its columns the first of all_tracklets are; None = all of all_tracklets, in order.
       n_columns: size of the resulting gallery.
       k1, k2, share: neighbours, neighbours averaged over, λ.
     """
-    n = among.shape[0]
+    n = pairwise.shape[0]
     columns = np.arange(n) if columns is None else columns
     k1, k2 = min(k1, n - 1), min(k2, n)
-    nearest, largest = _nearest(among, max(k1 + 1, k2))
+    nearest, largest = _nearest(pairwise, max(k1 + 1, k2))
     reciprocal = _reciprocal(nearest[:, :k1 + 1])
     half = _reciprocal(nearest[:, :int(np.around(k1 / 2)) + 1])
     # A neighbour's own (half-sized) set joins, if more than two thirds of it are in the set already.
@@ -75,31 +75,31 @@ def k_reciprocal(among: BilinearDistance, query_rows: Int[np.ndarray, 'Q'], colu
     joining = scipy.sparse.csr_array((np.ones(joins.sum(), np.float32), (shared.row[joins], shared.col[joins])), shape=(n, n))
     expanded = (reciprocal + joining @ half).tocsr()
     expanded.sort_indices()
-    weight = np.exp(-_distances_of(among, expanded) / np.repeat(largest, np.diff(expanded.indptr)))
+    weight = np.exp(-_distances_of(pairwise, expanded) / np.repeat(largest, np.diff(expanded.indptr)))
     encoding = scipy.sparse.csr_array((weight, expanded.indices, expanded.indptr), shape=(n, n))
     encoding = scipy.sparse.dia_array((1 / encoding.sum(axis=1)[None, :], 0), shape=(n, n)) @ encoding
     if k2 > 1:
         average = scipy.sparse.csr_array((np.full(n * k2, 1 / k2), nearest[:, :k2].ravel(), np.arange(n + 1) * k2), shape=(n, n))
         encoding = average @ encoding
     encoding = encoding.tocsr()
-    return RerankedDistance(among, largest, encoding, encoding.tocsc(), query_rows, columns,
+    return RerankedDistance(pairwise, largest, encoding, encoding.tocsc(), query_rows, columns,
                             (len(query_rows), n if n_columns is None else n_columns), share)
 
 
-def _nearest(among: BilinearDistance, k: int) -> tuple[Int[np.ndarray, 'A k'], Float[np.ndarray, 'A']]:
+def _nearest(pairwise: BilinearDistance, k: int) -> tuple[Int[np.ndarray, 'A k'], Float[np.ndarray, 'A']]:
     """(the k nearest of each, nearest first, itself among them; the largest distance of each)."""
-    n = among.shape[0]
+    n = pairwise.shape[0]
     nearest, largest = np.empty((n, k), np.int64), np.empty(n, np.float32)
     for start in range(0, n, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, n))
-        distances = among.distances(rows)
+        distances = pairwise.distances(rows)
         distances[np.arange(len(rows)), rows] = 0  # to itself, which rounding can miss
         largest[rows] = np.abs(distances).max(axis=1)  # a learned metric may give negative ones
-        nearest[rows] = smallest(distances, k)
+        nearest[rows] = smallest_k(distances, k)
     return nearest, np.maximum(largest, np.finfo(np.float32).tiny)
 
 
-def smallest(distances: Float[np.ndarray, 'b N'], k: int) -> Int[np.ndarray, 'b k']:
+def smallest_k(distances: Float[np.ndarray, 'b N'], k: int) -> Int[np.ndarray, 'b k']:
     """Columns of the k smallest of each row, smallest first, equal ones in the order of columns: a stable argsort, cut, at less cost."""
     if k >= distances.shape[1]:
         return np.argsort(distances, axis=1, kind='stable')[:, :k]
@@ -118,12 +118,12 @@ def _reciprocal(nearest: Int[np.ndarray, 'A k']) -> scipy.sparse.csr_array:
     return forward.multiply(forward.T).tocsr()
 
 
-def _distances_of(among: BilinearDistance, pairs: scipy.sparse.csr_array) -> Float[np.ndarray, 'L']:
+def _distances_of(pairwise: BilinearDistance, pairs: scipy.sparse.csr_array) -> Float[np.ndarray, 'L']:
     """Distances of the stored pairs of a sparse matrix, in its order."""
     result = np.empty(pairs.nnz)
-    for start in range(0, among.shape[0], _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, among.shape[0]))
+    for start in range(0, pairwise.shape[0], _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, pairwise.shape[0]))
         first, last = pairs.indptr[rows[0]], pairs.indptr[rows[-1] + 1]
         row = np.repeat(np.arange(len(rows)), np.diff(pairs.indptr[start:rows[-1] + 2]))
-        result[first:last] = among.distances(rows)[row, pairs.indices[first:last]]
+        result[first:last] = pairwise.distances(rows)[row, pairs.indices[first:last]]
     return result

@@ -7,7 +7,7 @@ import numpy as np
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import JUNK
 from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
-from pvlad_jax.evaluation.distances import between, check_matrix, linear_map
+from pvlad_jax.evaluation.distances import check_matrix, linear_map, pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.metric_learning import LearnedMetric
 from pvlad_jax.evaluation.protocols import (
@@ -15,9 +15,9 @@ from pvlad_jax.evaluation.protocols import (
     Protocol,
     check_labels,
     compose_gallery,
+    label_arrays,
     nothing_found,
     searched_gallery,
-    seen,
 )
 from pvlad_jax.evaluation.reranking import RerankedDistance, k_reciprocal
 from pvlad_jax.evaluation.result import Result
@@ -44,7 +44,7 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
     """
     query, gallery, chosen = ranked_tables(query, gallery, protocol, unknown_cameras)
     scores = score_rows(query, gallery, distance, rerank, train)
-    ranking = rank(scores, *seen(query, gallery), chosen, unknown_cameras)
+    ranking = rank(scores, *label_arrays(query, gallery), chosen, unknown_cameras)
     return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=rerank, unknown_cameras=unknown_cameras, dataset=dataset,
                    split=split, step=step, frames=frames, convention=convention, partial=partial)
 
@@ -68,7 +68,7 @@ def score_matrix(matrix: Any, query: Labels, gallery: Labels, protocol: str = 'm
     if len(rows) < len(gallery):
         gallery, scores = gallery.select(rows), check_matrix(scores.matrix[:, rows])
     check_labels(chosen, query, gallery, unknown_cameras)
-    ranking = rank(scores, *seen(query, gallery), chosen, unknown_cameras)
+    ranking = rank(scores, *label_arrays(query, gallery), chosen, unknown_cameras)
     return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=False, unknown_cameras=unknown_cameras, dataset=dataset,
                    split=split, step=step, frames=frames, convention=convention, partial=partial)
 
@@ -92,27 +92,28 @@ def score_rows(query: Embeddings, gallery: Embeddings, distance: str = 'cosine',
     learned = linear_map(distance, None if train is None else train.checked('training set'))
     if rerank:
         return reranked(query, gallery, distance, learned)
-    return between(query, gallery, distance, learned)
+    return pairwise_distance(query, gallery, distance, learned)
 
 
 def reranked(query: Embeddings, gallery: Embeddings, distance: str, learned: LearnedMetric | None) -> RerankedDistance:
     """Re-ranks among the gallery without junk and the queries, each tracklet once."""
     people = np.flatnonzero(gallery.person_id != JUNK)
-    everybody = gallery.select(people)
-    known = {name: row for row, name in enumerate(everybody.tracklet.tolist())}
+    all_tracklets = gallery.select(people)
+    known = {name: row for row, name in enumerate(all_tracklets.tracklet.tolist())}
     outside = np.array([name not in known for name in query.tracklet.tolist()])
-    known |= {name: len(everybody) + i for i, name in enumerate(query.tracklet[outside].tolist())}
+    known |= {name: len(all_tracklets) + i for i, name in enumerate(query.tracklet[outside].tolist())}
     query_rows = np.array([known[name] for name in query.tracklet.tolist()])
-    everybody = everybody.join(query.select(outside))
-    return k_reciprocal(between(everybody, everybody, distance, learned), query_rows, columns=people, n_columns=len(gallery))
+    all_tracklets = all_tracklets.join(query.select(outside))
+    pairwise = pairwise_distance(all_tracklets, all_tracklets, distance, learned)
+    return k_reciprocal(pairwise, query_rows, columns=people, n_columns=len(gallery))
 
 
-def _result(ranking: Ranking, gallery: Labels, **said) -> Result:
+def _result(ranking: Ranking, gallery: Labels, **conditions) -> Result:
     valid = ranking.valid
     if not valid.any():
-        raise UserError(nothing_found(PROTOCOLS[said['protocol']], len(valid), len(gallery)))
+        raise UserError(nothing_found(PROTOCOLS[conditions['protocol']], len(valid), len(gallery)))
     cmc = ranking.cmc(_CMC_RANKS)
     mean = {name: float(np.mean(getattr(ranking, field)[valid])) for name, field in
             (('mAP', 'ap'), ('mAP_trapezoidal', 'ap_trapezoidal'), ('mINP', 'inp'))}
     return Result(n_query=len(valid), n_query_valid=int(valid.sum()), n_gallery=len(gallery), n_junk=int(np.sum(gallery.person_id == JUNK)),
-                  **mean, **{f'rank_{k}': float(cmc[k - 1]) for k in (1, 5, 10, 20)}, cmc=[float(c) for c in cmc], **said)
+                  **mean, **{f'rank_{k}': float(cmc[k - 1]) for k in (1, 5, 10, 20)}, cmc=[float(c) for c in cmc], **conditions)

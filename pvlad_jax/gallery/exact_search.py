@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from pvlad_jax.evaluation.cmc_map import ScoreRows, padded_size, queries_at_a_time
 
-_LARGEST_GROUP = 256  # columns; padded galleries are multiples of it
+_MAX_GROUP = 256  # columns; padded galleries are multiples of it
 
 
 def top_k(scores: ScoreRows, k: int) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
@@ -37,7 +37,7 @@ def _smallest(scores: Float[Array, 'b M'], n_gallery: Int[Array, ''], k: int) ->
     b, width = scores.shape
     scores = jnp.where(jnp.arange(width)[None, :] < n_gallery, scores, jnp.inf)
     # The two searches are over width / size and k · size columns: least where these are equal.
-    size = min(_LARGEST_GROUP, 1 << max(0, round(math.log2(width / k) / 2)))
+    size = min(_MAX_GROUP, 1 << max(0, round(math.log2(width / k) / 2)))
     groups = scores.reshape(b, width // size, size)
     _, group = jax.lax.top_k(-groups.min(axis=2), min(k, width // size))
     group = jnp.sort(group, axis=1)  # in the order of columns, so that equal scores stay in it

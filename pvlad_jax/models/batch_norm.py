@@ -44,8 +44,8 @@ def _sums(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], groups: int) 
     return frames.reshape(groups, -1, x.shape[-1]).sum(1)
 
 
-def _places(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], groups: int) -> Float[Array, 'G 1']:
-    """How many valid places a group has; at least one frame's, so that a batch without any has zero statistics, not NaN."""
+def _num_locations(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], groups: int) -> Float[Array, 'G 1']:
+    """How many valid locations a group has; at least one frame's, so that a batch without any has zero statistics, not NaN."""
     frames = valid.reshape(groups, -1).sum(1, dtype=jnp.float32)
     return jnp.maximum(frames, 1)[:, None] * (x.shape[2] * x.shape[3])
 
@@ -65,7 +65,7 @@ def normalise(
 
 
 def _normalise(x, valid, shift, scale, bias, groups, epsilon):
-    x32, clips, count = x.astype(jnp.float32), x.shape[0], _places(x, valid, groups)
+    x32, clips, count = x.astype(jnp.float32), x.shape[0], _num_locations(x, valid, groups)
     centred = x32 - shift
     offset = _sums(centred, valid, groups) / count
     var = jnp.maximum(_sums(centred * centred, valid, groups) / count - jnp.square(offset), 0)
@@ -76,7 +76,7 @@ def _normalise(x, valid, shift, scale, bias, groups, epsilon):
 
 def _normalise_gradients(groups, epsilon, residuals, cotangents):
     x, valid, shift, scale, mean, deviation = residuals
-    clips, count = x.shape[0], _places(x, valid, groups)
+    clips, count = x.shape[0], _num_locations(x, valid, groups)
     x32, g = x.astype(jnp.float32), cotangents[0].astype(jnp.float32)
     of_bias = _sums(g, valid, groups)
     of_scale = (_sums(g * (x32 - shift), valid, groups) - (mean - shift) * of_bias) * deviation

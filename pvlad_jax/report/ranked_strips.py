@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.evaluation.cmc_map import ScoreRows
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
-from pvlad_jax.evaluation.protocols import Protocol, Seen, seen
-from pvlad_jax.evaluation.reranking import smallest
+from pvlad_jax.evaluation.protocols import LabelArrays, Protocol, label_arrays
+from pvlad_jax.evaluation.reranking import smallest_k
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.images.frame_arrays import checked_frame
 
@@ -21,7 +21,7 @@ _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
 
 
-class Ranked(NamedTuple):
+class RankedList(NamedTuple):
     """The nearest gallery tracklets of some queries, ignored ones left out; -1 where the gallery ends."""
 
     query: Int[np.ndarray, 'b']
@@ -29,19 +29,19 @@ class Ranked(NamedTuple):
     good: Bool[np.ndarray, 'b k']
 
 
-def nearest(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Protocol,
-            queries: Int[np.ndarray, 'b'], top: int, unknown_cameras: str = 'refuse') -> Ranked:
+def top_ranked(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Protocol,
+            queries: Int[np.ndarray, 'b'], top: int, unknown_cameras: str = 'refuse') -> RankedList:
     """The `top` nearest gallery tracklets of these queries; at equal distance those that are not good come first, as in the metrics."""
     queries = np.asarray(queries)
-    seen_query, seen_gallery = seen(query, gallery)
-    good, ignored = protocol.relevance(Seen(*(labels[queries][:, None] for labels in seen_query)),
-                                       Seen(*(labels[None, :] for labels in seen_gallery)), unknown_cameras)
+    query_arrays, gallery_arrays = label_arrays(query, gallery)
+    good, ignored = protocol.relevance(LabelArrays(*(labels[queries][:, None] for labels in query_arrays)),
+                                       LabelArrays(*(labels[None, :] for labels in gallery_arrays)), unknown_cameras)
     distance: Float[np.ndarray, 'b N'] = np.where(ignored, np.inf, np.asarray(scores.rows(queries))[:, :len(gallery)])
     negatives_first = np.argsort(good, axis=1, kind='stable')
-    order = smallest(np.take_along_axis(distance, negatives_first, axis=1), min(top, len(gallery)))
+    order = smallest_k(np.take_along_axis(distance, negatives_first, axis=1), min(top, len(gallery)))
     columns = np.take_along_axis(negatives_first, order, axis=1)
     columns = np.where(np.isinf(np.take_along_axis(distance, columns, axis=1)), -1, columns)
-    return Ranked(queries, columns, np.take_along_axis(good, columns, axis=1) & (columns >= 0))
+    return RankedList(queries, columns, np.take_along_axis(good, columns, axis=1) & (columns >= 0))
 
 
 def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str], Sequence],
@@ -50,7 +50,7 @@ def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str]
     """The picture for evenly spread queries; arguments as in `scoring.score` and `draw_strips`."""
     query, gallery, chosen = ranked_tables(query, gallery, protocol, unknown_cameras)
     scores = score_rows(query, gallery, distance, rerank, train)
-    ranked = nearest(scores, query, gallery, chosen, spread_queries(len(query), n_queries), top, unknown_cameras)
+    ranked = top_ranked(scores, query, gallery, chosen, spread_queries(len(query), n_queries), top, unknown_cameras)
     return draw_strips(ranked, query, gallery, frames)
 
 
@@ -59,7 +59,7 @@ def spread_queries(n_query: int, n: int) -> Int[np.ndarray, 'b']:
     return np.unique(np.linspace(0, n_query - 1, min(n, n_query)).round().astype(int))
 
 
-def draw_strips(ranked: Ranked, query: Labels, gallery: Labels, frames: Callable[[str], Sequence],
+def draw_strips(ranked: RankedList, query: Labels, gallery: Labels, frames: Callable[[str], Sequence],
                 n_frames: int = 3, height: int = 96, width: int = 48) -> UInt8[np.ndarray, 'Y X C']:
     """The picture.
 

@@ -43,7 +43,7 @@ class Experiment:
             check_backbone_weights(weights, self.config.model.backbone.name, shapes.params['backbone'],
                                    shapes.batch_stats.get('backbone', {}))
 
-    def initial_state(self, say: Callable[[str], None] = lambda text: None) -> TrainState:
+    def initial_state(self, log: Callable[[str], None] = lambda text: None) -> TrainState:
         """What training begins with: random values, then imported backbone weights, then those that depend on the training data."""
         weights, pooling = self.config.model.backbone.weights, self.network.aggregator
         if pooling.pretrained_head:
@@ -52,7 +52,7 @@ class Experiment:
             head = load_head(weights)
         state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
         if weights:
-            say(f'Backbone weights from {weights}.')
+            log(f'Backbone weights from {weights}.')
             params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, gather_to_host(state.params['backbone']),
                                                         gather_to_host(state.batch_stats.get('backbone', {})),
                                                         self.config.model.backbone.inflation)
@@ -61,7 +61,7 @@ class Experiment:
             state = state.with_params('aggregator', *pooling.head_params(
                 gather_to_host(state.params['aggregator']), gather_to_host(state.batch_stats['aggregator']), head))
         if pooling.data_dependent:
-            say(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
+            log(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = gather_to_host({'params': state.params, 'batch_stats': state.batch_stats})
             state = state.with_params('aggregator', data_dependent_params(
                 self.config, self.network, variables, self.dataset, self.partition.train, self.mesh.size))

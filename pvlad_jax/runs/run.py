@@ -52,20 +52,20 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
         build(frozen)
         compile_cache.use(frozen.compile_cache, folder)
 
-        def say(text: str) -> None:
+        def log(text: str) -> None:
             if first:
                 terminal.say(text)
 
         for remark in [*remarks(frozen, jax.devices()[0].platform), *without_effect(frozen, given)]:
-            say(f'Note: {remark}')
+            log(f'Note: {remark}')
 
         def run_one(config: Config, folder: Folder) -> Result:
             check_config(folder, config)
             check_folders(config, folder)
             stop.no_unsaved_steps = not stop.requested
-            return train(prepare(config), folder, say, stop) if mode == 'train' else evaluate(prepare(config), folder, say)
+            return train(prepare(config), folder, log, stop) if mode == 'train' else evaluate(prepare(config), folder, log)
 
         if every_split:
-            all_splits(frozen, folder, mode, run_one, say)
+            all_splits(frozen, folder, mode, run_one, log)
         else:
             run_one(frozen, folder)

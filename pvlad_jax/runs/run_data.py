@@ -30,7 +30,7 @@ class RunData:
         self.now = fingerprint(dataset, known)
         self._files_now = files
 
-    def check(self, in_checkpoint: dict | None, on_change: str, say: Callable[[str], None]) -> None:
+    def check(self, in_checkpoint: dict | None, on_change: str, log: Callable[[str], None]) -> None:
         """UserError where the run was trained on other data, unless config.dataset.on_change = 'accept'.
 
         Args:
@@ -42,7 +42,7 @@ class RunData:
         other = next((f for f in before if not any(f.same(known) for known in (self.now, *accepted))), None)
         if other is None:
             if not before:
-                say(f'{self._workdir} does not say which data it was trained on (a former version made it). From now '
+                log(f'{self._workdir} does not say which data it was trained on (a former version made it). From now '
                     f'on {FILE} does.')
             self.write()
             return
@@ -58,7 +58,7 @@ class RunData:
             raise UserError(f'The data set {what}. That cannot be accepted: the network was trained to tell '
                             f'{self._saved["people"]} people apart, '
                             f'and there are {self._people} to train on now. Start a new run in another --workdir.')
-        say(f'The data set {what}. Accepted (config.dataset.on_change).')
+        log(f'The data set {what}. Accepted (config.dataset.on_change).')
         self._saved['accepted'] = [*self._saved.get('accepted', []),
                                    *(f.to_json() for f in before if not f.same(self.now))]
         self._saved['checked'] = []

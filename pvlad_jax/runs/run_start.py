@@ -9,7 +9,7 @@ from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.workdir import Folder
 
 
-def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, say: Callable[[str], None],
+def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, log: Callable[[str], None],
           new: bool) -> RunData:
     """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, and what will be
     tested can be read."""
@@ -17,7 +17,7 @@ def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, say
     if new:
         data.forget()
     else:
-        data.check(checkpoints.about(checkpoints.latest_step()).get('dataset'), config.dataset.on_change, say)
+        data.check(checkpoints.about(checkpoints.latest_step()).get('dataset'), config.dataset.on_change, log)
     check_frames(config, experiment.dataset, experiment.partition, data)
     if not new:
         data.write()

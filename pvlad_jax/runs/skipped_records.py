@@ -13,9 +13,9 @@ _MAX_NAMED = 20  # tracklets in a run
 class SkippedRecords:
     """Counts over all processes and over interruptions; names the first tracklets that process 0 meets."""
 
-    def __init__(self, say: Callable[[str], None], possible: bool):
+    def __init__(self, log: Callable[[str], None], possible: bool):
         self.before = 0  # up to the checkpoint that the run was resumed from
-        self._here, self._say, self._possible = 0, say, possible
+        self._here, self._log, self._possible = 0, log, possible
         self._named: set[str] = set()
 
     def count(self, batch: dict[str, np.ndarray]) -> None:
@@ -29,10 +29,10 @@ class SkippedRecords:
             here = int(np.sum(multihost_utils.process_allgather(np.array(here))))
         return self.before + here
 
-    def tell(self, tracklets: Iterable[str]) -> None:
+    def report(self, tracklets: Iterable[str]) -> None:
         """Names those that were not named before."""
         for name in sorted(set(tracklets) - self._named):
             if len(self._named) < _MAX_NAMED:
-                self._say(f'Tracklet {name} cannot be decoded; other tracklets take its place '
+                self._log(f'Tracklet {name} cannot be decoded; other tracklets take its place '
                           f'(config.input.on_error=skip).')
             self._named.add(name)

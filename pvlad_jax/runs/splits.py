@@ -39,11 +39,11 @@ DONE = 'split_done.json'  # in a split's folder: its result and what it was made
 NOT_IN_RESULT = ('strips', 'clips_per_step')
 _CLAIM_TIMEOUT = 20.0  # seconds; the common folder is held for moments only
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 RunOne = Callable[[Config, Folder], Result]  # trains or evaluates one split in its (claimed) folder
 
 
-def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say: Say) -> dict | None:
+def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log: Log) -> dict | None:
     """Does (mode 'train' or 'eval') every split that is not done and that no other process holds.
 
     Args:
@@ -58,34 +58,34 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, say:
         raise UserError(f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at '0'.")
     data = RunData(workdir, dataset, people=0)  # each split has its own number of them
     if jax.process_index() == 0:
-        _claim_config(workdir, config, data, say)
+        _claim_config(workdir, config, data, log)
     left = names
     before = broadcast_choice([n for n in names if _done(workdir, config, n, mode, data)], names)
     if before:
-        say(f'Done before, and not done again: split {", ".join(before)}.')
+        log(f'Done before, and not done again: split {", ".join(before)}.')
     failed: dict[str, str] = {}
     while left:
-        name, held = _take(workdir, config, left, mode, data)
+        name, held = _claim_next(workdir, config, left, mode, data)
         if name is None:
             break
         with held:
-            say(f'Split {name} of {names[0]} to {names[-1]}, in {_folder(workdir, name)}.')
+            log(f'Split {name} of {names[0]} to {names[-1]}, in {_folder(workdir, name)}.')
             one = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name))
             try:
                 result = run_one(one, _folder(workdir, name))
             except EvaluationFailed as error:  # trained and saved; the other splits do not wait for it
                 failed[name] = str(error)
-                say(f'Split {name}: {error}')
+                log(f'Split {name}: {error}')
             if name not in failed and jax.process_index() == 0:
                 write_text(_folder(workdir, name) / DONE, json.dumps(
-                    _mark(config, _folder(workdir, name), data) | {'result': result.to_json()}, indent=1) + '\n')
+                    _fingerprint(config, _folder(workdir, name), data) | {'result': result.to_json()}, indent=1) + '\n')
         left = [n for n in left if n != name]
     if failed:
         raise EvaluationFailed(f'Of the splits, {", ".join(failed)} could not be scored, so there is no mean. The first reason: '
                                f'{next(iter(failed.values()))}')
     open_ones = broadcast_choice([n for n in names if not _done(workdir, config, n, mode, data)], names)
     if open_ones:
-        say(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
+        log(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
             'the same command goes on.')
         return None
     report = mean_of_splits({n: json.loads((_folder(workdir, n) / DONE).read_text())['result'] for n in names})
@@ -103,14 +103,14 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
 
     Metrics at the top are the means. What results say of themselves (protocol, distance...) must be the same in all; UserError where not.
     """
-    said = [f.name for f in dataclasses.fields(Result)
+    conditions = [f.name for f in dataclasses.fields(Result)
             if f.name not in (*METRICS, 'cmc', 'split', 'step', 'checkpoint', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk', *SKIPPED)]
     first = next(iter(results.values()))
-    differing = [name for name in said if any(r.get(name) != first.get(name) for r in results.values())]
+    differing = [name for name in conditions if any(r.get(name) != first.get(name) for r in results.values())]
     if differing:
         raise UserError(f'The splits were not scored alike: {", ".join(differing)} differ. Score them again, with --mode=eval.')
     values = {name: np.array([r[name] for r in results.values()]) for name in METRICS}
-    return {**{name: first.get(name) for name in said}, 'split': f'mean of {len(results)} splits', 'std_kind': STD,
+    return {**{name: first.get(name) for name in conditions}, 'split': f'mean of {len(results)} splits', 'std_kind': STD,
             **{name: float(v.mean()) for name, v in values.items()},
             'mean': {name: float(v.mean()) for name, v in values.items()},
             'std': {name: float(v.std(ddof=1)) for name, v in values.items()},
@@ -140,7 +140,7 @@ def _folder(workdir: Folder, name: str) -> Folder:
     return workdir / f'split_{name}'
 
 
-def _mark(config: Config, folder: Folder, data: RunData) -> dict:
+def _fingerprint(config: Config, folder: Folder, data: RunData) -> dict:
     """What a result depends on beside the run's own configuration."""
     evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in NOT_IN_RESULT}
     saved = folder / 'checkpoints'
@@ -156,12 +156,12 @@ def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) 
     except (OSError, ValueError):
         return False
     check_config(path.parent, dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name)))
-    mark = _mark(config, path.parent, data)
+    mark = _fingerprint(config, path.parent, data)
     trained = mode == 'eval' or mark['last_step'] == config.training.steps
     return trained and 'result' in done and all(done.get(key, value) == value for key, value in mark.items())
 
 
-def _take(workdir: Folder, config: Config, names: list[str], mode: str,
+def _claim_next(workdir: Folder, config: Config, names: list[str], mode: str,
           data: RunData) -> tuple[str | None, contextlib.AbstractContextManager | None]:
     """(the first of the splits that is neither done nor held by another process, its lock), or (None, None).
 
@@ -183,12 +183,12 @@ def _take(workdir: Folder, config: Config, names: list[str], mode: str,
     return (chosen[0], lock or contextlib.nullcontext()) if chosen else (None, None)
 
 
-def _claim_config(workdir: Folder, config: Config, data: RunData, say: Say) -> None:
+def _claim_config(workdir: Folder, config: Config, data: RunData, log: Log) -> None:
     """The folder belongs to this configuration and to these data for good, as that of a single run does."""
     with _claim_with_retry(workdir):
         check_config(workdir, config)
         if (workdir / 'config.json').exists():
-            data.check(None, config.dataset.on_change, say)
+            data.check(None, config.dataset.on_change, log)
         else:
             data.forget()
             data.write()

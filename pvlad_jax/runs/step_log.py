@@ -76,7 +76,7 @@ class StepLog:
     def _report(self, step: int, numbers: dict[str, float]) -> None:
         training = self._config.training
         rate, waited = self.pace.line(step)
-        self.skipped.tell(self._batches.skipped)
+        self.skipped.report(self._batches.skipped)
         numbers |= {'learning_rate': float(learning_rate(self._config.optimizer, training.steps)(step - 1)),
                     'steps_per_second': rate, 'input_wait': waited, 'skipped_records': self.skipped.total()}
         if self._writer:

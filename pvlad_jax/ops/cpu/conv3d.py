@@ -20,7 +20,7 @@ from pvlad_jax.ops.padding import Padding, Pair, Triple
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
 # The kernel's gradient is taken as products where this many times the places of the output are at least C x D.
-PLACES_WORTH = 64
+MIN_LOCATIONS = 64
 
 
 def _outputs(x, kernel, strides: Triple, padding: Padding) -> Triple:
@@ -113,7 +113,7 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
     if kernel.shape[:3] == (1, 1, 1) and padding == ((0, 0),) * 3:
         seen = x[:, :: strides[0], :: strides[1], :: strides[2]]
         return matrix_gradient(seen.reshape(-1, c), g.reshape(-1, d)).reshape(kernel.shape).astype(kernel.dtype)
-    if kernel.shape[1:3] != (1, 1) and math.prod(g.shape[:4]) * PLACES_WORTH >= c * d:
+    if kernel.shape[1:3] != (1, 1) and math.prod(g.shape[:4]) * MIN_LOCATIONS >= c * d:
         return kernel_gradient_as_products(x, kernel, strides, padding, g)
     return jax.vjp(lambda kernel: forward(x, kernel, strides, padding), kernel)[1](g)[0]
 

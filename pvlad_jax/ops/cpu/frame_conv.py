@@ -21,7 +21,7 @@ def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
     return (size + sum(padding) - kernel) // stride + 1
 
 
-def busy(width: int, terms: int, channels: int, threads: int) -> float:
+def utilisation(width: int, terms: int, channels: int, threads: int) -> float:
     """The share of the threads' time that is used, 0 to 1, for a picture row of so many places and channels, each a sum of so many terms.
 
     Of ynnpack/subgraph/dot.cc in google/XNNPACK (August 2026): a thread gets up to 64 places x 64 channels at a time, or twice as many
@@ -39,18 +39,18 @@ def busy(width: int, terms: int, channels: int, threads: int) -> float:
     return (whole + rest) / (threads * max(rounds, 1))
 
 
-def side_by_side(width: int, terms: int, channels: int, clips: int, frames: int, threads: int) -> tuple[int, int]:
+def choose_packing(width: int, terms: int, channels: int, clips: int, frames: int, threads: int) -> tuple[int, int]:
     """(clips, frames) to be convolved as one wide picture, for so many output places in width; (1, 1) = every frame by itself.
 
     The column of zeros between two frames costs 1 / width of the products. Clips are put together only where it pays, since those of a
     sharded batch lie on several devices.
     """
-    def worth(together):
+    def efficiency(together):
         several = math.prod(together) * (width + 1) if together != (1, 1) else width
-        used = busy(several, terms, channels, threads) * math.prod(together) * width / several
+        used = utilisation(several, terms, channels, threads) * math.prod(together) * width / several
         return used * (0.9 if together[0] > 1 else 1)
 
-    return max((1, 1), (1, frames), (clips, frames), key=worth)
+    return max((1, 1), (1, frames), (clips, frames), key=efficiency)
 
 
 def frame_conv(
@@ -63,7 +63,7 @@ def frame_conv(
         return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
     h, w = (output_size(*about) for about in zip((height, width), (kh, kw), strides, padding))
     left, right = padding[1]
-    clips, frames = side_by_side(w, kh * kw * c, d, n, t, planned_threads())
+    clips, frames = choose_packing(w, kh * kw * c, d, n, t, planned_threads())
     if clips * frames == 1:
         return _conv2d(x.reshape(n * t, height, width, c), kernel, strides, padding).reshape(n, t, h, w, d)
     # Every frame begins a multiple of the stride after the last, with zeros between them for the windows of both.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.ops.cpu.winograd_height import FILTERS, MOST_TAPS, G, weighted
+from pvlad_jax.ops.cpu.winograd_height import FILTERS, MAX_TAPS, G, weighted
 from pvlad_jax.ops.padding import Pair
 
 # Columns of a product that one thread takes. Narrower windows that meet the same factor are put together: the stem of R3D-18, 63 columns,
@@ -57,7 +57,7 @@ def frame_kernel_gradient(
     g = g[:, :, ::2], g[:, :, 1::2]
 
     # What the taps see: for every point of the filtering, of every set of taps that has it.
-    sets = _neighbours(kh, stride, front, MOST_TAPS if x.dtype == jnp.float32 else 1)
+    sets = _neighbours(kh, stride, front, MAX_TAPS if x.dtype == jnp.float32 else 1)
     windows: dict[int | str, dict[int, Array]] = {}
     for i, taps in enumerate(sets):
         first, places = taps[0] - front, 2 * pairs + len(taps) - 1

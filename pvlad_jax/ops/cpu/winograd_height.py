@@ -39,7 +39,7 @@ FILTERS = {
         ((1 / 2, 1 / 2, 1 / 6, 1 / 6, 0), (0, 1 / 2, -1 / 6, 1 / 3, 0), (0, 1 / 2, 1 / 6, 2 / 3, 0), (0, 1 / 2, -1 / 6, 4 / 3, 1)),
     ),
 }
-MOST_TAPS = max(FILTERS)
+MAX_TAPS = max(FILTERS)
 
 
 def weighted(weights: Sequence[float], terms: Sequence[Array]) -> Array:

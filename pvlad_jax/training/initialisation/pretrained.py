@@ -26,7 +26,7 @@ METADATA = ('format', 'backbones', 'origin', 'licence', 'source_sha256', 'tensor
 # The layer that some published networks have between their global average and the classifier: linear `kernel` [C, F] and `bias`, then
 # BatchNorm with `scale`, `shift`, `mean` and `var` (epsilon 1e-5), ReLU.
 HEAD = ('kernel', 'bias', 'scale', 'shift', 'mean', 'var')
-MOST_NAMED = 12  # names in one message
+MAX_NAMED = 12  # names in one message
 MAKE_ONE = 'Make one with data_prep/import_weights.py.'
 
 
@@ -141,10 +141,10 @@ def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ..
     ]
     if differences:
         hint = '' if spec.blocks else ' Weights fit the 3D network (temporal = 3d) they were made for.'
-        more = f' and {len(differences) - MOST_NAMED} more' if len(differences) > MOST_NAMED else ''
+        more = f' and {len(differences) - MAX_NAMED} more' if len(differences) > MAX_NAMED else ''
         raise UserError(
             f'{path} does not fit backbone {backbone} ({len(differences)} of {len(wanted)} names differ): '
-            f'{"; ".join(differences[:MOST_NAMED])}{more}.{hint}'
+            f'{"; ".join(differences[:MAX_NAMED])}{more}.{hint}'
         )
     return wanted
 
