@@ -1,0 +1,80 @@
+"""A threshold that was calibrated on one half of the test people, tried on the other half.
+
+    python benchmarks/threshold_halves.py --query=WORKDIR/embeddings/query.npz --gallery=WORKDIR/embeddings/gallery.npz
+
+People are halved at random (`--seed`); distractors go to the halves in turn.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.rows import own_path
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.terminal import complain, console
+from pvlad_jax.evaluation.calibration import PER, calibrate
+from pvlad_jax.evaluation.distances import between
+from pvlad_jax.evaluation.embeddings import Embeddings, read_embeddings
+from pvlad_jax.evaluation.protocols import PROTOCOLS, Seen, seen
+from pvlad_jax.evaluation.threshold import Calibration
+
+
+def half(table: Embeddings, people: np.ndarray, first: bool) -> Embeddings:
+    """The rows of these people (or of the others), and every other distractor; no junk."""
+    mine = np.isin(table.person_id, people) == first
+    dealt = np.cumsum(table.person_id == 0) % 2 == int(first)
+    return table.select(np.where(table.person_id > 0, mine, dealt & (table.person_id == 0)))
+
+
+def measured(query: Embeddings, gallery: Embeddings, calibration: Calibration) -> dict[str, float]:
+    """The rates that the calibration estimates, counted on other people."""
+    of_query, of_gallery = seen(query, gallery)
+    good, ignored = PROTOCOLS['mars_official'].relevance(
+        Seen(*(labels[:, None] for labels in of_query)), Seen(*(labels[None, :] for labels in of_gallery)), 'other')
+    distance = between(query, gallery).distances(np.arange(len(query)))
+    two, same, nobody = ~good & ~ignored, calibration.same.value, calibration.nobody
+    stranger, own = np.where(two, distance, np.inf).min(axis=1), np.where(good, distance, np.inf).min(axis=1)
+    there = np.isfinite(own)
+    accepts = (distance[two] <= same).mean() if calibration.per == 'pair' else (stranger <= same).mean()
+    return {'false_accepts': accepts, 'misses': (distance[good] > same).mean(), 'absent_nobody': (stranger > nobody).mean(),
+            'absent_same': (stranger <= same).mean(), 'present_same': ((own <= same) & (own < stranger))[there].mean(),
+            'present_wrong_person': ((stranger <= same) & (stranger <= own))[there].mean(),
+            'present_nobody': (np.minimum(own, stranger) > nobody)[there].mean()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--query', type=own_path, required=True)
+    parser.add_argument('--gallery', type=own_path, required=True)
+    parser.add_argument('--false_accept_rate', type=float, default=0.01)
+    parser.add_argument('--per', choices=PER, default='pair')
+    parser.add_argument('--resamples', type=int, default=1000)
+    parser.add_argument('--seed', type=int, default=0)
+    options = parser.parse_args()
+    query, gallery = read_embeddings(options.query), read_embeddings(options.gallery)
+    people = np.random.default_rng(options.seed).permutation(np.unique(query.person_id[query.person_id > 0]))
+    people = people[:len(people) // 2]
+    calibration = calibrate(half(query, people, True), half(gallery, people, True), options.false_accept_rate, per=options.per,
+                            unknown_cameras='other', resamples=options.resamples)
+    other = measured(half(query, people, False), half(gallery, people, False), calibration)
+    table = Table(title=f'{calibration.people} people; same up to {calibration.same.value:.4f} ({calibration.same.low:.4f} to '
+                  f'{calibration.same.high:.4f}), nobody above {calibration.nobody:.4f}')
+    for column in ('rate, %', 'calibrated', '95 % interval', 'other half'):
+        table.add_column(column, justify='left' if column == 'rate, %' else 'right')
+    for name, value in other.items():
+        estimate = getattr(calibration, name, None) or calibration.open_set[name]
+        table.add_row(name, f'{100 * estimate.value:.2f}', f'{100 * estimate.low:.2f} to {100 * estimate.high:.2f}', f'{100 * value:.2f}')
+    console(width=120).print(table)
+    for warning in calibration.warnings:
+        complain(f'Note: {warning}')
+    return 0
+
+
+if __name__ == '__main__':
+    with one_sentence():
+        sys.exit(main())
