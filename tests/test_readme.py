@@ -1,6 +1,7 @@
 """Every command of the README is run by .ci/run, or said there why not."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,17 @@ def test_a_command_that_fails_ends_the_run(tmp_path):
     command = [sys.executable, ROOT / '.ci' / 'readme_commands.py', f'--venv={sys.prefix}', '--only=pvlad_jax.evaluation']
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert ended.returncode == 1 and 'ended with exit code' in ended.stderr
+
+
+def test_pages_that_the_code_names_are_there():
+    named = {(path.relative_to(ROOT), page) for folder in ('pvlad_jax', 'data_prep', 'configs', 'benchmarks', 'tests')
+             for path in (ROOT / folder).rglob('*.py') for page in re.findall(r'\b[\w/]+\.md\b', path.read_text(encoding='utf-8'))}
+    absent = sorted(f'{path}: {page}' for path, page in named if not (ROOT / page).is_file() and not (ROOT / 'docs' / page).is_file())
+    assert len(named) > 20 and not absent
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md', *(ROOT / 'docs').rglob('*.md')]
+    absent = [f'{page.relative_to(ROOT)}: {link}' for page in pages
+              for link in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', page.read_text(encoding='utf-8')) if not (page.parent / link).exists()]
+    assert not absent

@@ -1,4 +1,4 @@
-"""PersonVLAD: soft parts over space and time, and the residuals of each part's descriptors from a codebook (docs/method.md)."""
+"""PersonVLAD: soft parts over space and time, and the residuals of each part's descriptors from a codebook (docs/design.md)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""The VLAD layer: residuals of part descriptors from cluster centres, summed over the whole video (method.md §3; NetVLAD,
+"""The VLAD layer: residuals of part descriptors from cluster centres, summed over the whole video (docs/design.md; NetVLAD,
 Arandjelović 2016).
 
     û = u / |u|

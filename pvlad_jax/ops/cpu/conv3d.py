@@ -1,7 +1,7 @@
 """3D convolution for XLA:CPU, whose own one is naive: 2D convolutions of frames forward, matrix products for the kernel's gradient.
 
 Kernels of three frames go by `winograd_time` where that saves work, all else as a sum over temporal taps. What each trick gave stands
-beside it, and for every layer of R3D-18 and I3D in docs/performance_layers.md.
+beside it, and for whole networks in docs/notes/cpu_convolution.md.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Depthwise 3x3 convolution and its gradients for XLA:CPU, as sums of shifted products in three loops over the frames.
 
 XLA:CPU makes one vectorised loop, shared out among threads over the clips, of a sum of shifted slices of one array that
-lies in memory. What each trick gave stands in docs/performance.md.
+lies in memory. What each trick gave stands in docs/notes/cpu_convolution.md.
 """
 
 import jax
