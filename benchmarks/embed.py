@@ -44,7 +44,7 @@ def measure(mode: str, length: int) -> dict:
     import jax
 
     from pvlad_jax.config import freeze
-    from pvlad_jax.embedding.tracklets import embed_video
+    from pvlad_jax.embedding.video import embed_video
     from pvlad_jax.models.tracklet_network import build_network, init_variables
 
     spec = importlib.util.spec_from_file_location('config', CONFIG.value)

@@ -15,7 +15,8 @@ import main
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import EXIT_PREEMPTED, UserError
 from pvlad_jax.evaluation import Result, read_embeddings
-from pvlad_jax.runs.splits import DONE, METRICS, all_splits, mean_of_splits
+from pvlad_jax.evaluation.mean_of_splits import METRICS, mean_of_splits
+from pvlad_jax.runs.splits import DONE, all_splits
 from pvlad_jax.runs.workdir import InUse, claim
 from tests.micro import micro_config_dict
 from tests.micro_splits import SPLITS, build_micro_splits

@@ -11,7 +11,7 @@ import pytest
 
 import data_prep
 import pvlad_jax
-from pvlad_jax.evaluation.cmc_map import padded_size
+from pvlad_jax.evaluation.blocks import padded_size
 from pvlad_jax.losses.triplet import batch_hard_triplet
 
 # Commands that define absl flags of the same names as others do; `__main__` runs when it is imported.

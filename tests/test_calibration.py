@@ -8,7 +8,7 @@ import pytest
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, write_embeddings
 from pvlad_jax.evaluation.calibration import calibrate
-from pvlad_jax.evaluation.distances import between
+from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.threshold import read_calibration, write_calibration
 
 SIZE = 6
@@ -33,7 +33,7 @@ def split(table: Embeddings) -> tuple[Embeddings, Embeddings]:
 
 def distances(query: Embeddings, gallery: Embeddings) -> np.ndarray:
     """As they are calibrated: in float64 a pair at the threshold itself might fall on its other side."""
-    return between(query, gallery).distances(np.arange(len(query)))
+    return pairwise_distance(query, gallery).distances(np.arange(len(query)))
 
 
 def rates(query: Embeddings, gallery: Embeddings, threshold: float) -> tuple[float, float]:

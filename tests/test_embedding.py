@@ -9,7 +9,8 @@ import pytest
 from pvlad_jax.data.clip_sampling import kept_frames
 from pvlad_jax.data.eval_batches import eval_batches
 from pvlad_jax.data.frame_decoding import decode_clips
-from pvlad_jax.embedding.tracklets import TrackletEmbedder, embed_video, shares_of_processes
+from pvlad_jax.embedding.tracklets import TrackletEmbedder, shares_of_processes
+from pvlad_jax.embedding.video import embed_video
 from pvlad_jax.runs.experiment import prepare
 from tests.micro import micro_config
 

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from PIL import Image
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.embedding.tracklets import embed_video
+from pvlad_jax.embedding.video import embed_video
 from pvlad_jax.images.frame_arrays import checked_frame, checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 

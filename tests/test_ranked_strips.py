@@ -8,18 +8,8 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.distances import MatrixDistance
 from pvlad_jax.evaluation.protocols import PROTOCOLS
-from pvlad_jax.report.ranked_strips import (
-    _BLUE,
-    _BORDER,
-    _GAP,
-    _GREEN,
-    _RED,
-    draw_strips,
-    ranked_strips,
-    spread_queries,
-    top_ranked,
-    write_strips,
-)
+from pvlad_jax.evaluation.ranked_lists import top_ranked
+from pvlad_jax.report.ranked_strips import _BLUE, _BORDER, _GAP, _GREEN, _RED, draw_strips, ranked_strips, spread_queries, write_strips
 
 
 def table(people, cameras, prefix):

@@ -7,7 +7,8 @@ import pytest
 
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.distances import pairwise_distance
-from pvlad_jax.evaluation.reranking import k_reciprocal, smallest_k
+from pvlad_jax.evaluation.ranked_lists import smallest_k
+from pvlad_jax.evaluation.reranking import k_reciprocal
 
 
 def people(n_people, size=8, seed=0, each=4):

@@ -12,10 +12,10 @@ from pvlad_jax.data.partition import partition
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding import tracklets as embedding
+from pvlad_jax.evaluation.mean_of_splits import mean_of_splits
 from pvlad_jax.evaluation.result import print_table
 from pvlad_jax.runs.evaluate import Evaluator
 from pvlad_jax.runs.experiment import prepare
-from pvlad_jax.runs.splits import mean_of_splits
 from tests.micro import micro_config
 
 SKIP = {'input.on_error': 'skip'}

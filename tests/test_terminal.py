@@ -17,9 +17,9 @@ from pvlad_jax.config import freeze
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, print_table
+from pvlad_jax.evaluation.mean_of_splits import mean_of_splits, print_mean
 from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.outputs import Scored, report
-from pvlad_jax.runs.splits import mean_of_splits, print_mean
 
 ROOT = Path(__file__).resolve().parents[1]
 

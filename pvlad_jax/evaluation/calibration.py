@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import DISTRACTOR, JUNK
-from pvlad_jax.evaluation.distances import between
+from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings
-from pvlad_jax.evaluation.protocols import PROTOCOLS, Seen, check_labels, default_protocol, seen
+from pvlad_jax.evaluation.protocols import PROTOCOLS, LabelArrays, check_labels, default_protocol, label_arrays
 from pvlad_jax.evaluation.threshold import Calibration, Estimate
 
 PER = ('pair', 'search')
@@ -70,13 +70,13 @@ def calibrate(query: Embeddings, gallery: Embeddings, false_accept_rate: float =
         warnings.append('No cameras are known: pairs of one person and one camera count, and those are easier '
                         'than others.')
     pairs = _Pairs(of_query, of_gallery, false_accept_rate)
-    scores = between(query, gallery)
-    seen_query, seen_gallery = seen(query, gallery)
+    scores = pairwise_distance(query, gallery)
+    query_arrays, gallery_arrays = label_arrays(query, gallery)
     block = max(_BLOCK_PAIRS // len(gallery), 1)
     for start in range(0, len(query), block):
         rows = np.arange(start, min(start + block, len(query)))
-        good, ignored = protocol.relevance(Seen(*(labels[rows][:, None] for labels in seen_query)),
-                                           Seen(*(labels[None, :] for labels in seen_gallery)), unknown_cameras)
+        good, ignored = protocol.relevance(LabelArrays(*(labels[rows][:, None] for labels in query_arrays)),
+                                           LabelArrays(*(labels[None, :] for labels in gallery_arrays)), unknown_cameras)
         pairs.add(rows, scores.distances(rows), good, ignored)
         done(len(rows))
     if not pairs.n_one or not pairs.n_two:

@@ -10,8 +10,6 @@ network that gives everybody the same embedding gets the worst result, not a luc
 
 import dataclasses
 import functools
-from typing import Protocol as Interface
-from typing import runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,29 +17,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.evaluation.blocks import TILE, ScoreRows, padded_size, queries_at_a_time
 from pvlad_jax.evaluation.protocols import LabelArrays, MatchLists, Protocol
 
 TIE_RULE = 'pessimistic: a negative that ties with a good tracklet is ranked before it'
-# A block's scores are at most so many (256 MB), and at least 8 queries. 128 rows already bring a product to full speed on CPU.
-_BLOCK_SCORES = 2**26
-_BLOCK_QUERIES = 128
-# Galleries are padded to a multiple: few compiled shapes, and every column of a product goes through the same code.
-_SMALL_MULTIPLE = 256
-# On CPU so many columns are compared with every threshold in turn, since their scores (1 MB) stay in a core's cache; passes over whole
-# rows of a large gallery would wait for memory.
-_TILE = 2048
-# Up to so many good tracklets a query, one pass over the scores for each is cheaper than a binary search of every score among them.
+# Up to this number of matches a query, one pass over the scores for each is cheaper than a binary search of every score among them.
 _MAX_PASSES = 64
-
-
-@runtime_checkable
-class ScoreRows(Interface):
-    """What ranks a gallery: smaller scores are nearer. Scores are comparable within a row, not between rows."""
-
-    shape: tuple[int, int]  # queries, gallery
-
-    def rows(self, index: Int[np.ndarray, 'b']) -> Float[Array, 'b N']:
-        """The scores of these queries; columns from shape[1] on, up to padded_size(shape[1]), are padding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +43,6 @@ class Ranking:
         """Share of the valid queries with a good tracklet at rank 1, up to 2, ..., up to `ranks`."""
         first = self.first_rank[self.valid]
         return np.array([np.mean(first <= k) for k in range(1, ranks + 1)])
-
-
-def padded_size(n_gallery: int) -> int:
-    multiple = _SMALL_MULTIPLE if n_gallery <= _TILE else _TILE
-    return -(-n_gallery // multiple) * multiple
-
-
-def queries_at_a_time(width: int) -> int:
-    """How many queries are scored against `width` gallery columns in a block."""
-    return max(8, min(_BLOCK_QUERIES, _BLOCK_SCORES // width // 8 * 8))
 
 
 def rank(scores: ScoreRows, query: LabelArrays, gallery: LabelArrays, protocol: Protocol, unknown_cameras: str = 'refuse') -> Ranking:
@@ -127,7 +98,7 @@ def _ranks(scores: Float[Array, 'b N'], columns: Int[Array, 'b M'], num_matches:
     match_scores = jnp.sort(jnp.where(place < num_matches[:, None], match_scores, jnp.inf), axis=1)
     count = _count_by_passes if columns.shape[1] <= _MAX_PASSES else _count_by_search
     width = scores.shape[1]
-    tile = min(_TILE, width) if jax.default_backend() == 'cpu' else width
+    tile = min(TILE, width) if jax.default_backend() == 'cpu' else width
 
     def add_tile(i, counts):
         tile_scores, *labels = (jax.lax.dynamic_slice_in_dim(a, i * tile, tile, axis=1) for a in (scores, *(g[None, :] for g in gallery)))

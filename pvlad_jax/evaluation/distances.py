@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.registry import Registry
-from pvlad_jax.evaluation.cmc_map import padded_size
+from pvlad_jax.evaluation.blocks import padded_size
 from pvlad_jax.evaluation.embeddings import Embeddings, as_array, check_finite
 from pvlad_jax.evaluation.metric_learning import LEARNED, LearnedMetric
 

@@ -12,8 +12,9 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.evaluation.cmc_map import padded_size
+from pvlad_jax.evaluation.blocks import padded_size
 from pvlad_jax.evaluation.distances import BilinearDistance
+from pvlad_jax.evaluation.ranked_lists import smallest_k
 
 _BLOCK = 256  # rows of distances at a time
 
@@ -97,18 +98,6 @@ def _nearest(pairwise: BilinearDistance, k: int) -> tuple[Int[np.ndarray, 'A k']
         largest[rows] = np.abs(distances).max(axis=1)  # a learned metric may give negative ones
         nearest[rows] = smallest_k(distances, k)
     return nearest, np.maximum(largest, np.finfo(np.float32).tiny)
-
-
-def smallest_k(distances: Float[np.ndarray, 'b N'], k: int) -> Int[np.ndarray, 'b k']:
-    """Columns of the k smallest of each row, smallest first, equal ones in the order of columns: a stable argsort, cut, at less cost."""
-    if k >= distances.shape[1]:
-        return np.argsort(distances, axis=1, kind='stable')[:, :k]
-    limit = np.partition(distances, k - 1, axis=1)[:, k - 1]
-    result = np.empty((len(distances), k), np.int64)
-    for i, row in enumerate(distances):
-        candidates = np.flatnonzero(row <= limit[i])
-        result[i] = candidates[np.argsort(row[candidates], kind='stable')[:k]]
-    return result
 
 
 def _reciprocal(nearest: Int[np.ndarray, 'A k']) -> scipy.sparse.csr_array:

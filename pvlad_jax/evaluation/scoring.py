@@ -6,7 +6,8 @@ import numpy as np
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import JUNK
-from pvlad_jax.evaluation.cmc_map import Ranking, ScoreRows, rank
+from pvlad_jax.evaluation.blocks import ScoreRows
+from pvlad_jax.evaluation.cmc_map import Ranking, rank
 from pvlad_jax.evaluation.distances import check_matrix, linear_map, pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.metric_learning import LearnedMetric

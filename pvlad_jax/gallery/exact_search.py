@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.evaluation.cmc_map import ScoreRows, padded_size, queries_at_a_time
+from pvlad_jax.evaluation.blocks import ScoreRows, padded_size, queries_at_a_time
 
 _MAX_GROUP = 256  # columns; padded galleries are multiples of it
 

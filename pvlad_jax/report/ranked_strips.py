@@ -2,46 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.evaluation.cmc_map import ScoreRows
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
-from pvlad_jax.evaluation.protocols import LabelArrays, Protocol, label_arrays
-from pvlad_jax.evaluation.reranking import smallest_k
+from pvlad_jax.evaluation.ranked_lists import RankedList, top_ranked
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.images.frame_arrays import checked_frame
 
 _BORDER, _GAP, _CAPTION = 4, 8, 16  # pixels
 _GREEN, _RED, _BLUE = (30, 160, 60), (205, 40, 40), (60, 90, 160)
-
-
-class RankedList(NamedTuple):
-    """The nearest gallery tracklets of some queries, ignored ones left out; -1 where the gallery ends."""
-
-    query: Int[np.ndarray, 'b']
-    gallery: Int[np.ndarray, 'b k']
-    good: Bool[np.ndarray, 'b k']
-
-
-def top_ranked(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Protocol,
-            queries: Int[np.ndarray, 'b'], top: int, unknown_cameras: str = 'refuse') -> RankedList:
-    """The `top` nearest gallery tracklets of these queries; at equal distance those that are not good come first, as in the metrics."""
-    queries = np.asarray(queries)
-    query_arrays, gallery_arrays = label_arrays(query, gallery)
-    good, ignored = protocol.relevance(LabelArrays(*(labels[queries][:, None] for labels in query_arrays)),
-                                       LabelArrays(*(labels[None, :] for labels in gallery_arrays)), unknown_cameras)
-    distance: Float[np.ndarray, 'b N'] = np.where(ignored, np.inf, np.asarray(scores.rows(queries))[:, :len(gallery)])
-    negatives_first = np.argsort(good, axis=1, kind='stable')
-    order = smallest_k(np.take_along_axis(distance, negatives_first, axis=1), min(top, len(gallery)))
-    columns = np.take_along_axis(negatives_first, order, axis=1)
-    columns = np.where(np.isinf(np.take_along_axis(distance, columns, axis=1)), -1, columns)
-    return RankedList(queries, columns, np.take_along_axis(good, columns, axis=1) & (columns >= 0))
 
 
 def ranked_strips(query: Embeddings, gallery: Embeddings, frames: Callable[[str], Sequence],

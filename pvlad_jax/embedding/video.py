@@ -1,0 +1,53 @@
+"""A single video of any length -> its embedding."""
+
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.clip_sampling import consecutive_clips
+from pvlad_jax.embedding.streaming import embed_batch, initial_carry
+from pvlad_jax.images.frame_arrays import checked_frames
+from pvlad_jax.models.tracklet_network import TrackletNetwork
+
+_jitted_step = jax.jit(embed_batch, static_argnums=(0,), static_argnames=('flip',))
+
+
+def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable, clip_frames: int,
+                clips_per_step: int = 8, flip: bool = False) -> Float[np.ndarray, 'E']:
+    """The unit embedding of one video, read frame by frame: device memory and compiled program are the same for any length.
+
+    Args:
+      frames: uint8 RGB arrays [H, W, 3] of one size, that of the network's training (`frame_arrays.checked_frames`).
+      clip_frames: T, as in training.
+      clips_per_step: clips that are computed at a time.
+      flip: averages the embedding with the mirror image's.
+
+    Raises:
+      UserError: a video without frames, or frames of another type, shape or size.
+    """
+    for name, value in (('clip_frames', clip_frames), ('clips_per_step', clips_per_step)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise UserError(f'{name} is {value!r}; it must be a whole number from 1.')
+    carry, embedding, pending = None, None, []
+    per_step = clip_frames * clips_per_step
+
+    def take(some: list, unfinished: bool):
+        index = consecutive_clips(np.arange(len(some)), clip_frames)
+        index = np.concatenate([index, np.full((clips_per_step - len(index), clip_frames), -1)])
+        clips = np.where((index >= 0)[..., None, None, None], np.stack(some)[index], 0).astype(np.uint8)
+        segment = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
+        start = carry if carry is not None else initial_carry(network, variables, clips, index >= 0, flip)
+        return _jitted_step(network, variables, start, clips, index >= 0, segment, np.int32(0), np.bool_(unfinished), flip=flip)
+
+    for frame in checked_frames(frames):
+        if len(pending) == per_step:
+            embedding, carry = take(pending, True)
+            pending = []
+        pending.append(frame)
+    if not pending:
+        raise UserError('A video without frames has no embedding.')
+    embedding, _ = take(pending, False)
+    return np.asarray(embedding[0])
