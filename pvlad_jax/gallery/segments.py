@@ -99,10 +99,13 @@ def sweep(gallery: Path, state: State) -> None:
 
 def unit(vectors: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n E']:
     """Vectors of length 1, the same whatever else is in the array. They must be finite and not zero."""
-    largest = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64)
-    scaled = vectors / largest  # no square leaves the range of numbers
-    norm = np.sqrt(np.einsum('ne,ne->n', scaled, scaled))
-    return (scaled / norm[:, None]).astype(np.float32)
+    result = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), 4096):  # bounds the temporaries in float64
+        block = vectors[start:start + 4096]
+        scaled = block / np.abs(block).max(axis=1, keepdims=True).astype(np.float64)  # no square leaves float64's range
+        norm = np.sqrt(np.einsum('ne,ne->n', scaled, scaled))
+        np.divide(scaled, norm[:, None], out=result[start:start + 4096], casting='same_kind')
+    return result
 
 
 def ids_to_rows(metadata: pa.Table, ids: Sequence[int] | Int[np.ndarray, '*n']) -> Int[np.ndarray, '*n']:
