@@ -18,9 +18,9 @@ from benchmarks.rows import own_path
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import complain, console
 from pvlad_jax.evaluation.calibration import PER, calibrate
-from pvlad_jax.evaluation.distances import between
+from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings, read_embeddings
-from pvlad_jax.evaluation.protocols import PROTOCOLS, Seen, seen
+from pvlad_jax.evaluation.protocols import PROTOCOLS, LabelArrays, label_arrays
 from pvlad_jax.evaluation.threshold import Calibration
 
 
@@ -33,10 +33,10 @@ def half(table: Embeddings, people: np.ndarray, first: bool) -> Embeddings:
 
 def measured(query: Embeddings, gallery: Embeddings, calibration: Calibration) -> dict[str, float]:
     """The rates that the calibration estimates, counted on other people."""
-    of_query, of_gallery = seen(query, gallery)
+    of_query, of_gallery = label_arrays(query, gallery)
     good, ignored = PROTOCOLS['mars_official'].relevance(
-        Seen(*(labels[:, None] for labels in of_query)), Seen(*(labels[None, :] for labels in of_gallery)), 'other')
-    distance = between(query, gallery).distances(np.arange(len(query)))
+        LabelArrays(*(labels[:, None] for labels in of_query)), LabelArrays(*(labels[None, :] for labels in of_gallery)), 'other')
+    distance = pairwise_distance(query, gallery).distances(np.arange(len(query)))
     two, same, nobody = ~good & ~ignored, calibration.same.value, calibration.nobody
     stranger, own = np.where(two, distance, np.inf).min(axis=1), np.where(good, distance, np.inf).min(axis=1)
     there = np.isfinite(own)
