@@ -22,6 +22,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         return
     columns = (TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn('left:'), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True) as bar:
+    # Not redirected: the console writes to whatever sys.stderr is, and would write to itself.
+    with Progress(*columns, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(printable(what), total=total)
         yield lambda done: bar.advance(task, done)
