@@ -130,15 +130,17 @@ def main() -> int:
     finally:
         shutil.rmtree(folder)
     for row in rows:
-        row['recall'] = recall(found[row['name']], found['exact']) if 'exact' in found else None
+        for name, k in (('recall', options.k), ('recall_10', min(10, options.k))):  # ten tracklets are of the query's person
+            row[name] = recall([f[:k] for f in found[row['name']]], [e[:k] for e in found['exact']]) if 'exact' in found else None
     if options.output:
         write(options.output, rows, options={key: str(value) for key, value in vars(options).items()})
     table = Table(title=f'{options.rows:,} x {options.size}, {options.queries:,} queries, top {options.k}; seconds (processor seconds)')
-    for column in ('backend', 'add', 'search', 'one query', 'recall', 'peak MB', 'disk MB'):
+    for column in ('backend', 'add', 'search', 'one query', 'recall', 'recall at 10', 'peak MB', 'disk MB'):
         table.add_column(column, justify='left' if column == 'backend' else 'right')
     for row in rows:
         times = (f'{row[key][0]:.3g} ({row[key][1]:.3g})' for key in ('add', 'search', 'one'))
-        table.add_row(row['name'], *times, '' if row['recall'] is None else f'{row["recall"]:.4f}', f'{row["peak_mb"]:,.0f}',
+        recalls = ('' if row[name] is None else f'{row[name]:.4f}' for name in ('recall', 'recall_10'))
+        table.add_row(row['name'], *times, *recalls, f'{row["peak_mb"]:,.0f}',
                       f'{row["disk_mb"]:,.0f}')
     console(width=140).print(table)
     return 0

@@ -43,7 +43,7 @@ COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
     'first_frame': (pa.int64(), -1), 'last_frame': (pa.int64(), -1),
     'start_seconds': (pa.float64(), None), 'end_seconds': (pa.float64(), None), 'frames': (pa.int32(), -1)}
 METADATA_SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
-_PIECE = 65_536  # rows read at a time: 128 MiB at 512 numbers
+_PIECE = 32_768  # rows read at a time: 64 MiB at 512 numbers
 _MAX_NAME = 1000  # characters
 
 
@@ -262,7 +262,7 @@ def _table_of(batch: pa.RecordBatch, fingerprint: str, name: str) -> EmbeddingTa
         raise UserError(f'{name}: some tracklets have no embedding (null).')
     size = vectors.type.list_size
     columns = {column: batch.column(column) for column in COLUMNS if column in batch.schema.names}
-    embedding = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32)
+    embedding = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32, copy=False)
     return EmbeddingTable(_metadata(columns, len(batch), name), embedding, fingerprint).checked(name)
 
 
