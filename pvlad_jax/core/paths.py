@@ -16,7 +16,7 @@ def user_path(path: str | Path) -> Path:
     folder.
 
     Shells expand '~' at the beginning of a word only, so not in --flag=~/folder. Raises UserError where the home
-    folder is unknown, and for object storage: whoever can read that asks `is_remote` first.
+    folder is unknown, and for object storage: a caller that can read that asks `is_remote` first.
     """
     if is_remote(path):
         raise UserError(f'{path} is in object storage, where this cannot be read or written. Give a path on a disk.')

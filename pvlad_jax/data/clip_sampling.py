@@ -1,7 +1,7 @@
 """Which frames of a tracklet make its clips: segments over the whole length in training, all frames at test.
 
 Frames that do not exist are marked, not replaced: index -1. A tracklet is never looped to fill a clip (18 % of MARS's training
-tracklets are shorter than 16 frames; a loop would show the network motion that nobody made).
+tracklets are shorter than 16 frames; a loop would show the network motion that never happened).
 """
 
 import numpy as np

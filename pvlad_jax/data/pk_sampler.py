@@ -16,7 +16,7 @@ class PKSampler:
     Identities come in epochs: each is a new order of all of them, cut into batches, so that all are seen equally often however many
     tracklets they have (one person of MARS has 271, one has 1). What is left of an epoch after whole batches is left for the next.
     Of a person, tracklets of different cameras are preferred; one with fewer than K gives some of them again.
-    With `together` > 1, people of consecutive numbers, so many at a time, follow each other in an epoch: look-alikes whose numbers a data
+    With `together` > 1, people of consecutive numbers, `together` at a time, follow one another: look-alikes whose numbers a data
     set has put side by side then meet in a batch, and are each other's hardest negatives.
     """
 
@@ -54,7 +54,7 @@ class PKSampler:
 
 
 def check_identities(train: TrackletTable, people: int) -> None:
-    """UserError where the training set has too few people for batches of so many."""
+    """UserError where the training set has too few people for a batch."""
     there = len(person_labels(train)[1])
     if there < 2:
         raise UserError(f'The training set holds {there} person(s); telling people apart takes at least two.')

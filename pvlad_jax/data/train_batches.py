@@ -1,4 +1,4 @@
-"""The training input: a Grain pipeline whose n-th element is the n-th batch, whoever asks and whenever."""
+"""The training input: a Grain pipeline whose n-th element is the n-th batch, a function of (seed, n) alone."""
 
 import concurrent.futures
 import functools

@@ -5,7 +5,7 @@ rank j + (how many negatives score <= s_j). So a block of queries is scored agai
 of the very same numbers, and the negatives below them are counted. Memory: queries of a block x gallery.
 
 Ties: a negative that ties with a good tracklet stands before it (pessimistic). So results do not depend on the order of the gallery, and a
-network that gives everybody the same embedding gets the worst result, not a lucky one.
+network that gives every tracklet the same embedding gets the worst result, not a lucky one.
 """
 
 import dataclasses

@@ -135,7 +135,7 @@ def write_embeddings(path: str | PathLike, embeddings: Embeddings) -> None:
 
 
 def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
-    """Reads and checks an npz file, anybody's, by its path or open for reading. Nothing in it is unpickled."""
+    """Reads and checks an npz file of any origin, by its path or open for reading. Nothing in it is unpickled."""
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -149,7 +149,7 @@ def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
         raise
     except FileNotFoundError as error:
         raise UserError(f'There is no file {path}.') from error
-    except Exception as error:  # anybody's bytes: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more
+    except Exception as error:  # bytes of any origin: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more
         reason = ' '.join(f'{error or type(error).__name__}'.split())
         raise UserError(f'{path} is not a readable .npz file of plain arrays ({reason}). '
                         'Names must be fixed-width text, not objects.') from error

@@ -74,15 +74,15 @@ class Protocol:
     name: str
     relevance: Callable[..., tuple[Any, Any]]
     queries: str  # in the gallery: 'included', 'removed', or 'as_given'
-    cameras: str  # whose camera must be known: 'same_person' (of tracklets of a query's person), 'everybody' or 'nobody'
+    cameras: str  # whose camera must be known: 'same_person' (of tracklets of a query's person), 'all' or 'none'
     finds: str = 'a tracklet of the same person and another camera'  # what a query looks for, as messages say it
 
 
 PROTOCOLS = Registry('protocol', {p.name: p for p in (
     Protocol('mars_official', mars_official, 'included', 'same_person'),
     Protocol('gallery_only', gallery_only, 'removed', 'same_person'),
-    Protocol('cross_camera', cross_camera, 'as_given', 'everybody'),
-    Protocol('all_but_query', all_but_query, 'included', 'nobody', 'another tracklet of the same person'),
+    Protocol('cross_camera', cross_camera, 'as_given', 'all'),
+    Protocol('all_but_query', all_but_query, 'included', 'none', 'another tracklet of the same person'),
 )})
 
 
@@ -176,15 +176,15 @@ def nothing_found(protocol: Protocol, n_query: int, n_gallery: int) -> str:
 
 
 def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cameras: str = 'refuse') -> None:
-    """UserError for queries that nobody can look for, and for cameras that the protocol needs and does not know."""
+    """UserError for queries that cannot be searched for, and for cameras that the protocol needs and does not know."""
     if unknown_cameras not in UNKNOWN_CAMERAS:
         raise UserError(f'unknown_cameras is {unknown_cameras!r}; allowed are {", ".join(UNKNOWN_CAMERAS)}.')
-    nobody = query.person_id < 1
-    if nobody.any():
-        raise UserError(f'{nobody.sum()} queries have person_id {np.unique(query.person_id[nobody]).tolist()}, '
-                        f'first {str(query.tracklet[nobody.argmax()])!r}: junk (-1) and distractors (0) cannot be '
+    unsearchable = query.person_id < 1
+    if unsearchable.any():
+        raise UserError(f'{unsearchable.sum()} queries have person_id {np.unique(query.person_id[unsearchable]).tolist()}, '
+                        f'first {str(query.tracklet[unsearchable.argmax()])!r}: junk (-1) and distractors (0) cannot be '
                         'looked for. Number people from 1.')
-    if unknown_cameras != 'refuse' or protocol.cameras == 'nobody':
+    if unknown_cameras != 'refuse' or protocol.cameras == 'none':
         return
     unknown_query = query.camera_id == UNKNOWN_CAMERA
     unknown_gallery = (gallery.camera_id == UNKNOWN_CAMERA) & (gallery.person_id != JUNK)

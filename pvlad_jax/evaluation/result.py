@@ -20,7 +20,7 @@ class Result:
     dataset: str
     split: str
     protocol: str
-    step: int | None  # of training; None where nobody said
+    step: int | None  # of training; None = unknown
     n_query: int
     n_query_valid: int  # queries with at least one good tracklet
     n_gallery: int  # as the protocol makes it up

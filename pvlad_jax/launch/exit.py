@@ -18,7 +18,7 @@ def unraisable(late) -> None:
 
 
 def exit_code(job: Callable[[preemption.StopRequest], None]) -> int:
-    """Does the job and returns the exit code. An exception that nobody expected keeps its traceback."""
+    """Does the job and returns the exit code. An unexpected exception keeps its traceback."""
     sys.unraisablehook = unraisable
     with preemption.listening() as stop:
         try:

@@ -36,7 +36,7 @@ class StopRequest:
     def request(self) -> None:
         """What SIGTERM does, for another thread to call."""
         self._requested.set()
-        with contextlib.suppress(OSError):  # nobody listens any more
+        with contextlib.suppress(OSError):  # no longer listened to
             if self._wake is not None:
                 os.write(self._wake, bytes([signal.SIGTERM]))
 

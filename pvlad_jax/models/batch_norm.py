@@ -19,7 +19,7 @@ _groups = contextvars.ContextVar('groups', default=1)
 
 @contextlib.contextmanager
 def statistics_by_group(groups: int) -> Iterator[None]:
-    """While a network is traced inside, training statistics are taken over each of so many equal, consecutive parts of the batch apart.
+    """While a network is traced inside, training statistics are those of each of `groups` equal, consecutive parts of the batch separately.
 
     With as many groups as devices nothing of BatchNorm crosses devices, and its statistics are those that training on one device with a
     device's share of the batch would have. Running statistics are the mean over the groups.

@@ -89,7 +89,7 @@ class TrackletNetwork(nn.Module):
 def init_variables(network: TrackletNetwork, clip: tuple[int, int, int], key: Array) -> dict:
     """What the network begins with: `params` and `batch_stats`. clip: (T, H, W).
 
-    Traced once, whoever asks for the shapes or has it within a program of his own.
+    Traced once, for all who ask for the shapes or call it within a larger program.
     """
     return network.init(key, jnp.zeros((1, 1, *clip, 3), jnp.uint8), jnp.ones((1, 1, clip[0]), bool))
 
@@ -105,7 +105,7 @@ first_variables = init_variables  # its former name, which programs of others us
 
 
 def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
-    """The network of a configuration for so many training people. UserError for an unknown name."""
+    """The network of a configuration for this number of training identities. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
     backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype,

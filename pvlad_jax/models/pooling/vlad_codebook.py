@@ -126,7 +126,7 @@ def initial_codebook(
       rule, alpha, alpha_scale: of `assignment_from_centres`, for each part by itself.
       shared_codebook: one codebook from the descriptors of all parts together, stored once: the results
         have 1 for P.
-      limit: at most so many descriptors go into one k-means (config.vlad_init.descriptors); matters for a shared
+      limit: the most descriptors in one k-means (config.vlad_init.descriptors); matters for a shared
         codebook, which otherwise takes P times as many as a part.
     Raises UserError, naming the part, where `kmeans` or `assignment_from_centres` does.
     """
