@@ -4,6 +4,7 @@ compiled twice."""
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import jax
@@ -119,6 +120,31 @@ def test_results_come_while_frames_are_still_read(model):
 
     behind = [begun - done.key for done in model.stream(events())]
     assert len(behind) == 40 and max(behind) <= 4 * model.interleaved.clips_per_step
+
+
+def test_frames_are_not_kept_longer_than_their_clip_needs(workdir):
+    model = pvlad_jax.load(workdir, clips_per_step=2)
+    alive, most = weakref.WeakSet(), 0
+
+    class Frame(np.ndarray):
+        """An array that a weak set can hold."""
+
+        __hash__ = object.__hash__
+
+    def video():
+        nonlocal most
+        for _ in range(200):
+            image = frames(1)[0].view(Frame)
+            alive.add(image)
+            most = max(most, len(alive))
+            yield image
+
+    def events():
+        yield from (TrackletFrame('a', image) for image in video())
+        yield TrackletEnd('a')
+
+    assert [done.frames for done in model.stream(events())] == [200]
+    assert most <= 3 * 2 * model.clip[0]  # a step in progress, one that is filled, a clip that is filled
 
 
 def test_frames_of_a_tracklet_may_have_different_sizes(model):

@@ -9,7 +9,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -102,7 +103,8 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
         raise UserError(f'checkpoint = {chosen!r} is unknown; choose one of: {LAST}, {BEST}, {UNTRAINED}.')
     if chosen == UNTRAINED:
         return _untrained(config, where)
-    checkpoints = Checkpoints(where / 'checkpoints', config.checkpoint, read_only=True)
+    with _without_notices():
+        checkpoints = Checkpoints(where / 'checkpoints', config.checkpoint, read_only=True)
     try:
         step, which = _step(checkpoints, chosen, where)
         variables = checkpoints.variables(step)
@@ -110,6 +112,18 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
         with contextlib.suppress(Exception):  # nothing was written
             checkpoints.close()
     return _checked(config, variables, f'{where}, step {step} ({which})', str(where))
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keeps Orbax's two warnings, that a folder opened for reading is read only, from users of the library."""
+    logger = logging.getLogger('absl')
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def saved_config(workdir: Folder, name: str = 'config.json') -> Config:
