@@ -33,7 +33,7 @@ def test_scoring_needs_numpy_scipy_and_jax_only():
 def test_importing_every_module_changes_no_threads_filters_or_flags():
     code = '''
 import importlib, logging, os, pkgutil, warnings
-import absl.flags, absl.logging, cv2, jax, grain, orbax.checkpoint, tensorflow_datasets
+import absl.flags, absl.logging, cv2, jax, grain, orbax.checkpoint, scipy.sparse, tensorflow_datasets
 import pvlad_jax
 def seen():
     return (cv2.getNumThreads(), [len(logging.getLogger(n).filters) for n in ('absl', 'asyncio', 'jax')], absl.logging.get_verbosity(),
