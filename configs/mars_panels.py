@@ -19,11 +19,11 @@ def get_config(arguments: str = '') -> ConfigDict:
     c = default.get_config()
     c.dataset.name = 'mars_panels'
     c.clips.frames, c.clips.stride = 2, 4  # two of a tracklet's eight frames, which lie apart
-    c.clips.height, c.clips.width = 192, 96
+    c.clips.height, c.clips.width = 256, 128
     c.batch.people, c.batch.tracklets = 16, 4
 
-    c.augment.pad = 9
-    c.augment.erase = 0.4
+    c.augment.pad = 12
+    c.augment.erase = 0.5
     c.augment.brightness = c.augment.contrast = c.augment.saturation = 0.1
     c.augment.channel = 0.1
 
@@ -40,11 +40,12 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.optimizer.learning_rate = 1.5e-3  # of the new layers
     c.optimizer.backbone_factor = 1 / 3  # 5e-4
     c.optimizer.weight_decay = 5e-4
-    c.training.steps = 500
-    c.training.head_steps = 50  # a tenth
-    c.optimizer.warmup_steps = 50
+    c.training.steps = 900
+    c.training.head_steps = 90  # a tenth
+    c.optimizer.warmup_steps = 90
     c.training.log_every = 20
     c.training.eval_every = 0  # at the end
     c.training.checkpoint_every = 100
     c.evaluation.flip = True
+    c.evaluation.clips_per_step = 16
     return default.apply_arguments(c, arguments)
