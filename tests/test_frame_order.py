@@ -203,3 +203,9 @@ def test_hashes_are_not_ordered_silently(digits):
         tracklets = [[f'{source.getrandbits(4 * digits):0{digits}x}' for _ in range(frames)] for _ in range(source.randint(1, 5))]
         result, _ = ordered(tracklets)
         assert result.notes or result.issues, tracklets
+
+
+def test_what_was_taken_is_said_where_names_hold_several_numbers():
+    names = [f'a/frame_{i:04d}_0.{(7 * i) % 10}3.jpg' for i in range(6)]
+    assert order_frames({'a': names}).taken == ['number 1 (0000) of names such as frame_0000_0.03.jpg']
+    assert order_frames({'a': [f'a/{i:04d}.jpg' for i in range(6)]}).taken == []

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from data_prep.sources.frame_candidates import Candidate, Names, candidates, is_rival
 from data_prep.sources.frame_names import NUMBER, Field, bare_name, fields, template
-from data_prep.sources.frame_order_notes import order_notes, ordinal
+from data_prep.sources.frame_order_notes import order_notes, ordinal, shown
 from data_prep.sources.frame_suffixes import stem
 from pvlad_jax.core.errors import UserError
 
@@ -35,12 +35,14 @@ class FrameOrder:
       notes: Sentences for the user: what was taken where that is not certain.
       issues: Names without a frame number, and two frames of a tracklet with the same.
       rules: What was taken as the frame number, one a kind of name.
+      taken: The same with an example, of names that hold several numbers and have no note.
     """
 
     order: dict = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     issues: list[str] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
 
 
 def frame_pattern(text: str) -> re.Pattern:
@@ -171,7 +173,10 @@ def _choose(kind: str, sample: list[Names], parsed: Parsed, result: FrameOrder) 
     example = max((n for t in sample[:1] for n in t), key=lambda n: len(n))
     path = paths[id(example)]
     result.rules.append(f'{kind.lstrip("~") or "names of several kinds"}: {ordinal(chosen, example)}')
-    result.notes += order_notes(chosen, rivals, sample, example, _file(path), uncertain=not aligned)
+    notes = list(order_notes(chosen, rivals, sample, example, _file(path), uncertain=not aligned))
+    if not notes and len(example) > 1:
+        result.taken.append(f'{shown(chosen, example)} of names such as {_file(path)}')
+    result.notes += notes
     return chosen
 
 

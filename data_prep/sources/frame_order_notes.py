@@ -30,15 +30,15 @@ def order_notes(
     """
     example = f'names such as {file}'
     if rivals:
-        others = ' or '.join(_shown(c, name) for c in rivals[:3])
+        others = ' or '.join(shown(c, name) for c in rivals[:3])
         yield (
-            f'The frame number is ambiguous in {example}. Taken: {_shown(chosen, name)}. '
+            f'The frame number is ambiguous in {example}. Taken: {shown(chosen, name)}. '
             f'Not taken, though it would give another order: {others}. '
             f"To choose another: --frame_pattern='{suggestion(rivals[0], name)}'."
         )
     elif not chosen.plausible or (uncertain and chosen.cost > _SURE):
         yield (
-            f'The order of frames is uncertain: in {example} {_shown(chosen, name)} is taken as the frame number, '
+            f'The order of frames is uncertain: in {example} {shown(chosen, name)} is taken as the frame number, '
             'but it may be a score, a position or an id. If it is, give each frame a number that rises with time.'
         )
     if where := _restarted(chosen, sample):
@@ -63,7 +63,8 @@ def _restarted(chosen: Candidate, sample: list[Names]) -> str:
     return ''
 
 
-def _shown(candidate: Candidate, name: tuple[Field, ...]) -> str:
+def shown(candidate: Candidate, name: tuple[Field, ...]) -> str:
+    """Which numbers of a name, and what they are in this one: 'number 2 (0003)'."""
     texts = [name[i].text for i in sorted(candidate.fields(len(name)))]
     return f'{ordinal(candidate, name)} ({" ".join(texts)})'
 

@@ -1,6 +1,6 @@
 """Scans {train,query,gallery}/PERSON/CAMERA/TRACKLET/frames, the layout for any own tracklets."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pvlad_jax.core.labels import JUNK, UNKNOWN_CAMERA
 from pvlad_jax.images import JPEG_EXTENSIONS, ImageError, read_header
 
 _RULES_KEPT = 20  # of the frame order, in the metadata
+_TAKEN_SHOWN = 3  # kinds of names in the note on the frame order
 _HOW_TO_ORDER = (
     '\nRename the files, or say which number of their names is the frame number: '
     "--frame_pattern='frame_(?P<frame>\\d+)' takes what the group frame holds."
@@ -76,6 +77,7 @@ def scan_tracklet_folder(
         *person_notes(people),
         *([f'Junk in train and query is left out: {shortened(left_out)}.'] if left_out else []),
         *camera_notes(numbered),
+        *_taken_note(frames.taken),
         *frames.notes,
         *_notes(splits),
         *outside_note(files.names, root),
@@ -90,6 +92,12 @@ def scan_tracklet_folder(
         metadata={'cameras': numbered.numbers, 'frame_order': frames.rules[:_RULES_KEPT]},
         notes=tuple(notes),
     )
+
+
+def _taken_note(taken: list[str]) -> Iterator[str]:
+    if taken:
+        more = f'; and so on for {len(taken) - _TAKEN_SHOWN} more kinds of names' if len(taken) > _TAKEN_SHOWN else ''
+        yield f'Frames: ordered by {"; by ".join(taken[:_TAKEN_SHOWN])}{more}. --frame_pattern chooses another number.'
 
 
 def _encoding(files: FrameFiles, names: list[str]) -> str:
