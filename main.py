@@ -1,7 +1,7 @@
 """PersonVLAD-JAX: trains and evaluates.
 
     python main.py --config=configs/synthetic.py --workdir=runs/demo
-    python main.py --config=configs/synthetic.py --workdir=runs/demo --mode=eval
+    python main.py --workdir=runs/demo --mode=eval
 """
 
 import os
@@ -17,12 +17,14 @@ from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.settings import short_names
 from pvlad_jax.launch.distributed import MODES, Processes
 from pvlad_jax.launch.exit import exit_code
-from pvlad_jax.launch.flags import given_fields, parse_flags
+from pvlad_jax.launch.flags import given_fields, given_value, parse_flags
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'The configuration, e.g. configs/mars.py', lock_config=True)
+CONFIG = config_flags.DEFINE_config_file('config', None, lock_config=True, help_string=(
+    'The configuration, e.g. configs/mars.py; where --mode=eval is given without it, that of the run in --workdir'))
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where checkpoints, metrics and results of this run go')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'],
                          'train (with evaluations), or eval: score the checkpoint that config.evaluation.checkpoint says')
+OUTPUT = flags.DEFINE_string('output', None, 'With --mode=eval: where results go; --workdir is then only read')
 MULTIPROCESS = flags.DEFINE_enum('multiprocess', 'auto', MODES,
                                  'auto: several processes where Slurm, Open MPI, JAX_COORDINATOR_ADDRESS or a TPU machine says so; on, off')
 COORDINATOR = flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, where several processes are started by hand')
@@ -42,7 +44,7 @@ def build(config) -> None:
 
 
 def run(config, workdir: str | Path, mode: str, several: Processes = Processes(mode='off'),  # noqa: B008  a constant
-        given: Sequence[str] = ()) -> int:
+        given: Sequence[str] = (), output: str | Path | None = None) -> int:
     """Does the job and returns the exit code; a user's mistake is one message, not a traceback."""
 
     quiet_libraries()
@@ -50,18 +52,26 @@ def run(config, workdir: str | Path, mode: str, several: Processes = Processes(m
     def job(stop) -> None:
         from pvlad_jax.runs.run import work  # JAX and all that is slow to import come after the flags are known to be right
 
-        work(config, workdir, mode, several, stop, build, given)
+        work(config, workdir, mode, several, stop, build, given, output)
 
     return exit_code(job)
 
 
+def with_saved_config(argv: list[str]) -> list[str]:
+    """The arguments, and for --mode=eval without --config the configuration of the run in --workdir."""
+    workdir = given_value(argv, 'workdir')
+    if given_value(argv, 'config') is not None or given_value(argv, 'mode') != 'eval' or not workdir:
+        return argv
+    return [argv[0], f'--config={Path(__file__).resolve().parent / "configs" / "run.py"}:{workdir}', *argv[1:]]
+
+
 def main(_argv) -> int:
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
-    code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, short_names(Config)))
+    code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, short_names(Config)), OUTPUT.value)
     if code:  # threads of a save that failed would have a last word after the message
         os._exit(code)  # every line was flushed when it was printed
     return code
 
 
 if __name__ == '__main__':
-    app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), settings=Config))
+    app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), settings=Config, complete=with_saved_config))

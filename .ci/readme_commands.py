@@ -52,8 +52,7 @@ COMMANDS: dict[str, Run | Skip] = {
     'python data_prep/build_tfds.py --dataset=tracklet_folder --source=FOLDER --name=my_tracklets --data_dir=data':
         Run(replace=(('FOLDER', 'my_frames'),), before='python .ci/sample_tracklets.py my_frames'),
     'python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets --workdir=runs/my_tracklets': Run(_SHORT),
-    'python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets --workdir=runs/my_tracklets --mode=eval':
-        Run(_SHORT),
+    'python main.py --workdir=runs/my_tracklets --mode=eval': Run(),
     'python data_prep/build_tfds.py --dataset=mars --source=MARS_FOLDER --data_dir=data': _MARS,
     'python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors': Run(),
     'python main.py --config=configs/mars.py --workdir=runs/mars': _MARS,

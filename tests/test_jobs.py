@@ -11,7 +11,9 @@ import pytest
 
 import main
 import pvlad_jax
+from configs import run as saved_run
 from data_prep.builder.build import build
+from pvlad_jax.config import freeze
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import read_embeddings, score
 from pvlad_jax.images import decode_image
@@ -74,6 +76,33 @@ def test_eval_scores_the_last_checkpoint_again(run, capfd):
     assert main.run(config, workdir, 'eval') == 0
     assert json.loads((workdir / 'eval' / 'latest.json').read_text()) == before
     assert 'rank-1' in capfd.readouterr().out
+
+
+def test_the_working_directory_holds_the_configuration(run):
+    config, workdir = run
+    given = main.with_saved_config(['main.py', '--mode', 'eval', f'--workdir={workdir}'])
+    assert given[1] == f'--config={ROOT / "configs" / "run.py"}:{workdir}' and given[2:] == ['--mode', 'eval', f'--workdir={workdir}']
+    assert freeze(saved_run.get_config(str(workdir))) == freeze(config)
+    folder = f'--workdir={workdir}'
+    for arguments in (['--mode=train', folder], ['--mode=eval', folder, '--config=mine.py'], ['--mode=eval']):
+        assert main.with_saved_config(['main.py', *arguments]) == ['main.py', *arguments]
+
+
+def test_an_evaluation_with_an_output_leaves_the_run_as_it_is(run, tmp_path, capfd):
+    config, workdir = run
+
+    def state():
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in workdir.rglob('*')}
+
+    (workdir / 'data.json').write_text(json.dumps(json.loads((workdir / 'data.json').read_text()) | {'checked': []}))
+    before = state()
+    assert main.run(saved_run.get_config(str(workdir)), workdir, 'eval', output=tmp_path / 'out') == 0
+    assert state() == before
+    first, second = (json.loads((folder / 'eval' / 'latest.json').read_text()) for folder in (workdir, tmp_path / 'out'))
+    assert first == second and (tmp_path / 'out' / 'embeddings' / 'query.npz').is_file()
+    capfd.readouterr()
+    assert main.run(config, workdir, 'train', output=tmp_path / 'out') == 2
+    assert '--output is for --mode=eval' in capfd.readouterr().err
 
 
 def test_a_finished_run_given_again_only_reports(run, capfd):

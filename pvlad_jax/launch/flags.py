@@ -13,15 +13,19 @@ from pvlad_jax.core.settings import describe
 from pvlad_jax.core.terminal import complain, say
 
 
-def parse_flags(required: Sequence[str], settings: type) -> Callable[[list[str]], list[str]]:
+def parse_flags(required: Sequence[str], settings: type,
+                complete: Callable[[list[str]], list[str]] = lambda argv: argv) -> Callable[[list[str]], list[str]]:
     """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help lists the fields behind the flags.
 
-    `settings`: the dataclass that a configuration is frozen to.
+    Args:
+      required: flags that must be given.
+      settings: the dataclass that a configuration is frozen to.
+      complete: adds arguments that follow from others.
     """
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            argv = [_expanded_config(a) for a in argv]
+            argv = complete([_expanded_config(a) for a in argv])
             try:
                 rest = flags.FLAGS(argv)
             except SystemExit:  # absl has printed --help
@@ -41,6 +45,14 @@ def parse_flags(required: Sequence[str], settings: type) -> Callable[[list[str]]
             sys.exit(EXIT_USER_ERROR)
 
     return parse
+
+
+def given_value(argv: Sequence[str], name: str) -> str | None:
+    """The value of a flag, from --NAME=VALUE or --NAME VALUE; None where it is not given."""
+    for argument, after in zip(argv, [*argv[1:], None]):
+        if argument.startswith('-') and argument.lstrip('-').partition('=')[0] == name:
+            return argument.partition('=')[2] if '=' in argument else after
+    return None
 
 
 def field_help(settings: type) -> str:

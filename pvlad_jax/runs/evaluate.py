@@ -95,8 +95,11 @@ def _restore_during_training(experiment: Experiment, checkpoints: Checkpoints) -
     return restore_chosen(experiment, checkpoints)
 
 
-def evaluate(experiment: Experiment, workdir: Folder, log: Log) -> Result:
-    """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the untrained network."""
+def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) -> Result:
+    """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the untrained network.
+
+    Results go to `output`; where that is another folder, the working directory is only read.
+    """
     checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint, read_only=True)
     if experiment.config.evaluation.checkpoint == UNTRAINED:
         experiment.check_weights(experiment.state_shapes())
@@ -104,12 +107,12 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log) -> Result:
         log(f'The network as training would begin with it; {workdir} needs no checkpoint.')
         state, which = experiment.initial_state(log), UNTRAINED
         if jax.process_index() == 0:
-            write_evaluated_config(workdir, experiment.config)  # what pvlad_jax.load needs
+            write_evaluated_config(output, experiment.config)  # what pvlad_jax.load needs
     elif checkpoints.latest_step() is None:
         raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set '
                         f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.')
     else:
-        begin(experiment, workdir, checkpoints, log, new=False)
+        begin(experiment, workdir, checkpoints, log, new=False, read_only=output != workdir)
         state, which = _restore_during_training(experiment, checkpoints)
     step = int(state.step)
     began = time.monotonic()
@@ -118,6 +121,6 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log) -> Result:
     except UserError as error:
         raise EvaluationFailed(f'The evaluation of step {step} failed: {error}') from error
     log(f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
-    report(experiment, workdir, state.variables(), scored, log)
+    report(experiment, output, state.variables(), scored, log)
     checkpoints.close()
     return scored.result

@@ -24,7 +24,7 @@ from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir
 
 
 def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None],
-         given: Sequence[str] = ()) -> None:
+         given: Sequence[str] = (), output: str | Path | None = None) -> None:
     """Trains (`mode='train'`) or evaluates (`'eval'`).
 
     Args:
@@ -33,6 +33,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
       stop: heard between steps.
       build: makes a data set that the configuration can make and that is not there yet.
       given: paths of the fields that the user set, which are told where they have no effect.
+      output: where an evaluation writes; `workdir` is then only read.
     """
     frozen = freeze(config)
     check_names(frozen)
@@ -42,15 +43,16 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     check_devices(frozen)
     first = distributed.is_first()
     folder = open_workdir(workdir)
+    target = folder if output is None else _output_folder(output, mode, frozen)
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
         raise UserError(f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.')
     every_split = frozen.dataset.split == 'all'  # then each split has a folder of its own, which is claimed when its turn comes
-    with claim(folder) if first and not every_split else contextlib.nullcontext():
+    with claim(target) if first and not every_split else contextlib.nullcontext():
         if not every_split:
             check_config(folder, frozen)
-        check_folders(frozen, folder)
+        check_folders(frozen, target)
         build(frozen)
-        compile_cache.use(frozen.compile_cache, folder)
+        compile_cache.use(frozen.compile_cache, target)
 
         def log(text: str) -> None:
             if first:
@@ -61,11 +63,22 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
 
         def run_one(config: Config, folder: Folder) -> Result:
             check_config(folder, config)
-            check_folders(config, folder)
+            check_folders(config, folder if output is None else target)
             stop.no_unsaved_steps = not stop.requested
-            return train(prepare(config), folder, log, stop) if mode == 'train' else evaluate(prepare(config), folder, log)
+            if mode == 'train':
+                return train(prepare(config), folder, log, stop)
+            return evaluate(prepare(config), folder, log, folder if output is None else target)
 
         if every_split:
             all_splits(frozen, folder, mode, run_one, log)
         else:
             run_one(frozen, folder)
+
+
+def _output_folder(output: str | Path, mode: str, config: Config) -> Folder:
+    """UserError where --output does not go with the job."""
+    if mode != 'eval':
+        raise UserError('--output is for --mode=eval: a training writes all it makes to --workdir.')
+    if config.dataset.split == 'all':
+        raise UserError("--output takes one split: config.dataset.split is 'all'. Set it to one of them, such as 0.")
+    return open_workdir(output)

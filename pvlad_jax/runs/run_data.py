@@ -21,8 +21,9 @@ class RunData:
     was found intact], "people": in training}.
     """
 
-    def __init__(self, workdir: Folder, dataset: TrackletDataset, people: int):
-        """`people`: in training."""
+    def __init__(self, workdir: Folder, dataset: TrackletDataset, people: int, read_only: bool = False):
+        """`people`: in training. read_only: data.json stays as it is."""
+        self._read_only = read_only
         self._path, self._dataset, self._workdir, self._people = workdir / FILE, dataset, workdir, people
         self._saved = self._read()
         files = self._files()
@@ -75,7 +76,7 @@ class RunData:
         """For a new run, when its configuration is written."""
         content = {'fingerprint': self.now.to_json(), 'accepted': self._saved.get('accepted', []),
                    'files': self._files_now, 'checked': self._saved.get('checked', []), 'people': self._people}
-        if jax.process_index() == 0 and content != self._read():
+        if not self._read_only and jax.process_index() == 0 and content != self._read():
             write_text(self._path, json.dumps(content, indent=1) + '\n')
 
     def forget(self) -> None:

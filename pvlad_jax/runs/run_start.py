@@ -10,10 +10,10 @@ from pvlad_jax.runs.workdir import Folder
 
 
 def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, log: Callable[[str], None],
-          new: bool) -> RunData:
+          new: bool, read_only: bool = False) -> RunData:
     """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, and what will be
-    tested can be read."""
-    config, data = experiment.config, RunData(workdir, experiment.dataset, experiment.people)
+    tested can be read. Nothing is written where `read_only`."""
+    config, data = experiment.config, RunData(workdir, experiment.dataset, experiment.people, read_only)
     if new:
         data.forget()
     else:

@@ -10,25 +10,23 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
 
-from pvlad_jax.config import Config, flatten, freeze
+from pvlad_jax.config import Config, flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.workdir import Folder, open_workdir
+from pvlad_jax.runs.workdir import EVALUATED_CONFIG, Folder, config_file, open_workdir, saved_config
 from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, load_head
 
 LAST, BEST, UNTRAINED = 'last', 'best', 'untrained'  # of config.evaluation.checkpoint
-_EVALUATED = 'eval/config.json'  # of an evaluation without a run
 _FINGERPRINT_VERSION = 1
 # What the embedding does not depend on: how a network is trained, or what it began with.
 _NOT_ARCHITECTURE = (
@@ -96,8 +94,7 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
     where = open_workdir(workdir)
     if not where.exists():
         raise UserError(f'There is no working directory {where}. Give the folder that --workdir of the training named.')
-    trained = (where / 'checkpoints').exists() and (where / 'config.json').exists()
-    config = saved_config(where, 'config.json' if trained or not (where / _EVALUATED).exists() else _EVALUATED)
+    config = saved_config(where, config_file(where))
     chosen = checkpoint or config.evaluation.checkpoint
     if chosen not in (LAST, BEST, UNTRAINED):
         raise UserError(f'checkpoint = {chosen!r} is unknown; choose one of: {LAST}, {BEST}, {UNTRAINED}.')
@@ -126,44 +123,13 @@ def _without_notices() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def saved_config(workdir: Folder, name: str = 'config.json') -> Config:
-    """The configuration that a run has left. UserError where there is none, or it is damaged or of another version."""
-    path = workdir / name
-    if not path.exists():
-        raise UserError(
-            f'{workdir} is no working directory of a training: it holds no {name}. Give the folder that --workdir of '
-            'the training named.'
-        )
-    try:
-        flat = json.loads(path.read_text())
-        nested = _nested({**flatten(Config()), **flat})  # a field that came later has its default
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
-    try:
-        return freeze(ConfigDict(nested, convert_dict=True))
-    except UserError as error:
-        raise UserError(f'{path} does not fit this version of the program: {error}') from error
-
-
 def write_evaluated_config(workdir: Folder, config: Config) -> None:
     """Leaves what `load_trained` needs of an untrained network: the configuration, with the whole path of its
     weights."""
     flat = flatten(config)
     if flat['model.backbone.weights']:
         flat['model.backbone.weights'] = str(user_path(flat['model.backbone.weights']))
-    write_text(workdir / _EVALUATED, json.dumps(flat, indent=1, sort_keys=True) + '\n')
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{'model.parts': 8} -> {'model': {'parts': 8}}."""
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split('.')
-        node = nested
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return nested
+    write_text(workdir / EVALUATED_CONFIG, json.dumps(flat, indent=1, sort_keys=True) + '\n')
 
 
 def _step(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, str]:

@@ -2,16 +2,21 @@
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from etils import epath
+from ml_collections import ConfigDict
 
-from pvlad_jax.config import Config, differences, flatten
+from pvlad_jax.config import Config, differences, flatten, freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import is_remote, user_path
 
+CONFIG = 'config.json'
+EVALUATED_CONFIG = 'eval/config.json'  # of an evaluation without a run
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
@@ -65,3 +70,40 @@ def check_config(workdir: Folder, config: Config) -> None:
 
 def write_config(workdir: Folder, config: Config) -> None:
     write_text(workdir / 'config.json', json.dumps(flatten(config), indent=1, sort_keys=True) + '\n')
+
+
+def config_file(workdir: Folder) -> str:
+    """Where the configuration of a working directory lies: that of the run, or of an evaluation without one."""
+    trained = (workdir / 'checkpoints').exists() and (workdir / CONFIG).exists()
+    return CONFIG if trained or not (workdir / EVALUATED_CONFIG).exists() else EVALUATED_CONFIG
+
+
+def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
+    """The configuration that a run has left. UserError where there is none, or it is damaged or of another version."""
+    path = workdir / name
+    if not path.exists():
+        raise UserError(
+            f'{workdir} is no working directory of a training: it holds no {name}. Give the folder that --workdir of '
+            'the training named.'
+        )
+    try:
+        flat = json.loads(path.read_text())
+        nested = _nested({**flatten(Config()), **flat})  # a field that came later has its default
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
+    try:
+        return freeze(ConfigDict(nested, convert_dict=True))
+    except UserError as error:
+        raise UserError(f'{path} does not fit this version of the program: {error}') from error
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{'model.parts': 8} -> {'model': {'parts': 8}}."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split('.')
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return nested
