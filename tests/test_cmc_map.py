@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Labels, cmc_map, score, score_matrix
+from pvlad_jax.evaluation import blocks as blocks_module
 from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.distances import check_matrix
 from pvlad_jax.evaluation.protocols import PROTOCOLS, label_arrays
@@ -164,7 +165,7 @@ def test_results_do_not_depend_on_the_block(monkeypatch):
     blocks = []
     rows = cmc_map._ranks
     monkeypatch.setattr(cmc_map, '_ranks', lambda scores, *a, **k: blocks.append(scores.shape) or rows(scores, *a, **k))
-    monkeypatch.setattr(cmc_map, '_BLOCK_SCORES', 256 * 20)
+    monkeypatch.setattr(blocks_module, '_BLOCK_SCORES', 256 * 20)
     np.testing.assert_allclose(metrics(score(query, everybody)), expected, atol=1e-12)
     assert blocks == [(16, 256)] * 6  # never more scores at a time than allowed, every query once
 

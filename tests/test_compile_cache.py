@@ -51,7 +51,7 @@ def first(micro_data, tmp_path_factory):
 
 def test_every_step_runs_the_same_program(first):
     programs = [name.split('-')[0] for name in first[1]]
-    assert programs.count('jit_step') == 1 and set(programs) >= {'jit_init', 'jit_step', 'jit_embed_step'}
+    assert programs.count('jit_step') == 1 and set(programs) >= {'jit_init', 'jit_step', 'jit_embed_batch'}
 
 
 def test_a_second_start_compiles_nothing(first, micro_data, tmp_path):

@@ -94,6 +94,15 @@ def die():
     raise Kill
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, as it does in a terminal; programs in the background of a script ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('interruptible')
 @pytest.mark.parametrize(('how', 'code'), [('kill', None), ('SIGTERM', 75), ('SIGINT', 130)])
 def test_stopped_and_given_again_it_is_as_if_it_had_not_been(video, workdir, monkeypatch, capsys, how, code):
     more = ['--clips_per_step=1']

@@ -63,10 +63,10 @@ def test_steps_hold_every_frame_once_and_are_full(made):
     table, clips = experiment.partition.gallery, experiment.config.clips
     steps = list(eval_batches(experiment.dataset, table, 5, clips.frames, clips.height, clips.width, threads=3))
     assert sum(int(s.valid.sum()) for s in steps) == table.n_frames.sum()
-    assert all((s.slot < 5).all() for s in steps[:-1])
+    assert all((s.segment < 5).all() for s in steps[:-1])
     for step, following in itertools.pairwise(steps):
         assert step.unfinished == following.continues == (step.videos[-1] == following.videos[0])
-        assert (step.clips[~step.valid] == 0).all() and (np.diff(step.slot) >= 0).all()
+        assert (step.clips[~step.valid] == 0).all() and (np.diff(step.segment) >= 0).all()
     assert not steps[0].continues and not steps[-1].unfinished
 
 

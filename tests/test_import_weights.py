@@ -249,7 +249,7 @@ def test_cricket(shared):
     clip = (frames[None] / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
     run = jax.jit(lambda w, x: module.apply(w, x, jnp.ones((1, 64), bool), False)[0])
     features = run({'params': params, 'batch_stats': batch_stats}, clip)
-    probabilities = jax.nn.softmax(kinetics_logits(features, *load_classifier(path)))[0]
+    probabilities = jax.nn.softmax(kinetics_logits(features, *map(jnp.asarray, load_classifier(path))))[0]
     labels = (shared / 'data' / 'kinetics' / 'label_map.txt').read_text().splitlines()
     assert labels[int(probabilities.argmax())] == 'playing cricket' and probabilities.max() > 0.99
 

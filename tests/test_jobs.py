@@ -148,7 +148,7 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(('fields', 'says'), [
-    ({'model.pooling': 'vlad'}, "model.pooling = 'vlad' is not one of"),
+    ({'model.pooling': 'vlad'}, "model.pooling = 'vlad' is unknown; choose one of: person_vlad"),
     ({'model.backbone.name': 'resnet'}, "'resnet'"),
     ({'model.backbone.weights': 'none.safetensors'}, 'none.safetensors (config.model.backbone.weights)'),
     ({'clips.height': 2}, 'smaller than the stride'),

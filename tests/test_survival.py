@@ -270,7 +270,7 @@ def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
 
         def say(text, stop=stop, last=last):
             if text.startswith(f'step     {last - 1}/'):
-                stop._asked.set()
+                stop.request()
 
         with pytest.raises(Preempted, match='saved after step'):
             train(prepare(config), tmp_path / 'pieces', say, stop)
