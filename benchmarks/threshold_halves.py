@@ -27,8 +27,8 @@ from pvlad_jax.evaluation.threshold import Calibration
 def half(table: Embeddings, people: np.ndarray, first: bool) -> Embeddings:
     """The rows of these people (or of the others), and every other distractor; no junk."""
     mine = np.isin(table.person_id, people) == first
-    dealt = np.cumsum(table.person_id == 0) % 2 == int(first)
-    return table.select(np.where(table.person_id > 0, mine, dealt & (table.person_id == 0)))
+    every_other = np.cumsum(table.person_id == 0) % 2 == int(first)
+    return table.select(np.where(table.person_id > 0, mine, every_other & (table.person_id == 0)))
 
 
 def measured(query: Embeddings, gallery: Embeddings, calibration: Calibration) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     with bucket_server() as (bucket, environment): ...     # a process with these variables finds any gs:// bucket here
 
-What programs lean on is kept: an object appears whole or not at all, a write or delete with `ifGenerationMatch` fails (412) where somebody
+What programs lean on is kept: writes are atomic, a write or delete with `ifGenerationMatch` fails (412) where somebody
 else was faster, listings are in order and at once up to date. https://cloud.google.com/storage/docs/json_api
 """
 

@@ -1,4 +1,4 @@
-"""Galleries: a change is seen whole or not at all, what is deleted is gone from the disk, and search is a sort."""
+"""Galleries: changes are atomic, what is deleted is gone from the disk, and search is a sort."""
 
 import json
 import os

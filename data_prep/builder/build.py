@@ -1,4 +1,4 @@
-"""Builds a RawDataset into DATA_DIR/NAME/VERSION: whole or not at all, one build of a name at a time."""
+"""Builds a RawDataset into DATA_DIR/NAME/VERSION, atomically, one build of a name at a time."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, on a disk or in object storage."""
+"""Atomic writes, on a disk or in object storage."""
 
 import contextlib
 import errno
@@ -42,7 +42,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_text(path: Any, text: str) -> None:
-    """Replaces a text file (a pathlib.Path or epath.Path), whole or not at all. What the disk refuses is raised as it is."""
+    """Replaces a text file (a pathlib.Path or epath.Path) atomically. OSError where the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
     part.write_text(text)

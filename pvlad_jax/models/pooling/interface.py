@@ -1,7 +1,7 @@
 """What every pooling has in common: local features of any number of clips -> one descriptor a video.
 
 A pooling has two halves. `__call__` turns clips into statistics, one set a clip. Statistics of clips are merged by addition
-(`merge = 'add'`) or by maximum, in any order and in any number of goes, so that a video of any length is pooled in constant memory.
+(`merge = 'add'`) or by maximum, in any order and in any grouping, so that a video of any length is pooled in constant memory.
 `finish` turns the merged statistics into the descriptor and has no parameters.
 """
 
