@@ -17,5 +17,5 @@ def build_micro_splits(data_dir: Path, name: str = 'micro_splits', **metadata) -
     sources = [TrackletSource(f'p{p}c{c}', str(p), p, c, tuple(range(1, 4 + p % 4)), tuple(f'p{p}c{c}f{f}' for f in range(1, 4 + p % 4)))
                for p in PEOPLE for c in (1, 2)]
     raw = RawDataset(name=name, splits={EVERYONE: sources}, read_frames=partial(_frames, 0), encoding='jpeg', layout='people_splits',
-                     metadata=people_metadata(SPLITS, drawn=None) | metadata)
+                     metadata=people_metadata(SPLITS, seed=None) | metadata)
     return build(raw, data_dir, workers=1, progress=False)

@@ -2,7 +2,6 @@
 
 import json
 import tarfile
-from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -17,8 +16,8 @@ from data_prep.builder.frame_reader import checked_reader
 from data_prep.builder.verify import verify
 from data_prep.datasets import ilids_vid, prid2011
 from data_prep.datasets.ilids_vid import check_ilids_vid, recount_ilids_vid, scan_ilids_vid, wang_splits
+from data_prep.datasets.people_splits import drawn_splits
 from data_prep.datasets.prid2011 import NOT_USED, check_prid2011, recount_prid2011, scan_prid2011
-from data_prep.datasets.two_cameras import drawn_splits
 from data_prep.issues import require_complete
 from data_prep.sources.annotations import read_matlab
 from pvlad_jax.core.errors import UserError
@@ -62,7 +61,7 @@ def prid_splits(shared) -> bytes:
 
 
 def check_ilids(files, ls_set):
-    return check_ilids_vid(files, partial(wang_splits, ls_set))
+    return check_ilids_vid(files, wang_splits(ls_set))
 
 
 def check_prid(files, splits_json):
@@ -85,7 +84,7 @@ def test_ilids_passes_at_full_size(ls_set):
 
 
 def test_the_first_150_of_a_row_are_test_people(ls_set):
-    splits, issues = wang_splits(ls_set, PEOPLE)
+    splits, issues = wang_splits(ls_set).halves(PEOPLE, 150)
     assert not issues and len(splits) == 10
     for row, split in zip(ls_set, splits):
         assert set(split['test']) == {PEOPLE[i - 1] for i in row[:150]}
@@ -165,8 +164,9 @@ def test_prid_splits_must_fit(prid_splits):
 
 def test_drawn_splits_are_halves_of_all_people_and_the_same_for_a_seed():
     people = list(range(1, 301))
-    splits, issues = drawn_splits(3, people)
-    assert not issues and len(splits) == 10 and splits == drawn_splits(3, people)[0] != drawn_splits(4, people)[0]
+    splits, issues = drawn_splits(3).halves(people, 150)
+    assert not issues and len(splits) == 10
+    assert splits == drawn_splits(3).halves(people, 150)[0] != drawn_splits(4).halves(people, 150)[0]
     for split in splits:
         assert len(split['train']) == len(split['test']) == 150 and sorted(split['train'] + split['test']) == people
     assert len({tuple(split['test']) for split in splits}) == 10

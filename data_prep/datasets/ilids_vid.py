@@ -12,20 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
-from data_prep.datasets.two_cameras import (
-    DRAW_SPLITS,
-    Frames,
-    SplitRule,
-    check_splits,
-    drawn_note,
-    drawn_splits,
-    group_frames,
-    named_splits,
-    recount,
-    split_checks,
-    tracklet,
-    two_camera_dataset,
-)
+from data_prep.datasets.people_splits import DRAW_SPLITS, Splits, SplitSource, drawn_splits, named_splits, split_checks
+from data_prep.datasets.two_cameras import Frames, group_frames, recount, tracklet, two_camera_dataset
 from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import find_annotation, read_matlab, require_annotation
@@ -60,23 +48,23 @@ def scan_ilids_vid(
     Raises UserError where no sequences or no splits are found.
     """
     files = open_files(source)
-    rule = read_splits(files, info_dir) if draw is None else partial(drawn_splits, draw)
-    return check_ilids_vid(files, rule, name, jpeg_quality, draw)
+    splits = read_splits(files, info_dir) if draw is None else drawn_splits(draw)
+    return check_ilids_vid(files, splits, name, jpeg_quality)
 
 
-def read_splits(files: FrameFiles, info_dir: str | Path | None) -> SplitRule:
-    """The rule that takes the splits of the data set's own table, or of torchreid's list where there is no table."""
+def read_splits(files: FrameFiles, info_dir: str | Path | None) -> SplitSource:
+    """The data set's own table, or torchreid's list where there is no table."""
     if find_annotation(files, info_dir, SPLITS_FILE) is None:
         if named := find_annotation(files, info_dir, NAMED_SPLITS_FILE):
-            return partial(named_splits, named, NAMED_SPLITS_FILE, _PERSON)
+            return named_splits(named, NAMED_SPLITS_FILE, _PERSON, 'person001')
     table = require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)
-    return partial(wang_splits, read_matlab(table, SPLITS_FILE, 'ls_set'))
+    return wang_splits(read_matlab(table, SPLITS_FILE, 'ls_set'))
 
 
 def check_ilids_vid(
-    files: FrameFiles, rule: SplitRule, name: str = 'ilids_vid', jpeg_quality: int = 0, drawn: int | None = None
+    files: FrameFiles, source: SplitSource, name: str = 'ilids_vid', jpeg_quality: int = 0
 ) -> RawDataset:
-    """Checks the names of the files and the splits; opens no frame. drawn: the seed, where the rule draws."""
+    """Checks the names of the files and the splits; opens no frame."""
     tracklets, issues, others = group_sequences(files.names)
     if not tracklets:
         looked = 'sequences/cam1/personNNN/cam1_personNNN_FFFFF.png'
@@ -85,8 +73,7 @@ def check_ilids_vid(
     people = sorted({person for person, _ in tracklets})
     missing = [f'person{p:03d} in cam{c}' for p in people for c in (1, 2) if (p, c) not in tracklets]
     issues.extend('Sequences are missing', missing)
-    splits, inconsistencies = rule(people)
-    inconsistencies = inconsistencies or check_splits(splits, set(people), TEST_PEOPLE, 'the splits')
+    splits, inconsistencies = source.halves(people, TEST_PEOPLE)
     sources = [
         tracklet(f'person{p:03d}', p, c, f'cam{c}_person{p:03d}', frames)
         for (p, c), frames in sorted(tracklets.items())
@@ -95,12 +82,12 @@ def check_ilids_vid(
         files,
         sources,
         splits,
-        drawn,
+        source,
         jpeg_quality,
         {'halves': 'wang2014'},
         name=name,
         checks=tuple(ilids_checks(sources, splits)),
-        notes=(*drawn_note(drawn), *_notes(sources), *skipped_files_note([*others, *files.system_files])),
+        notes=(*_notes(sources), *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),
     )
@@ -120,9 +107,12 @@ def _locate(parts: list[str]) -> tuple[int, int, int] | str:
     return int(match[2]), int(match[1]), int(match[3])
 
 
-def wang_splits(
-    ls_set: Int[np.ndarray, 'splits people'], people: list[int]
-) -> tuple[list[dict[str, list[int]]], Issues]:
+def wang_splits(ls_set: Int[np.ndarray, 'splits people']) -> SplitSource:
+    """Those of the table `ls_set`."""
+    return SplitSource(SPLITS_FILE, lambda people: _people_of(ls_set, people))
+
+
+def _people_of(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> tuple[Splits, Issues]:
     """Turns rows of indices into the people's numbers: the first 150 of a row are test people. Returns (splits,
     inconsistencies)."""
     issues = Issues()
@@ -147,14 +137,14 @@ def wang_splits(
     return splits, issues
 
 
-def ilids_checks(sources: list[TrackletSource], splits: list[dict[str, list[int]]]) -> list[Check]:
+def ilids_checks(sources: list[TrackletSource], splits: Splits) -> list[Check]:
     """All counts, expected and found."""
     lengths = [len(s.frames) for s in sources]
     return ilids_counts([s.person_id for s in sources], [s.camera_id for s in sources], lengths, splits)
 
 
 def ilids_counts(people: list[int], cameras: list[int], lengths: list[int],
-                 splits: list[dict[str, list[int]]]) -> list[Check]:
+                 splits: Splits) -> list[Check]:
     """The same from columns of labels, one entry a tracklet."""
     numbers = sorted(set(people))
     seen = {camera: {p for p, c in zip(people, cameras) if c == camera} for camera in (1, 2)}

@@ -9,20 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
-from data_prep.datasets.two_cameras import (
-    DRAW_SPLITS,
-    Frames,
-    SplitRule,
-    check_splits,
-    drawn_note,
-    drawn_splits,
-    group_frames,
-    named_splits,
-    recount,
-    split_checks,
-    tracklet,
-    two_camera_dataset,
-)
+from data_prep.datasets.people_splits import DRAW_SPLITS, Splits, SplitSource, drawn_splits, named_splits, split_checks
+from data_prep.datasets.two_cameras import Frames, group_frames, recount, tracklet, two_camera_dataset
 from data_prep.issues import Issues, shortened
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import require_annotation
@@ -59,20 +47,18 @@ def scan_prid2011(
     """
     files = open_files(source)
     if draw is not None:
-        return check_prid2011(files, partial(drawn_splits, draw), name, jpeg_quality, draw)
-    return check_prid2011(files, read_splits(require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)), name,
-                          jpeg_quality)
+        return check_prid2011(files, drawn_splits(draw), name, jpeg_quality)
+    content = require_annotation(files, info_dir, SPLITS_FILE, SOURCE_HINT)
+    return check_prid2011(files, read_splits(content), name, jpeg_quality)
 
 
-def read_splits(content: bytes) -> SplitRule:
-    """The rule that takes the splits of `splits_prid2011.json`."""
-    return partial(named_splits, content, SPLITS_FILE, _PERSON)
+def read_splits(content: bytes) -> SplitSource:
+    """Those of `splits_prid2011.json`."""
+    return named_splits(content, SPLITS_FILE, _PERSON, 'person_0001')
 
 
-def check_prid2011(
-    files: FrameFiles, rule: SplitRule, name: str = 'prid2011', jpeg_quality: int = 0, drawn: int | None = None
-) -> RawDataset:
-    """Checks the names of the files and the splits; opens no frame. drawn: the seed, where the rule draws."""
+def check_prid2011(files: FrameFiles, source: SplitSource, name: str = 'prid2011', jpeg_quality: int = 0) -> RawDataset:
+    """Checks the names of the files and the splits; opens no frame."""
     tracklets, issues, others = group_multi_shot(files.names)
     if not tracklets:
         looked = 'multi_shot/cam_a/person_NNNN/FFFF.png'
@@ -86,8 +72,7 @@ def check_prid2011(
                   [f'person_{p:04d}' for p in sorted(used - enough)])
     issues.extend('People with enough frames who are known to have fewer',
                   [f'person_{p:04d}' for p in sorted(enough - used)])
-    splits, inconsistencies = rule(sorted(used))
-    inconsistencies = inconsistencies or check_splits(splits, used, TEST_PEOPLE, SPLITS_FILE)
+    splits, inconsistencies = source.halves(sorted(used), TEST_PEOPLE)
     kept = sorted(enough & used)
     if len(kept) < len(used):  # a partial data set: the splits name only people who are there
         splits = [{half: [p for p in ids if p in enough] for half, ids in split.items()} for split in splits]
@@ -108,13 +93,12 @@ def check_prid2011(
         files,
         sources,
         splits,
-        drawn,
+        source,
         jpeg_quality,
         {},
         name=name,
         checks=(*people_found, *counts),
-        notes=(*drawn_note(drawn), *_notes(sources, len(tracklets)),
-               *skipped_files_note([*others, *files.system_files])),
+        notes=(*_notes(sources, len(tracklets)), *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),
     )
@@ -134,7 +118,7 @@ def _locate(parts: list[str]) -> tuple[int, int, int] | str:
 
 
 def prid_counts(people: list[int], cameras: list[int], lengths: list[int],
-                splits: list[dict[str, list[int]]]) -> list[Check]:
+                splits: Splits) -> list[Check]:
     """The counts of the 178 people, from columns of labels with one entry a tracklet."""
     return [
         Check('people used', 178, len(set(people))),
