@@ -143,7 +143,8 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
     assert calibration.decide([same + 1e-6])[0] == 'not sure'
     assert calibration.decide([nobody + 0.01])[0] == calibration.decide([])[0] == 'nobody here'
     fields = json.loads((tmp_path / 't.json').read_text())
-    for change, says in (({'format': 9}, 'format version 9'), ({'same': 3}, 'is not a threshold'), ({'x': 1}, 'is not a threshold')):
+    for change, says in (({'format': 9}, 'format version 9'), ({'same': 3}, 'is not a threshold'),
+                         ({'x': 1}, 'is not a threshold')):
         (tmp_path / 'bad.json').write_text(json.dumps({**fields, **change}))
         with pytest.raises(UserError, match=says):
             read_calibration(tmp_path / 'bad.json')
@@ -152,7 +153,8 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
 
 
 def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, capsys):
-    pytest.importorskip('pyarrow')
+    for library in ('pyarrow', 'matplotlib'):
+        pytest.importorskip(library)
     from PIL import Image
 
     from pvlad_jax.commands.dispatcher import main
@@ -164,8 +166,7 @@ def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, ca
                '--resamples=50', '--model=m1']
     assert main(command) == 2 and 'Say where to write it' in capsys.readouterr().err
     command += [f'--output={tmp_path}/t.json']
-    curves = [f'--curves={tmp_path}/c.png'] if pytest.importorskip('matplotlib') else []
-    assert main([*command, *curves]) == 0
+    assert main([*command, f'--curves={tmp_path}/c.png']) == 0
     captured = capsys.readouterr()
     assert '40 people' in captured.out and 'rule of 30' in captured.err
     assert Image.open(tmp_path / 'c.png').size[0] > 500

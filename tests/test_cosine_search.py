@@ -1,0 +1,48 @@
+"""Exact search is a stable sort, whatever the blocks, and filters say what they mean."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('pyarrow')
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.gallery import cosine_search, segments
+from pvlad_jax.gallery.filters import Filters, seconds
+
+
+@pytest.mark.parametrize('n', [1, 5, 700])
+def test_exact_search_is_a_stable_sort(n):
+    rng = np.random.default_rng(n)
+    whole = rng.integers(-2, 3, (n, 4)).astype(np.float32)  # so that many are equal
+    stored = segments.unit(whole + np.float32([0.1, 0, 0, 0]))
+    queries = segments.unit(rng.standard_normal((9, 4)).astype(np.float32))
+    allowed = rng.random((9, n)) < 0.7
+    mask = rng.random(n) < 0.6
+    parts = np.split(stored, [n // 3, n // 2])
+    for k in (1, 7, 40):
+        result, distances = cosine_search.search(queries, parts, k, rows=mask, allowed=lambda q, r: allowed[q, r])
+        for query in range(9):
+            distance = 1 - np.einsum('e,ne->n', queries[query].astype(np.float64), stored.astype(np.float64))
+            order = np.lexsort((np.arange(n), np.maximum(distance, 0)))
+            order = [i for i in order if mask[i] and allowed[query, i]][:k]
+            assert result[query][:len(order)].tolist() == order and (result[query][len(order):] == -1).all()
+            np.testing.assert_allclose(distances[query][:len(order)], np.maximum(distance[order], 0), atol=1e-15)
+
+
+def test_blocks_and_order_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    queries, stored = (segments.unit(rng.standard_normal((n, 16)).astype(np.float32)) for n in (6, 3000))
+    stored = stored[np.argsort(stored @ queries[0])]  # the worst order: each block is nearer than the last
+    whole = cosine_search.search(queries, [stored], 10)
+    monkeypatch.setattr(cosine_search, '_MIN_ROWS', 64)
+    monkeypatch.setattr(cosine_search, '_BLOCK_SCORES', 1)
+    monkeypatch.setattr(cosine_search, '_MAX_QUERIES', 4)
+    for a, b in zip(whole, cosine_search.search(queries, [stored], 10)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_times_are_seconds_or_dates():
+    assert seconds('12.5') == 12.5 and seconds('1970-01-02') == 86400 and seconds('1970-01-01T01:00+01:00') == 0
+    with pytest.raises(ValueError):
+        seconds('yesterday')
+    with pytest.raises(UserError, match='No time'):
+        Filters(after=5, before=4)

@@ -1,0 +1,101 @@
+"""Every backend does what a plain list does, and the index of FAISS finds nearly all."""
+
+import numpy as np
+import pytest
+
+pa = pytest.importorskip('pyarrow')
+from pvlad_jax.core.errors import UserError  # noqa: E402
+from pvlad_jax.gallery import segments  # noqa: E402
+from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table  # noqa: E402
+from pvlad_jax.gallery.filters import Filters  # noqa: E402
+from tests.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows  # noqa: E402
+
+BACKENDS = [pytest.param({'backend': 'exact'}, id='exact'),
+            pytest.param({'backend': 'faiss', 'kind': 'flat'}, id='faiss'),
+            pytest.param({'backend': 'milvus'}, id='milvus')]
+FILTERS = [(Filters(), lambda q, r: True),
+           (Filters(cameras=('a', '')), lambda q, r: r['camera'] in ('a', '')),
+           (Filters(sources=('video1', '" or 1 == 1')), lambda q, r: r['source'] == 'video1'),
+           (Filters(after=5.0, before=12.0), lambda q, r: r['end_seconds'] >= 5 and r['start_seconds'] <= 12),
+           (Filters(other_camera=True), lambda q, r: r['camera'] != q['camera'] or not r['camera']),
+           (Filters(other_source=True, cameras=('b',)), lambda q, r: r['camera'] == 'b' and r['source'] != q['source']),
+           (Filters(cameras=('nowhere',)), lambda q, r: False)]
+
+
+@pytest.fixture
+def table(tmp_path):
+    return lambda *args, **options: write_rows(tmp_path, *args, **options)
+
+
+@pytest.mark.parametrize('options', BACKENDS)
+def test_a_life(options, tmp_path, table):
+    """Add, search, add again, delete: on every backend as in a plain list."""
+    gallery = make(tmp_path / 'g', **options)
+    with pytest.raises(UserError, match='is empty'):
+        gallery.search(rows(0, 1))
+    assert gallery.add(table(0, 20)).added == 20
+    again = gallery.add(table(10, 30))  # half of it is there already
+    assert (again.added, again.already_there) == (10, 10)
+    assert gallery.add(table(10, 30)).added == 0 and gallery.info()['tracklets'] == 30
+    queries = rows(5, 8)  # stored themselves
+    for filters, keep in FILTERS:
+        assert found(gallery, queries, 5, filters) == sorted_by_cosine(rows(0, 30), queries, 5, keep), filters
+    hit = gallery.search(queries, 1)[0].hits[0]
+    assert set(hit) == {'distance', *pa.schema(rows(0, 1).metadata.schema).names} and 0 < hit['distance'] < 2
+
+    changed = rows(3, 4, seed=1)
+    write_table(tmp_path / 'changed.parquet', changed)
+    with pytest.raises(UserError, match="another tracklet of the name 't3'"):
+        gallery.add(tmp_path / 'changed.parquet')
+    with pytest.raises(UserError, match="no tracklet 'x'"):
+        gallery.delete(['t1', 'x'])
+    with pytest.raises(UserError, match="no tracklet of the source 'y'"):
+        gallery.delete(['t1'], ['y'])
+    assert gallery.info()['tracklets'] == 30
+
+    gone = segments.unit(rows(4, 5).embedding).tobytes()
+    assert holds(tmp_path, gone) and gallery.delete(['t4'], ['video1']) == 11
+    left = [*range(4), *range(5, 10), *range(20, 30)]
+    names = {f't{i}' for i in left}
+    assert {name for row in found(gallery, queries, 40) for name in row} == names
+    for number in (4, 10, 19):
+        assert not holds(tmp_path / 'g', segments.unit(rows(number, number + 1).embedding).tobytes())
+    if options['backend'] == 'milvus':
+        assert not holds(tmp_path / 'milvus.db', gone)
+        assert holds(tmp_path / 'milvus.db', segments.unit(rows(5, 6).embedding).tobytes())
+    assert gallery.add(table(4, 5)).added == 1  # the name is free again
+    assert found(gallery, queries, 40) == [[name for name in row if name in names | {'t4'}]
+                                           for row in sorted_by_cosine(rows(0, 30), queries, 40)]
+
+
+def test_ivfpq_rescores_exactly_forgets_what_is_deleted_and_finds_nearly_all(tmp_path, monkeypatch):
+    from pvlad_jax.gallery import faiss_index
+    monkeypatch.setattr(faiss_index, 'MIN_ROWS', 500)
+    rng = np.random.default_rng(0)
+    people = rng.standard_normal((60, 16))
+    vectors = (np.repeat(people, 11, axis=0) + 0.3 * rng.standard_normal((660, 16))).astype(np.float32)
+    names = [f't{i}' for i in range(660)]
+    cameras = [str(i % 4) for i in range(660)]
+    gallery = make(tmp_path / 'g', 'faiss', kind='ivfpq')
+    for start, end in ((0, 300), (300, 600), (600, 660)):  # below the size of an index; trained; added to
+        write_table(tmp_path / 't.parquet', EmbeddingTable.from_columns(
+            {'tracklet': names[start:end], 'camera': cameras[start:end]}, vectors[start:end], 'm1'))
+        gallery.add(tmp_path / 't.parquet')
+        assert bool(gallery.state.index) == (end > 500)
+    stored = EmbeddingTable.from_columns({'tracklet': names, 'camera': cameras}, vectors, 'm1')
+    queries = EmbeddingTable.from_columns({'tracklet': [f'q{i}' for i in range(60)], 'camera': ['1'] * 60},
+                                          people.astype(np.float32), 'm1')
+    filters = Filters(other_camera=True)
+    expected = sorted_by_cosine(stored, queries, 5, lambda q, r: r['camera'] != '1')
+    answers = gallery.search(queries, 5, filters, probes=8, candidates=100)
+    hits = [[hit['tracklet'] for hit in answer.hits] for answer in answers]
+    assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(hits, expected)]) > 0.95
+    unit = dict(zip(names, segments.unit(vectors).astype(np.float64)))
+    for answer, query in zip(answers, segments.unit(queries.embedding).astype(np.float64)):
+        for hit in answer.hits:
+            assert abs(hit['distance'] - (1 - unit[hit['tracklet']] @ query)) < 1e-12
+    gallery.delete(names[:11])
+    index = faiss_index.read(gallery.folder, gallery.state.index)
+    assert index.ntotal == 649 and len(list((tmp_path / 'g/index').iterdir())) == 1
+    for i in range(11):
+        assert not holds(tmp_path / 'g', segments.unit(vectors[i:i + 1]).tobytes())

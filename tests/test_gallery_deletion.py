@@ -1,0 +1,53 @@
+"""What is deleted or replaced is gone from the disk, with its pictures."""
+
+import pytest
+
+pytest.importorskip('pyarrow')
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.file_names import file_name
+from pvlad_jax.gallery import segments
+from pvlad_jax.gallery.crops import stored_crops
+from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
+from tests.small_galleries import found, holds, make, rows, write_rows
+
+
+@pytest.fixture
+def table(tmp_path):
+    return lambda *args, **options: write_rows(tmp_path, *args, **options)
+
+
+def test_replacing_takes_the_old_vector_from_the_disk(tmp_path, table):
+    gallery = make(tmp_path / 'g')
+    (tmp_path / 'crops/t3').mkdir(parents=True)
+    (tmp_path / 'crops/t3/1.jpg').write_bytes(b'old')
+    gallery.add(table(0, 10), tmp_path / 'crops')
+    write_table(tmp_path / 'changed.parquet', rows(3, 5, seed=1))
+    replaced = gallery.add(tmp_path / 'changed.parquet', replace=True)
+    assert (replaced.added, replaced.replaced, gallery.info()['tracklets']) == (0, 2, 10)
+    assert not holds(tmp_path / 'g', segments.unit(rows(3, 4).embedding).tobytes())
+    assert not holds(tmp_path / 'g', b'old')
+    query = EmbeddingTable.from_columns({'tracklet': ['q']}, rows(3, 4, seed=1).embedding, 'm1')
+    assert found(gallery, query, 1) == [['t3']]
+
+
+def test_crops_come_and_go_with_their_tracklets(tmp_path, table):
+    names = ['t0', '../../escape', 'a/b']
+    pictures = tmp_path / 'crops'
+    for folder in (pictures / 't0', pictures / file_name('../../escape'), pictures / 'a/b', tmp_path / 'secret'):
+        folder.mkdir(parents=True)
+        for i in range(20):
+            (folder / f'{i:03}.jpg').write_bytes(b'JPEG of ' + folder.name.encode())
+    vectors = rows(0, 3).embedding
+    write_table(tmp_path / 'n.parquet', EmbeddingTable.from_columns({'tracklet': names}, vectors, 'm1'))
+    gallery = make(tmp_path / 'g')
+    gallery.add(tmp_path / 'n.parquet', pictures)
+    assert [len(stored_crops(gallery.folder, name)) for name in names] == [8, 8, 8]
+    folders = {p.parent for p in (tmp_path / 'g/crops').rglob('*.jpg')}
+    assert folders == {tmp_path / 'g/crops' / file_name(name) for name in names}
+    assert gallery.delete(names[:2]) == 2
+    assert not holds(tmp_path / 'g', b'escape') and not holds(tmp_path / 'g', b'JPEG of t0')
+    assert len(stored_crops(gallery.folder, 'a/b')) == 8 and stored_crops(pictures, '../secret') == []
+    with pytest.raises(UserError, match='no folder'):
+        gallery.add(table(0, 3), tmp_path / 'nowhere')
+    assert gallery.info()['tracklets'] == gallery.delete(['a/b']) == 1
+    assert found(gallery, rows(0, 2)) == [[], []] and not list((tmp_path / 'g/crops').iterdir())
