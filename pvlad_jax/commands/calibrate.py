@@ -14,7 +14,7 @@ example:
   python -m pvlad_jax gallery search --gallery=street --input=query.parquet --threshold=threshold.json
 
 The files are labelled embeddings (as of an evaluation) of people whom the model was not trained on. Intervals are 95 %
-bootstraps over people. docs/use.md says what the rates are shares of."""
+bootstraps over people. docs/search.md says what the rates are shares of."""
 
 
 def add_arguments(parser: Parser) -> None:

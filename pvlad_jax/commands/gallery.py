@@ -22,7 +22,7 @@ example:
   python -m pvlad_jax gallery info --gallery=street
 
 Tables are those of `python -m pvlad_jax embed` (Parquet) or the .npz of an evaluation. Distances are 1 - cosine.
-docs/use.md describes backends, filters and what deletion removes."""
+docs/search.md describes backends, filters and what deletion removes."""
 
 
 def add_arguments(parser: Parser) -> None:
