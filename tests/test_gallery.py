@@ -1,5 +1,6 @@
 """Galleries: changes are atomic, also when killed; readers see whole states; what does not fit is refused."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -66,7 +67,8 @@ def test_killed_during_a_change_is_the_old_state_or_the_new(change, moment, left
                             text=True)
     assert killed.returncode == 9, killed.stderr
     query = EmbeddingTable.from_columns({'tracklet': ['q']}, rows(0, 1).embedding, 'm1')
-    (tmp_path / 'g/.gallery.json.1.partial').write_text('{')
+    for name in ('gallery', 'unfinished'):
+        (tmp_path / f'g/.{name}.json.1.partial').write_text('{')
     assert set(found(gallery, query, 9)[0]) == expected and gallery.info()['unfinished_change']
     with gallery._change():  # whatever change comes next clears up
         pass
@@ -168,13 +170,19 @@ def test_no_gallery_and_damaged_ones(tmp_path, table):
     with pytest.raises(UserError, match=r'is damaged.*bytes instead of'):
         gallery.search(rows(0, 1))
     (segment / 'vectors.f32').write_bytes(whole)
-    (segment / 'tracklets.arrow').write_bytes(b'x' * 100)
-    with pytest.raises(UserError, match='is damaged'):
-        gallery.search(rows(0, 1))
+    arrow = (segment / 'tracklets.arrow').read_bytes()
+    for damaged in (b'', b'x' * 100, arrow[:-5], arrow[:300] + b'\xff' * 600 + arrow[900:]):
+        (segment / 'tracklets.arrow').write_bytes(damaged)
+        with pytest.raises(UserError, match=r'is damaged.*tracklets.arrow cannot be read'):
+            gallery.search(rows(0, 1))
     shutil.rmtree(segment)
     with pytest.raises(UserError, match=r'is damaged.*not there'):
         gallery.search(rows(0, 1))
-    for text, says in (('{"format"', 'is damaged'), ('{}', 'is damaged'), ('{"format": 99}', 'format version 99')):
+    state = json.loads((tmp_path / 'g/gallery.json').read_text())
+    for text, says in (('{"format"', 'is damaged'), ('{}', 'is damaged'), ('[]', 'is damaged'),
+                       ('{"format": 99}', 'format version 99'),
+                       (json.dumps({**state, 'version': 'x'}), "is damaged .version is 'x'"),
+                       (json.dumps({**state, 'index': []}), 'is damaged .index is')):
         (tmp_path / 'g/gallery.json').write_text(text)
         with pytest.raises(UserError, match=says):
             Gallery(tmp_path / 'g')

@@ -13,7 +13,8 @@ import numpy as np
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
-from pvlad_jax.core.files import write_text
+from pvlad_jax.core.files import atomic_write
+from pvlad_jax.gallery.manifest import sync
 
 PER_TRACKLET = 8  # evenly spread over the tracklet
 _SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -66,16 +67,16 @@ def _folder(gallery: Path, tracklet: str) -> Path:
 
 def note_unfinished(gallery: Path, tracklets: Sequence[str]) -> None:
     """Before a change: whose crops are to be looked after, should it be killed."""
-    write_text(gallery / _UNFINISHED, json.dumps(list(tracklets)))
+    with atomic_write(gallery / _UNFINISHED) as partial:
+        partial.write_text(json.dumps(list(tracklets)))
+        sync(partial)
 
 
 def unfinished(gallery: Path) -> list[str]:
     """Whose crops a change that was killed may have left."""
     try:
         return [str(name) for name in json.loads((gallery / _UNFINISHED).read_text())]
-    except FileNotFoundError:
-        return []
-    except ValueError:  # killed before the change began
+    except (FileNotFoundError, ValueError, TypeError):  # no change was killed, or what it noted is damaged
         return []
 
 

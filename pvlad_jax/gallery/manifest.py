@@ -10,6 +10,7 @@
 import dataclasses
 import json
 import os
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def read_state(folder: Path) -> State:
             raise UserError(f'The gallery {folder} has the format version {fields["format"]}, this program reads up to '
                             f'{FORMAT_VERSION}. Install a newer one.')
         segments = tuple(Segment(str(s['name']), int(s['rows'])) for s in fields.pop('segments'))
+        for name, kind in typing.get_type_hints(State).items():
+            if name in fields and not isinstance(fields[name], typing.get_origin(kind) or kind):
+                raise TypeError(f'{name} is {fields[name]!r}')
         return State(segments=segments, **fields)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f'{folder} is not a gallery: it has no {_NAME}. Make one with: '
@@ -82,8 +86,8 @@ def exists(folder: Path) -> bool:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether this is a state that was being written by a process that was killed."""
-    return path.name.startswith(f'.{_NAME}.') and path.name.endswith('.partial')
+    """Whether this is a file of `atomic_write` that a process was writing when it was killed."""
+    return path.name.startswith('.') and path.name.endswith('.partial')
 
 
 def sync(path: Path) -> None:

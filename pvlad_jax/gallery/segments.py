@@ -66,8 +66,10 @@ class Contents:
                                 f'{expected:,}. Restore it from a copy, or make the gallery anew.')
             self.vectors.append(np.memmap(folder / _VECTORS, np.float32, 'r', shape=(segment.rows, state.size)))
             try:
-                tables.append(pa.ipc.open_file(pa.memory_map(str(folder / _TRACKLETS))).read_all())
-            except pa.ArrowInvalid as error:
+                tables.append(pa.ipc.open_file(pa.memory_map(str(folder / _TRACKLETS))).read_all().cast(SCHEMA))
+            except FileNotFoundError:  # a change has removed it meanwhile
+                raise
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise UserError(f'The gallery {gallery} is damaged: {folder / _TRACKLETS} cannot be read ({error}). '
                                 'Restore it from a copy, or make the gallery anew.') from error
         self.metadata = pa.concat_tables(tables)
