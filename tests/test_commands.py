@@ -1,6 +1,8 @@
 """The dispatcher: every command explains itself, and every end has its exit code and one sentence."""
 
+import errno
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +36,9 @@ def test_unknown_arguments_are_one_sentence(capsys):
         assert error.startswith('Error: ') and error.count('\n') == 1
 
 
-def disk_full(path):
+def cannot_write(number, path):
     try:
-        raise OSError(28, 'No space left on device', str(path))
+        raise OSError(number, os.strerror(number), str(path))
     except OSError as error:
         raise UserError(f'{path} cannot be written ({error}).') from error
 
@@ -48,7 +50,9 @@ def refuse(error):
 @pytest.mark.parametrize(('job', 'code', 'says'), [
     (lambda: refuse(UserError('Not so.')), 2, 'Error: Not so.'),
     (lambda: refuse(PermissionError(13, 'Permission denied', 'x')), 69, 'Error: x cannot be used'),
-    (lambda: disk_full('x'), 69, 'Error: x cannot be written'),
+    (lambda: cannot_write(errno.ENOSPC, 'x'), 69, 'Error: x cannot be written'),
+    (lambda: cannot_write(errno.EROFS, 'x'), 69, 'Error: x cannot be written'),
+    (lambda: cannot_write(errno.EISDIR, 'x'), 2, 'Error: x cannot be written'),
     (lambda: refuse(ModuleNotFoundError('', name='pyarrow')), 2, 'Error: this needs pyarrow'),
     (lambda: refuse(KeyboardInterrupt()), 130, 'Interrupted'), (lambda: None, 0, '')])
 def test_every_end_has_its_exit_code_and_one_sentence(job, code, says, capsys):

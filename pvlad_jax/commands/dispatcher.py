@@ -7,6 +7,7 @@ A subcommand is a module with two functions, imported only when it is asked for:
 """
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 # Libraries that only some subcommands need.
 EXTRAS = {'pyarrow': 'requirements-use.txt', 'av': 'requirements-video.txt'}
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +78,7 @@ def exit_code(job: Callable[[], None]) -> int:
         job()
     except UserError as error:
         complain(f'Error: {error}')
-        return EXIT_ENVIRONMENT if error.__cause__ and disk_full_reason(error.__cause__) else EXIT_USER_ERROR
+        return EXIT_ENVIRONMENT if _is_refusal(error.__cause__) else EXIT_USER_ERROR
     except SystemExit as left:  # the subcommand has said how it ended
         return int(left.code or 0)
     except ModuleNotFoundError as error:
@@ -93,3 +95,8 @@ def exit_code(job: Callable[[], None]) -> int:
         complain(f'Error: {reason}')
         return EXIT_ENVIRONMENT
     return 0
+
+
+def _is_refusal(cause: BaseException | None) -> bool:
+    """Whether the machine refused what a message is about: a full disk, no permission."""
+    return cause is not None and (disk_full_reason(cause) is not None or getattr(cause, 'errno', None) in _REFUSALS)
