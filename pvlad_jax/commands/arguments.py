@@ -1,6 +1,7 @@
 """Arguments of subcommands: mistakes in one sentence, and the types that several of them share."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,18 +26,46 @@ class Parser(argparse.ArgumentParser):
 
 def disk_path(text: str) -> Path:
     """For `add_argument(type=...)`: an absolute path on a disk; '~' is the home folder."""
+    if not text:  # an unset variable of a shell; as a path it would be the current folder
+        raise argparse.ArgumentTypeError('the path is empty')
     try:
         return user_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def output_file(*suffixes: str) -> Callable[[str], Path]:
+    """For `add_argument(type=...)`: where a file is to be written, judged before the work that it is for begins.
+
+    Args:
+      suffixes: those that the name may have; none = any.
+    """
+    def path(text: str) -> Path:
+        given = disk_path(text)
+        if suffixes and given.suffix not in suffixes:
+            raise argparse.ArgumentTypeError(f'{text} must end in {" or ".join(suffixes)}')
+        if given.is_dir():
+            raise argparse.ArgumentTypeError(f'{text} is a folder; give a file')
+        return given
+
+    return path
+
+
 def positive(text: str) -> int:
     """For `add_argument(type=...)`: a whole number from 1."""
+    return _whole_number(text, 1)
+
+
+def natural(text: str) -> int:
+    """For `add_argument(type=...)`: a whole number from 0."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least}')
     return number

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pvlad_jax.commands.arguments import Parser, disk_path, positive
+from pvlad_jax.commands.arguments import Parser, disk_path, natural, output_file, positive
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.progress import progress
@@ -28,13 +28,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument('--nobody_miss_rate', type=float, default=0.05,
                         help='share of people in the gallery for whom "nobody here" may be said (default 0.05)')
     parser.add_argument('--model', default='', help='working directory or artifact of the model, or its fingerprint')
-    parser.add_argument('--output', type=disk_path, help='default: threshold.json in the working directory that '
+    parser.add_argument('--output', type=output_file(), help='default: threshold.json in the working directory that '
                         '--model names')
-    parser.add_argument('--curves', type=disk_path, help='.png for ROC and DET')
+    parser.add_argument('--curves', type=output_file('.png'), help='.png for ROC and DET')
     parser.add_argument('--unknown_cameras', default='refuse', choices=('refuse', 'other', 'ignore'),
                         help='camera -1: an error where it matters, a camera of its own, or ignored')
     parser.add_argument('--resamples', type=positive, default=1000, help='of the bootstrap (default 1000)')
-    parser.add_argument('--seed', type=int, default=0, help='of the bootstrap')
+    parser.add_argument('--seed', type=natural, default=0, help='of the bootstrap')
 
 
 def run(options: argparse.Namespace) -> None:
@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
     from pvlad_jax.evaluation.embeddings import read_embeddings
     from pvlad_jax.evaluation.threshold import write_calibration
 
+    if options.curves:
+        from pvlad_jax.report.error_curves import draw_curves  # which says now what to install
     query, gallery = read_embeddings(options.query), read_embeddings(options.gallery)
     with progress('queries and resamples', len(query) + options.resamples) as done:
         calibration = calibrate(query, gallery, options.false_accept_rate, per=options.per,
@@ -65,8 +67,6 @@ def run(options: argparse.Namespace) -> None:
     for warning in calibration.warnings:
         terminal.complain(f'Note: {warning}')
     if options.curves:
-        from pvlad_jax.report.error_curves import draw_curves
-
         draw_curves(options.curves, calibration)
         terminal.say(f'ROC and DET: {options.curves}')
     terminal.say(f'Written to {output}.')

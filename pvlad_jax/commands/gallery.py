@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from pvlad_jax.commands.arguments import Parser, disk_path, positive
+from pvlad_jax.commands.arguments import Parser, disk_path, output_file, positive
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.progress import progress
@@ -90,7 +90,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--other_camera', action='store_true', help="none of the query's own camera")
     parser.add_argument('--other_source', action='store_true', help="none of the query's own source")
     parser.add_argument('--threshold', type=disk_path, help='file of `calibrate`: adds same, not sure, nobody here')
-    parser.add_argument('--output', type=disk_path, help='.json for all of it, .png for a sheet of pictures; default: '
+    parser.add_argument('--output', type=output_file('.json', '.png'), help='.json for all of it, .png for a sheet of pictures; default: '
                         'a table on the terminal')
     parser.add_argument('--query_crops', type=disk_path, help='pictures of the queries, for the sheet')
     parser.add_argument('--model', default='', help='the model of queries that do not say their own, such as .npz')
@@ -104,8 +104,8 @@ def _search(options: argparse.Namespace) -> None:
     from pvlad_jax.gallery.embedding_table import read_table
     from pvlad_jax.gallery.filters import Filters
 
-    if options.output and options.output.suffix not in ('.json', '.png'):
-        raise UserError(f'--output={options.output}: the result can be written as .json or .png.')
+    if options.query_crops and not options.query_crops.is_dir():
+        raise UserError(f'There is no folder {options.query_crops} of crops.')
     gallery, queries = _open(options), read_table(options.input)
     calibration = None
     if options.threshold:
@@ -114,8 +114,7 @@ def _search(options: argparse.Namespace) -> None:
         calibration = read_calibration(options.threshold, gallery.state.fingerprint)
     filters = Filters(tuple(options.camera), tuple(options.source), options.after, options.before, options.other_camera,
                       options.other_source)
-    total = len(queries) * len(gallery)
-    with progress('comparisons', total) as done:
+    with progress('comparisons', len(queries) * len(gallery)) as done:
         answers = gallery.search(queries, options.k, filters, fingerprint=fingerprint_of(options.model),
                                  probes=options.probes, candidates=options.candidates, done=done)
     rows = []
@@ -125,7 +124,10 @@ def _search(options: argparse.Namespace) -> None:
         rows.append({'query': answer.query, 'decision': decision,
                      'hits': [{'decision': d, **hit} for d, hit in zip(each, answer.hits)]})
     _show(rows, options, gallery)
-    if calibration and total > 10 * len(queries) * calibration.gallery:
+    if not any(row['hits'] for row in rows):
+        terminal.complain('Note: no stored tracklet meets these conditions, for any query. `gallery info` says how many '
+                          'there are; names of cameras and sources must be given as the table has them.')
+    if calibration and len(gallery) > 10 * calibration.gallery:
         terminal.complain(f'Note: the threshold was calibrated with a gallery of {calibration.gallery:,} tracklets; in '
                           'this one, many times larger, a stranger resembles somebody more often.')
 

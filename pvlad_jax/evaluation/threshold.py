@@ -72,7 +72,7 @@ def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
         estimates = {name: _estimate(fields[name]) for name in ('same', 'false_accepts', 'misses')}
         open_set = {name: _estimate(value) for name, value in fields['open_set'].items()}
         calibration = Calibration(**{**fields, **estimates, 'open_set': open_set, 'nobody': float(fields['nobody'])})
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f'There is no file {path}. Make it with: python -m pvlad_jax calibrate') from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{path} is not a threshold that `calibrate` has written ({" ".join(str(error).split())}).'

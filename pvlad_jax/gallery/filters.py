@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -88,7 +89,10 @@ def seconds(text: str) -> float:
     A date without a time zone is UTC. ValueError where it is neither.
     """
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         moment = datetime.datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    if not math.isfinite(number):
+        raise ValueError(f'{text} is no time')
+    return number

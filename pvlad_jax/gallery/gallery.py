@@ -86,9 +86,10 @@ class Gallery:
         if path.exists() and any(p.name != '.lock' and not manifest.is_partial(p) for p in path.iterdir()):
             raise UserError(f'{path} is not empty. Give a new folder.')
         options = {'faiss': {'kind': kind}, 'milvus': {'uri': uri, 'collection': collection}}.get(backend, {})
+        state = store.create(State(backend, fingerprint, options=options))
         path.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            manifest.commit(path, store.create(State(backend, fingerprint, options=options)))
+            manifest.commit(path, state)
         return cls(path)
 
     @property
@@ -143,7 +144,7 @@ class Gallery:
         """Removes tracklets by name, and all those of a source, with vectors, metadata and crops, from the disk.
 
         Returns:
-          How many. UserError, and nothing is removed, where a name or source is not there.
+          How many. UserError, and nothing is removed, where a name or source is not there or empty.
         """
         with self._change() as state:
             there = self.store.present(state, list(tracklets))
@@ -151,6 +152,9 @@ class Gallery:
             if missing is not None:
                 raise UserError(f'The gallery {self.folder} has no tracklet {missing!r}. Nothing was deleted.')
             for source in sources:
+                if not source:
+                    raise UserError("The source '' stands for every tracklet whose source is unknown. Delete those by "
+                                    'their names.')
                 found = self.store.sources(state, [source])
                 if not found:
                     raise UserError(f'The gallery {self.folder} has no tracklet of the source {source!r}. Nothing was '

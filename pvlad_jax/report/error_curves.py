@@ -10,21 +10,18 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.evaluation.threshold import Calibration
 
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise UserError('Curves need matplotlib, which is not installed: pip install -r requirements-use.txt') from error
+
 # Of a DET, whose axes are normal deviates.
 _TICKS = (0.00001, 0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
 
 
 def draw_curves(path: str | PathLike, calibration: Calibration) -> None:
-    """Writes a PNG with the ROC (correct accepts over false ones) and the DET (misses over false accepts).
-
-    UserError where matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError('The pictures need matplotlib, which is not installed: pip install -r requirements-use.txt'
-                        ) from error
+    """Writes a PNG with the ROC (correct accepts over false ones) and the DET (misses over false accepts)."""
     false, miss = (np.asarray(calibration.curve[name]) for name in ('false_accepts', 'misses'))
     at = int(np.searchsorted(calibration.curve['threshold'], calibration.same.value))
     here = false[min(at, len(false) - 1)], calibration.misses.value
