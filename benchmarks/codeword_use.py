@@ -1,10 +1,11 @@
-"""What the VLAD codewords meet at the start of training: mean of the descriptors, and how many codewords are in use.
+"""What the VLAD codewords meet at the start of training: mean of the descriptors, codewords in use, sharpness of the assignment.
 
     python benchmarks/codeword_use.py --config=configs/synthetic.py --seeds=0,1,2
 
 Descriptors u are those of the first training batches, computed in training mode. Printed for each seed, as means over parts:
   |mean u| / rms   length of the mean descriptor over the root mean square length of descriptors; 0 = centred
   in use           exp(entropy) of the codewords' shares of the soft assignment, weighted with the part masks; K = all equally
+  largest          mean over locations of the largest of the K soft assignments; 1 = hard assignment
 """
 
 import argparse
@@ -26,8 +27,8 @@ def codeword_use(assignment: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.exp(-(share * np.log(share + EPSILON)).sum(1))
 
 
-def measure(config, batches: int) -> tuple[float, float]:
-    """(|mean u| / rms, codewords in use) of a fresh state, means over parts."""
+def measure(config, batches: int) -> tuple[float, float, float]:
+    """(|mean u| / rms, codewords in use, largest assignment) of a fresh state, means over parts."""
     import jax
 
     from pvlad_jax.data.train_batches import TrainBatches
@@ -46,9 +47,9 @@ def measure(config, batches: int) -> tuple[float, float]:
         descriptors.append(output.part_descriptors[valid])
         assignments.append(output.soft_assignment[valid])
         weights.append(output.part_masks[valid])
-    u = np.concatenate(descriptors)
+    u, assignment = np.concatenate(descriptors), np.concatenate(assignments)
     off_centre = np.linalg.norm(u.mean(0), axis=-1) / np.sqrt(np.square(u).sum(-1).mean(0))
-    return float(off_centre.mean()), float(codeword_use(np.concatenate(assignments), np.concatenate(weights)).mean())
+    return float(off_centre.mean()), float(codeword_use(assignment, np.concatenate(weights)).mean()), float(assignment.max(-1).mean())
 
 
 def main() -> None:
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument('--batches', type=int, default=4, help='training batches looked at')
     arguments = parser.parse_args()
     from pvlad_jax.config import freeze
+    from pvlad_jax.core.terminal import say
 
     rows = []
     for seed in map(int, arguments.seeds.split(',')):
@@ -67,9 +69,9 @@ def main() -> None:
         config.seed = seed
         config.dataset.data_dir = arguments.data_dir or config.dataset.data_dir
         rows.append(measure(freeze(config), arguments.batches))
-        print(f'seed {seed:>3}  |mean u|/rms {rows[-1][0]:.3f}  codewords in use {rows[-1][1]:.1f}', flush=True)
-    mean, spread = np.mean(rows, 0), np.std(rows, 0, ddof=1) if len(rows) > 1 else (0.0, 0.0)
-    print(f'mean      |mean u|/rms {mean[0]:.3f} ± {spread[0]:.3f}  codewords in use {mean[1]:.1f} ± {spread[1]:.1f}')
+        say('seed {:>3}  |mean u|/rms {:.3f}  codewords in use {:.1f}  largest {:.3f}'.format(seed, *rows[-1]))
+    mean, spread = np.mean(rows, 0), np.std(rows, 0, ddof=1) if len(rows) > 1 else np.zeros(3)
+    say('mean      |mean u|/rms {0:.3f} ± {3:.3f}  codewords in use {1:.1f} ± {4:.1f}  largest {2:.3f} ± {5:.3f}'.format(*mean, *spread))
 
 
 if __name__ == '__main__':

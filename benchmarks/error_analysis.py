@@ -18,6 +18,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, read_embeddings
 
@@ -91,11 +93,12 @@ def main() -> None:
     ranks, failures = first_matches(query, read_embeddings(given.gallery).checked('gallery'))
     report(ranks, failures, query)
     if given.output:
-        with open(given.output, 'w', newline='', encoding='utf-8') as file:
+        with atomic_write(given.output) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
             table = csv.writer(file)
             table.writerow(Failure._fields)
             table.writerows(failures)
 
 
 if __name__ == '__main__':
-    main()
+    with one_sentence():
+        main()

@@ -7,7 +7,8 @@
 
 A network that already knows people (OSNet, trained on the image data set MSMT17), frame by frame, with PersonVLAD on top: first the new
 layers on the frozen backbone, then all. Results are not those of MARS: the pictures have half its resolution, tracklets eight frames, and
-the gallery is small (docs/results.md). To choose settings, hold out training people: --config.dataset.validation_share=0.2
+the gallery is small (docs/results.md). It takes about an hour on two cores. To choose settings, hold out training people:
+--config.dataset.validation_share=0.2
 """
 
 from ml_collections import ConfigDict

@@ -105,7 +105,8 @@ class TrainingRun:
         if self._compiling is None:
             return
         if self._compiling.is_alive():
-            self._log('Compiling the training step: seconds to two minutes, once; a later start finds the program in the compile cache.')
+            once = ', once: a later start finds it in the compile cache' if self._config.compile_cache else ''
+            self._log(f'Compiling the training step takes from seconds to two minutes{once}.')
         self._compiling.join()
 
     def next_batch(self, step: int) -> dict[str, np.ndarray]:
