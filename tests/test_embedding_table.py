@@ -46,6 +46,10 @@ def test_pieces_make_up_the_whole(tmp_path):
     assert whole.names == [f't{i}' for i in range(9)]
     pieces = list(TableReader(tmp_path / 't.parquet').pieces(2))
     np.testing.assert_array_equal(np.concatenate([piece.embedding for piece in pieces]), whole.embedding)
+    twice = pa.concat_tables([pq.read_table(tmp_path / 't.parquet')] * 2)
+    pq.write_table(twice, tmp_path / 'twice.parquet')
+    with pytest.raises(UserError, match="'t0' stands twice"):
+        list(TableReader(tmp_path / 'twice.parquet').pieces(9))
 
 
 def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path):

@@ -130,6 +130,14 @@ def check_names(names: list[str | None], what: str) -> list[str]:
     return names
 
 
+def _check_new(names: list[str], known: set[str], path: Path) -> None:
+    """Adds names to those of earlier pieces. UserError for one that is among them."""
+    twice = next((name for name in names if name in known), None)
+    if twice is not None:
+        raise UserError(f'{path}: the tracklet name {twice!r} stands twice; names must be unique.')
+    known.update(names)
+
+
 def schema(size: int, fingerprint: str) -> pa.Schema:
     """The schema of the file, for embeddings of `size` numbers."""
     fields = [*METADATA_SCHEMA, pa.field('embedding', pa.list_(pa.float32(), size))]
@@ -166,10 +174,7 @@ class TableWriter:
         """Appends rows. UserError for vectors of another size or model, and for names that were written before."""
         table = table.checked(str(self.path))
         check_fits(table, str(self.path), self.size, self.fingerprint)
-        twice = next((name for name in table.names if name in self._names), None)
-        if twice is not None:
-            raise UserError(f'{self.path}: the tracklet name {twice!r} stands twice; names must be unique.')
-        self._names.update(table.names)
+        _check_new(table.names, self._names, self.path)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(table.embedding.ravel()), self.size)
         self._file.write_table(table.metadata.append_column('embedding', vectors).cast(self._file.schema))
 
@@ -227,14 +232,17 @@ class TableReader:
         self.size, self.fingerprint = kind.list_size, said.get(_MODEL, b'').decode(errors='replace')
 
     def pieces(self, rows: int = _PIECE) -> Iterator[EmbeddingTable]:
-        """The rows in order, checked, up to so many at a time; names are unique within a piece."""
+        """The rows in order, checked, up to so many at a time. UserError for a name that stands twice, in any piece."""
         if self._whole is not None:
             for start in range(0, self.n_rows, rows):
                 yield EmbeddingTable(self._whole.metadata.slice(start, rows), self._whole.embedding[start:start + rows])
             return
         with _readable(self.path), pq.ParquetFile(self.path) as file:
+            read: set[str] = set()
             for batch in file.iter_batches(rows):
-                yield _table_of(batch, self.fingerprint, str(self.path))
+                piece = _table_of(batch, self.fingerprint, str(self.path))
+                _check_new(piece.names, read, self.path)
+                yield piece
 
 
 def read_table(path: str | PathLike) -> EmbeddingTable:
@@ -242,9 +250,7 @@ def read_table(path: str | PathLike) -> EmbeddingTable:
     reader = TableReader(path)
     pieces = list(reader.pieces())
     embedding = pieces[0].embedding if len(pieces) == 1 else np.concatenate([piece.embedding for piece in pieces])
-    table = EmbeddingTable(pa.concat_tables([piece.metadata for piece in pieces]), embedding, reader.fingerprint)
-    check_names(table.names, str(path))
-    return table
+    return EmbeddingTable(pa.concat_tables([piece.metadata for piece in pieces]), embedding, reader.fingerprint)
 
 
 @contextlib.contextmanager

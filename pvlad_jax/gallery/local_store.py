@@ -1,7 +1,7 @@
 """A gallery on this machine's disk: the backends `exact` and `faiss`.
 
 Every change writes new files beside the old ones and gives the state that names them; nothing that a reader may hold is
-touched. Whoever commits the state calls `sweep` afterwards, or, where the change failed, with the old state.
+touched. Whoever commits the state calls `finish` afterwards, or, where the change failed, `recover` with the old state.
 """
 
 import contextlib
@@ -51,8 +51,6 @@ class LocalStore:
     def recover(self, state: State) -> None:
         """Removes what a change that was killed has left."""
         segments.sweep(self.folder, state)
-
-    discard = recover  # what a change that failed has written
 
     def finish(self, old: State, new: State) -> None:
         """After a commit: the old files go."""
@@ -160,13 +158,7 @@ class _Tally:
         return Added(len(self.names) - len(self.replaced), self.already_there, len(self.replaced), tuple(self.names))
 
     def pieces(self) -> Iterator[segments.Rows]:
-        read: set[str] = set()
         for piece in self.reader.pieces():
-            twice = read.intersection(piece.names)
-            if twice:
-                raise UserError(f'{self.reader.path}: the tracklet name {min(twice)!r} stands twice; '
-                                'names must be unique.')
-            read.update(piece.names)
             unit, metadata = self._new(segments.unit(piece.embedding), piece)
             first = self.state.next_id + len(self.names)
             self.names += metadata['tracklet'].to_pylist()

@@ -92,15 +92,10 @@ class MilvusStore:
             raise UserError('--replace is not there for Milvus, where it could not be done at one moment: delete the '
                             'old tracklets first.')
         names: list[str] = []
-        already_there, read = 0, set()
+        already_there = 0
         with milvus.connected(state) as client:
             milvus.make_collection(client, state, milvus.collection_of(state))
             for piece in reader.pieces(milvus.ROWS_PER_REQUEST):
-                twice = read.intersection(piece.names)
-                if twice:
-                    raise UserError(f'{reader.path}: the tracklet name {min(twice)!r} stands twice; '
-                                    'names must be unique.')
-                read.update(piece.names)
                 rows = [milvus.row_of(vector, metadata, state.version + 1) for vector, metadata in
                         zip(segments.unit(piece.embedding), piece.metadata.to_pylist())]
                 found = milvus.query_rows(client, state, f'key in {milvus.keys(piece.names)}',
