@@ -27,16 +27,17 @@ docs/search.md describes backends, filters and what deletion removes."""
 
 def add_arguments(parser: Parser) -> None:
     parser.description = DESCRIPTION
-    actions = parser.add_subparsers(dest='action', required=True, metavar='create|add|search|delete|info')
-    for name, (summary, example, arguments, _) in ACTIONS.items():
+    actions = parser.add_subparsers(dest='action', required=True, metavar='|'.join(ACTIONS))
+    for name, (summary, example, arguments, job) in ACTIONS.items():
         action = actions.add_parser(name, help=summary, description=f'{summary[0].upper()}{summary[1:]}.\n\nexample:\n'
                                     f'  {parser.prog} {name} --gallery=street {example}')
         action.add_argument('--gallery', required=True, type=disk_path, help='folder of the gallery')
+        action.set_defaults(job=job)
         arguments(action)
 
 
 def run(options: argparse.Namespace) -> None:
-    ACTIONS[options.action][3](options)
+    options.job(options)
 
 
 def _create_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ DISK_FULL_ERRNOS = {errno.ENOSPC: 'No space left', errno.EDQUOT: 'Disk quota exc
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a path to write to, which replaces `path` when the block is left: readers see the old file or the whole new one.
+    """Gives a path to write to, which replaces `path` when the block is left: readers see the old file or the new one.
 
     UserError where the disk does not let it; the old file then stays.
     """

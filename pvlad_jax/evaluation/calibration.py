@@ -75,8 +75,9 @@ def calibrate(query: Embeddings, gallery: Embeddings, false_accept_rate: float =
     block = max(_BLOCK_PAIRS // len(gallery), 1)
     for start in range(0, len(query), block):
         rows = np.arange(start, min(start + block, len(query)))
-        good, ignored = protocol.relevance(LabelArrays(*(labels[rows][:, None] for labels in query_arrays)),
-                                           LabelArrays(*(labels[None, :] for labels in gallery_arrays)), unknown_cameras)
+        good, ignored = protocol.relevance(
+            LabelArrays(*(labels[rows][:, None] for labels in query_arrays)),
+            LabelArrays(*(labels[None, :] for labels in gallery_arrays)), unknown_cameras)
         pairs.add(rows, scores.distances(rows), good, ignored)
         done(len(rows))
     if not pairs.n_one or not pairs.n_two:
@@ -106,8 +107,8 @@ def _check_counts(rate: float, per: str, people: int, of_query: Int[np.ndarray, 
     if trials * rate < 3:
         raise UserError(f'A false-accept rate of {rate:g} for each {per} cannot be measured with {len(asked)} people '
                         f'among the queries and {len(there)} in the gallery: that needs at least '
-                        f'{int(np.ceil(3 / rate)):,} {kind} '
-                        f'(rule of three), there are {trials:,}. The smallest rate is {3 / max(trials, 1):.2g}.')
+                        f'{int(np.ceil(3 / rate)):,} {kind} (rule of three), there are {trials:,}. '
+                        f'The smallest rate is {3 / max(trials, 1):.2g}.')
     warnings = []
     if trials * rate < 30:
         warnings.append(f'Few people for this rate: {trials:,} {kind} make {trials * rate:.1f} false accepts expected; '
@@ -192,8 +193,7 @@ class _Estimator:
         return Calibration(
             model=model, false_accept_rate=self.rate, per=self.per, same=estimates.pop('same'), nobody=nobody,
             nobody_miss_rate=self.nobody_rate, false_accepts=estimates.pop('false_accepts'),
-            misses=estimates.pop('misses'),
-            open_set=estimates, people=people, identities=self.people,
+            misses=estimates.pop('misses'), open_set=estimates, people=people, identities=self.people,
             queries=len(self.pairs.of_query), gallery=gallery, pairs_of_one_person=self.pairs.n_one,
             pairs_of_two_people=self.pairs.n_two, warnings=warnings, curve=curve)
 

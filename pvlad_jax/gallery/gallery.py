@@ -123,8 +123,7 @@ class Gallery:
             if state.size not in (0, reader.size):
                 raise UserError(f'{reader.path}: embeddings have {reader.size} numbers, those of the gallery '
                                 f'{state.size}. They must come from the same model.')
-            state = dataclasses.replace(state, size=reader.size, fingerprint=reader.fingerprint)
-            old = manifest.read_state(self.folder)
+            old, state = state, dataclasses.replace(state, size=reader.size, fingerprint=reader.fingerprint)
             new, added = self.store.add(state, reader, replace, done)
             if new is state:  # nothing to add
                 return added
@@ -210,8 +209,7 @@ class Gallery:
         """What there is, as JSON can hold it."""
         state = self.state
         return {'gallery': str(self.folder), 'backend': state.backend, **state.options,
-                'tracklets': len(self), 'size': state.size, 'model': state.fingerprint,
-                'changes': state.version,
+                'tracklets': len(self), 'size': state.size, 'model': state.fingerprint, 'changes': state.version,
                 'index': state.index, 'bytes': size_on_disk(self.folder),
                 'unfinished_change': bool(pictures.unfinished(self.folder))}
 

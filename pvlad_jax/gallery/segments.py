@@ -100,7 +100,11 @@ def sweep(gallery: Path, state: State) -> None:
 
 
 def unit(vectors: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n E']:
-    """Vectors of length 1, the same whatever else is in the array. They must be finite and not zero."""
+    """Vectors of length 1, the same whatever else is in the array. They must be finite and not zero.
+
+    `evaluation.distances` has its own: it scales a block only where it must, so that a row's last bit depends on the
+    others, and it imports JAX. Here equal tracklets are told by equal bytes.
+    """
     result = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), 4096):  # bounds the temporaries in float64
         block = vectors[start:start + 4096]
