@@ -9,7 +9,7 @@ What to expect: NOT RUN on MARS here, so no result is promised; docs/benchmarks.
 protocol (1,980 queries, gallery 12,180) is the default. A tenth of the training people is held out, and the checkpoint that ranks *them*
 best is scored. To train on all 625: --config.dataset.validation_share=0 --config.evaluation.checkpoint=last
 
-Arguments after the file's name turn ablations (configs/default.py, ARGUMENTS): configs/mars.py:pooling=average,last_stride=2
+Arguments after the file's name make ablations (short names in docs/configuration.md): configs/mars.py:pooling=average,last_stride=2
 - The Kinetics weights fit i3d and i3d_mixed_4f in 3D. Any other backbone, and temporal=2d, has other shapes and begins at random, unless
   weights=FILE names some that fit. A random start also turns off the frozen first stage, lets BatchNorm learn and uses a BNNeck
   (function `start`). So the fair partner of configs/mars.py:temporal=2d is configs/mars.py:weights= (3D, also at random), and not

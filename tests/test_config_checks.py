@@ -58,6 +58,9 @@ REFUSED = [
     ({'profile': '190:201'}, 'traces steps up to 201'),
     ({'training.grace_seconds': -1.0}, 'grace_seconds = -1 must not be negative'),
     ({'seed': -1}, 'seed = -1 must not be negative'),
+    ({'loss.triplet_margin': float('nan')}, 'triplet_margin = nan is not a number'),
+    ({'augment.erase_area': (0.1, 'a')}, 'erase_area = .* must hold numbers only'),
+    ({'optimizer.schedule': 'steps', 'optimizer.decay_steps': ('a',)}, 'decay_steps = .* must hold numbers only'),
     ({'loss.identity': 0.0, 'loss.triplet': 0.0}, 'no term that tells people apart is on'),
     ({'evaluation.checkpoint': 'best'}, 'validation_share = 0 and .* must be above 0'),
 ]

@@ -196,7 +196,11 @@ def test_nothing_to_evaluate_and_nowhere_to_write(micro_data, tmp_path, capfd):
     (['--config=configs/synthetic.py', '--workdir=w', '--config.model.bacbone.name=c3d'], "Unknown config field 'model.bacbone.name'"),
     (['--config=configs/synthetic.py:pool=max', '--workdir=w'], "'pool=max' is not NAME=VALUE"),
     (['--config=configs/synthetic.py', '--workdir=w', '--config.model.parts=many'], 'invalid literal'),
-    (['--config=configs/none.py', '--workdir=w'], 'there is no such file'),
+    (['--config=configs/mars.py:seed=x', '--workdir=w'], "'seed=x': config.seed must be a whole number"),
+    (['--config=configs/mars.py:position=maybe', '--workdir=w'], 'config.model.position_term must be true or false'),
+    (['--config=configs/none.py', '--workdir=w'], 'configs/none.py cannot be loaded: there is no such file'),
+    (['--config', 'README.md', '--workdir=w'], 'README.md cannot be loaded: it is not Python'),
+    (['--config=configs', '--workdir=w'], 'configs cannot be loaded'),
     (['--config=configs/synthetic.py'], '--workdir=... must be given'),
     (['--config=configs/synthetic.py', '--workdir=w', '--mode=test'], 'train|eval'),
 ])

@@ -35,7 +35,10 @@ def profiled_steps(profile: str) -> range:
 
 
 def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
-    """Sets the fields named in 'pooling=average,parts=0' by their short names. An unknown name raises ValueError with the known ones."""
+    """Sets the fields named in 'pooling=average,parts=0' by their short names.
+
+    ValueError for an unknown name, with the known ones, and for a value that is not of the field's type.
+    """
     names = short_names(Config)
     for argument in filter(None, arguments.split(',')):
         name, equals, value = argument.partition('=')
@@ -45,6 +48,19 @@ def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
         node = config
         for part in path:
             node = node[part]
-        old = node[leaf]
-        node[leaf] = value.lower() in ('1', 'true', 'yes') if isinstance(old, bool) else type(old)(value)
+        try:
+            node[leaf] = _parsed(value, type(node[leaf]))
+        except ValueError as error:
+            raise ValueError(f'Config argument {argument!r}: config.{names[name]} must be {_KINDS[type(node[leaf])]}.') from error
     return config
+
+
+_KINDS = {bool: 'true or false', int: 'a whole number', float: 'a number'}
+
+
+def _parsed(text: str, kind: type) -> bool | int | float | str:
+    if kind is not bool:
+        return kind(text)
+    if text.lower() not in ('1', 'true', 'yes', '0', 'false', 'no'):
+        raise ValueError(text)
+    return text.lower() in ('1', 'true', 'yes')

@@ -15,6 +15,7 @@ and of the documentation (`describe`).
 
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
@@ -31,7 +32,7 @@ def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float 
     A field that is added later needs a default at which nothing changes: runs that were begun without it resume at that value.
 
     Args:
-      default: of the type that the field is annotated with; (), ... for tuples, {} for mappings.
+      default: of the type that the field is annotated with; tuples hold numbers; {} for mappings.
       meaning: one clause with unit and source.
       choices: the values it may have; () = any.
       at_least, above, at_most, below: bounds of numbers.
@@ -151,6 +152,8 @@ def _typed(value: Any, hint: type, path: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is tuple:
+        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in value):
+            raise UserError(f'config.{path} = {tuple(value)!r} must hold numbers only.')
         return tuple(value)
     if type(value) is not hint:
         raise UserError(f'config.{path} = {value!r} is of type {type(value).__name__}, not {hint.__name__}.')
@@ -158,7 +161,7 @@ def _typed(value: Any, hint: type, path: str) -> Any:
 
 
 def _check(value: Any, metadata: Mapping[str, Any], path: str) -> None:
-    """UserError where a value is none of its choices or out of its bounds. NaN is out of any bound."""
+    """UserError where a value is none of its choices or out of its bounds, or NaN."""
     if metadata['choices'] and value not in metadata['choices']:
         raise UserError(f'config.{path} = {value!r} is not one of {", ".join(map(repr, metadata["choices"]))}.')
     low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))
@@ -167,6 +170,8 @@ def _check(value: Any, metadata: Mapping[str, Any], path: str) -> None:
     if not inside:
         shown = f'{value:g}' if isinstance(value, float) else repr(value)
         raise UserError(f'config.{path} = {shown} must {_bounds(metadata)}.')
+    if isinstance(value, float) and math.isnan(value):
+        raise UserError(f'config.{path} = nan is not a number.')
 
 
 def _bounds(metadata: Mapping[str, Any]) -> str:

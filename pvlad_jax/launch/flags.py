@@ -40,7 +40,7 @@ def parse_flags(required: Sequence[str], settings: type,
                 raise flags.Error(f'{" and ".join(missing)} must be given.')
             flags.FLAGS.config.items()  # a file that did not load speaks up only when it is looked at
             return rest
-        except (flags.Error, AttributeError, KeyError, OSError, UserError) as error:
+        except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, UserError) as error:
             complain(f'Error: {_explain(error, argv, settings)}')
             sys.exit(EXIT_USER_ERROR)
 
@@ -92,9 +92,13 @@ def _explain(error: Exception, argv: Sequence[str], settings: type) -> str:
     text = str(error)
     if isinstance(error, AttributeError | KeyError):  # from ml_collections: the last part of an unknown field's path
         return _unknown_field(re.search(r'\w+', text)[0], argv, settings)
+    cannot_be_loaded = f'The configuration {given_value(argv, "config") or ""} cannot be loaded: '
     if 'Failed loading config file' in text or 'No such file' in text:
-        files = [a.partition('=')[2] for a in argv if a.startswith('--config=')]
-        return f'The configuration {files[-1] if files else ""} cannot be loaded: there is no such file. See configs/.'
+        return f'{cannot_be_loaded}there is no such file. See configs/.'
+    if isinstance(error, SyntaxError):
+        return f'{cannot_be_loaded}it is not Python: {text}. See configs/.'
+    if isinstance(error, OSError):
+        return f'{cannot_be_loaded}{error.__cause__ or text}.'
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if 'Traceback' in text:  # an exception inside a configuration file: its own words
         return lines[-1].partition(': ')[2] or lines[-1]
