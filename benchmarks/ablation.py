@@ -4,7 +4,7 @@
         '3D PersonVLAD=' '2D PersonVLAD=temporal=2d' '3D average=pooling=average'
 
 A choice is NAME=ARGUMENTS, the arguments being what follows a configuration's name (README, Choices). Flags of main.py that all runs
-share follow `--`. A run that has ended is not made again, and one that was stopped goes on where it was.
+share follow `--`. A run that has ended is not made again, and one that was stopped resumes.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def result_of(workdir: Path) -> dict[str, float]:
 
 def twins(workdir: Path) -> dict[str, float]:
     """Shares of the queries whose nearest is the person's twin (people 2i-1 and 2i), and for which in the other cameras the person is
-    nearer than the twin, whoever else is there: 1/2 where nothing tells twins apart."""
+    nearer than the twin, however near other people are: 1/2 where nothing tells twins apart."""
     def unit(x):
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 

@@ -1,10 +1,10 @@
-"""How long a training run takes to its first step, and on what: a first start, a second one, and one that goes on from a checkpoint.
+"""How long a training run takes to its first step, and on what: a first start, a second one, and one that resumes from a checkpoint.
 
     python benchmarks/start.py --output=start.json
 
 The demo (configs/synthetic.py, its data built before) is started in a new process each time. A first start compiles everything into
 WORKDIR/compile_cache. The second start has that cache and nothing else of the run, so it begins anew: data, initial weights, VLAD words,
-evaluation of the untrained network, first step. The third goes on from the first's checkpoint, as a run that was interrupted does.
+evaluation of the untrained network, first step. The third resumes from the first's checkpoint, as a run that was interrupted does.
 `--rounds` repeats them in turn. torch, which tensorboardX imports where it is installed (1.3 s) and which the demo's requirements do not
 install, is hidden.
 """

@@ -5,7 +5,7 @@
     python main.py --config=configs/ilids_vid.py --config.dataset.split=all --workdir=runs/ilids_vid
 
 The last command trains and scores all ten splits (WORKDIR/split_0 ... split_9) and writes mean and standard deviation to
-WORKDIR/eval/latest.json. Given again it goes on; given to several processes or machines that share WORKDIR, they share the splits.
+WORKDIR/eval/latest.json. Given again it resumes; given to several processes or machines that share WORKDIR, they share the splits.
 One split alone: --config.dataset.split=3 with a working directory of its own.
 
 What to expect: NOT RUN on iLIDS-VID here, so no result is promised; docs/benchmarks.md has the published ones to stand beside. Halves are

@@ -105,7 +105,7 @@ def test_given_again_it_only_reports_and_eval_follows_its_settings(everything, c
     for mode in ('train', 'eval'):
         assert main.run(config, workdir, mode) == 0
         said = capfd.readouterr().out
-        assert 'not done again: split 0, 1, 2' in said and 'mean' in said and 'Going on' not in said
+        assert 'not done again: split 0, 1, 2' in said and 'mean' in said and 'Resuming' not in said
         assert latest(workdir) == before
     other = config.copy_and_resolve_references()
     other.evaluation.frames = 'first:1'
@@ -177,7 +177,7 @@ def test_two_share_the_splits(data_dir, tmp_path):
 
 
 def test_real_runs_are_stopped_locked_and_taken_up(data_dir, tmp_path, capfd):
-    """A process is stopped in the midst of split 0; the next goes on with it, leaves split 1, which is held, and the last ends it."""
+    """A process is stopped in the midst of split 0; the next resumes it, leaves split 1, which is held, and the last ends it."""
     workdir, fields = tmp_path / 'run', {**FIELDS, 'training.steps': 4}
     command = [sys.executable, '-m', 'tests.run_micro', str(data_dir), str(workdir), '--devices', '8', '--step_seconds', '0.5',
                '--set', *(f'{k}={json.dumps(v)}' for k, v in fields.items())]

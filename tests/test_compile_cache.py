@@ -1,4 +1,4 @@
-"""The compile cache: a second start compiles nothing, whether it goes on from a checkpoint or begins anew."""
+"""The compile cache: a second start compiles nothing, whether it resumes from a checkpoint or begins anew."""
 
 import os
 import subprocess

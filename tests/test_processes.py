@@ -119,7 +119,7 @@ def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goe
     assert f'saved after step {step} of 12' in said[1][1]
     alone = start(micro_data, tmp_path / 'run', fields={**fields, 'mesh.data': 1, 'mesh.fsdp': 2}, devices=2)
     ((out, _),) = ends([alone], 0)
-    assert f'Going on in {tmp_path / "run"} after step {step} of 12' in out
+    assert f'Resuming {tmp_path / "run"} after step {step} of 12' in out
     assert [x['step'] for x in numbers(tmp_path / 'run')] == list(range(1, 13))
 
 

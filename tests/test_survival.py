@@ -153,7 +153,7 @@ def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(m
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 75 and 'The same command goes on' in err, err
+    assert process.returncode == 75 and 'The same command resumes' in err, err
     assert time.monotonic() - began < 10
     step = max(states(micro_data, workdir))
     assert 2 <= step < STEPS and f'saved after step {step} of {STEPS}' in err
@@ -250,9 +250,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_d
     batches = TrainBatches(experiment.dataset, experiment.partition.train, micro_config(micro_data))
     for row in batches[4]['row']:
         assert batches.train.tracklet[row] in err
-    monkeypatch.setattr(job, 'make_train_step', made)  # mended: the same command goes on
+    monkeypatch.setattr(job, 'make_train_step', made)  # mended: the same command resumes
     assert main.run(config, tmp_path / 'run', 'train') == 0
-    assert 'Going on' in capfd.readouterr().out
+    assert 'Resuming' in capfd.readouterr().out
 
 
 def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
@@ -275,7 +275,7 @@ def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
         with pytest.raises(Preempted, match='saved after step'):
             train(prepare(config), tmp_path / 'pieces', say, stop)
     train(prepare(config), tmp_path / 'pieces', heard.append)
-    assert any('Going on' in text for text in heard)
+    assert any('Resuming' in text for text in heard)
     final = []
     for name in ('whole', 'pieces'):
         checkpoints = Checkpoints(tmp_path / name / 'checkpoints', config.checkpoint)

@@ -19,8 +19,8 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 class EvalBatch:
     """N clips. `segment` says which of the step's videos a clip belongs to, rising from 0; padding clips have segment N (none).
 
-    `videos[i]` is the row of segment i's video in the table; segment 0 goes on from the last step where `continues`;
-    the step's last video goes on in the next step where `unfinished`.
+    `videos[i]` is the row of segment i's video in the table; segment 0 continues a video of the last step where `continues`;
+    the step's last video continues in the next step where `unfinished`.
     """
 
     clips: UInt8[np.ndarray, 'N T H W 3']

@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a run that is taken up again starts without compiling."""
+"""Compiled programs kept on disk, so that a resumed run starts without compiling."""
 
 import hashlib
 import platform

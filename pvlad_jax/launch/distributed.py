@@ -141,10 +141,10 @@ def _wait_for_acknowledgements() -> None:
 
 
 def _tell(key: str, value: str) -> None:
-    """To whoever asks the coordinator, in a thread of its own: the coordinator may be gone or not there yet."""
+    """Leaves a message with the coordinator, in a thread of its own: the coordinator may be gone or not there yet."""
 
     def tell() -> None:
-        with contextlib.suppress(Exception):  # somebody else was first
+        with contextlib.suppress(Exception):  # another process was first
             coordination_client().key_value_set(key, value)
 
     telling = threading.Thread(target=tell, daemon=True)
@@ -155,7 +155,7 @@ def _tell(key: str, value: str) -> None:
 def abort_peer_lost(error: BaseException) -> NoReturn:
     """Ends this process because another one is gone."""
     abort_run(f'Lost the connection to another process of this run ({_first_line(error)}). Give the same command again to all of them; '
-         'they go on from the last checkpoint.', EXIT_PEER_LOST)
+              'they resume from the last checkpoint.', EXIT_PEER_LOST)
 
 
 def is_peer_failure(error: BaseException) -> bool:
@@ -187,7 +187,7 @@ def _abort_with_peers() -> None:
             if 'DEADLINE_EXCEEDED' in str(error) or 'NOT_FOUND' in str(error):
                 continue
             code, message = str(EXIT_PEER_LOST), (f'Lost the process that coordinates this run ({_first_line(error)}). Give the same '
-                                                  'command again to all processes; they go on from the last checkpoint.')
+                                                  'command again to all processes; they resume from the last checkpoint.')
         if not _finished.is_set():
             complain(message)
             exit_now(int(code) if code.isdigit() else EXIT_USER_ERROR)
@@ -232,7 +232,7 @@ def _monitor_heartbeats(heartbeat: float) -> None:
                 heard[name] = (sign, now)
             elif now - before[1] > heartbeat and not _finished.is_set():
                 abort_run(f'Lost process {name.rsplit("/", 1)[-1]} of this run: no sign of life for {heartbeat:g} s. Give the same command '
-                     'again to all processes; they go on from the last checkpoint.', EXIT_PEER_LOST)
+                          'again to all processes; they resume from the last checkpoint.', EXIT_PEER_LOST)
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pvlad_jax.launch import distributed
 
 
 class Preempted(Exception):
-    """The machine was asked back; the state is saved and the same command goes on from it."""
+    """The machine was asked back; the state is saved and the same command resumes from it."""
 
 
 class StopRequest:

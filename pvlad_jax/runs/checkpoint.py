@@ -238,7 +238,7 @@ def _disk_errors(where: Any) -> Iterator[None]:
         reason = disk_full_reason(error)
         if reason:
             raise UserError(f'{reason}: the checkpoint cannot be written to {where}. Earlier checkpoints are intact. '
-                            'Make room and give the same command again; it goes on from the last one.') from error
+                            'Make room and give the same command again; it resumes from the last one.') from error
         if isinstance(error, PermissionError):
             raise UserError(f'The checkpoint cannot be written to {where}: {error.strerror}.') from error
         raise

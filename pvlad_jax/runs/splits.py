@@ -1,8 +1,8 @@
 """All splits of a data set under one working directory: WORKDIR/split_0, split_1, ... and their mean in WORKDIR/eval/latest.json.
 
 Any number of processes may be given the same command, on one machine or on several that share the disk: each takes the next split that
-nobody works on, and whoever ends the last one writes the mean. A split that is done is not done again, one that was stopped goes on.
-(Object storage has no locks: there, one process.)
+no other works on, and the one that ends the last split writes the mean. A split that is done is not done again; one that was stopped
+resumes. (Object storage has no locks: there, one process.)
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
     open_ones = broadcast_choice([n for n in names if not _done(workdir, config, n, mode, data)], names)
     if open_ones:
         log(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
-            'the same command goes on.')
+            'the same command resumes.')
         return None
     report = mean_of_splits({n: json.loads((_folder(workdir, n) / DONE).read_text())['result'] for n in names})
     if jax.process_index() == 0:

@@ -63,7 +63,7 @@ class TrainingRun:
                 data.write()
         else:
             self.step, (self.state, self._resumed_at) = saved, self.checkpoints.restore(shapes)
-            log(f'Going on in {workdir} after step {saved} of {config.training.steps}.')
+            log(f'Resuming {workdir} after step {saved} of {config.training.steps}.')
         self._writer = MetricWriter(workdir, self.step) if jax.process_index() == 0 else None
         self.evaluation = TrainingEvaluation(experiment, self._evaluator, self.checkpoints, self._writer, log)
         self.metrics = StepLog(config, batches, self.checkpoints, self._writer, log)
@@ -146,7 +146,7 @@ class TrainingRun:
     def stopped(self, step: int) -> Preempted:
         """What is raised where the run stops after a step that was saved."""
         self.checkpoints.wait()
-        return Preempted(f'Asked to stop: saved after step {step} of {self._config.training.steps}. The same command goes on from there.')
+        return Preempted(f'Asked to stop: saved after step {step} of {self._config.training.steps}. The same command resumes from there.')
 
     def score_chosen(self, state: TrainState) -> tuple[Scored, TrainState]:
         """What config.evaluation.checkpoint says of the trained run, scored, with its state."""

@@ -22,7 +22,7 @@ Path = tuple[str, ...]
 def make_optimizer(
     config: OptimizerConfig, total_steps: int, params: PyTree, head_steps: int = 0,
 ) -> optax.GradientTransformation:
-    """One transformation for the whole run; its state carries everything needed to go on after a restart.
+    """One transformation for the whole run; its state carries everything needed to resume.
 
     In this order: gradients of the backbone (top-level key 'backbone') become zero during the first
     `head_steps` updates; clipping to the global norm `clip_norm` of what is left; Adam, AdamW or SGD with
