@@ -1,0 +1,44 @@
+"""Modules, functions and fields that pages and comments name are there: nothing else fails when one is renamed."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pvlad_jax.config import Config
+from pvlad_jax.core.settings import describe
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ('pvlad_jax', 'data_prep', 'configs', 'benchmarks', 'docs', '.ci')
+FILES = [*ROOT.glob('*.md'), *ROOT.glob('*.py'), *(p for f in FOLDERS for p in (ROOT / f).rglob('*') if p.suffix in ('.py', '.md'))]
+
+
+def named(pattern: str) -> Iterator[tuple[str, str]]:
+    """(file, what the pattern's group matches in it)."""
+    for path in FILES:
+        for match in re.finditer(pattern, path.read_text(encoding='utf-8')):
+            yield str(path.relative_to(ROOT)), match[1]
+
+
+def exists(name: str) -> bool:
+    """Whether 'pvlad_jax.losses.LOSSES' leads to a module or to something in one."""
+    *parents, last = name.split('.')
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        return bool(parents) and exists('.'.join(parents)) and hasattr(importlib.import_module('.'.join(parents)), last)
+    return True
+
+
+def test_modules_and_what_is_in_them():
+    found = set(named(r'(?<![\w/.-])((?:pvlad_jax|data_prep)(?:\.\w+)+)\b(?!/)'))
+    assert len(found) > 100
+    assert not sorted(f'{path}: {name}' for path, name in found if not exists(name))
+
+
+def test_fields_of_the_configuration():
+    paths = [d.path.split('.') for d in describe(Config)]
+    known = {'.'.join(path[:n]) for path in paths for n in range(1, len(path) + 1)}
+    found = set(named(r'--config\.((?:[a-z_]+\.)*[a-z_]+)\b'))
+    assert len(found) > 30
+    assert not sorted(f'{path}: {name}' for path, name in found if name not in known)
