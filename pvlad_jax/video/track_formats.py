@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from pvlad_jax.core.errors import UserError
 
 _NUMBER = re.compile(r'\d+')
+_MAX_NUMBER = 2**53  # of a frame: below it floats hold every whole number
 # Column names of CSV files, in the order in which they are looked for.
 _COLUMNS = {
     'frame': ('frame', 'frame_id', 'frame_index', 'frame_number'),
@@ -66,7 +67,7 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
     except ValueError:  # some line is not like the others: which one?
         rows = _rows_one_by_one(text, path)
     columns = rows.shape[1]
-    if columns < 6 or (rows[:, :2] != np.round(rows[:, :2])).any() or (np.abs(rows[:, :2]) >= 2.0**53).any():
+    if columns < 6 or (rows[:, :2] != np.round(rows[:, :2])).any() or (np.abs(rows[:, :2]) >= _MAX_NUMBER).any():
         rows = _rows_one_by_one(text, path)
     frame, track = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
     if (track < 0).any():
@@ -99,7 +100,7 @@ def _rows_one_by_one(text: str, path: str) -> Float64[np.ndarray, 'N columns']:
             rows.append(values[:6])
         except (ValueError, IndexError, OverflowError):
             values = []
-        if len(values) < 6 or max(map(abs, values[:2])) >= 2.0**53:
+        if len(values) < 6:
             raise UserError(
                 f'{path}, line {number}: {line[:80]!r} is not "frame, id, left, top, width, height, ..." in numbers '
                 '(MOT Challenge). A CSV file needs a line of column names.'
@@ -111,8 +112,9 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
     """CSV by commas, semicolons or tabs, with the columns frame, track, left, top and width, height or right,
     bottom."""
     lines = text.splitlines()
-    separator = max(',;\t', key=lines[0].count)
-    rows = csv.reader(lines, delimiter=separator)
+    first = next(i for i, line in enumerate(lines) if line.strip())
+    separator = max(',;\t', key=lines[first].count)
+    rows = _csv_rows(lines[first:], separator, path)
     header = [name.strip().lower() for name in next(rows)]
     places = {
         field: next((header.index(name) for name in names if name in header), None) for field, names in _COLUMNS.items()
@@ -127,7 +129,7 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
             'left, top, and width, height or right, bottom.'
         )
     boxes = Boxes()
-    for number, row in enumerate(rows, 2):
+    for number, row in enumerate(rows, first + 2):
         if not any(map(str.strip, row)):
             continue
         try:
@@ -141,6 +143,14 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
             ) from error
         boxes.add(name, frame, (left, top, third - left, fourth - top) if corners else (left, top, third, fourth))
     return boxes
+
+
+def _csv_rows(lines: Sequence[str], separator: str, path: str) -> Iterator[list[str]]:
+    rows = csv.reader(lines, delimiter=separator)
+    try:
+        yield from rows
+    except csv.Error as error:  # such as a quotation mark that is not closed, so that one field has all the rest
+        raise UserError(f'{path}: row {rows.line_num} is not valid CSV ({error}).') from error
 
 
 def read_coco(text: str, path: str, video_name: str = '') -> Boxes:
@@ -226,7 +236,7 @@ def _frame_of(image: Mapping[str, Any], path: str) -> int:
     numbers = _NUMBER.findall(_stem(str(image.get('file_name', ''))))
     if not numbers:
         raise UserError(f'{path}: image {image.get("id")!r} has neither "frame_id" nor a number in its "file_name".')
-    return int(numbers[-1])
+    return _whole(int(numbers[-1]))
 
 
 def _track_of(annotation: Mapping[str, Any]) -> str | None:
@@ -240,6 +250,6 @@ def _track_of(annotation: Mapping[str, Any]) -> str | None:
 
 
 def _whole(value: float) -> int:
-    if value != int(value):
-        raise ValueError(f'{value} is not a whole number')
+    if value != int(value) or abs(value) >= _MAX_NUMBER:
+        raise ValueError(f'{value} is not the number of a frame or track')
     return int(value)
