@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding.interleaved import Embedded, InterleavedEmbedder, TrackletEnd, TrackletFrame
-from pvlad_jax.images.frame_arrays import checked_frame
+from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
 
 _CLIPS_PER_STEP = {'cpu': 4}  # a single short tracklet costs a whole step; accelerators need many clips to be busy
@@ -93,9 +93,8 @@ class Embedder:
         for x in (a, b):
             if x.ndim not in (1, 2) or x.shape[-1] != self.size:
                 raise UserError(
-                    f'An embedding of this model has {self.size} numbers; got an array of shape {x.shape}. Embeddings '
-                    f'of '
-                    'different models cannot be compared.'
+                    f'An embedding of this model has {self.size} numbers; got an array of shape {x.shape}. '
+                    'Embeddings of different models cannot be compared.'
                 )
         result = 1 - _unit(a) @ _unit(b).T
         return float(result) if result.ndim == 0 else result
@@ -107,15 +106,9 @@ def _unit(x: Float32[np.ndarray, '...']) -> Float32[np.ndarray, '...']:
 
 def _events(tracklets: Iterable[Any]) -> Iterator[TrackletFrame | TrackletEnd]:
     for number, frames in enumerate(tracklets):
-        what = f'frame {{}} (counted from 0) of tracklet {number}'
-        if isinstance(frames, str | bytes) or not (isinstance(frames, Iterable) or hasattr(frames, '__getitem__')):
-            raise UserError(
-                f'A tracklet is an array [T, H, W, 3] or an iterable of frames, not {type(frames).__name__} '
-                f'{str(frames)[:80]!r}. Decode it first: images with Pillow, video with python -m pvlad_jax embed.'
-            )
         empty = True
-        for i, frame in enumerate(frames):
-            yield TrackletFrame(number, checked_frame(frame, what.format(i)))
+        for frame in checked_frames(frames, f'Tracklet {number}, frame', one_size=False):
+            yield TrackletFrame(number, frame)
             empty = False
         if empty:
             raise UserError(f'Tracklet {number} (counted from 0) has no frames, so it has no embedding.')

@@ -197,6 +197,8 @@ def damaged(workdir: Path, how: str) -> Path:
         config.write_text('[1, 2]')
     elif how == 'unknown field':
         config.write_text(json.dumps({**json.loads(config.read_text()), 'model.nonsense': 1}))
+    elif how == 'a value for a section':
+        config.write_text('{"model": 3}')
     elif how == 'another network':
         config.write_text(json.dumps({**json.loads(config.read_text()), 'model.embedding': 9}))
     elif how == 'no checkpoint':
@@ -219,6 +221,7 @@ def damaged(workdir: Path, how: str) -> Path:
         ('config cut', 'is damaged'),
         ('config of a list', 'is damaged'),
         ('unknown field', 'nonsense'),
+        ('a value for a section', 'config.model = 3'),
         ('another network', r'does not fit its config\.json'),
         ('no checkpoint', 'holds no checkpoint'),
         ('no state', 'damaged'),
@@ -248,6 +251,7 @@ def test_the_best_checkpoint_is_chosen_by_the_validation_people(workdir, tmp_pat
         (np.zeros((2, 16, 8), np.uint8), 'has the shape'),
         ('video.mp4', 'not str'),
         (7, 'not int'),
+        (np.zeros((), np.uint8), 'a single number'),
         (np.zeros((0, 16, 8, 3), np.uint8), 'no frames'),
         ([np.zeros((3, 16, 8), np.uint8)], 'channels first'),
         (np.zeros((2, 0, 8, 3), np.uint8), 'has the shape'),

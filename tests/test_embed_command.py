@@ -262,6 +262,8 @@ def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, c
         ({'input': '.'}, (), 'belongs to a video'),
         ({'tracks': 'none.txt'}, (), 'cannot be read'),
         ({'output': 'x.npz'}, ('--camera=north',), 'are numbers'),
+        ({'output': 'x.npz'}, ('--camera=99999999999',), 'are numbers'),
+        ({'output': 'walk.txt/x.parquet'}, (), 'a part of its path is a file'),
         ({'input': 'walk.txt'}, (), 'cannot be read as a video'),
         ({}, ('--margin=-1',), 'share'),
         ({}, ('--min_frames=0',), 'whole number from 1'),

@@ -84,6 +84,7 @@ def test_the_working_directory_holds_the_configuration(run):
     assert given[1] == f'--config={ROOT / "configs" / "run.py"}:{workdir}' and given[2:] == ['--mode', 'eval', f'--workdir={workdir}']
     assert freeze(saved_run.get_config(str(workdir))) == freeze(config)
     folder = f'--workdir={workdir}'
+    assert main.with_saved_config(['main.py', '--workdir=a', '--mode=train', '--mode=eval', folder])[1] == given[1]  # the last, as absl
     for arguments in (['--mode=train', folder], ['--mode=eval', folder, '--config=mine.py'], ['--mode=eval']):
         assert main.with_saved_config(['main.py', *arguments]) == ['main.py', *arguments]
 
@@ -103,6 +104,17 @@ def test_an_evaluation_with_an_output_leaves_the_run_as_it_is(run, tmp_path, cap
     capfd.readouterr()
     assert main.run(config, workdir, 'train', output=tmp_path / 'out') == 2
     assert '--output is for --mode=eval' in capfd.readouterr().err
+    assert main.run(config, workdir, 'eval', output='') == 2
+    assert '--output is empty' in capfd.readouterr().err
+    (tmp_path / 'file').touch()
+    assert main.run(config, workdir, 'eval', output=tmp_path / 'file') == 2
+    assert 'is a file. Give another --output.' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('content', ['[1]', '{"model'])
+def test_a_damaged_configuration_in_the_working_directory_is_told(micro_data, tmp_path, capfd, content):
+    (tmp_path / 'config.json').write_text(content)
+    assert 'config.json is damaged' in fails(capfd, micro_config_dict(micro_data), tmp_path)
 
 
 def test_a_finished_run_given_again_only_reports(run, capfd):

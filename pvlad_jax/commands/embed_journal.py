@@ -123,7 +123,8 @@ def open_journal(output: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
         output.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, 'a+b')
     except OSError as error:
-        raise UserError(f'{output} cannot be written: {error.strerror}. Give another --output.') from error
+        reason = 'a part of its path is a file' if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise UserError(f'{output} cannot be written: {reason}. Give another --output.') from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import DISTRACTOR, UNKNOWN_CAMERA
 
 _PIECE = 4096  # rows that are written at a time
+_MAX_CAMERA = 2**31 - 1  # of the int32 in an .npz file
 
 
 def check_output(path: Path, camera: str) -> None:
@@ -27,8 +28,8 @@ def check_output(path: Path, camera: str) -> None:
 def _camera_id(camera: str) -> int:
     if not camera:
         return UNKNOWN_CAMERA
-    if not camera.isascii() or not camera.isdigit():
-        raise UserError(f'--camera={camera}: cameras of an .npz file are numbers from 0.')
+    if not camera.isascii() or not camera.isdigit() or int(camera[:11]) > _MAX_CAMERA:
+        raise UserError(f'--camera={camera}: cameras of an .npz file are numbers from 0 to {_MAX_CAMERA}.')
     return int(camera)
 
 

@@ -97,6 +97,9 @@ def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str =
     for field, hint in _fields(kind):
         name, value = field.name, node[field.name]
         if dataclasses.is_dataclass(hint):
+            if not isinstance(value, ConfigDict | Mapping):
+                raise UserError(f'config.{path}{name} = {value!r} is a value where fields are needed, such as config.{path}{name}.'
+                                f'{dataclasses.fields(hint)[0].name}.')
             values[name] = freeze_section(hint, value, f'{path}{name}.')
         else:
             values[name] = _typed(value, hint, path + name)

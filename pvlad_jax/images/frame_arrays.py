@@ -15,15 +15,15 @@ from pvlad_jax.core.errors import UserError
 _NEEDED = 'Frames are uint8 RGB arrays [height, width, 3].'
 
 
-def checked_frames(frames: Any, what: str = 'frame') -> Iterator[UInt8[np.ndarray, 'H W 3']]:
-    """The frames one by one, as they are read, each checked, all of one size.
+def checked_frames(frames: Any, what: str = 'frame', one_size: bool = True) -> Iterator[UInt8[np.ndarray, 'H W 3']]:
+    """The frames one by one, as they are read, each checked, with `one_size` all of one size.
 
     Args:
       frames: an array [T, H, W, 3], or any iterable of frames: NumPy, JAX or (on the CPU) PyTorch arrays, or RGB pictures of Pillow.
-      what: names a frame in messages, such as "frame of tracklet 'a'".
+      what: names a frame in messages, such as "tracklet 'a', frame".
 
     Raises:
-      UserError: when it comes to a frame that is wrong, or that has another size than the first.
+      UserError: when it comes to a frame that is wrong, or (with `one_size`) that has another size than the first.
     """
     if isinstance(frames, str | bytes) or not (isinstance(frames, Iterable) or hasattr(frames, '__getitem__')):
         raise UserError(f'A video is an iterable of frames, not {type(frames).__name__} {str(frames)[:80]!r}. Decode it first. {_NEEDED}')
@@ -32,7 +32,7 @@ def checked_frames(frames: Any, what: str = 'frame') -> Iterator[UInt8[np.ndarra
     size = None
     for number, frame in enumerate(frames):
         frame = checked_frame(frame, f'{what} {number} (counted from 0)')
-        if size not in (None, frame.shape):
+        if one_size and size not in (None, frame.shape):
             raise UserError(f'{what} {number} (counted from 0) is {frame.shape[0]} x {frame.shape[1]} (height x width), the first is '
                             f'{size[0]} x {size[1]}. Resize all frames of a video to the size that the network was trained on.')
         size = frame.shape

@@ -35,7 +35,7 @@ def parse_flags(required: Sequence[str], settings: type,
                 return rest
             if len(rest) > 1:
                 raise flags.Error(f'Unknown argument {rest[1]!r}; flags begin with --.')
-            missing = [f'--{name}=...' for name in required if flags.FLAGS[name].value is None]
+            missing = [f'--{name}=...' for name in required if flags.FLAGS[name].value in (None, '')]
             if missing:
                 raise flags.Error(f'{" and ".join(missing)} must be given.')
             flags.FLAGS.config.items()  # a file that did not load speaks up only when it is looked at
@@ -48,11 +48,12 @@ def parse_flags(required: Sequence[str], settings: type,
 
 
 def given_value(argv: Sequence[str], name: str) -> str | None:
-    """The value of a flag, from --NAME=VALUE or --NAME VALUE; None where it is not given."""
+    """The value of a flag, from --NAME=VALUE or --NAME VALUE, the last where there are several, as absl takes it; None where it is not given."""
+    value = None
     for argument, after in zip(argv, [*argv[1:], None]):
         if argument.startswith('-') and argument.lstrip('-').partition('=')[0] == name:
-            return argument.partition('=')[2] if '=' in argument else after
-    return None
+            value = argument.partition('=')[2] if '=' in argument else after
+    return value
 
 
 def field_help(settings: type) -> str:
@@ -89,7 +90,7 @@ def _expanded_config(argument: str) -> str:
 
 
 def _explain(error: Exception, argv: Sequence[str], settings: type) -> str:
-    text = str(error)
+    text = str(error).removeprefix('Configuration is not available because of an earlier failure to load: ')
     if isinstance(error, AttributeError | KeyError):  # from ml_collections: the last part of an unknown field's path
         return _unknown_field(re.search(r'\w+', text)[0], argv, settings)
     cannot_be_loaded = f'The configuration {given_value(argv, "config") or ""} cannot be loaded: '

@@ -47,7 +47,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
         raise UserError(f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.')
     every_split = frozen.dataset.split == 'all'  # then each split has a folder of its own, which is claimed when its turn comes
-    with claim(target) if first and not every_split else contextlib.nullcontext():
+    with claim(target, '--workdir' if output is None else '--output') if first and not every_split else contextlib.nullcontext():
         if not every_split:
             check_config(folder, frozen)
         check_folders(frozen, target)
@@ -79,6 +79,8 @@ def _output_folder(output: str | Path, mode: str, config: Config) -> Folder:
     """UserError where --output does not go with the job."""
     if mode != 'eval':
         raise UserError('--output is for --mode=eval: a training writes all it makes to --workdir.')
+    if not str(output):
+        raise UserError('--output is empty. Name a folder, or leave it out to write to --workdir.')
     if config.dataset.split == 'all':
         raise UserError("--output takes one split: config.dataset.split is 'all'. Set it to one of them, such as 0.")
     return open_workdir(output)

@@ -36,10 +36,10 @@ class InUse(UserError):
     """Another run holds the working directory."""
 
 
-def claim(workdir: Folder) -> contextlib.AbstractContextManager:
+def claim(workdir: Folder, flag: str = '--workdir') -> contextlib.AbstractContextManager:
     """Makes the folder and locks it; keep what is returned open. The system lets go when the process ends, however it ends.
 
-    Object storage has no such locks: there nothing is locked.
+    `flag`: which one named the folder, for messages. Object storage has no such locks: there nothing is locked.
     InUse where another run holds it, UserError where it cannot be written.
     """
     try:
@@ -48,28 +48,25 @@ def claim(workdir: Folder) -> contextlib.AbstractContextManager:
             return contextlib.nullcontext()
         return lock_folder(Path(workdir))
     except OSError as error:
-        raise UserError(f'The working directory {workdir} cannot be written: {error.strerror}. Give another --workdir.') from error
+        reason = 'a part of this path is a file' if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise UserError(f'The folder {workdir} cannot be written: {reason}. Give another {flag}.') from error
     except Locked as error:
-        raise InUse(f'Another run (process {error.holder}) is using {workdir}. Wait for it, stop it, or give another --workdir.') from None
+        raise InUse(f'Another run (process {error.holder}) is using {workdir}. Wait for it, stop it, or give another {flag}.') from None
 
 
 def check_config(workdir: Folder, config: Config) -> None:
     """UserError where the folder belongs to a run of another configuration, with the fields that differ."""
-    path = workdir / 'config.json'
+    path = workdir / CONFIG
     if not path.exists():
         return
-    try:
-        saved = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f'{path} is damaged ({error}). Restore it, or give another --workdir.') from error
-    changed = differences(saved, config)
+    changed = differences(_read(path), config)
     if changed:
         raise UserError(f'{workdir} holds a run of another configuration:\n  ' + '\n  '.join(changed) +
                         '\nGive another --workdir, or set these fields back.')
 
 
 def write_config(workdir: Folder, config: Config) -> None:
-    write_text(workdir / 'config.json', json.dumps(flatten(config), indent=1, sort_keys=True) + '\n')
+    write_text(workdir / CONFIG, json.dumps(flatten(config), indent=1, sort_keys=True) + '\n')
 
 
 def config_file(workdir: Folder) -> str:
@@ -86,15 +83,22 @@ def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
             f'{workdir} is no working directory of a training: it holds no {name}. Give the folder that --workdir of '
             'the training named.'
         )
+    flat = {**flatten(Config()), **_read(path)}  # a field that came later has its default
     try:
-        flat = json.loads(path.read_text())
-        nested = _nested({**flatten(Config()), **flat})  # a field that came later has its default
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
-    try:
-        return freeze(ConfigDict(nested, convert_dict=True))
-    except UserError as error:
+        return freeze(ConfigDict(_nested(flat), convert_dict=True))
+    except (UserError, TypeError, AttributeError) as error:  # TypeError: a field where a section is, or the other way round
         raise UserError(f'{path} does not fit this version of the program: {error}') from error
+
+
+def _read(path: Folder) -> dict[str, Any]:
+    """The fields in a config.json, by path."""
+    try:
+        saved = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
+    if not isinstance(saved, dict):
+        raise UserError(f'{path} is damaged (it holds no fields). Restore it from a copy.')
+    return saved
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
