@@ -1,6 +1,7 @@
 """Modules, functions and fields that pages and comments name are there: nothing else fails when one is renamed."""
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,13 @@ def named(pattern: str) -> Iterator[tuple[str, str]]:
 
 def exists(name: str) -> bool:
     """Whether 'pvlad_jax.losses.LOSSES' leads to a module or to something in one."""
-    *parents, last = name.split('.')
     try:
-        importlib.import_module(name)
-    except ModuleNotFoundError:
-        return bool(parents) and exists('.'.join(parents)) and hasattr(importlib.import_module('.'.join(parents)), last)
-    return True
+        if importlib.util.find_spec(name):  # not imported: some need an extra
+            return True
+    except ModuleNotFoundError:  # its parent is no package
+        pass
+    parent, _, last = name.rpartition('.')
+    return bool(parent) and exists(parent) and hasattr(importlib.import_module(parent), last)
 
 
 def test_modules_and_what_is_in_them():

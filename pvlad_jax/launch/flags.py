@@ -48,7 +48,7 @@ def parse_flags(required: Sequence[str], settings: type,
 
 
 def given_value(argv: Sequence[str], name: str) -> str | None:
-    """The value of a flag, from --NAME=VALUE or --NAME VALUE, the last where there are several, as absl takes it; None where it is not given."""
+    """The value of a flag, from --NAME=VALUE or --NAME VALUE; the last of several, as absl takes it; None where it is not given."""
     value = None
     for argument, after in zip(argv, [*argv[1:], None]):
         if argument.startswith('-') and argument.lstrip('-').partition('=')[0] == name:
