@@ -7,12 +7,6 @@ share.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-FORMAT_VERSION = 1  # of docs/design.md, "The data set on disk"; raised when a reader of the old format would go wrong
-VERSION = '1.0.0'  # the folder of TFDS
-
-LAYOUTS = ('roles', 'query_rows', 'people_splits')
-EVERYONE = 'everyone'  # the one split of people_splits: TFDS's word 'all' cannot name one
-
 
 @dataclass(frozen=True)
 class TrackletSource:
@@ -58,7 +52,7 @@ class RawDataset:
       read_frames: Encoded images of a tracklet in order; picklable, since it runs in other threads or processes.
       encoding: 'jpeg', 'png' or 'mixed', of the frames as far as their names tell; the build writes what they are
         stored as.
-      layout: 'roles', 'query_rows' or 'people_splits' (docs/design.md).
+      layout: One of pvlad_jax.data.dataset_format.LAYOUTS (docs/design.md).
       metadata: JSON-able; joins format_version, layout, encoding and partial in metadata.json. What it says of the
         source or of options tells one build from another of the same name.
       workers: 'threads' where read_frames waits for files, 'processes' where it computes.

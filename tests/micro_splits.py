@@ -5,7 +5,8 @@ from pathlib import Path
 
 from data_prep.builder.build import build
 from data_prep.datasets.two_cameras import people_metadata
-from data_prep.raw_dataset import EVERYONE, RawDataset, TrackletSource
+from data_prep.raw_dataset import RawDataset, TrackletSource
+from pvlad_jax.data.dataset_format import EVERYONE
 from tests.micro import _frames
 
 PEOPLE = range(1, 13)

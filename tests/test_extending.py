@@ -16,9 +16,9 @@ from rich.console import Console
 from configs.default import get_config
 from data_prep import build_tfds
 from data_prep.datasets import DATASETS
-from data_prep.raw_dataset import VERSION
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.dataset_format import FOLDER_VERSION
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.losses.total import WeightedTerm, total_loss
 from pvlad_jax.models.pooling import POOLINGS, build_pooling
@@ -91,7 +91,7 @@ def test_a_data_set(tmp_path, monkeypatch):
         build_tfds.run(values, Console(quiet=True))
 
     build()
-    dataset = TrackletDataset(tmp_path / 'data' / 'parade' / VERSION)
+    dataset = TrackletDataset(tmp_path / 'data' / 'parade' / FOLDER_VERSION)
     assert {split: len(table) for split, table in dataset.tables.items()} == {'train': 2, 'query': 1, 'gallery': 1}
     with pytest.raises(UserError, match='people in train: expected 3, found 2'):
         build('--documented_people=3', '--name=other')

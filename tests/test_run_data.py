@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data import fingerprint as fingerprints
-from pvlad_jax.data.fingerprint import CONTENT, fingerprint
+from pvlad_jax.data import content_hash
+from pvlad_jax.data.content_hash import CONTENT
+from pvlad_jax.data.fingerprint import fingerprint
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.runs.run_data import FILE, RunData
 from tests.micro import build_micro
@@ -74,8 +75,8 @@ def test_labels_and_their_order_count(built, tmp_path):
 
 def test_record_files_are_read_once(built, tmp_path, monkeypatch):
     shutil.copytree(built['mine'].folder, tmp_path / 'data')
-    dataset, hashed, real = TrackletDataset(tmp_path / 'data'), [], fingerprints._hash_of
-    monkeypatch.setattr(fingerprints, '_hash_of', lambda files: hashed.append(1) or real(files))
+    dataset, hashed, real = TrackletDataset(tmp_path / 'data'), [], content_hash._hash_of
+    monkeypatch.setattr(content_hash, '_hash_of', lambda files: hashed.append(1) or real(files))
     fingerprint(dataset)
     assert not hashed  # the build has written it
     (tmp_path / 'data' / CONTENT).unlink()

@@ -22,11 +22,12 @@ from data_prep.builder.frame_reader import CheckedReader, checked_reader, read_a
 from data_prep.builder.stored_frame import FrameCounts
 from data_prep.builder.tfds_builder import Record, TrackletBuilder, record_metadata, tracklet_table
 from data_prep.issues import require_complete
-from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
+from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.data.fingerprint import write_content_hash
+from pvlad_jax.data.content_hash import write_content_hash
+from pvlad_jax.data.dataset_format import FOLDER_VERSION, FORMAT_VERSION, METADATA_FILE, record_files, table_file
 
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
 
@@ -36,7 +37,7 @@ def data_set_path(data_dir: str | Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise UserError(f'{name!r} cannot name a data set: use lower-case letters, digits and _, beginning with a '
                         'letter.')
-    return user_path(data_dir) / name / VERSION
+    return user_path(data_dir) / name / FOLDER_VERSION
 
 
 def is_built(path: Path) -> bool:
@@ -223,9 +224,9 @@ def _require_readable(built: Path, raw: RawDataset) -> None:
     """The files on disk hold as many records as were meant: the last check before the data set counts as whole."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+    files = record_files(built, raw.splits)
     for split, sources in raw.splits.items():
-        files = sorted(os.fspath(p) for p in built.glob(f'{raw.name}-{split}.array_record-*'))
-        with ArrayRecordDataSource(files) as records:
+        with ArrayRecordDataSource([os.fspath(path) for path in files[split]]) as records:
             found = len(records)
         if found != len(sources):
             shutil.rmtree(built)
@@ -236,9 +237,9 @@ def _require_same(path: Path, raw: RawDataset) -> None:
     """An existing data set of this name must be the one that was requested."""
     remedy = 'Give another --name, or --overwrite to replace it.'
     try:
-        metadata = json.loads((path / 'metadata.json').read_text())
+        metadata = json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path} stands already, but its metadata.json cannot be read: {error}. {remedy}') from error
+        raise UserError(f'{path} stands already, but its {METADATA_FILE} cannot be read: {error}. {remedy}') from error
     if metadata.get('format_version') != FORMAT_VERSION:
         raise UserError(
             f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {remedy}'
@@ -252,7 +253,7 @@ def _require_same(path: Path, raw: RawDataset) -> None:
         raise UserError(f'{path} stands already, but was built with {key} = {_short(existing)} instead of '
                         f'{_short(requested)}. {remedy}')
     for split, sources in raw.splits.items():
-        table = path / f'tracklets_{split}.npz'
+        table = path / table_file(split)
         if not table.exists() or not _same_table(table, sources):
             raise UserError(f'{path} stands already, but its tracklets of split {split} are not those of the source. '
                             f'{remedy}')

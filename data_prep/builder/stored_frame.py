@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 
 from pvlad_jax.images import ImageError, decode_image, read_header
 
-ENCODINGS = ('jpeg', 'png', 'mixed')
 _NAMES = {'jpeg': 'JPEG', 'png': 'PNG', 'bmp': 'BMP', 'webp': 'WebP', 'tiff': 'TIFF'}
 
 

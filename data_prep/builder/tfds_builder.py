@@ -19,7 +19,8 @@ from tensorflow_datasets.core import example_serializer
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from data_prep.builder.stored_frame import FrameCounts
-from data_prep.raw_dataset import FORMAT_VERSION, VERSION, RawDataset, TrackletSource
+from data_prep.raw_dataset import RawDataset, TrackletSource
+from pvlad_jax.data.dataset_format import COLUMNS, FOLDER_VERSION, FORMAT_VERSION, TEXT_COLUMNS, table_file
 
 FRAMES_PER_SHARD = 16_384  # some tens of MB of crops
 Record = tuple[TrackletSource, list[bytes]]
@@ -50,7 +51,7 @@ class TrackletBuilder(FileReaderBuilder):
       data_dir: Where data sets lie.
     """
 
-    VERSION = tfds.core.Version(VERSION)
+    VERSION = tfds.core.Version(FOLDER_VERSION)
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class TrackletBuilder(FileReaderBuilder):
                     filename_template=template,
                 )
             )
-            write_table(os.path.join(self.data_dir, f'tracklets_{split}.npz'), sources)
+            write_table(os.path.join(self.data_dir, table_file(split)), sources)
         for source, _ in records:  # the reader's end, where it raises what it has found
             raise AssertionError(f'tracklet {source.name} was read, but belongs to no shard')
         self.info.set_splits(tfds.core.splits.SplitDict(infos))
@@ -133,12 +134,16 @@ def record_metadata(raw: RawDataset) -> dict:
 
 def tracklet_table(sources: Sequence[TrackletSource]) -> dict[str, np.ndarray]:
     """The columns of tracklets_SPLIT.npz: fixed-width UTF-8 bytes and int32, one row a record."""
+    columns = (
+        [s.name.encode() for s in sources],
+        [s.person.encode() for s in sources],
+        [s.person_id for s in sources],
+        [s.camera_id for s in sources],
+        [len(s.frames) for s in sources],
+    )
     return {
-        'tracklet': np.array([s.name.encode() for s in sources], dtype=np.bytes_),
-        'person': np.array([s.person.encode() for s in sources], dtype=np.bytes_),
-        'person_id': np.array([s.person_id for s in sources], dtype=np.int32),
-        'camera_id': np.array([s.camera_id for s in sources], dtype=np.int32),
-        'n_frames': np.array([len(s.frames) for s in sources], dtype=np.int32),
+        name: np.array(values, dtype=np.bytes_ if name in TEXT_COLUMNS else np.int32)
+        for name, values in zip(COLUMNS, columns, strict=True)
     }
 
 

@@ -17,15 +17,23 @@ from rich.progress import track
 
 from data_prep.builder.build import is_built
 from data_prep.builder.frame_reader import MAX_REPORTED, BadFrames, CheckedReader, checked_reader
-from data_prep.builder.stored_frame import ENCODINGS, same_pixels
+from data_prep.builder.stored_frame import same_pixels
 from data_prep.builder.summary import print_checks
 from data_prep.builder.tfds_builder import tracklet_table
-from data_prep.raw_dataset import EVERYONE, FORMAT_VERSION, LAYOUTS, Check, RawDataset, TrackletSource
+from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.dataset_format import (
+    ENCODINGS,
+    EVERYONE,
+    FORMAT_VERSION,
+    LABEL_COLUMNS,
+    LAYOUTS,
+    METADATA_FILE,
+    Tables,
+    read_columns,
+    table_file,
+)
 from pvlad_jax.images import ImageError, decode_image
-
-Tables = dict[str, dict[str, np.ndarray]]
-SPLITS = {'roles': ('train', 'query', 'gallery'), 'query_rows': ('train', 'test'), 'people_splits': (EVERYONE,)}
 
 
 def verify(
@@ -47,7 +55,7 @@ def verify(
     if not is_built(path):
         raise UserError(f'There is no data set in {path}. Build it first, or give its --name and --data_dir.')
     metadata = _metadata(path)
-    tables = {split: _table(path, split) for split in SPLITS[metadata['layout']]}
+    tables = {split: _table(path, split) for split in LAYOUTS[metadata['layout']]}
     issues = _layout_issues(metadata, tables)
     if recount is not None and not issues:
         checks = recount(tables, metadata)
@@ -63,7 +71,7 @@ def verify(
             if _same(tables.get(split, {}), tracklet_table(found)):
                 sources[split] = list(found)
             else:
-                issues.append(f'tracklets_{split}.npz does not list the tracklets of the source')
+                issues.append(f'{table_file(split)} does not list the tracklets of the source')
     frames = 0
     builder = tfds.builder_from_directory(path)
     read = None if raw is None else checked_reader(raw)
@@ -88,29 +96,28 @@ def verify(
 
 def _metadata(path: Path) -> dict:
     try:
-        metadata = json.loads((path / 'metadata.json').read_text())
+        metadata = json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path}/metadata.json cannot be read: {error}. Build the data set anew with '
+        raise UserError(f'{path}/{METADATA_FILE} cannot be read: {error}. Build the data set anew with '
                         '--overwrite.') from error
     if metadata.get('format_version') != FORMAT_VERSION:
         found = metadata.get('format_version')
         raise UserError(f'{path} has format {found}, this program reads {FORMAT_VERSION}. Build it anew with '
                         '--overwrite.')
     if metadata.get('layout') not in LAYOUTS or metadata.get('encoding') not in ENCODINGS:
-        raise UserError(f'{path}/metadata.json names an unknown layout or encoding. Build the data set anew with '
+        raise UserError(f'{path}/{METADATA_FILE} names an unknown layout or encoding. Build the data set anew with '
                         '--overwrite.')
     return metadata
 
 
 def _table(path: Path, split: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path / f'tracklets_{split}.npz', allow_pickle=False) as table:
-            columns = {k: table[k] for k in ('tracklet', 'person', 'person_id', 'camera_id', 'n_frames')}
+        columns = read_columns(path / table_file(split))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f'{path}/tracklets_{split}.npz cannot be read: {error}. Build the data set anew with '
+        raise UserError(f'{path}/{table_file(split)} cannot be read: {error}. Build the data set anew with '
                         '--overwrite.') from error
     if len({len(c) for c in columns.values()}) != 1:
-        raise UserError(f'{path}/tracklets_{split}.npz has columns of different lengths. Build the data set anew with '
+        raise UserError(f'{path}/{table_file(split)} has columns of different lengths. Build the data set anew with '
                         '--overwrite.')
     return columns
 
@@ -140,8 +147,7 @@ def _record_issues(
         record = records[i]
     except Exception as error:  # whatever the reader makes of damaged bytes
         return [f'cannot be read ({error})']
-    labels = ('tracklet', 'person', 'person_id', 'camera_id')
-    issues = [f'{k} is {record[k]!r}, in the table {table[k][i]!r}' for k in labels if record[k] != table[k][i]]
+    issues = [f'{k} is {record[k]!r}, in the table {table[k][i]!r}' for k in LABEL_COLUMNS if record[k] != table[k][i]]
     numbers, frames = list(record['frame_numbers']), [f['image'] for f in record['frames']]
     if not len(numbers) == len(frames) == table['n_frames'][i]:
         issues.append(f'has {len(frames)} frames and {len(numbers)} numbers, in the table {table["n_frames"][i]}')

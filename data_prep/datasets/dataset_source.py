@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from data_prep.raw_dataset import Check, RawDataset
+from pvlad_jax.data.dataset_format import Tables
 
 Options = Mapping[str, Any]  # flag -> its value; 'source' is the folder or archive
-Tables = dict[str, dict[str, np.ndarray]]  # split -> columns of tracklets_SPLIT.npz
 
 
 @dataclass(frozen=True)

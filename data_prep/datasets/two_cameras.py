@@ -8,9 +8,10 @@ import numpy as np
 
 from data_prep.datasets.people_splits import Splits, SplitSource
 from data_prep.issues import Issues
-from data_prep.raw_dataset import EVERYONE, Check, RawDataset, TrackletSource
+from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.archives import FrameFiles, read_files
 from data_prep.sources.frame_suffixes import is_frame
+from pvlad_jax.data.dataset_format import EVERYONE
 
 QUERY_CAMERA, GALLERY_CAMERA = 1, 2
 def people_metadata(splits: Splits, seed: int | None) -> dict:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.dataset_format import EVERYONE, LAYOUTS
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'people_splits': 'cross_camera'}
@@ -49,7 +50,7 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     layout, tables = dataset.metadata['layout'], dataset.tables
     name, convention = 'test', ''
     if layout == 'roles':
-        train, query, gallery = (tables[role] for role in ('train', 'query', 'gallery'))
+        train, query, gallery = (tables[role] for role in LAYOUTS['roles'])
     elif layout == 'query_rows':
         train, test = tables['train'], tables['test']
         is_query = np.zeros(len(test), bool)
@@ -58,7 +59,7 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     elif layout == 'people_splits':
         people = dataset.metadata['people_splits'][int(split)]
         sides = ('train', 'test') if halves == 'wang2014' else ('test', 'train')
-        everyone = tables['everyone']
+        everyone = tables[EVERYONE]
         train = everyone.select(np.isin(everyone.person_id, people[sides[0]]))
         test = everyone.select(np.isin(everyone.person_id, people[sides[1]]))
         query = test.select(test.camera_id == dataset.metadata['query_camera'])

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from jaxtyping import Int, Shaped
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
-
-FORMAT_MAJOR = 1  # of `format_version` in metadata.json; data of another major version are refused
+from pvlad_jax.data.dataset_format import COLUMNS, FORMAT_VERSION, METADATA_FILE, TEXT_COLUMNS, read_columns, table_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +49,11 @@ class TrackletDataset:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        info, self.metadata = _read_json(self.folder / 'dataset_info.json'), _read_json(self.folder / 'metadata.json')
+        info, self.metadata = _read_json(self.folder / 'dataset_info.json'), _read_json(self.folder / METADATA_FILE)
         self.name: str = info['name']
         version = str(self.metadata.get('format_version', 'unknown'))
-        if version.split('.')[0] != str(FORMAT_MAJOR):
-            raise UserError(f'{self.folder} is of data format {version}; this program reads {FORMAT_MAJOR}.x. '
+        if version.split('.')[0] != str(FORMAT_VERSION):
+            raise UserError(f'{self.folder} is of data format {version}; this program reads {FORMAT_VERSION}.x. '
                             'Convert the data set again with data_prep/build_tfds.py.')
         self.tables: dict[str, TrackletTable] = {
             split['name']: _read_table(self.folder, split['name'], _shard_total(split)) for split in info['splits']}
@@ -125,15 +123,14 @@ def _shard_total(split: dict) -> int:
 
 
 def _read_table(folder: Path, split: str, n_records: int) -> TrackletTable:
-    path = folder / f'tracklets_{split}.npz'
+    path = folder / table_file(split)
     try:
-        with np.load(path, allow_pickle=False) as columns:
-            table = TrackletTable(
-                split=np.full(len(columns['person_id']), split), row=np.arange(len(columns['person_id'])),
-                tracklet=np.char.decode(columns['tracklet'], 'utf-8'), person=np.char.decode(columns['person'], 'utf-8'),
-                person_id=columns['person_id'].astype(np.int64), camera_id=columns['camera_id'].astype(np.int64),
-                n_frames=columns['n_frames'].astype(np.int64))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        columns = read_columns(path)
+        length = len(columns['person_id'])
+        typed = {name: np.char.decode(columns[name], 'utf-8') if name in TEXT_COLUMNS else columns[name].astype(np.int64)
+                 for name in COLUMNS}
+        table = TrackletTable(split=np.full(length, split), row=np.arange(length), **typed)
+    except (OSError, KeyError, ValueError) as error:
         raise UserError(f'The table of tracklets {path} cannot be read ({error}). Convert the data set again.') from error
     if len(table) != n_records:
         raise UserError(f'{path} lists {len(table)} tracklets, but the split holds {n_records} records. Convert the data set again.')

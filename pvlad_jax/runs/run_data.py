@@ -8,7 +8,8 @@ import jax
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
-from pvlad_jax.data.fingerprint import Fingerprint, fingerprint, record_files
+from pvlad_jax.data.dataset_format import record_files
+from pvlad_jax.data.fingerprint import Fingerprint, fingerprint
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.runs.workdir import Folder
 

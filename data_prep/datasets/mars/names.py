@@ -9,8 +9,9 @@ from typing import no_type_check
 
 from data_prep.issues import Issues
 from data_prep.sources.frame_suffixes import is_frame
+from pvlad_jax.data.dataset_format import LAYOUTS
 
-SPLITS = ('train', 'test')
+SPLITS = LAYOUTS['query_rows']
 JUNK = '00-1'
 GRAMMAR = re.compile(r'(\d{4}|00-1)C(\d)T(\d{4})F(\d+)\.jpg')
 _FOLDERS = {'bbox_train': 'train', 'bbox_test': 'test'}

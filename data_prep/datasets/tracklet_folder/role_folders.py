@@ -7,8 +7,9 @@ from typing import NamedTuple
 from data_prep.sources.archives import FrameFiles
 from data_prep.sources.frame_suffixes import is_frame
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.dataset_format import LAYOUTS
 
-ROLES = ('train', 'query', 'gallery')
+ROLES = LAYOUTS['roles']
 LAYOUT = '{train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME.jpg (camera c0 where it is unknown)'
 _MAX_LISTED = 20
 

@@ -1,0 +1,49 @@
+"""The hash of a data set's record files.
+
+It is computed once, when the data set is built, and lies in its folder (content.json). For a data set built before
+there was such a file it is computed when it is first needed (about 1 GB/s for each core).
+"""
+
+import concurrent.futures
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pvlad_jax.data.dataset_format import record_files
+
+CONTENT = 'content.json'  # {"sha256": of all record files, "bytes": {split: sizes of its files}}
+
+
+def content_hash(folder: Path, splits: Iterable[str]) -> str:
+    """As content.json has it, where that fits the files' sizes; computed otherwise."""
+    files = record_files(folder, splits)
+    try:
+        saved = json.loads((Path(folder) / CONTENT).read_text())
+        if saved['bytes'] == _sizes(files) and isinstance(saved['sha256'], str):
+            return saved['sha256']
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # built before there was such a file
+    return _hash_of(files)
+
+
+def write_content_hash(folder: Path, splits: Iterable[str]) -> None:
+    """Writes content.json; for the build, whose last file it is."""
+    files = record_files(folder, splits)
+    (Path(folder) / CONTENT).write_text(json.dumps({'sha256': _hash_of(files), 'bytes': _sizes(files)}) + '\n')
+
+
+def _sizes(files: Mapping[str, Sequence[Path]]) -> dict[str, list[int]]:
+    return {split: [path.stat().st_size for path in paths] for split, paths in files.items()}
+
+
+def _hash_of(files: Mapping[str, Sequence[Path]]) -> str:
+    """SHA-256 over the files' own; not over their names, so that a data set may be renamed."""
+
+    def one(path: Path) -> str:
+        with open(path, 'rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        hashes = {split: list(pool.map(one, paths)) for split, paths in files.items()}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
