@@ -80,8 +80,8 @@ def mean_of(statistics: Statistics) -> Float[Array, 'B ...']:
     return total / jnp.maximum(count, 1).reshape(-1, *(1,) * (total.ndim - 1))
 
 
-def merge_clips(statistics: Statistics, merge: str, clips: int) -> Statistics:
-    """Statistics of B·S clips, S = `clips` to a video in order -> those of B videos."""
+def merge_clips(statistics: Statistics, merge: str, clips: Any) -> Statistics:
+    """Statistics of B·S clips, S = `clips` (a number, or a symbol of jax.export) to a video in order -> those of B videos."""
     reduce = jnp.sum if merge == 'add' else jnp.max
     return jax.tree.map(lambda s: reduce(s.reshape(-1, clips, *s.shape[1:]), axis=1), statistics)
 

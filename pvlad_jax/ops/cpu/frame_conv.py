@@ -7,6 +7,7 @@ at 64 x 32 places run on a single thread, however many frames there are. So fram
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -39,18 +40,19 @@ def utilisation(width: int, terms: int, channels: int, threads: int) -> float:
     return (whole + rest) / (threads * max(rounds, 1))
 
 
-def choose_packing(width: int, terms: int, channels: int, clips: int, frames: int, threads: int) -> tuple[int, int]:
+def choose_packing(width: int, terms: int, channels: int, clips: Any, frames: int, threads: int) -> tuple[int, int]:
     """(clips, frames) to be convolved as one wide picture, for so many output places in width; (1, 1) = every frame by itself.
 
     The column of zeros between two frames costs 1 / width of the products. Clips are put together only where it pays, since those of a
-    sharded batch lie on several devices.
+    sharded batch lie on several devices, and never where their number is a symbol, as in a program for any number of them (jax.export).
     """
     def efficiency(together):
         several = math.prod(together) * (width + 1) if together != (1, 1) else width
         used = utilisation(several, terms, channels, threads) * math.prod(together) * width / several
         return used * (0.9 if together[0] > 1 else 1)
 
-    return max((1, 1), (1, frames), (clips, frames), key=efficiency)
+    several_clips = [(clips, frames)] if isinstance(clips, int) else []
+    return max((1, 1), (1, frames), *several_clips, key=efficiency)
 
 
 def frame_conv(
