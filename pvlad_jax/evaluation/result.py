@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -51,17 +52,42 @@ class Result:
         return dataclasses.asdict(self)
 
 
-def skipped_of(result: dict) -> str:
+def skipped_of(result: Mapping[str, Any]) -> str:
     """'LEFT OUT, not decodable: 1 query, 2 gallery tracklets', from a result's fields; '' where nothing was."""
     counts = {'query': result['skipped_query'], 'gallery': result['skipped_gallery'], 'training': result['skipped_train']}
     named = [f'{count} {kind}' for kind, count in counts.items() if count]
     return f'LEFT OUT, cannot be decoded: {", ".join(named)} tracklet(s)' if named else ''
 
 
+def protocol_line(result: Mapping[str, Any]) -> str:
+    """What the metrics were measured by, from a result's fields: protocol, queries, gallery, distance, frames, checkpoint."""
+    conditions = [f'protocol {result["protocol"]}', f'{result["n_query_valid"]} of {result["n_query"]} queries valid',
+                  f'gallery {result["n_gallery"]}' + (f' ({result["n_junk"]} junk)' if result['n_junk'] else ''),
+                  f'distance {result["distance"]}' + (', re-ranked' if result['rerank'] else ''),
+                  f'frames {result["frames"]}' if result['frames'] else '', result['convention'],
+                  f'step {result["step"]}' if result['step'] is not None else '',
+                  f'checkpoint {result["checkpoint"]}' if result['checkpoint'] else '',
+                  f'unknown cameras: {result["unknown_cameras"]}' if result['unknown_cameras'] != 'refuse' else '',
+                  skipped_of(result)]
+    return '; '.join(filter(None, conditions))
+
+
 def write_result(path: str | PathLike, result: Result) -> None:
     """Writes JSON; a reader sees the old file or the whole new one."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(result.to_json(), indent=2, allow_nan=False) + '\n')
+
+
+def read_result(path: Any) -> dict[str, Any] | None:
+    """The fields of a result (a pathlib.Path or epath.Path), with the defaults of those that came later; None where there is no whole
+    result of one evaluation."""
+    fields = {field.name: field.default for field in dataclasses.fields(Result)}
+    try:
+        saved = json.loads(path.read_text())
+        whole = {name: saved.get(name, default) for name, default in fields.items()}
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if dataclasses.MISSING in whole.values() else whole
 
 
 def print_table(result: Result, console: Any = None) -> None:
@@ -76,12 +102,5 @@ def print_table(result: Result, console: Any = None) -> None:
     for name in columns:
         table.add_column(name, justify='right')
     table.add_row(*(f'{100 * value:.2f}' for value in columns.values()))
-    conditions = [f'protocol {result.protocol}', f'{result.n_query_valid} of {result.n_query} queries valid',
-            f'gallery {result.n_gallery}' + (f' ({result.n_junk} junk)' if result.n_junk else ''),
-            f'distance {result.distance}' + (', re-ranked' if result.rerank else ''),
-            f'frames {result.frames}' if result.frames else '', result.convention,
-            f'step {result.step}' if result.step is not None else '', f'checkpoint {result.checkpoint}' if result.checkpoint else '',
-            f'unknown cameras: {result.unknown_cameras}' if result.unknown_cameras != 'refuse' else '',
-            skipped_of(result.to_json())]
-    table.caption = Text(printable('; '.join(filter(None, conditions))))
+    table.caption = Text(printable(protocol_line(result.to_json())))
     (console or terminal_console()).print(table)
