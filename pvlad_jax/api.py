@@ -14,8 +14,11 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 from pvlad_jax.embedding.interleaved import Embedded, InterleavedEmbedder, TrackletEnd, TrackletFrame
+from pvlad_jax.export.artifact import is_export
 from pvlad_jax.images.frame_arrays import checked_frames
+from pvlad_jax.runs.exported_model import load_exported
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
 
 _CLIPS_PER_STEP = {'cpu': 4}  # a single short tracklet costs a whole step; accelerators need many clips to be busy
@@ -25,18 +28,25 @@ _CLIPS_PER_STEP_ELSEWHERE = 32
 def load(
     workdir: str | PathLike, checkpoint: str | None = None, clips_per_step: int | None = None, flip: bool | None = None
 ) -> 'Embedder':
-    """The network of a working directory. Needs neither its data set nor its configuration file.
+    """The network of a working directory or of an export. Needs neither its data set nor its configuration file.
 
     Args:
-      workdir: of a training, or of an evaluation of imported weights (configs/zero_shot.py).
-      checkpoint: 'last', or 'best' by the validation people; None = as the run's evaluation chooses it.
+      workdir: of a training, or of an evaluation of imported weights (configs/zero_shot.py); or the folder that
+        main.py --mode=export has written (docs/export.md).
+      checkpoint: 'last', or 'best' by the validation people; None = as the run's evaluation chooses it. An export
+        holds one alone.
       clips_per_step: clips that are computed at a time; None = 4 on a CPU, 32 elsewhere.
       flip: whether embeddings are averaged with those of the mirror image; None = as the run's evaluation does.
 
     Raises:
-      UserError: no working directory, or one that is damaged.
+      UserError: no working directory and no export, or one that is damaged.
     """
-    model = load_trained(workdir, checkpoint)
+    if not is_export(workdir):
+        model = load_trained(workdir, checkpoint)
+    elif checkpoint is None:
+        model = load_exported(user_path(str(workdir)))
+    else:
+        raise UserError(f'{workdir} is an export, which holds one checkpoint: it cannot be asked for {checkpoint!r}.')
     return Embedder(model, clips_per_step, model.config.evaluation.flip if flip is None else flip)
 
 

@@ -60,6 +60,7 @@ def test_a_command_that_fails_ends_the_run(tmp_path):
 def test_pages_that_the_code_names_are_there():
     named = {(path.relative_to(ROOT), page) for folder in ('pvlad_jax', 'data_prep', 'configs', 'benchmarks')
              for path in (ROOT / folder).rglob('*.py') for page in re.findall(r'\b[\w/]+\.md\b', path.read_text(encoding='utf-8'))}
+    named -= {(path, page) for path, page in named if page == 'MODEL_CARD.md'}  # which an export writes
     absent = sorted(f'{path}: {page}' for path, page in named if not (ROOT / page).is_file() and not (ROOT / 'docs' / page).is_file())
     assert len(named) > 10 and not absent
 

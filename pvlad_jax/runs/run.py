@@ -11,21 +11,25 @@ from pvlad_jax.config import Config, flatten, freeze
 from pvlad_jax.config.combinations import remarks, without_effect
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import user_path
 from pvlad_jax.evaluation import Result
 from pvlad_jax.launch import compile_cache, distributed
 from pvlad_jax.launch.distributed import Processes
 from pvlad_jax.launch.preemption import StopRequest
 from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.runs.experiment import prepare
+from pvlad_jax.runs.export import export_model
 from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
 from pvlad_jax.runs.splits import all_splits
 from pvlad_jax.runs.train import train
 from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir
 
+_EMPTY_OUTPUT = '--output is empty. Name a folder, or leave it out to write to --workdir.'
+
 
 def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None],
          given: Sequence[str] = (), output: str | Path | None = None) -> None:
-    """Trains (`mode='train'`) or evaluates (`'eval'`).
+    """Trains (`mode='train'`), evaluates (`'eval'`) or exports (`'export'`).
 
     Args:
       config: a ConfigDict, checked here.
@@ -33,16 +37,18 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
       stop: heard between steps.
       build: makes a data set that the configuration can make and that is not there yet.
       given: paths of the fields that the user set, which are told where they have no effect.
-      output: where an evaluation writes; `workdir` is then only read.
+      output: where an evaluation or an export writes; `workdir` is then only read.
     """
     frozen = freeze(config)
     check_names(frozen)
     stop.grace = frozen.training.grace_seconds
     distributed.start(several, stop.request)
     distributed.check_same_on_all('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
+    folder = open_workdir(workdir)
+    if mode == 'export':
+        return _export(frozen, folder, output)
     check_devices(frozen)
     first = distributed.is_first()
-    folder = open_workdir(workdir)
     target = folder if output is None else _output_folder(output, mode, frozen)
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
         raise UserError(f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.')
@@ -75,12 +81,21 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
             run_one(frozen, folder)
 
 
+def _export(config: Config, folder: Folder, output: str | Path | None) -> None:
+    if distributed.is_multiprocess():
+        raise UserError('--mode=export is for one process: start it once, with --multiprocess=off.')
+    if output is not None and not str(output):
+        raise UserError(_EMPTY_OUTPUT)
+    check_config(folder, config)
+    export_model(config, folder, None if output is None else user_path(output), terminal.say)
+
+
 def _output_folder(output: str | Path, mode: str, config: Config) -> Folder:
     """UserError where --output does not go with the job."""
     if mode != 'eval':
-        raise UserError('--output is for --mode=eval: a training writes all it makes to --workdir.')
+        raise UserError('--output is for --mode=eval and --mode=export: a training writes all it makes to --workdir.')
     if not str(output):
-        raise UserError('--output is empty. Name a folder, or leave it out to write to --workdir.')
+        raise UserError(_EMPTY_OUTPUT)
     if config.dataset.split == 'all':
         raise UserError("--output takes one split: config.dataset.split is 'all'. Set it to one of them, such as 0.")
     return open_workdir(output)

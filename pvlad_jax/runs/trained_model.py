@@ -27,6 +27,7 @@ from pvlad_jax.runs.workdir import EVALUATED_CONFIG, Folder, config_file, open_w
 from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, load_head
 
 LAST, BEST, UNTRAINED = 'last', 'best', 'untrained'  # of config.evaluation.checkpoint
+CLASSIFIER = 'params/classifier/'
 _FINGERPRINT_VERSION = 1
 # What the embedding does not depend on: how a network is trained, or what it began with.
 _NOT_ARCHITECTURE = (
@@ -44,12 +45,20 @@ class TrainedModel:
     Attributes:
       variables: `params` and `batch_stats` of the network, without those of losses.
       checkpoint: what was loaded, in words.
+      step: of training; 0 = imported weights as they are, None = unknown.
     """
 
     config: Config
     network: TrackletNetwork
     variables: dict[str, Any]
     checkpoint: str
+    step: int | None = None
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The fields of the configuration that say which function the weights belong to, by path."""
+        flat = flatten(self.config)
+        return {name: value for name, value in flat.items() if name.startswith('model.') and name not in _NOT_ARCHITECTURE}
 
     @property
     def clip(self) -> tuple[int, int, int]:
@@ -62,23 +71,23 @@ class TrainedModel:
 
         The classifier's weights are no part of it. Embeddings of models with different fingerprints cannot be compared.
         """
-        flat = flatten(self.config)
-        network = {
-            name: value for name, value in flat.items() if name.startswith('model.') and name not in _NOT_ARCHITECTURE
-        }
         about = {
             'version': _FINGERPRINT_VERSION,
-            'model': network,
+            'model': self.architecture,
             'clip': self.clip,
             'flip': flip,
             'pixels': [*self.network.pixel_mean, *self.network.pixel_std],
         }
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for name, value in sorted(flatten_dict(self.variables, sep='/').items()):
-            if not name.startswith('params/classifier/'):
-                digest.update(f'{name} {value.shape} {value.dtype}\n'.encode())
-                digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder('<')).data)
+        for name, value in sorted(self.embedding_weights().items()):
+            digest.update(f'{name} {value.shape} {value.dtype}\n'.encode())
+            digest.update(np.ascontiguousarray(value, value.dtype.newbyteorder('<')).data)
         return digest.hexdigest()
+
+    def embedding_weights(self) -> dict[str, np.ndarray]:
+        """The arrays that an embedding depends on, by name: all but the classifier's."""
+        flat = flatten_dict(self.variables, sep='/')
+        return {name: value for name, value in flat.items() if not name.startswith(CLASSIFIER)}
 
 
 def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
@@ -108,7 +117,7 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
     finally:
         with contextlib.suppress(Exception):  # nothing was written
             checkpoints.close()
-    return _checked(config, variables, f'{where}, step {step} ({which})', str(where))
+    return checked(config, variables, f'{where}, step {step} ({which})', str(where), step)
 
 
 @contextlib.contextmanager
@@ -145,8 +154,10 @@ def _step(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, st
     return best[0], f'best by validation mAP ({best[1]:.1%})'
 
 
-def _checked(config: Config, variables: dict[str, Any], checkpoint: str, where: str) -> TrainedModel:
-    """The network that the arrays fit; its number of identities is theirs."""
+def checked(
+    config: Config, variables: dict[str, Any], checkpoint: str, where: str, step: int | None = None
+) -> TrainedModel:
+    """The network that the arrays fit; its number of identities is theirs. UserError where they do not."""
     try:
         identities = int(variables['params']['classifier']['kernel'].shape[-1])
     except (KeyError, IndexError, AttributeError, TypeError) as error:
@@ -167,7 +178,7 @@ def _checked(config: Config, variables: dict[str, Any], checkpoint: str, where: 
         kind: {name: value for name, value in variables.get(kind, {}).items() if name in shapes[kind]}
         for kind in shapes
     }
-    return TrainedModel(config, network, jax.tree.map(np.asarray, kept), checkpoint)
+    return TrainedModel(config, network, jax.tree.map(np.asarray, kept), checkpoint, step)
 
 
 def _untrained(config: Config, where: Folder) -> TrainedModel:
@@ -206,6 +217,5 @@ def _untrained(config: Config, where: Folder) -> TrainedModel:
             'head': {name: head.pop(name) for name in ('mean', 'var')},
         }
         params['aggregator'] = {**params.get('aggregator', {}), 'head': head}
-    return _checked(
-        config, {'params': params, 'batch_stats': stats}, f'{where}, weights of {model.backbone.weights}', str(where)
-    )
+    described = f'{where}, weights of {model.backbone.weights}'
+    return checked(config, {'params': params, 'batch_stats': stats}, described, str(where), step=0)

@@ -83,9 +83,9 @@ def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
             f'{workdir} is no working directory of a training: it holds no {name}. Give the folder that --workdir of '
             'the training named.'
         )
-    flat = {**flatten(Config()), **_read(path)}  # a field that came later has its default
+    flat = _read(path)
     try:
-        return freeze(ConfigDict(_nested(flat), convert_dict=True))
+        return config_of(flat)
     except (UserError, TypeError, AttributeError) as error:  # TypeError: a field where a section is, or the other way round
         raise UserError(f'{path} does not fit this version of the program: {error}') from error
 
@@ -99,6 +99,14 @@ def _read(path: Folder) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise UserError(f'{path} is damaged (it holds no fields). Restore it from a copy.')
     return saved
+
+
+def config_of(flat: Mapping[str, Any]) -> Config:
+    """The configuration with these values of fields by path, and defaults for the rest, such as fields that came later.
+
+    UserError for fields that this version does not know; TypeError or AttributeError for a field where a section is.
+    """
+    return freeze(ConfigDict(_nested({**flatten(Config()), **flat}), convert_dict=True))
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,15 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     return tensors, metadata
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Origin, licence and hash of the source of a file of weights, of which no tensor is read; {} where it cannot be read."""
+    try:
+        with _opened(path) as (_, metadata):
+            return {name: metadata[name] for name in ('origin', 'licence', 'source_sha256')}
+    except UserError:
+        return {}
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """(the file, its metadata), of which no tensor has been read yet."""

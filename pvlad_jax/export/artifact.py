@@ -1,0 +1,168 @@
+"""The folder of an exported network: what lies in it, written whole or not at all, and checked when it is read.
+
+| file | content |
+|---|---|
+| model.jax | the program of `export.program`, serialised by jax.export |
+| weights.safetensors | its arrays by name, float32, without the classifier's |
+| model.json | what both are, with their sizes and hashes (`MANIFEST_FIELDS`) |
+| load_model.py | a loader that needs JAX alone |
+| MODEL_CARD.md | for people |
+
+Nothing in it is a pickle, and nothing is executed when it is read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.folder_lock import Locked, lock_folder
+from pvlad_jax.core.paths import is_remote, user_path
+
+FORMAT, SCHEMA = 'pvlad-jax model', 1
+MANIFEST, PROGRAM, WEIGHTS, CARD, LOADER = (
+    'model.json',
+    'model.jax',
+    'weights.safetensors',
+    'MODEL_CARD.md',
+    'load_model.py',
+)
+HASHED = (PROGRAM, WEIGHTS)  # the others may be edited
+MANIFEST_FIELDS = {
+    'format': str,
+    'schema': int,
+    'fingerprint': str,
+    'flip': bool,
+    'embedding': dict,
+    'input': dict,
+    'normalisation': dict,
+    'statistics': dict,
+    'architecture': dict,
+    'training': dict,
+    'files': dict,
+}
+_AGAIN = 'Export it again (main.py --mode=export), or copy the folder again.'
+
+
+def is_export(path: str | os.PathLike) -> bool:
+    """Whether a folder holds an export, whole or not, and no working directory."""
+    if is_remote(path):
+        return False
+    folder = user_path(Path(path))
+    return not (folder / 'config.json').exists() and any((folder / name).exists() for name in (MANIFEST, PROGRAM))
+
+
+def weights_bytes(weights: Mapping[str, np.ndarray], fingerprint: str) -> bytes:
+    """The content of weights.safetensors. ValueError for arrays that are not float32."""
+    other = sorted(name for name, value in weights.items() if value.dtype != np.float32)
+    if other:
+        raise ValueError(f'{other[0]} is {weights[other[0]].dtype}, not float32.')
+    arrays = {name: np.ascontiguousarray(value) for name, value in sorted(weights.items())}
+    return save(arrays, {'format': f'{FORMAT} {SCHEMA}', 'fingerprint': fingerprint})
+
+
+def write_export(folder: Path, contents: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+    """Writes beside `folder` and renames when all is there. An export of before is replaced, further files in it are kept.
+
+    Args:
+      contents: of all files but model.json, whose `files` are added here.
+
+    Raises:
+      UserError: the folder holds something else, is being written by another process, or cannot be written.
+    """
+    if folder.exists() and not (folder.is_dir() and (is_export(folder) or not any(folder.iterdir()))):
+        raise UserError(f'{folder} exists and is no export: it is left as it is. Give another --output.')
+    partial, before = (folder.with_name(f'.{folder.name}.{what}') for what in ('partial', 'replaced'))
+    files = {name: {'bytes': len(contents[name]), 'sha256': _digest(contents[name])} for name in HASHED}
+    text = json.dumps({**manifest, 'files': files}, indent=1, allow_nan=False) + '\n'
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with lock_folder(partial):
+            for left in partial.iterdir():  # by one that was killed
+                if left.is_dir():
+                    shutil.rmtree(left)
+                elif left.name != '.lock':
+                    left.unlink()
+            for name, content in {**contents, MANIFEST: text.encode()}.items():
+                (partial / name).write_bytes(content)
+            (partial / '.lock').unlink()
+            shutil.rmtree(before, ignore_errors=True)
+            if folder.exists():
+                _keep_others(folder, partial)
+                folder.rename(before)
+            partial.rename(folder)
+            shutil.rmtree(before, ignore_errors=True)
+    except Locked as error:
+        raise UserError(f'Another process ({error.holder}) is exporting to {folder}. Wait for it.') from None
+    except OSError as error:
+        raise UserError(f'{folder} cannot be written ({error}). Free space or give another --output.') from error
+
+
+def _keep_others(folder: Path, partial: Path) -> None:
+    """What an export does not write, such as a threshold.json."""
+    for path in folder.iterdir():
+        if not (partial / path.name).exists():
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, partial / path.name)
+
+
+def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(model.json, weights by name) of a whole export.
+
+    Raises:
+      UserError: a file is missing, cut or altered, or the folder comes from another program or a later version.
+    """
+    manifest = _manifest(folder)
+    contents = {}
+    for name in HASHED:
+        try:
+            contents[name] = (folder / name).read_bytes()
+        except FileNotFoundError:
+            raise UserError(f'{folder} is no whole export: it holds no {name}. {_AGAIN}') from None
+        except OSError as error:
+            raise UserError(f'{folder / name} cannot be read: {error.strerror}.') from error
+        told = manifest['files'].get(name)
+        if told != {'bytes': len(contents[name]), 'sha256': _digest(contents[name])}:
+            size = told.get('bytes') if isinstance(told, dict) else None
+            found = f'{len(contents[name]):,} bytes' if size != len(contents[name]) else 'its hash'
+            raise UserError(
+                f'{folder / name} is cut, altered or of another export: {found} does not agree with {MANIFEST}. {_AGAIN}'
+            )
+    try:
+        return manifest, load(contents[WEIGHTS])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f'{folder / WEIGHTS} is no safetensors file ({error}). {_AGAIN}') from error
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f'{folder} is no whole export: it holds no {MANIFEST}. {_AGAIN}') from None
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}.') from error
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}). {_AGAIN}') from error
+    if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
+        raise UserError(f'{path} was not written by this program: its "format" is not "{FORMAT}". Give the folder of an export.')
+    if manifest.get('schema') != SCHEMA:
+        raise UserError(
+            f'{path} has schema {manifest.get("schema")!r}; this version of the program reads {SCHEMA}. Update it, or '
+            'export the working directory again with this version.'
+        )
+    wrong = [name for name, kind in MANIFEST_FIELDS.items() if not isinstance(manifest.get(name), kind)]
+    if wrong:
+        raise UserError(f'{path} is damaged: {", ".join(wrong)} missing or of a wrong type. {_AGAIN}')
+    return manifest
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,122 @@
+"""MODEL_CARD.md: what a network was trained on, what was measured, what it is for and where it fails, for people who get
+an export (Mitchell et al., Model Cards for Model Reporting, 2019). All of it comes from model.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pvlad_jax.core.terminal import printable
+from pvlad_jax.evaluation.result import protocol_line
+
+_UNKNOWN = 'not recorded'
+_METRICS = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP', 'mINP': 'mINP'}
+
+_USE = """\
+## Intended use
+
+To compare tracklets of people with each other: search for further tracklets of a person among those of other cameras,
+with a threshold that was calibrated on people of the place, and with a person who looks at each match before anything
+follows from it. An embedding links the sightings of a person and is personal data of that person; in the European Union
+it is biometric data where it is processed to identify people. Whoever runs it is responsible for a legal basis.
+
+Not for: following individuals without a legal basis; proof of identity; decisions about people by appearance alone.
+
+## Limits
+
+- A match says that two tracklets look alike. People in the same uniform look alike; one person with and without a coat
+  does not.
+- Ranks are shares of queries *whose person is in the gallery*. In practice most people who pass are not.
+- Networks learn the people, clothes, seasons and cameras of their data: expect lower results elsewhere. Measure on
+  people of your own place.
+- Nobody has measured whether errors are spread evenly over groups of people. Look at errors by group before use.
+- What a network was trained on can in part be inferred from its weights: treat those of private video as private.
+"""
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """The card as Markdown, from the fields of model.json."""
+    about, size = manifest['training'], manifest['embedding']['size']
+    frames, height, width = manifest['input']['clip']
+    architecture = manifest['architecture']
+    parts = [
+        f'# Model card: {_code(architecture["model.pooling"])} on {_code(architecture["model.backbone.name"])}',
+        f'A network for video-based person re-identification: the cropped frames of one walking person (a tracklet) to a '
+        f'unit vector of {size} numbers, compared by cosine distance. Fingerprint {_code(manifest["fingerprint"])}; '
+        'embeddings of networks with another one cannot be compared with these.',
+        '## Input',
+        f'uint8 RGB frames of {height} x {width} pixels in clips of {frames}, all frames of the tracklet. '
+        f'{manifest["input"]["resize"]} Pixels are normalised inside the program.'
+        + (' Each embedding is the average with that of the mirror image.' if manifest['flip'] else ''),
+        '## Training',
+        _table(
+            {
+                'data set': _code(about['dataset']) + (' (rendered people)' if about['rendered'] else ''),
+                'split': _code(about['split']),
+                'training people': _number(about.get('people')),
+                'tracklets, frames of the training split': _counts(about.get('counts')),
+                'step': _number(about.get('step')),
+                'checkpoint': printable(about['checkpoint']) or _UNKNOWN,
+            }
+        ),
+        '## Results',
+        _results(manifest.get('evaluation'), bool(about.get('evaluated_otherwise'))),
+        '## Licences',
+        _licences(manifest.get('imported_weights'), about['rendered']),
+        _USE,
+    ]
+    return '\n\n'.join(parts)
+
+
+def _results(result: Mapping[str, Any] | None, otherwise: bool) -> str:
+    if not result:
+        return (
+            'No evaluation of this checkpoint was in the working directory when it was exported, so nothing is claimed. '
+            '`python main.py --mode=eval --workdir=WORKDIR` makes one.'
+        )
+    partial = ' The data set lacks a part of the benchmark: no result of it.' if result['partial'] else ''
+    otherwise_said = ' Measured with another setting of mirror images than this export has.' if otherwise else ''
+    head = f'On {_code(result["dataset"])}, {_text(result["split"])}: {_text(protocol_line(result))}.{partial}{otherwise_said}'
+    return head + '\n\n' + _table({name: f'{100 * result[key]:.2f} %' for name, key in _METRICS.items()})
+
+
+def _licences(weights: Mapping[str, Any] | None, rendered: bool) -> str:
+    lines = ['- Code of the program, the loader beside this file among it: Apache-2.0.']
+    if weights:
+        origin = _text(weights.get('origin') or _UNKNOWN).rstrip('.')
+        licence = _text(weights.get('licence') or _UNKNOWN).rstrip('.')
+        lines.append(f'- Training began with imported weights, {_code(weights["file"])}. Origin: {origin}. Licence: {licence}.')
+        lines.append('- Weights trained on research data inherit the limits of the data, whatever the licence of their code.')
+    else:
+        lines.append('- No imported weights: training began with random numbers.')
+    if rendered:
+        lines.append('- Training data: rendered people, free of the rights of persons.')
+    else:
+        lines.append(
+            "- Training data: the terms of the data set's authors hold for what is made of it. Benchmarks of real people "
+            'are for academic research, and the people in them agreed to nothing else.'
+        )
+    return '\n'.join(lines)
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return '\n'.join(['| | |', '|---|---|', *(f'| {name} | {value} |' for name, value in rows.items())])
+
+
+def _counts(counts: Any) -> str:
+    return f'{counts[0]:,}, {counts[2]:,}' if counts else _UNKNOWN
+
+
+def _number(value: Any) -> str:
+    return _UNKNOWN if value is None else f'{value:,}'
+
+
+def _text(value: Any) -> str:
+    """A name that others chose, on one line and without marks of Markdown or HTML."""
+    one_line = ' '.join(printable(value).split())
+    for mark in '\\`*_[]<>|#':
+        one_line = one_line.replace(mark, f'\\{mark}')
+    return one_line
+
+
+def _code(value: Any) -> str:
+    """A name as code: nothing in it is markup."""
+    return f'`{" ".join(printable(value).replace("`", chr(39)).replace("|", "/").split()) or "-"}`'
