@@ -118,6 +118,7 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
 
     from configs.default import get_config
     from pvlad_jax.config import freeze
+    from pvlad_jax.models.backbones import BACKBONES
     from pvlad_jax.models.tracklet_network import build_network, init_variables
     from pvlad_jax.parallel.mesh import batch_sharding, make_mesh
     from pvlad_jax.training.optimizer import make_optimizer
@@ -141,7 +142,8 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
     clips = config.clips
     video = (config.batch.size, clips.segments, clips.frames, clips.height, clips.width, 3)
     shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
-    optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'])
+    stages = BACKBONES[config.model.backbone.name].stages
+    optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], stages=stages)
     state = state_shapes(config, network, optimizer, given.people, mesh)
     batch = {'clips': (video, jnp.uint8), 'valid': (video[:3], jnp.bool_), 'label': (video[:1], jnp.int32)}
     batch = {key: jax.ShapeDtypeStruct(*value, sharding=batch_sharding(mesh)) for key, value in batch.items()}

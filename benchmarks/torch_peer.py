@@ -90,7 +90,7 @@ def torch_backbone(name: str) -> nn.Module:
     """A backbone of the registry with last_stride = 1; ValueError for those without a peer."""
     spec = BACKBONES[name]
     if name.startswith('i3d'):
-        return TorchI3D(spec.stages[-1])
+        return TorchI3D(spec.layers[-1])
     if name.startswith('c3d'):
         return TorchC3D(normalise=name == 'c3d_bn', last_stride=1)
     if name.startswith('osnet'):

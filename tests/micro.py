@@ -36,7 +36,7 @@ class MicroBackbone(nn.Module):
 
 
 PROJECT_BACKBONES = dict(BACKBONES)  # those of the project, for tests that look at each of them
-BACKBONES['micro'] = BackboneSpec(build=MicroBackbone, channels=8, stride_t=2, stride_hw=8, stages=('stem',),
+BACKBONES['micro'] = BackboneSpec(build=MicroBackbone, channels=8, stride_t=2, stride_hw=8, stages=(('stem',),),
                                   pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.25, 0.25, 0.25))
 
 

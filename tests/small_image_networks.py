@@ -32,7 +32,7 @@ def register(monkeypatch) -> None:
             partial(resnet.ResNet50, width=4, ibn=True),
             128,
             32,
-            ('stem', *resnet.LAYERS),
+            resnet.STAGES,
             tuple(f'{layer}.0' for layer in resnet.LAYERS),
         ),
     }

@@ -54,7 +54,7 @@ def test_layer_table(name):
         (features, valid), variables = shapes(build_backbone(name, temporal, last_stride, clip=clip), clip)
         assert features.shape == (1, 2, 2, 2, spec.channels)
         assert valid.shape == (1, 2)
-        assert set(variables['params']) == set(spec.stages)
+        assert set(variables['params']) == set(spec.layers)
         if temporal == '3d':
             assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == PARAMETERS[name]
         else:

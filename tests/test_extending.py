@@ -42,7 +42,7 @@ def test_a_backbone():
     module, clips = spec.build(), jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 32, 16, 3)), jnp.float32)
     valid = jnp.array([[True, True, False], [True, True, True]])
     variables = module.init(jax.random.key(0), clips, valid, False)
-    assert tuple(variables['params']) == spec.stages
+    assert tuple(variables['params']) == spec.layers
     x, after = module.apply(variables, clips, valid, False)
     assert x.shape[1:] == (3, *(size // stride for size, stride in zip((32, 16), spec.strides()[1:])), spec.channels)
     changed, _ = module.apply(variables, clips.at[0, 2].set(9.0), valid, False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,15 @@ from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.ema import ema_update
-from pvlad_jax.training.optimizer import backbone_stage, decayed, make_optimizer, rate_factors
+from pvlad_jax.training.optimizer import decayed, make_optimizer, rate_factors
 from pvlad_jax.training.schedule import learning_rate
 from tests.micro import PROJECT_BACKBONES
 
 BASE = dataclasses.replace(freeze(get_config()).optimizer, warmup_steps=4, clip_norm=0.0)
 STEPS = 20
+
+
+STAGES = (('stem',), ('stage1',), ('stage2',))
 
 
 def make_params():
@@ -57,7 +61,7 @@ def params():
 def stepper(config, head_steps=0, keys=None):
     """The optimiser and its jitted update for the parameters under `keys` (all, where None)."""
     params = {key: value for key, value in make_params().items() if keys is None or key in keys}
-    tx = make_optimizer(config, STEPS, params, head_steps)
+    tx = make_optimizer(config, STEPS, params, head_steps, STAGES)
 
     @jax.jit
     def update(params, state, gradient):
@@ -189,27 +193,19 @@ def test_rates_of_stages_multiply(params):
         np.testing.assert_allclose(change, factor * (names(plain)[path] - before), rtol=0, atol=3e-7, err_msg=path)
 
 
-def test_stages_of_all_backbones_are_in_order():
-    orders = [
-        ['stem', 'stage1', 'stage2', 'stage3', 'stage4'],
-        ['conv1', 'conv2', 'conv3a', 'conv3b', 'conv4a', 'conv4b', 'conv5a', 'conv5b'],
-        ['Conv3d_1a_7x7', 'Conv3d_2b_1x1', 'Conv3d_2c_3x3', 'Mixed_3b', 'Mixed_3c', 'Mixed_4b', 'Mixed_4f', 'Mixed_5c'],
-    ]
-    expected = [[0, 1, 2, 3, 4], [1, 2, 3, 3, 4, 4, 5, 5], [1, 2, 2, 3, 3, 4, 4, 5]]
-    for order, numbers in zip(orders, expected):
-        assert [backbone_stage((name, 'conv', 'kernel')) for name in order] == numbers
-
-
-def test_stages_of_every_registered_backbone_are_known():
-    for name, spec in PROJECT_BACKBONES.items():
-        numbers = [backbone_stage((stage, 'conv')) for stage in spec.stages]
-        assert numbers == sorted(numbers) and len(set(numbers)) >= 4, name
+@pytest.mark.parametrize('name', PROJECT_BACKBONES)
+def test_layers_at_one_resolution_share_a_rate(name):
+    """As published: a digit in the layer's name counts stages, and a stem comes before the first."""
+    numbers = [{int(re.search(r'\d', layer.replace('3d', ''))[0]) if layer != 'stem' else 0 for layer in stage} for stage in PROJECT_BACKBONES[name].stages]
+    assert all(len(stage) == 1 for stage in numbers) and len(numbers) >= 4
+    first = min(numbers[0])
+    assert numbers == [{first + i} for i in range(len(numbers))]
 
 
 def test_head_only_networks_have_rate_one(params):
     head = {name: value for name, value in params.items() if name != 'backbone'}
     config = dataclasses.replace(BASE, backbone_factor=0.1, layer_decay=0.5)
-    assert set(jax.tree.leaves(rate_factors(config, head))) == {1.0}
+    assert set(jax.tree.leaves(rate_factors(config, head, STAGES))) == {1.0}
 
 
 # Two stages
@@ -271,7 +267,7 @@ def test_resumed_equals_uninterrupted(params, cut):
 
 def test_clipping_bounds_the_update(params):
     config = dataclasses.replace(BASE, name='sgd', momentum=0.0, weight_decay=0.0, warmup_steps=0, learning_rate=1.0, clip_norm=0.25)
-    tx = make_optimizer(config, STEPS, params)
+    tx = make_optimizer(config, STEPS, params, stages=STAGES)
     gradient, update = gradients(params, 0), jax.jit(tx.update)
     updates, _ = update(gradient, tx.init(params), params)
     np.testing.assert_allclose(optax.tree.norm(updates), 0.25, rtol=1e-5)
@@ -309,9 +305,9 @@ def test_wrong_stages_are_named(params):
     with pytest.raises(UserError, match='head_steps'):
         make_optimizer(BASE, STEPS, {'classifier': params['classifier']}, head_steps=3)
     strange = {'backbone': {'tower': {'kernel': jnp.ones((2, 2))}}}
-    make_optimizer(BASE, STEPS, strange)  # names do not matter where stages do not
+    make_optimizer(BASE, STEPS, strange, stages=STAGES)  # names do not matter where stages do not
     with pytest.raises(UserError, match='backbone/tower/kernel'):
-        make_optimizer(dataclasses.replace(BASE, layer_decay=0.9), STEPS, strange)
+        make_optimizer(dataclasses.replace(BASE, layer_decay=0.9), STEPS, strange, stages=STAGES)
 
 
 # Moving average

@@ -11,7 +11,7 @@ from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import Partition, partition, person_labels
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
-from pvlad_jax.models.backbones import build_backbone
+from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.parallel.mesh import gather_to_host, make_mesh
 from pvlad_jax.runs.preflight import check_batch, check_labels_of
@@ -83,5 +83,6 @@ def prepare(config: Config) -> Experiment:
     people = len(person_labels(roles.train)[1])
     network = build_network(model, people)
     shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
-    optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.head_steps)
+    stages = BACKBONES[model.backbone.name].stages
+    optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.head_steps, stages)
     return Experiment(config, dataset, roles, people, network, optimizer, mesh)

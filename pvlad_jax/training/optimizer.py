@@ -1,7 +1,6 @@
 """The optimiser: what is decayed and clipped, how fast each layer learns, when the backbone starts to."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ Path = tuple[str, ...]
 
 def make_optimizer(
     config: OptimizerConfig, total_steps: int, params: PyTree, head_steps: int = 0,
+    stages: Sequence[Sequence[str]] = (),
 ) -> optax.GradientTransformation:
     """One transformation for the whole run; its state carries everything needed to resume.
 
@@ -40,13 +40,14 @@ def make_optimizer(
 
     Args:
       params: the parameters to be trained, or their shapes: a dict whose key 'backbone' holds the backbone.
-    Raises UserError for a first stage without a backbone, or `layer_decay` on a backbone whose stages have no known names.
+      stages: of the backbone, the names of its layers (`BackboneSpec.stages`); for `layer_decay`.
+    Raises UserError for a first stage without a backbone, or `layer_decay` with a layer that is in no stage.
     """
     if head_steps and 'backbone' not in params:
         raise UserError(f'config.training.head_steps = {head_steps}, but there are no parameters of '
                         'a backbone to freeze.')
 
-    factors = rate_factors(config, params)
+    factors = rate_factors(config, params, stages)
     clip = _clip(config.clip_norm) if config.clip_norm else optax.identity()
 
     def freeze_first(rule: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -103,45 +104,25 @@ def decayed(params: PyTree) -> PyTree:
     return _map_with_names(lambda path, leaf: jnp.ndim(leaf) > 1 and not set(UNDECAYED) & set(path), params)
 
 
-def rate_factors(config: OptimizerConfig, params: PyTree) -> PyTree:
+def rate_factors(config: OptimizerConfig, params: PyTree, stages: Sequence[Sequence[str]] = ()) -> PyTree:
     """What the learning rate of each leaf is multiplied by.
 
     Outside the backbone 1. In it `backbone_factor` · `layer_decay`^(stages between it and the backbone's last
     one), so the last stage has `backbone_factor` itself (layer-wise decay as of Howard and Ruder 2018).
     """
-    named = config.layer_decay != 1  # otherwise the names of the stages do not matter
+    depth = {layer: len(stages) - 1 - i for i, stage in enumerate(stages) for layer in stage}
 
-    def stage(path: Path, _leaf) -> int:
-        return -1 if path[0] != 'backbone' else backbone_stage(path[1:]) if named else 0
+    def factor(path: Path, _leaf) -> float:
+        if path[0] != 'backbone':
+            return 1.0
+        if config.layer_decay == 1:  # the stages do not matter
+            return config.backbone_factor
+        if path[1] not in depth:
+            raise UserError(f'config.optimizer.layer_decay needs the stage of backbone/{"/".join(path[1:])}, but the '
+                            f"backbone's stages do not list {path[1]}. Set layer_decay to 1.")
+        return config.backbone_factor * config.layer_decay ** depth[path[1]]
 
-    stages = _map_with_names(stage, params)
-    last = max(jax.tree.leaves(stages), default=-1)
-
-    def factor(stage: int) -> float:
-        return 1.0 if stage < 0 else config.backbone_factor * config.layer_decay ** (last - stage)
-
-    return jax.tree.map(factor, stages)
-
-
-# r3d: stem, stage1 .. stage4. c3d: conv1 .. conv5b. i3d: Conv3d_1a_7x7 .. Mixed_5c. Their norms, if named by
-# themselves, alike.
-STAGE = re.compile(r'(?:stage|layer|conv3d_|conv|mixed_|norm|bn)_?(\d)', re.IGNORECASE)
-
-
-def backbone_stage(path: Path) -> int:
-    """The stage of a backbone's parameter, from the pixels (0 or 1) to the features, by the names on its path
-    below 'backbone'.
-
-    Stages are counted as in their publications: layers at one resolution share a number (conv3a and conv3b,
-    Mixed_4b to Mixed_4f). Raises UserError where the first name says nothing.
-    """
-    if path[0].lower().startswith('stem'):
-        return 0
-    match = STAGE.match(path[0])
-    if not match:
-        raise UserError(f'config.optimizer.layer_decay needs the stage of backbone/{"/".join(path)}, but its '
-                        'name begins with none of stem, stage1, conv1, Conv3d_1, Mixed_3. Set layer_decay to 1.')
-    return int(match.group(1))
+    return _map_with_names(factor, params)
 
 
 def _map_with_names(function: Callable, tree: PyTree) -> PyTree:

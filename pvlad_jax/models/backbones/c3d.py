@@ -35,8 +35,8 @@ CHANNELS = {
     'conv5a': 512,
     'conv5b': 512,
 }
-STAGES = tuple(CHANNELS)
-# (kernel, stride) of the max pooling before a stage.
+STAGES = (('conv1a',), ('conv2a',), ('conv3a', 'conv3b'), ('conv4a', 'conv4b'), ('conv5a', 'conv5b'))
+# (kernel, stride) of the max pooling before a layer.
 POOLS = {
     'conv2a': ((1, 2, 2), (1, 2, 2)),
     'conv3a': ((2, 2, 2), (2, 2, 2)),
@@ -85,20 +85,20 @@ class C3D(nn.Module):
         check_clip(clips.shape[1:4], (8, spatial, spatial), self.label)
         unit_class = nn.remat(C3DUnit, static_argnums=(3,)) if self.remat else C3DUnit
         x = mask_frames(clips.astype(self.dtype), valid)
-        for stage, features in CHANNELS.items():
-            if stage != STAGES[0]:
+        for layer, features in CHANNELS.items():
+            if layer != 'conv1a':
                 x = nn.relu(x)
-            if stage in POOLS:
+            if layer in POOLS:
                 # Behind a ReLU zeros at invalid frames are what -inf would be: they never win against a valid frame.
-                window, strides = POOLS[stage]
-                if stage == 'conv5a' and self.last_stride == 1:
+                window, strides = POOLS[layer]
+                if layer == 'conv5a' and self.last_stride == 1:
                     strides = (strides[0], 1, 1)
                 window = temporal_kernel(window, self.temporal)
                 x = max_pool3d(x, window, strides, same_padding(x.shape[1:4], window, strides))
                 valid = strided_valid(valid, strides[0])
                 x = mask_frames(x, valid)
             rest = (self.normalise, self.temporal, self.batch_norm == 'frozen', self.dtype)
-            x = unit_class(features, *rest, name=stage)(x, valid, train)
+            x = unit_class(features, *rest, name=layer)(x, valid, train)
         return x, valid
 
 

@@ -43,8 +43,14 @@ MIXED = {
     'Mixed_5b': (256, 160, 320, 32, 128, 128),
     'Mixed_5c': (384, 192, 384, 48, 128, 128),
 }
-STAGES = ('Conv3d_1a_7x7', 'Conv3d_2b_1x1', 'Conv3d_2c_3x3', *MIXED)
-# (kernel, stride) of the max pooling before a stage.
+STAGES = (
+    ('Conv3d_1a_7x7',),
+    ('Conv3d_2b_1x1', 'Conv3d_2c_3x3'),
+    ('Mixed_3b', 'Mixed_3c'),
+    ('Mixed_4b', 'Mixed_4c', 'Mixed_4d', 'Mixed_4e', 'Mixed_4f'),
+    ('Mixed_5b', 'Mixed_5c'),
+)
+# (kernel, stride) of the max pooling before a layer.
 POOLS: dict[str, tuple[Triple, Triple]] = {
     'Conv3d_2b_1x1': ((1, 3, 3), (1, 2, 2)),
     'Mixed_3b': ((1, 3, 3), (1, 2, 2)),
@@ -115,8 +121,8 @@ class I3D(nn.Module):
     def __call__(
         self, clips: Float[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool
     ) -> tuple[Float[Array, 'N t h w C'], Bool[Array, 'N t']]:
-        stages = STAGES[: STAGES.index(self.final) + 1]
-        pools = {stage: POOLS[stage] for stage in stages if stage in POOLS}
+        layers = [layer for stage in _stages_to(self.final) for layer in stage]
+        pools = {layer: POOLS[layer] for layer in layers if layer in POOLS}
         if self.last_stride == 1:
             last = list(pools)[-1]
             window, (st, _, _) = pools[last]
@@ -131,24 +137,31 @@ class I3D(nn.Module):
         if self.remat:
             unit_class, mixed_class = (nn.remat(c, static_argnums=(3,)) for c in (Unit3D, Mixed))
         x = mask_frames(clips.astype(self.dtype), valid)
-        for stage in stages:
-            if stage in pools:
+        for layer in layers:
+            if layer in pools:
                 # Behind a ReLU zeros at invalid frames are what -inf would be: they never win against a valid frame.
-                window, strides = pools[stage]
+                window, strides = pools[layer]
                 window = temporal_kernel(window, self.temporal)
                 x = max_pool3d(x, window, strides, same_padding(x.shape[1:4], window, strides))
                 valid = strided_valid(valid, strides[0])
                 x = mask_frames(x, valid)
-            if stage == 'Conv3d_1a_7x7':
+            if layer == 'Conv3d_1a_7x7':
                 valid = strided_valid(valid, 2)
-                x = unit_class(64, (7, 7, 7), (2, 2, 2), **rest, name=stage)(x, valid, train)
-            elif stage == 'Conv3d_2b_1x1':
-                x = unit_class(64, (1, 1, 1), **rest, name=stage)(x, valid, train)
-            elif stage == 'Conv3d_2c_3x3':
-                x = unit_class(192, (3, 3, 3), **rest, name=stage)(x, valid, train)
+                x = unit_class(64, (7, 7, 7), (2, 2, 2), **rest, name=layer)(x, valid, train)
+            elif layer == 'Conv3d_2b_1x1':
+                x = unit_class(64, (1, 1, 1), **rest, name=layer)(x, valid, train)
+            elif layer == 'Conv3d_2c_3x3':
+                x = unit_class(192, (3, 3, 3), **rest, name=layer)(x, valid, train)
             else:
-                x = mixed_class(MIXED[stage], **rest, name=stage)(x, valid, train)
+                x = mixed_class(MIXED[layer], **rest, name=layer)(x, valid, train)
         return x, valid
+
+
+def _stages_to(final: str) -> tuple[tuple[str, ...], ...]:
+    """The stages of the network that ends with the layer `final`."""
+    layers = [layer for stage in STAGES for layer in stage]
+    kept = layers[: layers.index(final) + 1]
+    return tuple(tuple(layer for layer in stage if layer in kept) for stage in STAGES if stage[0] in kept)
 
 
 def kinetics_logits(
@@ -165,8 +178,8 @@ SYMMETRIC_PIXELS = {'pixel_mean': (0.5, 0.5, 0.5), 'pixel_std': (0.5, 0.5, 0.5)}
 
 
 def _spec(name: str, final: str, channels: int, stride_t: int, stride_hw: int) -> BackboneSpec:
-    stages = STAGES[: STAGES.index(final) + 1]
-    return BackboneSpec(partial(I3D, label=name, final=final), channels, stride_t, stride_hw, stages, **SYMMETRIC_PIXELS)
+    build = partial(I3D, label=name, final=final)
+    return BackboneSpec(build, channels, stride_t, stride_hw, _stages_to(final), **SYMMETRIC_PIXELS)
 
 
 SPECS = {'i3d': _spec('i3d', 'Mixed_5c', 1024, 8, 32), 'i3d_mixed_4f': _spec('i3d_mixed_4f', 'Mixed_4f', 832, 4, 16)}

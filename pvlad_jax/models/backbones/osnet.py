@@ -33,8 +33,9 @@ from pvlad_jax.ops.depthwise_conv import depthwise_conv
 from pvlad_jax.ops.frame_mask import mask_frames
 from pvlad_jax.ops.max_pool3d import max_pool3d
 
-STAGES = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5')
-BLOCKS = tuple(f'{stage}.{i}' for stage in STAGES[1:4] for i in range(2))
+STAGES = (('conv1',), ('conv2',), ('conv3',), ('conv4',), ('conv5',))
+BLOCK_STAGES = ('conv2', 'conv3', 'conv4')
+BLOCKS = tuple(f'{stage}.{i}' for stage in BLOCK_STAGES for i in range(2))
 TEMPORAL_BLOCKS = ('conv3.0', 'conv3.1', 'conv4.0', 'conv4.1')
 STREAMS = 'abcd'  # of 1, 2, 3 and 4 light convolutions
 HEAD_FEATURES = 512
@@ -166,7 +167,7 @@ class OSNet(nn.Module):
         x = max_pool3d(x, (1, 3, 3), (1, 2, 2), ((0, 0), (1, 1), (1, 1)))
         stage_class = nn.remat(Stage, static_argnums=(3,)) if self.remat else Stage
         pools = {'conv2': True, 'conv3': self.last_stride == 2, 'conv4': False}
-        for name, features in zip(STAGES[1:4], self.channels[1:]):
+        for name, features in zip(BLOCK_STAGES, self.channels[1:]):
             three = tuple(f'{name}.{i}' in inflated for i in range(2))
             x = stage_class(features, three, name != 'conv4', pools[name], **rest, name=name)(x, valid, train)
         x = nn.relu(ConvNorm(self.channels[-1], **rest, name='conv5')(x, valid, train))

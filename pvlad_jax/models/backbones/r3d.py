@@ -191,7 +191,7 @@ class R3D(nn.Module):
 
 # Mean and standard deviation of Kinetics-400's pixels: torchvision's video weights were trained with them.
 KINETICS_PIXELS = {'pixel_mean': (0.43216, 0.394666, 0.37645), 'pixel_std': (0.22803, 0.22145, 0.216989)}
-STAGES = ('stem', 'stage1', 'stage2', 'stage3', 'stage4')
+STAGES = (('stem',), ('stage1',), ('stage2',), ('stage3',), ('stage4',))
 TINY = {
     'blocks': (1, 1, 1, 1),
     'widths': (16, 32, 64, 128),

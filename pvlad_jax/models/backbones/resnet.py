@@ -31,6 +31,7 @@ LAYERS = {'layer1': 3, 'layer2': 4, 'layer3': 6, 'layer4': 3}  # blocks
 BLOCKS = tuple(f'{layer}.{i}' for layer, count in LAYERS.items() for i in range(count))
 TEMPORAL_BLOCKS = ('layer2.0', 'layer2.2', 'layer3.0', 'layer3.2', 'layer3.4')
 IBN_LAYERS = ('layer1', 'layer2', 'layer3')
+STAGES = (('stem',), *((layer,) for layer in LAYERS))
 HEAD_FEATURES = 512  # of torchreid's resnet50_fc512
 
 
@@ -112,7 +113,7 @@ SPECS = {
         channels=2048,
         stride_t=1,
         stride_hw=32,
-        stages=('stem', *LAYERS),
+        stages=STAGES,
         blocks=BLOCKS,
         temporal_blocks=TEMPORAL_BLOCKS,
         head_features=HEAD_FEATURES,

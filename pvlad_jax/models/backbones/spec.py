@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import flax.linen as nn
 
@@ -22,13 +23,20 @@ class BackboneSpec:
     channels: int  # C
     stride_t: int
     stride_hw: int  # with last_stride = 2, as published; half of it with last_stride = 1
-    stages: tuple[str, ...]  # top-level names of its parameters, from the pixels to the features
+    # Top-level names of its parameters, from the pixels to the features; layers of one stage stand together and share a
+    # learning rate under optimizer.layer_decay.
+    stages: tuple[tuple[str, ...], ...]
     pixel_mean: tuple[float, float, float]  # the network's input is (uint8 / 255 - mean) / std, RGB
     pixel_std: tuple[float, float, float]
     # Of a 2D network inflated to 3D (inflation.py), whose `build` also takes temporal_blocks: tuple[str, ...].
     blocks: tuple[str, ...] = ()  # those that can have temporal kernels
     temporal_blocks: tuple[str, ...] = ()  # those that have, unless chosen otherwise
     head_features: int = 0  # of the published network's layer behind its global average; 0 = it has none
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of all stages, in order."""
+        return tuple(chain.from_iterable(self.stages))
 
     def strides(self, last_stride: int = 1) -> tuple[int, int, int]:
         """(T, H, W) strides of the features."""

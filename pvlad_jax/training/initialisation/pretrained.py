@@ -135,7 +135,7 @@ def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ..
     found = {
         name: shape
         for name, shape in shapes.items()
-        if name.split('/')[0] in templates and (name in wanted or name.split('/')[1] in spec.stages)
+        if name.split('/')[0] in templates and (name in wanted or name.split('/')[1] in spec.layers)
     }
     if spec.blocks:
         found = {name: wanted[name] if _is_2d(shape, wanted.get(name)) else shape for name, shape in found.items()}
