@@ -58,7 +58,7 @@ def configuration(options: argparse.Namespace, backbone: str) -> Config:
     """configs/mars.py from a random start, one clip a tracklet, pooled by the mean."""
     c = mars.get_config(f'backbone={backbone},weights=,pooling=average,dtype={options.dtype}')
     c.model.bnneck = False
-    c.model.backbone.batch_norm = 'live'
+    c.model.backbone.batch_norm = 'sync'
     c.optimizer.warmup_steps = 0
     c.optimizer.schedule = 'constant'
     c.clips.segments = 1

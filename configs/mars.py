@@ -38,7 +38,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.dataset.validation_share = 0.1  # 62 of the 625 people choose the checkpoint
     c.batch.people, c.batch.tracklets = 16, 4  # P x K of Hermans 2017 at twice the people; 130 batches pass over 8,298 tracklets once
     c.training.steps = 12_000  # 92 passes (ours)
-    c.training.head_steps = 1_000  # first stage: the new layers on a frozen backbone (ActionVLAD)
+    c.training.frozen_backbone_steps = 1_000  # first stage: the new layers on a frozen backbone (ActionVLAD)
     c.training.eval_every = 2_000
     c.evaluation.checkpoint = 'best'
     return start(default.apply_arguments(c, arguments), arguments)
@@ -99,8 +99,8 @@ def start(config: ConfigDict, arguments: str) -> ConfigDict:
     if not given and (backbone.name not in KINETICS_FITS or backbone.temporal != '3d'):
         backbone.weights = ''
     if not backbone.weights:
-        backbone.batch_norm = 'live'  # there are no statistics yet
-        config.training.head_steps = 0  # nothing is learned on top of random features
+        backbone.batch_norm = 'sync'  # there are no statistics yet
+        config.training.frozen_backbone_steps = 0  # nothing is learned on top of random features
         config.optimizer.backbone_factor = 1.0
         config.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
     return config

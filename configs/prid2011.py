@@ -26,7 +26,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.clips.segments = 4  # S: every tracklet has at least 27 frames; 64 frames are seen of one that has them
     c.batch.people, c.batch.tracklets = 16, 2  # a person has one tracklet in each of two cameras
     c.training.steps = 1_000  # 180 passes over 178 tracklets (ours)
-    c.training.head_steps = 200
+    c.training.frozen_backbone_steps = 200
     c.training.eval_every = 500
     c.optimizer.warmup_steps = 100
     return mars.start(default.apply_arguments(c, arguments), arguments)

@@ -27,7 +27,7 @@ def get_config(arguments: str = ''):
     c.training.checkpoint_every = 40
     if twins:
         # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are learned beside.
-        c.batch.people, c.batch.tracklets, c.batch.together = 16, 2, 2
+        c.batch.people, c.batch.tracklets, c.batch.group_size = 16, 2, 2
         c.training.steps = 300
         c.training.eval_every = 0
         c.training.eval_untrained = False

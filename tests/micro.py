@@ -24,7 +24,7 @@ class MicroBackbone(nn.Module):
 
     temporal: str = '3d'
     last_stride: int = 1
-    batch_norm: str = 'live'
+    batch_norm: str = 'sync'
     remat: bool = False
     dtype: jnp.dtype = jnp.float32
 

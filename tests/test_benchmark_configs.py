@@ -24,7 +24,7 @@ def test_the_defaults_are_the_methods(name):
     assert (m.position_term, m.mask_kernel, m.shared_codebook, c.vlad_init.rule) == (False, 1, False, 'netvlad')
     assert (c.clips.height, c.clips.width) == (256, 128)
     assert (c.loss.identity, c.loss.label_smoothing, c.loss.triplet, c.loss.triplet_margin) == (1.0, 0.1, 1.0, 0.3)
-    assert c.optimizer.name == 'adamw' and 0 < c.training.head_steps < c.training.steps
+    assert c.optimizer.name == 'adamw' and 0 < c.training.frozen_backbone_steps < c.training.steps
     assert (c.evaluation.frames, c.evaluation.flip, c.evaluation.protocol) == ('all', True, '')
     assert m.backbone.weights == 'weights/i3d_kinetics.safetensors'
     build_backbone(m.backbone.name, last_stride=1, clip=(c.clips.frames, c.clips.height, c.clips.width))
@@ -45,21 +45,21 @@ def test_weights_go_where_they_fit_and_nowhere_else(name, arguments, weights):
     assert bool(c.model.backbone.weights) == weights
     if weights:
         assert c.model.backbone == whole.model.backbone or 'backbone' in arguments or 'last_stride' in arguments
-        assert c.training.head_steps == whole.training.head_steps and c.model.backbone.batch_norm == 'frozen'
+        assert c.training.frozen_backbone_steps == whole.training.frozen_backbone_steps and c.model.backbone.batch_norm == 'frozen'
     else:  # a frozen random backbone, or frozen statistics of nothing, would be silently wrong
-        assert (c.training.head_steps, c.model.backbone.batch_norm, c.optimizer.backbone_factor) == (0, 'live', 1.0)
+        assert (c.training.frozen_backbone_steps, c.model.backbone.batch_norm, c.optimizer.backbone_factor) == (0, 'sync', 1.0)
 
 
 def test_weights_that_are_given_stay():
     c = config('mars', 'backbone=r3d_18,weights=weights/r3d_18.safetensors')
-    assert c.model.backbone.weights == 'weights/r3d_18.safetensors' and c.training.head_steps > 0
+    assert c.model.backbone.weights == 'weights/r3d_18.safetensors' and c.training.frozen_backbone_steps > 0
 
 
 def test_the_fair_partner_of_the_2d_control_differs_in_time_only():
     flat, deep = config('mars', 'temporal=2d').model, config('mars', 'weights=').model
     assert flat.backbone.temporal == '2d' and deep.backbone.temporal == '3d'
     assert {k: v for k, v in vars(flat).items() if k != 'backbone'} == {k: v for k, v in vars(deep).items() if k != 'backbone'}
-    assert flat.backbone.batch_norm == deep.backbone.batch_norm == 'live'
+    assert flat.backbone.batch_norm == deep.backbone.batch_norm == 'sync'
 
 
 @pytest.mark.parametrize('name', NAMES[1:])
@@ -73,9 +73,9 @@ def test_splits_by_argument(name):
 def test_the_other_configurations_hold_together(name, arguments):
     c = config(name, arguments)
     build_backbone(c.model.backbone.name, last_stride=c.model.backbone.last_stride, clip=(c.clips.frames, c.clips.height, c.clips.width))
-    assert c.training.head_steps < c.training.steps and c.optimizer.warmup_steps < c.training.steps
+    assert c.training.frozen_backbone_steps < c.training.steps and c.optimizer.warmup_steps < c.training.steps
 
 
 def test_image_weights_are_trained_slower_than_the_new_layers():
     c = config('mars_panels')
-    assert c.model.backbone.weights and 0 < c.optimizer.backbone_factor < 1 and c.training.head_steps > 0
+    assert c.model.backbone.weights and 0 < c.optimizer.backbone_factor < 1 and c.training.frozen_backbone_steps > 0

@@ -28,8 +28,8 @@ REFUSED = [
     ({'batch.people': 16, 'optimizer.accumulate': 3}, 'must divide config.batch.people'),
     ({'batch.tracklets': 1}, 'triplet compares tracklets of one person'),
     ({'batch.people': 1}, 'triplet compares people'),
-    ({'batch.people': 8, 'batch.together': 3}, 'together = 3 must divide'),
-    ({'batch.together': 2, 'optimizer.accumulate': 2}, 'takes them apart again'),
+    ({'batch.people': 8, 'batch.group_size': 3}, 'group_size = 3 must divide'),
+    ({'batch.group_size': 2, 'optimizer.accumulate': 2}, 'takes them apart again'),
     ({'model.backbone.batch_norm': 'frozen'}, 'weights is empty'),
     ({'model.pooling': 'average', 'model.position_term': True}, 'position_term = True has no effect'),
     ({'model.parts': 0, 'model.position_term': True}, 'position_term = True has no effect'),
@@ -75,7 +75,7 @@ def test_a_combination_that_cannot_work_is_refused(fields, message):
 @pytest.mark.parametrize('fields', [
     {'batch.people': 16, 'optimizer.accumulate': 8},
     {'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0},  # the cross-entropy needs no other people
-    {'batch.together': 2}, {'model.parts': 0}, {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},
+    {'batch.group_size': 2}, {'model.parts': 0}, {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},
     {'model.backbone.batch_norm': 'frozen', 'model.backbone.weights': 'weights.safetensors'}, {'profile': '190:200'},
 ])
 def test_its_neighbour_that_works_is_not(fields):
@@ -85,8 +85,8 @@ def test_its_neighbour_that_works_is_not(fields):
 @pytest.mark.parametrize(('fields', 'platform', 'message'), [
     ({'model.dtype': 'bfloat16', 'model.bnneck': True}, 'cpu', 'slow on a CPU'),
     ({'optimizer.warmup_steps': 200, 'model.bnneck': True}, 'cpu', 'never reaches its peak'),
-    ({'training.head_steps': 300, 'model.bnneck': True}, 'gpu', 'stays frozen in the whole run'),
-    ({'training.head_steps': 10, 'model.bnneck': True}, 'gpu', 'backbone of random weights first'),
+    ({'training.frozen_backbone_steps': 300, 'model.bnneck': True}, 'gpu', 'stays frozen in the whole run'),
+    ({'training.frozen_backbone_steps': 10, 'model.bnneck': True}, 'gpu', 'backbone of random weights first'),
     ({'optimizer.accumulate': 2, 'model.bnneck': True}, 'gpu', 'among the 4 people of a part'),
     ({}, 'gpu', 'collapse'),
 ])

@@ -36,7 +36,7 @@ def test_groups_equal_as_many_batches_apart(groups):
 def test_the_training_step_takes_them_device_by_device(micro_data):
     """The first gradient differs from that of global statistics, and nothing of the backbone's forward pass crosses devices."""
     experiments = {kind: prepare(micro_config(micro_data, **{'model.backbone.batch_norm': kind, 'batch.tracklets': 4}))
-                   for kind in ('live', 'device')}
+                   for kind in ('sync', 'local')}
     after, reductions = {}, {}
     for kind, e in experiments.items():
         state = e.initial_state()
@@ -47,5 +47,5 @@ def test_the_training_step_takes_them_device_by_device(micro_data):
         state, metrics = step(state, batch)
         after[kind] = jax.tree.leaves(state.batch_stats['backbone'])
         assert np.isfinite(float(metrics['loss']))
-    assert reductions['device'] < reductions['live']
-    assert not all(jnp.allclose(a, b) for a, b in zip(after['live'], after['device']))
+    assert reductions['local'] < reductions['sync']
+    assert not all(jnp.allclose(a, b) for a, b in zip(after['sync'], after['local']))

@@ -58,10 +58,10 @@ def params():
 
 
 @functools.cache
-def stepper(config, head_steps=0, keys=None):
+def stepper(config, frozen_backbone_steps=0, keys=None):
     """The optimiser and its jitted update for the parameters under `keys` (all, where None)."""
     params = {key: value for key, value in make_params().items() if keys is None or key in keys}
-    tx = make_optimizer(config, STEPS, params, head_steps, STAGES)
+    tx = make_optimizer(config, STEPS, params, frozen_backbone_steps, STAGES)
 
     @jax.jit
     def update(params, state, gradient):
@@ -71,8 +71,8 @@ def stepper(config, head_steps=0, keys=None):
     return tx, update
 
 
-def train(config, params, steps=STEPS, head_steps=0, state=None, first=0):
-    tx, update = stepper(config, head_steps)
+def train(config, params, steps=STEPS, frozen_backbone_steps=0, state=None, first=0):
+    tx, update = stepper(config, frozen_backbone_steps)
     state = tx.init(params) if state is None else state
     history = [params]
     for step in range(first, first + steps):
@@ -137,10 +137,10 @@ def test_decay_leaves_biases_norms_words_and_places_alone(params):
 
 
 @pytest.mark.parametrize('name', ['adamw', 'adam', 'sgd'])
-@pytest.mark.parametrize('head_steps', [0, 2])
-def test_without_gradient_decay_moves_only_what_it_should(params, name, head_steps):
+@pytest.mark.parametrize('frozen_backbone_steps', [0, 2])
+def test_without_gradient_decay_moves_only_what_it_should(params, name, frozen_backbone_steps):
     config = dataclasses.replace(BASE, name=name, weight_decay=0.1)
-    tx, update = stepper(config, head_steps)
+    tx, update = stepper(config, frozen_backbone_steps)
     now, state = params, tx.init(params)
     for _ in range(4):
         now, state = update(now, state, jax.tree.map(jnp.zeros_like, params))
@@ -196,7 +196,10 @@ def test_rates_of_stages_multiply(params):
 @pytest.mark.parametrize('name', PROJECT_BACKBONES)
 def test_layers_at_one_resolution_share_a_rate(name):
     """As published: a digit in the layer's name counts stages, and a stem comes before the first."""
-    numbers = [{int(re.search(r'\d', layer.replace('3d', ''))[0]) if layer != 'stem' else 0 for layer in stage} for stage in PROJECT_BACKBONES[name].stages]
+    def number(layer):
+        return 0 if layer == 'stem' else int(re.search(r'\d', layer.replace('3d', ''))[0])
+
+    numbers = [set(map(number, stage)) for stage in PROJECT_BACKBONES[name].stages]
     assert all(len(stage) == 1 for stage in numbers) and len(numbers) >= 4
     first = min(numbers[0])
     assert numbers == [{first + i} for i in range(len(numbers))]
@@ -214,7 +217,7 @@ def test_head_only_networks_have_rate_one(params):
 def test_first_stage_leaves_the_backbone_alone_to_the_bit(params, name):
     config = dataclasses.replace(BASE, name=name, weight_decay=0.1, clip_norm=2.0)
     params['backbone']['stem']['norm']['bias'] = jnp.array([-0.0, 0.0, 1.0])
-    history, _ = train(config, params, head_steps=7)
+    history, _ = train(config, params, frozen_backbone_steps=7)
     for step in range(8):
         for path, value in names(history[step]['backbone']).items():
             before = np.asarray(names(params['backbone'])[path])
@@ -229,7 +232,7 @@ def test_a_freed_backbone_begins_as_if_new(params, name):
     # Its first free updates are those of an optimiser that never saw the first stage, at the run's learning rate by then: moments
     # and their bias correction start afresh.
     config = dataclasses.replace(BASE, name=name, schedule='constant', warmup_steps=0)
-    history, _ = train(config, params, steps=10, head_steps=6)
+    history, _ = train(config, params, steps=10, frozen_backbone_steps=6)
     tx, update = stepper(config, keys=('backbone',))
     now = {'backbone': params['backbone']}
     state = tx.init(now)
@@ -243,7 +246,7 @@ def test_the_head_learns_as_if_there_were_no_backbone(params):
     # In the first stage the gradient of the backbone, here not even finite, counts neither in the clipping nor anywhere else.
     config = dataclasses.replace(BASE, clip_norm=1.0)
     head = {name: value for name, value in params.items() if name != 'backbone'}
-    (tx_a, update_a), (tx_b, update_b) = stepper(config, head_steps=5), stepper(config, keys=tuple(head))
+    (tx_a, update_a), (tx_b, update_b) = stepper(config, frozen_backbone_steps=5), stepper(config, keys=tuple(head))
     a, state_a, b, state_b = params, tx_a.init(params), head, tx_b.init(head)
     for step in range(5):
         gradient = gradients(params, step)
@@ -258,10 +261,10 @@ def test_the_head_learns_as_if_there_were_no_backbone(params):
 @pytest.mark.parametrize('cut', [3, 6, 9])
 def test_resumed_equals_uninterrupted(params, cut):
     config = dataclasses.replace(BASE, backbone_factor=0.5, layer_decay=0.7, clip_norm=1.0)
-    whole, state = train(config, params, steps=12, head_steps=6)
-    begun, middle = train(config, params, steps=cut, head_steps=6)
+    whole, state = train(config, params, steps=12, frozen_backbone_steps=6)
+    begun, middle = train(config, params, steps=cut, frozen_backbone_steps=6)
     middle = jax.tree.map(lambda x: jnp.asarray(np.array(x)), middle)  # a trip through the host
-    resumed, end = train(config, begun[-1], steps=12 - cut, head_steps=6, state=middle, first=cut)
+    resumed, end = train(config, begun[-1], steps=12 - cut, frozen_backbone_steps=6, state=middle, first=cut)
     assert equal(resumed[-1], whole[-1]) and equal(end, state)
 
 
@@ -302,8 +305,8 @@ def test_wrong_settings_are_named(change, words):
 
 
 def test_wrong_stages_are_named(params):
-    with pytest.raises(UserError, match='head_steps'):
-        make_optimizer(BASE, STEPS, {'classifier': params['classifier']}, head_steps=3)
+    with pytest.raises(UserError, match='frozen_backbone_steps'):
+        make_optimizer(BASE, STEPS, {'classifier': params['classifier']}, frozen_backbone_steps=3)
     strange = {'backbone': {'tower': {'kernel': jnp.ones((2, 2))}}}
     make_optimizer(BASE, STEPS, strange, stages=STAGES)  # names do not matter where stages do not
     with pytest.raises(UserError, match='backbone/tower/kernel'):

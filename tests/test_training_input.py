@@ -79,7 +79,7 @@ def test_people_are_seen_equally_often_and_cameras_mixed(opened):
 
 def test_neighbours_meet_in_a_batch(opened):
     _, roles = opened
-    batches = PKSampler(roles.train, people=2, tracklets=2, seed=5, together=2)
+    batches = PKSampler(roles.train, people=2, tracklets=2, seed=5, group_size=2)
     pairs = {tuple(sorted(set(roles.train.person_id[batches.rows(step)].tolist()))) for step in range(30)}
     assert pairs == {(1, 2), (3, 4), (5, 6)}
     turns = [tuple(roles.train.person_id[batches.rows(s)[0]] // 2.1 for s in range(t, t + 3)) for t in range(0, 30, 3)]

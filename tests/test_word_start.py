@@ -54,11 +54,11 @@ def test_the_start_is_the_same_every_time_and_for_the_average(micro_data):
 
 
 def test_a_start_without_centring_leaves_the_bias(micro_data):
-    _, plain = started(micro_data, **{'vlad_init.centred': False})
+    _, plain = started(micro_data, **{'vlad_init.centre_descriptors': False})
     np.testing.assert_array_equal(plain.params['aggregator']['part_alignment']['part_descriptor']['bias'], 0)
 
 
-@pytest.mark.parametrize(('batch_norm', 'accumulate', 'devices'), [('live', 1, 1), ('live', 2, 1), ('device', 1, 2), ('device', 2, 2)])
+@pytest.mark.parametrize(('batch_norm', 'accumulate', 'devices'), [('sync', 1, 1), ('sync', 2, 1), ('local', 1, 2), ('local', 2, 2)])
 def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accumulate, devices):
     """The network that k-means sees is the one that the first updates see: BatchNorm takes the same statistics."""
     fields = {'model.backbone.batch_norm': batch_norm, 'optimizer.accumulate': accumulate, 'vlad_init.batches': 1,
@@ -71,7 +71,7 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
     for part in range(accumulate):
         people = [p for p in range(4) if p % accumulate == part]  # every A-th person, four tracklets each
         rows = np.concatenate([np.arange(4 * p, 4 * p + 4) for p in people])
-        with statistics_by_group(devices if batch_norm == 'device' else 1):
+        with statistics_by_group(devices if batch_norm == 'local' else 1):
             clips, valid = (jnp.asarray(batch[key][rows]) for key in ('clips', 'valid'))
             output, _ = experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])
         places = np.broadcast_to(np.asarray(output.valid)[..., None, None], output.part_descriptors.shape[:5])

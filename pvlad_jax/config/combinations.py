@@ -34,12 +34,12 @@ def _batch(c: Config) -> Iterator[str]:
             yield (f'config.optimizer.accumulate = {parts} with config.batch.people = {batch.people} leaves one person in each part of a '
                    f'batch. config.loss.{term} compares people within a part, so it would always be 0. Set accumulate to '
                    f'{batch.people // 2} or lower, raise config.batch.people, or set config.loss.{term} to 0.')
-    if batch.people % batch.together:
-        yield (f'config.batch.together = {batch.together} must divide config.batch.people = {batch.people}: otherwise some of the people '
-               'that are to be drawn together end up in different batches.')
-    if batch.together > 1 and parts > 1:
-        yield (f'config.batch.together = {batch.together} brings people into one batch, and config.optimizer.accumulate = {parts} takes '
-               'them apart again, since neighbours go into different parts. Set one of the two to 1.')
+    if batch.people % batch.group_size:
+        yield (f'config.batch.group_size = {batch.group_size} must divide config.batch.people = {batch.people}: otherwise some of the '
+               'people that are to be drawn together end up in different batches.')
+    if batch.group_size > 1 and parts > 1:
+        yield (f'config.batch.group_size = {batch.group_size} brings people into one batch, and config.optimizer.accumulate = {parts} '
+               'takes them apart again, since neighbours go into different parts. Set one of the two to 1.')
 
 
 def _model(c: Config) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _model(c: Config) -> Iterator[str]:
         yield f'config.model.pooling = {model.pooling!r} needs config.model.parts of at least 1, not {model.parts}.'
     if model.backbone.batch_norm == 'frozen' and not model.backbone.weights:
         yield ("config.model.backbone.batch_norm = 'frozen' keeps the statistics of imported weights, but config.model.backbone.weights "
-               "is empty: nothing would ever be normalised. Name a file of weights, or set batch_norm to 'live'.")
+               "is empty: nothing would ever be normalised. Name a file of weights, or set batch_norm to 'sync'.")
 
 
 def _codebook(c: Config) -> Iterator[str]:
@@ -138,11 +138,13 @@ def remarks(config: Config, platform: str) -> list[str]:
     if optimizer.warmup_steps >= training.steps:
         lines.append(f'config.optimizer.warmup_steps = {optimizer.warmup_steps} is not below config.training.steps = {training.steps}: '
                      'the learning rate never reaches its peak.')
-    if training.head_steps >= training.steps:
-        lines.append(f'config.training.head_steps = {training.head_steps} is not below config.training.steps = {training.steps}: '
+    if training.frozen_backbone_steps >= training.steps:
+        lines.append(f'config.training.frozen_backbone_steps = {training.frozen_backbone_steps} is not below '
+                     f'config.training.steps = {training.steps}: '
                      'the backbone stays frozen in the whole run.')
-    elif training.head_steps and not config.model.backbone.weights:
-        lines.append(f'config.training.head_steps = {training.head_steps} trains the new layers on a backbone of random weights first.')
+    elif training.frozen_backbone_steps and not config.model.backbone.weights:
+        lines.append(f'config.training.frozen_backbone_steps = {training.frozen_backbone_steps} trains the new layers on a backbone '
+                     'of random weights first.')
     if not config.model.backbone.weights and not config.model.bnneck and config.loss.triplet:
         lines.append('config.model.bnneck = False with a backbone of random weights: the losses on a bare embedding often collapse it to '
                      'a point. Set it to True.')

@@ -38,8 +38,8 @@ class ClipsConfig:
 class BatchConfig:
     people: int = setting(8, 'P of P x K sampling: identities in a training batch (Hermans 2017)', at_least=1)
     tracklets: int = setting(4, 'K of P x K sampling: tracklets of each of them', at_least=1)
-    together: int = setting(1, 'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides people',
-                            at_least=1)
+    group_size: int = setting(1, 'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides people',
+                              at_least=1, renamed_from='batch.together')
 
     @property
     def size(self) -> int:
@@ -80,8 +80,9 @@ class BackboneConfig:
                              choices=('centre', 'mean'), short='inflation', resumable=True)
     last_stride: int = setting(1, 'spatial stride of the last stage: 1 (Luo 2019, Sun 2018) or 2 (as published)', choices=(1, 2),
                                short='last_stride')
-    batch_norm: str = setting('live', "statistics of BatchNorm in training: live = of the whole batch; device = of each device's share; "
-                              'frozen = the imported ones', choices=('live', 'device', 'frozen'))
+    batch_norm: str = setting('sync', "statistics of BatchNorm in training: sync = of the whole batch; local = of each device's share; "
+                              'frozen = the imported ones', choices=('sync', 'local', 'frozen'),
+                              renamed_choices={'live': 'sync', 'device': 'local'})
     remat: bool = setting(False, 'recompute each stage in the backward pass: less memory, more time', resumable=True)
 
 
@@ -104,7 +105,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class VladInitConfig:
-    centred: bool = setting(True, "initialise the descriptors' biases so that u has mean 0 over the training set (ours)")
+    centre_descriptors: bool = setting(True, "initialise the descriptors' biases so that u has mean 0 over the training set (ours)",
+                                       renamed_from='vlad_init.centred')
     rule: str = setting('netvlad', 'netvlad: α from the distances to the two nearest centres (Arandjelović 2016); fixed: vlad_init.alpha',
                         choices=('netvlad', 'fixed'))
     alpha: float = setting(1000.0, "α of the rule 'fixed' (ActionVLAD, Girdhar 2017)", above=0)
@@ -152,7 +154,8 @@ class OptimizerConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     steps: int = setting(200, 'updates', at_least=1, short='steps')
-    head_steps: int = setting(0, "first stage: updates with the backbone frozen (ActionVLAD's two stages)", at_least=0)
+    frozen_backbone_steps: int = setting(0, "first stage: updates with the backbone frozen (ActionVLAD's two stages)", at_least=0,
+                                         renamed_from='training.head_steps')
     log_every: int = setting(10, 'steps', at_least=1, resumable=True)
     eval_every: int = setting(100, 'steps; 0 = at the end only', at_least=0, resumable=True)
     eval_untrained: bool = setting(False, 'evaluate before the first step as well', resumable=True)

@@ -26,7 +26,8 @@ from pvlad_jax.core.errors import UserError
 
 
 def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float | None = None, above: float | None = None,
-            at_most: float | None = None, below: float | None = None, short: str = '', resumable: bool = False) -> Any:
+            at_most: float | None = None, below: float | None = None, short: str = '', resumable: bool = False,
+            renamed_from: str = '', renamed_choices: Mapping[str, str] = types.MappingProxyType({})) -> Any:
     """A field of a configuration.
 
     A field that is added later needs a default at which nothing changes: runs that were begun without it resume at that value.
@@ -38,9 +39,11 @@ def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float 
       at_least, above, at_most, below: bounds of numbers.
       short: its name as an argument after a configuration file's, such as 'pooling'.
       resumable: whether it may differ when a run is resumed: it says how the run is carried out, not what it computes.
+      renamed_from: its former path, such as 'training.head_steps': refused in new configurations, read in saved ones.
+      renamed_choices: {former value: present one}, likewise.
     """
     metadata = {'meaning': meaning, 'choices': choices, 'at_least': at_least, 'above': above, 'at_most': at_most, 'below': below,
-                'short': short, 'resumable': resumable}
+                'short': short, 'resumable': resumable, 'renamed_from': renamed_from, 'renamed_choices': renamed_choices}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: types.MappingProxyType(dict(default)), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -89,6 +92,10 @@ def to_config_dict(settings: Any) -> ConfigDict:
 def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str = '') -> Any:
     """A `kind` with the values of a ConfigDict. UserError that names the field: unknown, missing, of a wrong type, out of its range."""
     names = {field.name for field in dataclasses.fields(kind)}
+    for field in dataclasses.fields(kind):
+        former = field.metadata.get('renamed_from', '')
+        if former and former.removeprefix(path) in node:
+            raise UserError(f'config.{former} is now called config.{path}{field.name}.')
     for what, wrong in (('unknown', set(node) - names), ('missing', names - set(node))):
         if wrong:
             raise UserError(f'Config: {what} field {", ".join(sorted(path + name for name in wrong))}. '
@@ -105,6 +112,30 @@ def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str =
             values[name] = _typed(value, hint, path + name)
             _check(values[name], field.metadata, path + name)
     return kind(**values)
+
+
+def renamed_fields(kind: type) -> dict[str, str]:
+    """{'training.head_steps': 'training.frozen_backbone_steps', ...}: former and present paths."""
+    return {metadata['renamed_from']: path for path, metadata in _settings(kind) if metadata['renamed_from']}
+
+
+def with_present_names(kind: type, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """What `flatten` gave in an earlier version, under the names that fields and their choices have now."""
+    paths = renamed_fields(kind)
+    present = {paths.get(path, path): value for path, value in saved.items()}
+    for path, metadata in _settings(kind):
+        if metadata['renamed_choices'] and isinstance(present.get(path), str):
+            present[path] = metadata['renamed_choices'].get(present[path], present[path])
+    return present
+
+
+def _settings(kind: type, prefix: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(path, metadata) of every field of a dataclass of settings and of its sections."""
+    for field, hint in _fields(kind):
+        if dataclasses.is_dataclass(hint):
+            yield from _settings(hint, f'{prefix}{field.name}.')
+        else:
+            yield prefix + field.name, field.metadata
 
 
 def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
@@ -165,6 +196,8 @@ def _typed(value: Any, hint: type, path: str) -> Any:
 
 def _check(value: Any, metadata: Mapping[str, Any], path: str) -> None:
     """UserError where a value is none of its choices or out of its bounds, or NaN."""
+    if metadata['renamed_choices'] and value in metadata['renamed_choices']:
+        raise UserError(f'config.{path} = {value!r} is now called {metadata["renamed_choices"][value]!r}.')
     if metadata['choices'] and value not in metadata['choices']:
         raise UserError(f'config.{path} = {value!r} is not one of {", ".join(map(repr, metadata["choices"]))}.')
     low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))

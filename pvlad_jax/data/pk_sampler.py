@@ -16,18 +16,18 @@ class PKSampler:
     Identities come in epochs: each is a new order of all of them, cut into batches, so that all are seen equally often however many
     tracklets they have (one person of MARS has 271, one has 1). What is left of an epoch after whole batches is left for the next.
     Of a person, tracklets of different cameras are preferred; one with fewer than K gives some of them again.
-    With `together` > 1, people of consecutive numbers, `together` at a time, follow one another: look-alikes whose numbers a data
-    set has put side by side then meet in a batch, and are each other's hardest negatives.
+    With `group_size` > 1, groups of that many people of consecutive numbers stay in one piece: look-alikes whose numbers a data set
+    has put next to each other then meet in a batch, and are each other's hardest negatives.
     """
 
-    def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int, together: int = 1):
+    def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int, group_size: int = 1):
         check_identities(train, people)
         labels, ids = person_labels(train)
         self.people, self.tracklets, self.seed = people, tracklets, seed
         self.labels, self.person_ids = labels, ids
         self._rows = np.split(np.argsort(labels, kind='stable'), np.cumsum(np.bincount(labels))[:-1])
         self._cameras = train.camera_id
-        group = (ids - 1) // together
+        group = (ids - 1) // group_size
         self._order = functools.lru_cache(maxsize=4)(lambda epoch: _shuffled_groups(group, np.random.default_rng([seed, 1, epoch])))
 
     def rows(self, step: int) -> Int[np.ndarray, 'B']:

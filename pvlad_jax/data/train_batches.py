@@ -35,7 +35,7 @@ class TrainBatches:
         if config.batch.size % processes:
             raise ValueError(f'A batch of {config.batch.size} tracklets cannot be cut evenly among {processes} processes.')
         self.dataset, self.train, self.config, self.augment = dataset, train, config, augment
-        self.identities = PKSampler(train, config.batch.people, config.batch.tracklets, config.seed, config.batch.together)
+        self.identities = PKSampler(train, config.batch.people, config.batch.tracklets, config.seed, config.batch.group_size)
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
         self.skipped: set[str] = set()  # tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them

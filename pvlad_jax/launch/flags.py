@@ -9,7 +9,7 @@ from absl import flags
 
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.core.settings import describe
+from pvlad_jax.core.settings import describe, renamed_fields
 from pvlad_jax.core.terminal import complain, say
 
 
@@ -109,6 +109,9 @@ def _explain(error: Exception, argv: Sequence[str], settings: type) -> str:
 def _unknown_field(name: str, argv: Sequence[str], settings: type) -> str:
     given = [a.partition('=')[0][len('--config.'):] for a in argv if a.startswith('--config.')]
     field = next((g for g in given if name in g.split('.')), name)
+    for former, present in renamed_fields(settings).items():
+        if field in (former, former.rpartition('.')[2]):
+            return f'Config field {former!r} is now called {present!r}.'
     known = [d.path for d in describe(settings)]
     near = difflib.get_close_matches(field, known, n=3) or [k for k in known if k.rpartition('.')[2] == field.rpartition('.')[2]]
     meant = f' Did you mean {" or ".join(near)}?' if near else ''

@@ -84,5 +84,5 @@ def prepare(config: Config) -> Experiment:
     network = build_network(model, people)
     shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
     stages = BACKBONES[model.backbone.name].stages
-    optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.head_steps, stages)
+    optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.frozen_backbone_steps, stages)
     return Experiment(config, dataset, roles, people, network, optimizer, mesh)

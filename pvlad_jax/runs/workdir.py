@@ -14,6 +14,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.core.settings import with_present_names
 
 CONFIG = 'config.json'
 EVALUATED_CONFIG = 'eval/config.json'  # of an evaluation without a run
@@ -91,14 +92,14 @@ def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
 
 
 def _read(path: Folder) -> dict[str, Any]:
-    """The fields in a config.json, by path."""
+    """The fields in a config.json, by their present paths."""
     try:
         saved = json.loads(path.read_text())
     except (ValueError, OSError) as error:
         raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
     if not isinstance(saved, dict):
         raise UserError(f'{path} is damaged (it holds no fields). Restore it from a copy.')
-    return saved
+    return with_present_names(Config, saved)
 
 
 def config_of(flat: Mapping[str, Any]) -> Config:

@@ -19,13 +19,13 @@ Path = tuple[str, ...]
 
 
 def make_optimizer(
-    config: OptimizerConfig, total_steps: int, params: PyTree, head_steps: int = 0,
+    config: OptimizerConfig, total_steps: int, params: PyTree, frozen_backbone_steps: int = 0,
     stages: Sequence[Sequence[str]] = (),
 ) -> optax.GradientTransformation:
     """One transformation for the whole run; its state carries everything needed to resume.
 
     In this order: gradients of the backbone (top-level key 'backbone') become zero during the first
-    `head_steps` updates; clipping to the global norm `clip_norm` of what is left; Adam, AdamW or SGD with
+    `frozen_backbone_steps` updates; clipping to the global norm `clip_norm` of what is left; Adam, AdamW or SGD with
     momentum and weight decay; the factors of `rate_factors`; the learning rate of schedule.py, which counts
     all updates of the run.
 
@@ -33,9 +33,9 @@ def make_optimizer(
     by the learning rate and the layer's factor). Adam and SGD add weight_decay · parameter to the gradient
     after clipping, as in PyTorch. `decayed` says which parameters it touches.
 
-    First stage (`head_steps`): the backbone's parameters stay equal to the bit, and its moments *and their
+    First stage (`frozen_backbone_steps`): the backbone's parameters stay equal to the bit, and its moments *and their
     bias-correction count* start when it is set free. One shared count would make the first free updates of
-    Adam about three times too long (moments as of step 1, corrections as of step head_steps). The stage turns
+    Adam about three times too long (moments as of step 1, corrections as of step frozen_backbone_steps). The stage turns
     by a count in the state: nothing is recompiled.
 
     Args:
@@ -43,17 +43,17 @@ def make_optimizer(
       stages: of the backbone, the names of its layers (`BackboneSpec.stages`); for `layer_decay`.
     Raises UserError for a first stage without a backbone, or `layer_decay` with a layer that is in no stage.
     """
-    if head_steps and 'backbone' not in params:
-        raise UserError(f'config.training.head_steps = {head_steps}, but there are no parameters of '
+    if frozen_backbone_steps and 'backbone' not in params:
+        raise UserError(f'config.training.frozen_backbone_steps = {frozen_backbone_steps}, but there are no parameters of '
                         'a backbone to freeze.')
 
     factors = rate_factors(config, params, stages)
     clip = _clip(config.clip_norm) if config.clip_norm else optax.identity()
 
     def freeze_first(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-        if not head_steps:
+        if not frozen_backbone_steps:
             return rule
-        held = optax.conditionally_mask(rule, lambda step: step >= head_steps)
+        held = optax.conditionally_mask(rule, lambda step: step >= frozen_backbone_steps)
         return optax.partition({'backbone': held, 'head': rule}, backbone_or_head)
 
     rate = optax.scale_by_learning_rate(learning_rate(config, total_steps))

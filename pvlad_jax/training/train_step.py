@@ -30,7 +30,7 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
     terms = build_losses(config.loss)
 
     def loss_of(params, batch_stats, loss_state, batch):
-        with statistics_by_group(mesh.size if config.model.backbone.batch_norm == 'device' else 1):
+        with statistics_by_group(mesh.size if config.model.backbone.batch_norm == 'local' else 1):
             output, updates = network.apply({'params': params, 'batch_stats': batch_stats}, batch['clips'], batch['valid'], train=True,
                                             mutable=['batch_stats'])
         loss, metrics, loss_state = total_loss(terms, output, batch['label'], params, loss_state)

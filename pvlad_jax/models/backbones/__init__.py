@@ -19,7 +19,7 @@ def build_backbone(
     name: str,
     temporal: str = '3d',
     last_stride: int = 1,
-    batch_norm: str = 'live',
+    batch_norm: str = 'sync',
     remat: bool = False,
     dtype: Any = jnp.float32,
     clip: tuple[int, int, int] | None = None,
@@ -28,7 +28,7 @@ def build_backbone(
     """The module of a backbone; see `BackboneSpec` for its call.
 
     temporal: '3d', or '2d' for the control whose temporal kernels are 1. last_stride: 1 or 2, spatial stride of the last
-    strided layer. batch_norm: 'live', 'device' (statistics of each device's share, which the training step
+    strided layer. batch_norm: 'sync', 'local' (statistics of each device's share, which the training step
     sees to) or 'frozen' (running statistics in training too). remat: recompute stages in
     the backward pass. dtype: of the convolutions. clip: (T, H, W) to check beforehand.
     temporal_blocks: of an inflated 2D network, which blocks see three frames (`choose_temporal_blocks`).
@@ -38,7 +38,7 @@ def build_backbone(
     for field, value, known in (
         ('temporal', temporal, ('3d', '2d')),
         ('last_stride', last_stride, (1, 2)),
-        ('batch_norm', batch_norm, ('live', 'device', 'frozen')),
+        ('batch_norm', batch_norm, ('sync', 'local', 'frozen')),
     ):
         if value not in known:
             raise UserError(f'model.backbone.{field} is {value!r}; it must be one of {", ".join(map(repr, known))}.')

@@ -72,7 +72,7 @@ class C3D(nn.Module):
     normalise: bool = False
     temporal: str = '3d'
     last_stride: int = 1
-    batch_norm: str = 'live'
+    batch_norm: str = 'sync'
     remat: bool = False
     dtype: Any = jnp.float32
     label: str = 'c3d'

@@ -112,7 +112,7 @@ class I3D(nn.Module):
     final: str = 'Mixed_5c'  # or 'Mixed_4f'
     temporal: str = '3d'
     last_stride: int = 1
-    batch_norm: str = 'live'
+    batch_norm: str = 'sync'
     remat: bool = False
     dtype: Any = jnp.float32
     label: str = 'i3d'

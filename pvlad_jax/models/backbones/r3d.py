@@ -143,7 +143,7 @@ class R3D(nn.Module):
     factored: bool = False
     temporal: str = '3d'
     last_stride: int = 1
-    batch_norm: str = 'live'
+    batch_norm: str = 'sync'
     remat: bool = False
     dtype: Any = jnp.float32
     label: str = 'r3d'

@@ -83,7 +83,7 @@ class ResNet50(nn.Module):
     temporal: str = '3d'
     temporal_blocks: tuple[str, ...] = TEMPORAL_BLOCKS
     last_stride: int = 1
-    batch_norm: str = 'live'
+    batch_norm: str = 'sync'
     remat: bool = False
     dtype: Any = jnp.float32
     label: str = 'resnet50'

@@ -51,12 +51,12 @@ class PersonVlad(Pooling):
 
     def initial_params(self, params: Mapping[str, Any], descriptors: Float[np.ndarray, 'n P D'], init: VladInitConfig, seed: int,
                        kmeans: KMeans) -> dict[str, Any]:
-        """The codebooks from the descriptors, which `init.centred` first moves to mean 0 by their layer's bias.
+        """The codebooks from the descriptors, which `init.centre_descriptors` first moves to mean 0 by their layer's bias.
 
         Features behind a ReLU point into one corner of the space: left there, all û nearly agree, the clusters crowd together, α comes
         out in the hundreds, and the first updates of a backbone that learns carry every û out of reach of all clusters but one.
         """
-        shift = -descriptors.mean(0) if init.centred else np.zeros(descriptors.shape[1:], np.float32)
+        shift = -descriptors.mean(0) if init.centre_descriptors else np.zeros(descriptors.shape[1:], np.float32)
         codebook = initial_codebook(descriptors + shift, self.clusters, seed, kmeans, init.rule, init.alpha, init.alpha_scale,
                                     self.shared_codebook, init.descriptors)
         alignment = params['part_alignment']

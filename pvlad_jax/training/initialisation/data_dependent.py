@@ -30,7 +30,7 @@ def sample_descriptors(config: Config, network: TrackletNetwork, variables: dict
     `batches` gives whole batches, so that every process draws the same.
 
     Args:
-      devices: of the mesh that will train, each of which normalises its share alone with config.model.backbone.batch_norm='device'.
+      devices: of the mesh that will train, each of which normalises its share alone with config.model.backbone.batch_norm='local'.
     """
     frozen = config.model.backbone.batch_norm == 'frozen'
     groups = _in_steps if frozen else _normalised_together
@@ -62,7 +62,7 @@ def _sampling_mesh(clips: int) -> Mesh:
 
 def _clips_together(config: Config, devices: int) -> int:
     """How many clips a training step normalises with common statistics."""
-    parts = config.optimizer.accumulate * (devices if config.model.backbone.batch_norm == 'device' else 1)
+    parts = config.optimizer.accumulate * (devices if config.model.backbone.batch_norm == 'local' else 1)
     return config.batch.size // parts * config.clips.segments
 
 
