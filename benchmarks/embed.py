@@ -52,7 +52,7 @@ def measure(mode: str, length: int) -> dict:
     spec.loader.exec_module(module)
     config = freeze(module.get_config())
     clips = config.clips
-    network = build_network(config.model, people=2)
+    network = build_network(config.model, num_identities=2)
     variables = jax.jit(init_variables, static_argnums=(0, 1))(network, (clips.frames, clips.height, clips.width), jax.random.key(0))
 
     def one_pass():

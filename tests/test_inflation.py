@@ -81,7 +81,8 @@ def test_temporal_blocks_are_chosen_by_name():
 ])  # fmt: skip
 def test_choices_without_effect_are_refused(fields, says):
     with pytest.raises(UserError, match=says):
-        build_network(micro_config('', **{f'model.backbone.{k}': v for k, v in ({'name': 'osnet_x0_25'} | fields).items()}).model, people=3)
+        config = micro_config('', **{f'model.backbone.{k}': v for k, v in ({'name': 'osnet_x0_25'} | fields).items()})
+        build_network(config.model, num_identities=3)
 
 
 def test_averages_of_odd_sizes_are_over_the_places_there_are():

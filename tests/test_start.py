@@ -42,6 +42,6 @@ def test_first_weights_need_no_trace_of_the_filtered_convolutions(micro_data, mo
 
     monkeypatch.setattr('pvlad_jax.ops.conv3d.forward', traced)
     experiment = prepare(micro_config(micro_data, **{'clips.width': 24}))  # as no other test has it
-    init_state(experiment.config, experiment.network, experiment.optimizer, experiment.people, experiment.mesh)
+    init_state(experiment.config, experiment.network, experiment.optimizer, experiment.num_identities, experiment.mesh)
     with pytest.raises(Traced):
         experiment.initial_state()  # which looks at features

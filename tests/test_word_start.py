@@ -88,7 +88,7 @@ def test_a_frozen_network_is_sampled_with_its_own_statistics(micro_data):
     experiment, state = started(micro_data, **fields)
     frozen = dataclasses.replace(experiment.config.model.backbone, batch_norm='frozen')
     config = dataclasses.replace(experiment.config, model=dataclasses.replace(experiment.config.model, backbone=frozen))
-    network = build_network(config.model, experiment.people)
+    network = build_network(config.model, experiment.num_identities)
     stats = {'backbone': jax.tree.map(lambda x: np.asarray(x) + 0.3, state.batch_stats['backbone'])}
     variables = jax.tree.map(jnp.asarray, {'params': state.params, 'batch_stats': stats})
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config, augment=False)

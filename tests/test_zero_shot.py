@@ -47,7 +47,7 @@ def test_without_a_layer_the_descriptor_is_the_embedding(pooling, monkeypatch):
     name = 'small_resnet' if pooling == 'pretrained_head' else 'micro'
     model = micro_config('', **{'model.pooling': pooling, 'model.embedding': 0, 'model.backbone.name': name,
                                 'model.backbone.weights': 'any'}).model
-    network = build_network(model, people=3)
+    network = build_network(model, num_identities=3)
     shapes = jax.eval_shape(init_variables, network, (4, 32, 32), jax.random.key(0))
     assert 'to_embedding' not in shapes['params'] and shapes['params']['classifier']['kernel'].shape == (network.embedding, 3)
 
@@ -80,7 +80,7 @@ def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monk
 def test_a_head_that_there_cannot_be_is_refused(micro_data, monkeypatch):
     register(monkeypatch)
     with pytest.raises(UserError, match='has no layer between'):
-        build_network(micro_config('', **{'model.pooling': 'pretrained_head', 'model.backbone.weights': 'any'}).model, people=3)
+        build_network(micro_config('', **{'model.pooling': 'pretrained_head', 'model.backbone.weights': 'any'}).model, num_identities=3)
     config = micro_config(micro_data, **{'model.pooling': 'pretrained_head', 'model.backbone.name': 'small_resnet', 'clips.height': 32,
                                          'clips.width': 32})
     with pytest.raises(UserError, match=r'set model\.backbone\.weights'):

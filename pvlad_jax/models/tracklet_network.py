@@ -36,14 +36,14 @@ class TrackletNetwork(nn.Module):
 
     Attributes:
       embedding: E. Where `linear` is false it is F, the descriptor's size, and the descriptor itself is the feature.
-      people: I, the classifier's outputs.
+      num_identities: I, the classifier's outputs.
       pixel_mean, pixel_std: of the backbone's input, on a scale of 0 to 1.
     """
 
     backbone: nn.Module
     aggregator: nn.Module
     embedding: int
-    people: int
+    num_identities: int
     bnneck: bool
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -55,7 +55,7 @@ class TrackletNetwork(nn.Module):
             self.to_embedding = nn.Dense(self.embedding)
         if self.bnneck:
             self.neck = nn.BatchNorm(momentum=0.9, use_bias=False)
-        self.classifier = nn.Dense(self.people, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02))
+        self.classifier = nn.Dense(self.num_identities, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02))
 
     def statistics(self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False) -> tuple[
             Statistics, Intermediates, Bool[Array, 'N t']]:
@@ -104,7 +104,7 @@ def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Arra
 first_variables = init_variables  # its former name, which programs of others use
 
 
-def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
+def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
     """The network of a configuration for this number of training identities. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
@@ -112,5 +112,5 @@ def build_network(config: ModelConfig, people: int) -> TrackletNetwork:
                               temporal_blocks=b.temporal_blocks)
     spec, aggregator = BACKBONES[b.name], build_pooling(config)
     embedding = config.embedding or aggregator.size(spec.channels)
-    return TrackletNetwork(backbone, aggregator, embedding, people, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype,
+    return TrackletNetwork(backbone, aggregator, embedding, num_identities, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype,
                            linear=config.embedding > 0)

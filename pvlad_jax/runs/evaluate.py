@@ -103,7 +103,8 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) 
     checkpoints = Checkpoints(workdir / 'checkpoints', experiment.config.checkpoint, read_only=True)
     if experiment.config.evaluation.checkpoint == UNTRAINED:
         experiment.check_weights(experiment.state_shapes())
-        check_frames(experiment.config, experiment.dataset, experiment.partition, RunData(workdir, experiment.dataset, experiment.people))
+        data = RunData(workdir, experiment.dataset, experiment.num_identities)
+        check_frames(experiment.config, experiment.dataset, experiment.partition, data)
         log(f'The network as training would begin with it; {workdir} needs no checkpoint.')
         state, which = experiment.initial_state(log), UNTRAINED
         if jax.process_index() == 0:

@@ -26,14 +26,14 @@ class Experiment:
     config: Config
     dataset: TrackletDataset
     partition: Partition
-    people: int  # I, in training
+    num_identities: int  # I, in training
     network: TrackletNetwork
     optimizer: optax.GradientTransformation
     mesh: Mesh
 
     def state_shapes(self) -> TrainState:
         """What a checkpoint is restored into."""
-        return state_shapes(self.config, self.network, self.optimizer, self.people, self.mesh)
+        return state_shapes(self.config, self.network, self.optimizer, self.num_identities, self.mesh)
 
     def check_weights(self, shapes: TrainState) -> None:
         """UserError where imported backbone weights, which a new run begins with, are not there or do not fit; nothing is
@@ -50,7 +50,7 @@ class Experiment:
             if not weights:
                 raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
             head = load_head(weights)
-        state = init_state(self.config, self.network, self.optimizer, self.people, self.mesh)
+        state = init_state(self.config, self.network, self.optimizer, self.num_identities, self.mesh)
         if weights:
             log(f'Backbone weights from {weights}.')
             params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, gather_to_host(state.params['backbone']),
@@ -80,9 +80,9 @@ def prepare(config: Config) -> Experiment:
                         "into halves. Set it to 'wang2014'.")
     roles = partition(dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed)
     check_labels_of(config, roles)
-    people = len(person_labels(roles.train)[1])
-    network = build_network(model, people)
+    num_identities = len(person_labels(roles.train)[1])
+    network = build_network(model, num_identities)
     shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
     stages = BACKBONES[model.backbone.name].stages
     optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.frozen_backbone_steps, stages)
-    return Experiment(config, dataset, roles, people, network, optimizer, mesh)
+    return Experiment(config, dataset, roles, num_identities, network, optimizer, mesh)

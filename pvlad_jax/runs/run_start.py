@@ -13,7 +13,7 @@ def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, log
           new: bool, read_only: bool = False) -> RunData:
     """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, and what will be
     tested can be read. Nothing is written where `read_only`."""
-    config, data = experiment.config, RunData(workdir, experiment.dataset, experiment.people, read_only)
+    config, data = experiment.config, RunData(workdir, experiment.dataset, experiment.num_identities, read_only)
     if new:
         data.forget()
     else:

@@ -55,7 +55,7 @@ class TrainingRun:
         alone = jax.process_count() == 1 and saved != config.training.steps
         self._compiling = compile_ahead(self.train_step, config, experiment.mesh, shapes) if alone else None
         if saved is None:
-            log(f'A new run in {workdir}: {experiment.people} people, {len(experiment.partition.train)} tracklets to train on; '
+            log(f'A new run in {workdir}: {experiment.num_identities} people, {len(experiment.partition.train)} tracklets to train on; '
                 f'{jax.device_count()} {jax.devices()[0].platform} device(s).')
             self.step, self.state, self._resumed_at = 0, experiment.initial_state(log), {'next_index': 0}
             if jax.process_index() == 0:

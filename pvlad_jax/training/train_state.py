@@ -54,27 +54,29 @@ class TrainState:
         return state
 
 
-def init_state(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
+def init_state(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int,
+               mesh: Mesh) -> TrainState:
     """A fresh state, initialised with its sharding: no device ever holds more than its part. The same for every mesh."""
-    init = _initialiser(config, network, optimizer, people)
+    init = _initialiser(config, network, optimizer, num_identities)
     shapes = jax.eval_shape(init, jax.random.key(config.seed))
     return jax.jit(init, out_shardings=state_shardings(shapes, mesh))(jax.random.key(config.seed))
 
 
-def state_shapes(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int, mesh: Mesh) -> TrainState:
+def state_shapes(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int,
+                 mesh: Mesh) -> TrainState:
     """Shapes and shardings of a state, nothing computed: what a checkpoint is restored into."""
-    shapes = jax.eval_shape(_initialiser(config, network, optimizer, people), jax.random.key(config.seed))
+    shapes = jax.eval_shape(_initialiser(config, network, optimizer, num_identities), jax.random.key(config.seed))
     return jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes,
                         state_shardings(shapes, mesh))
 
 
-def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, people: int) -> Callable:
+def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int) -> Callable:
     clips = config.clips
 
     def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
         variables = init_variables(network, (clips.frames, clips.height, clips.width), network_key)
-        loss_params, loss_state = init_losses(build_losses(config.loss), people, network.embedding, loss_key)
+        loss_params, loss_state = init_losses(build_losses(config.loss), num_identities, network.embedding, loss_key)
         # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled anew.
         variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
                                                           (variables, loss_params, loss_state))
