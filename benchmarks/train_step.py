@@ -14,13 +14,9 @@ PyTorch: channels_last_3d, oneDNN (CPU) or cudnn.benchmark and TF32 or bf16 auto
 """
 
 import argparse
-import dataclasses
 import os
 import re
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,151 +28,15 @@ if __name__ == '__main__':
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import torch
-import torch_peer
+from interleaved import check, interleaved, row
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
+from train_sides import DEVICE, ON_GPU, Ours, Peer, configuration
 
-from configs import mars
-from pvlad_jax.config import Config, freeze
+from pvlad_jax.config import Config
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import console, say
-from pvlad_jax.models.tracklet_network import build_network
-from pvlad_jax.parallel.mesh import global_batch, make_mesh
-from pvlad_jax.training.optimizer import make_optimizer
-from pvlad_jax.training.train_state import init_state
-from pvlad_jax.training.train_step import make_train_step
-
-os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # a GPU is shared with the peer
-PEOPLE = 625  # of MARS, to be told apart by the classifier
-ON_GPU = jax.default_backend() == 'gpu'
-DEVICE = 'cuda' if ON_GPU else 'cpu'
-
-
-def configuration(options: argparse.Namespace, backbone: str) -> Config:
-    """configs/mars.py from a random start, one clip a tracklet, pooled by the mean."""
-    c = mars.get_config(f'backbone={backbone},weights=,pooling=average,dtype={options.dtype}')
-    c.model.bnneck = False
-    c.model.backbone.batch_norm = 'sync'
-    c.optimizer.warmup_steps = 0
-    c.optimizer.schedule = 'constant'
-    c.clips.segments = 1
-    people, tracklets, c.clips.frames, c.clips.height, c.clips.width = map(int, options.batch.split('x'))
-    c.batch.people, c.batch.tracklets = people, tracklets
-    return freeze(c)
-
-
-def batch_of(config: Config) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    c, n = config.clips, config.batch.size
-    return {'clips': rng.integers(0, 256, (n, 1, c.frames, c.height, c.width, 3), np.uint8), 'valid': np.ones((n, 1, c.frames), bool),
-            'label': np.repeat(np.arange(config.batch.people), config.batch.tracklets).astype(np.int32)}
-
-
-class Peer:
-    def __init__(self, config: Config, compiled: bool):
-        if ON_GPU:
-            torch.backends.cudnn.benchmark = True
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        self.config = config
-        self.network = torch_peer.TorchNetwork(config, PEOPLE)
-        torch_peer.randomise(self.network)
-        self.variables = torch_peer.to_our_variables(self.network)
-        self.network = torch_peer.channels_last(self.network.to(DEVICE))
-        self.optimizer = torch_peer.make_optimizer(config, self.network, config.optimizer.learning_rate)
-        self.forward = torch.compile(self.network) if compiled else self.network
-        batch = batch_of(config)
-        self.clips = torch.from_numpy(batch['clips'][:, 0]).to(DEVICE)
-        self.label = torch.from_numpy(batch['label']).long().to(DEVICE)
-
-    def _run(self):
-        half = self.config.model.dtype == 'bfloat16'
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=half):
-            return self.forward(self.clips)
-
-    def step(self) -> tuple[float, float]:
-        """(loss, gradient norm)"""
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = torch_peer.total_loss(self.config, *self._run(), self.label)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
-        self.optimizer.step()
-        return loss.item(), norm.item()
-
-    def embed(self) -> np.ndarray:
-        self.network.eval()
-        with torch.inference_mode():
-            return self._run()[0].float().cpu().numpy()
-
-
-class Ours:
-    def __init__(self, config: Config, variables: tuple[dict, dict]):
-        mesh = make_mesh(config.mesh.data, config.mesh.fsdp, jax.devices()[:1] if ON_GPU else jax.devices())
-        network = build_network(config.model, PEOPLE)
-        optimizer = make_optimizer(config.optimizer, 1000, variables[0])
-        state = init_state(config, network, optimizer, PEOPLE, mesh)
-
-        def put(tree, like):
-            return jax.tree.map(lambda x, y: jax.device_put(np.asarray(x).reshape(y.shape), y.sharding), tree, like)
-
-        self.state = state.replace(params=put(variables[0], state.params), batch_stats=put(variables[1], state.batch_stats))
-        self.batch = global_batch(batch_of(config), mesh)
-        step = make_train_step(config, network, optimizer, mesh, self.state)
-        began = time.perf_counter()
-        self.compiled = step.lower(self.state, self.batch).compile()
-        self.compile_seconds = time.perf_counter() - began
-        self.apply = jax.jit(lambda variables, clips, valid: network.apply(variables, clips, valid).embedding)
-
-    def step(self) -> tuple[float, float]:
-        self.state, metrics = self.compiled(self.state, self.batch)
-        jax.block_until_ready(self.state)
-        return float(metrics['loss']), float(metrics['gradient_norm'])
-
-    def embed(self) -> np.ndarray:
-        return np.asarray(self.apply(self.state.variables(), self.batch['clips'], self.batch['valid']))
-
-
-@dataclasses.dataclass
-class Times:
-    """Of one side: seconds, and processor seconds of all its threads."""
-
-    wall: list[float] = dataclasses.field(default_factory=list)
-    processor: list[float] = dataclasses.field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.wall)
-
-
-def interleaved(runs: dict[str, Callable], rounds: int) -> dict[str, Times]:
-    """Each run in turn; the first round (compilation, caches) does not count."""
-    times = {name: Times() for name in runs}
-    for i in range(rounds + 1):
-        for name, run in runs.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            run()
-            if i:
-                times[name].wall.append(time.perf_counter() - wall)
-                times[name].processor.append(time.process_time() - processor)
-    return times
-
-
-def row(name: str, times: dict[str, Times], scale: float, unit: str, **more) -> dict:
-    """Of the runs 'ours' and 'peer'. scale: units of work a run, so that figures are per second."""
-    row = {'name': name, 'ours': scale / times['ours'].median, 'peer': scale / times['peer'].median, 'unit': unit,
-           'ratio': times['peer'].median / times['ours'].median}
-    for side, t in times.items():
-        row |= {f'{side}_spread': [scale / max(t.wall), scale / min(t.wall)], f'{side}_cores': sum(t.processor) / sum(t.wall),
-                f'{side}_processor_seconds': statistics.median(t.processor)}
-    return row | {'runs': len(times['ours'].wall), **more}
-
-
-def check(name: str, ours, peer, tolerance: float) -> None:
-    error = float(np.abs(np.subtract(ours, peer)).max() / np.abs(peer).max())
-    if not error <= tolerance:
-        sys.exit(f'{name}: ours and PyTorch differ by {error:.1e} of the largest value; more than {tolerance:.0e}.')
 
 
 def flops_of(config: Config) -> tuple[float, float]:
