@@ -13,10 +13,10 @@ import pytest
 from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.training.ema import ema_update
 from pvlad_jax.training.optimizer import decayed, make_optimizer, rate_factors
 from pvlad_jax.training.schedule import learning_rate
 from tests.micro import PROJECT_BACKBONES
+from tests.small_params import equal, gradients, make_params, names
 
 BASE = dataclasses.replace(freeze(get_config()).optimizer, warmup_steps=4, clip_norm=0.0)
 STEPS = 20
@@ -25,36 +25,7 @@ STEPS = 20
 STAGES = (('stem',), ('stage1',), ('stage2',))
 
 
-def make_params():
-    random = np.random.default_rng(0)
-
-    def tensor(*shape):
-        return jnp.asarray(random.normal(size=shape), jnp.float32)
-
-    return {
-        'backbone': {
-            'stem': {'conv': {'kernel': tensor(2, 3)}, 'norm': {'scale': tensor(3), 'bias': tensor(3)}},
-            'stage1': {'block0': {'conv1': {'conv': {'kernel': tensor(3, 2)}}}},
-            'stage2': {'block0': {'conv1': {'conv': {'kernel': tensor(2, 4)}}}},
-        },
-        'aggregator': {
-            'part_alignment': {'part_mask': {'kernel': tensor(4, 2), 'bias': tensor(2)}, 'position_term': tensor(2, 3, 2)},
-            'vlad': {'assignment_weight': tensor(2, 3, 4), 'assignment_bias': tensor(2, 3), 'centres': tensor(2, 3, 4)},
-        },
-        'classifier': {'kernel': tensor(4, 5), 'bias': tensor(5)},
-        'loss_centres': tensor(5, 4),
-    }
-
-
-def gradients(params, step):
-    """Some gradient of each step, the same for all tests."""
-    random = np.random.default_rng(step + 1)
-    return jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), jnp.float32), params)
-
-
-@pytest.fixture
-def params():
-    return make_params()
+params = pytest.fixture(make_params)
 
 
 @functools.cache
@@ -80,47 +51,6 @@ def train(config, params, steps=STEPS, frozen_backbone_steps=0, state=None, firs
         history.append(params)
     assert update._cache_size() == 1  # stages and rates turn without recompilation
     return history, state
-
-
-def names(tree):
-    return {'/'.join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def equal(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
-# Schedules
-
-def test_warm_up_rises_in_a_line_to_the_peak():
-    for schedule in ('cosine', 'steps', 'constant'):
-        rate = learning_rate(dataclasses.replace(BASE, schedule=schedule, warmup_steps=5, learning_rate=0.2), 100)
-        np.testing.assert_allclose([rate(s) for s in range(6)], [0.04, 0.08, 0.12, 0.16, 0.2, 0.2], rtol=1e-6)
-
-
-def test_cosine_is_half_way_in_the_middle_and_ends_at_the_final_factor():
-    rate = learning_rate(dataclasses.replace(BASE, learning_rate=0.2, warmup_steps=10, final_factor=0.1), 111)
-    np.testing.assert_allclose([rate(10), rate(60), rate(110), rate(500)], [0.2, 0.2 * 0.55, 0.02, 0.02], rtol=1e-5)
-    values = np.array([rate(s) for s in range(10, 111)])
-    assert (np.diff(values) < 0).all()
-
-
-def test_steps_fall_at_their_shares_of_the_run():
-    config = dataclasses.replace(BASE, schedule='steps', learning_rate=1.0, warmup_steps=0, decay_steps=(0.5, 0.8), decay_factor=0.1)
-    rate = learning_rate(config, 50)
-    np.testing.assert_allclose([rate(s) for s in (0, 24, 25, 39, 40, 49)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
-
-
-def test_no_warm_up_and_a_run_shorter_than_its_warm_up():
-    assert learning_rate(dataclasses.replace(BASE, warmup_steps=0, learning_rate=0.5), 10)(0) == 0.5
-    short = learning_rate(dataclasses.replace(BASE, warmup_steps=8, learning_rate=0.8), 4)
-    np.testing.assert_allclose([short(s) for s in range(4)], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
-
-
-def test_rate_is_the_same_under_jit():
-    for schedule in ('cosine', 'steps', 'constant'):
-        rate = learning_rate(dataclasses.replace(BASE, schedule=schedule), STEPS)
-        np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(STEPS)), [rate(s) for s in range(STEPS)], rtol=1e-5)
 
 
 # Weight decay
@@ -311,26 +241,3 @@ def test_wrong_stages_are_named(params):
     make_optimizer(BASE, STEPS, strange, stages=STAGES)  # names do not matter where stages do not
     with pytest.raises(UserError, match='backbone/tower/kernel'):
         make_optimizer(dataclasses.replace(BASE, layer_decay=0.9), STEPS, strange, stages=STAGES)
-
-
-# Moving average
-
-def test_moving_average_is_the_recursion(params):
-    ema = params
-    expected = {path: np.asarray(x, np.float64) for path, x in names(params).items()}
-    for step in range(30):
-        new = gradients(params, step)
-        ema = ema_update(ema, new, 0.6, step)
-        d = min(0.6, (1 + step) / (10 + step))
-        expected = {path: d * x + (1 - d) * np.asarray(names(new)[path]) for path, x in expected.items()}
-    for path, value in names(ema).items():
-        np.testing.assert_allclose(value, expected[path], atol=1e-6)
-
-
-def test_moving_average_of_a_constant_is_the_constant(params):
-    ema = params
-    for step in range(5):
-        ema = jax.jit(ema_update)(ema, params, 0.999, step)
-    assert equal(ema, params)
-    counted = ema_update({'n': jnp.int32(3)}, {'n': jnp.int32(7)}, 0.999, 100)
-    assert counted['n'] == 7

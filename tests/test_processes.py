@@ -23,6 +23,7 @@ from pvlad_jax.launch.distributed import Processes, is_multiprocess_expected
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
+from tests.killed_runs import lines
 from tests.micro import micro_config, micro_config_dict
 from tests.micro_splits import build_micro_splits
 
@@ -62,20 +63,9 @@ def ends(several: list[subprocess.Popen], code: int, seconds: float = 300) -> li
     return said
 
 
-def numbers(workdir: Path, kind: str = 'train') -> list[dict]:
-    path = Path(workdir) / 'metrics.jsonl'
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue  # being written
-    return [x for x in found if x['kind'] == kind]
-
-
 def wait_for_step(several: list[subprocess.Popen], workdir, step: int) -> None:
     until = time.monotonic() + 300  # seconds; on a busy machine a start takes minutes
-    while not any(x['step'] >= step for x in numbers(workdir)):
+    while not any(x['step'] >= step for x in lines(workdir)):
         assert all(p.poll() is None for p in several), [p.communicate() for p in several]
         assert time.monotonic() < until, 'waited too long'
         time.sleep(0.05)
@@ -96,7 +86,7 @@ def test_two_processes_of_four_devices_equal_one_of_eight(micro_data, tmp_path, 
     assert main.run(micro_config_dict(micro_data, **{**RUN, **fields}), tmp_path / 'one', 'train') == 0
     two = ends(running, 0)
     assert 'step     4/4' in two[0][0] and 'step' not in two[1][0]  # process 0 speaks for both
-    for a, b in zip(numbers(tmp_path / 'one'), numbers(tmp_path / 'two'), strict=True):
+    for a, b in zip(lines(tmp_path / 'one'), lines(tmp_path / 'two'), strict=True):
         for name in a.keys() - {'steps_per_second', 'input_wait', 'kind'}:
             assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-5), name
     one, two = (final_state(micro_data, tmp_path / name, fields) for name in ('one', 'two'))
@@ -120,7 +110,7 @@ def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goe
     alone = start(micro_data, tmp_path / 'run', fields={**fields, 'mesh.data': 1, 'mesh.fsdp': 2}, devices=2)
     ((out, _),) = ends([alone], 0)
     assert f'Resuming {tmp_path / "run"} after step {step} of 12' in out
-    assert [x['step'] for x in numbers(tmp_path / 'run')] == list(range(1, 13))
+    assert [x['step'] for x in lines(tmp_path / 'run')] == list(range(1, 13))
 
 
 LONG = pytest.mark.skipif('LONG_TESTS' not in os.environ, reason='half a minute; set LONG_TESTS=1 to run it')
@@ -135,7 +125,7 @@ def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_s
     said = ends(two, 75)
     assert time.monotonic() - began < 10
     assert all('saved after step 2 of 4' in err for _, err in said)
-    assert (tmp_path / 'run' / 'checkpoints' / '2').exists() and not numbers(tmp_path / 'run', 'eval')
+    assert (tmp_path / 'run' / 'checkpoints' / '2').exists() and not lines(tmp_path / 'run', 'eval')
 
 
 def test_sigterm_to_one_of_two_before_the_first_step_ends_both(micro_data, tmp_path):
@@ -154,7 +144,7 @@ def test_a_corrupt_record_of_one_ends_both_with_its_name(micro_data, tmp_path):
     late = experiment.partition.train.tracklet[min(rows[3] - rows[0] - rows[1] - rows[2])]
     said = ends(start_two(micro_data, tmp_path / 'run', '--corrupt', late, fields={'model.pooling': 'average'}), 2)
     assert all(err.count(f"Tracklet '{late}', frame 0") == 1 and 'cannot be decoded' in err for _, err in said), said
-    assert max(x['step'] for x in numbers(tmp_path / 'run')) <= 3
+    assert max(x['step'] for x in lines(tmp_path / 'run')) <= 3
 
 
 def test_a_loss_that_is_not_finite_ends_both_with_the_tracklets(micro_data, tmp_path):
@@ -182,7 +172,7 @@ def test_two_go_through_all_splits_as_one_does(tmp_path):
     assert two['split'] == 'mean of 3 splits' and 'mean' in said[0][0] and 'mean' not in said[1][0]
     assert one['mean'] == pytest.approx(two['mean'], abs=1e-6)
     for split in ('split_0', 'split_1', 'split_2'):
-        one, two = ([x['loss'] for x in numbers(tmp_path / name / split)] for name in ('one', 'two'))
+        one, two = ([x['loss'] for x in lines(tmp_path / name / split)] for name in ('one', 'two'))
         assert len(one) == 2 and one == pytest.approx(two, rel=1e-4)
 
 

@@ -1,0 +1,45 @@
+"""Laws of the learning rate over a run."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.default import get_config
+from pvlad_jax.config import freeze
+from pvlad_jax.training.schedule import learning_rate
+
+BASE = dataclasses.replace(freeze(get_config()).optimizer, warmup_steps=4, clip_norm=0.0)
+STEPS = 20
+
+
+def test_warm_up_rises_in_a_line_to_the_peak():
+    for schedule in ('cosine', 'steps', 'constant'):
+        rate = learning_rate(dataclasses.replace(BASE, schedule=schedule, warmup_steps=5, learning_rate=0.2), 100)
+        np.testing.assert_allclose([rate(s) for s in range(6)], [0.04, 0.08, 0.12, 0.16, 0.2, 0.2], rtol=1e-6)
+
+
+def test_cosine_is_half_way_in_the_middle_and_ends_at_the_final_factor():
+    rate = learning_rate(dataclasses.replace(BASE, learning_rate=0.2, warmup_steps=10, final_factor=0.1), 111)
+    np.testing.assert_allclose([rate(10), rate(60), rate(110), rate(500)], [0.2, 0.2 * 0.55, 0.02, 0.02], rtol=1e-5)
+    values = np.array([rate(s) for s in range(10, 111)])
+    assert (np.diff(values) < 0).all()
+
+
+def test_steps_fall_at_their_shares_of_the_run():
+    config = dataclasses.replace(BASE, schedule='steps', learning_rate=1.0, warmup_steps=0, decay_steps=(0.5, 0.8), decay_factor=0.1)
+    rate = learning_rate(config, 50)
+    np.testing.assert_allclose([rate(s) for s in (0, 24, 25, 39, 40, 49)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+
+
+def test_no_warm_up_and_a_run_shorter_than_its_warm_up():
+    assert learning_rate(dataclasses.replace(BASE, warmup_steps=0, learning_rate=0.5), 10)(0) == 0.5
+    short = learning_rate(dataclasses.replace(BASE, warmup_steps=8, learning_rate=0.8), 4)
+    np.testing.assert_allclose([short(s) for s in range(4)], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
+
+
+def test_rate_is_the_same_under_jit():
+    for schedule in ('cosine', 'steps', 'constant'):
+        rate = learning_rate(dataclasses.replace(BASE, schedule=schedule), STEPS)
+        np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(STEPS)), [rate(s) for s in range(STEPS)], rtol=1e-5)
