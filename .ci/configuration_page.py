@@ -21,7 +21,7 @@ Every field with its default, its meaning and what it may be. Set one by its pat
 the configuration file, `--config=configs/mars.py:pooling=average,backbone=c3d`. Fields marked ↻ may differ when a run is resumed; the
 others belong to it for good. An unknown field, a wrong type or an impossible value is refused before anything is computed.
 
-This page is written by `python .ci/configuration_page.py`; the definitions stand in `pvlad_jax/config/fields.py`.
+This page is written by `python .ci/configuration_page.py`; the definitions are in `pvlad_jax/config/fields.py`.
 """
 NAMES = {'model.backbone.name': BACKBONES, 'model.pooling': POOLINGS, 'evaluation.protocol': PROTOCOLS, 'evaluation.distance': DISTANCES}
 

@@ -60,7 +60,7 @@ GROUPS = re.compile(r'replica_groups=(?:\{\{(?P<first>[\d,]+)\}|\[(?P<groups>\d+
 def collectives(hlo: str, devices: int) -> dict[str, dict]:
     """{kind: {'count', 'bytes', 'moved'}} of a compiled program. bytes: of the larger of operand and result; moved: of formula above.
 
-    A collective that runs beside other work stands in several computations of the program, under one channel; it counts once. So does one
+    A collective that runs during other work stands in several computations of the program, under one channel; it counts once. So does one
     inside a loop; the training step has loops only with optimizer.accumulate > 1.
     """
     found: dict[str, dict] = {}

@@ -4,8 +4,8 @@
 
 Both sides read the same JPEG frames (synthetic walkers at MARS's 256x128 and about its bytes a frame), ours from ArrayRecord, the
 DataLoader from files, and make the same batches (people x tracklets x clips x frames, same rows, same augmentation settings of
-configs/mars.py), on one core, and on all. Each runs in a process of its own, in turn, and medians are compared. Seconds of the CPU stand
-beside, since they say the same on a machine that does other things too. Before anything is timed, the pictures of both are compared.
+configs/mars.py), on one core, and on all. Each runs in a process of its own, in turn, and medians are compared. CPU seconds are given
+as well, since they are the same on a machine that does other work. Before anything is timed, the pictures of both are compared.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def walkers_at_mars_size(source, read) -> list[bytes]:
 
 
 def make_data(folder: Path, people: int) -> None:
-    """The data set, and its frames as files beside it: FILES/TRACKLET/NNNN.jpg, the same bytes."""
+    """The data set, and its frames as files next to it: FILES/TRACKLET/NNNN.jpg, the same bytes."""
     import dataclasses
     from functools import partial
 

@@ -21,7 +21,7 @@ import numpy as np
 
 PER_PERSON = 10
 LATER_BATCHES = 20
-LINKS = 50_000  # a file may have so many names (ext4: 65,000)
+LINKS = 50_000  # hard links of one file (ext4 allows 65,000)
 
 
 def tiny_frame() -> bytes:

@@ -1,5 +1,5 @@
-"""Rows of a comparison, ours against a peer: the table of them, the JSON file, and what stands in the way of either told before anything
-is measured.
+"""Rows of a comparison, ours against a peer: the table of them, the JSON file, and what prevents either, reported before anything is
+measured.
 
 A row is {"name", "ours", "peer", "unit", "ratio"}, a ratio above 1 = ours is better, with "ours_spread" and "peer_spread" (least, most)
 where it was measured several times.

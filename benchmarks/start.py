@@ -3,8 +3,8 @@
     python benchmarks/start.py --output=start.json
 
 The demo (configs/synthetic.py, its data built before) is started in a new process each time. A first start compiles everything into
-WORKDIR/compile_cache. The second start has that cache and nothing else of the run, so it begins anew: data, initial weights, VLAD words,
-evaluation of the untrained network, first step. The third resumes from the first's checkpoint, as a run that was interrupted does.
+WORKDIR/compile_cache. The second start has that cache and nothing else of the run, so it makes all of it again: data, initial weights,
+codebooks, evaluation of the untrained network, first step. The third resumes from the first's checkpoint, as an interrupted run does.
 `--rounds` repeats them in turn. torch, which tensorboardX imports where it is installed (1.3 s) and which the demo's requirements do not
 install, is hidden.
 """
@@ -110,7 +110,7 @@ def child(options) -> None:
     clock, compilation, imported = Clock(), Compilation(), (time.time() - options.since, time.process_time())
     job.prepare = clock.timed('data set, network, mesh', job.prepare)
     experiment.init_state = clock.timed('initial weights', experiment.init_state)
-    experiment.data_dependent_params = clock.timed('VLAD words', experiment.data_dependent_params)
+    experiment.data_dependent_params = clock.timed('codebooks', experiment.data_dependent_params)
     evaluation = train.TrainingEvaluation
     evaluation.intermediate = clock.timed('evaluation of the untrained network', evaluation.intermediate)
     train.Checkpoints.__init__ = clock.timed('checkpoints', train.Checkpoints.__init__)

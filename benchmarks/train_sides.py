@@ -18,7 +18,7 @@ from pvlad_jax.training.train_state import init_state
 from pvlad_jax.training.train_step import make_train_step
 
 os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # a GPU is shared with the peer
-PEOPLE = 625  # of MARS, to be told apart by the classifier
+PEOPLE = 625  # of MARS, classes of the classifier
 ON_GPU = jax.default_backend() == 'gpu'
 DEVICE = 'cuda' if ON_GPU else 'cpu'
 

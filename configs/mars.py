@@ -5,7 +5,7 @@
     python main.py --config=configs/mars.py --workdir=runs/mars
     python main.py --config=configs/mars.py --workdir=runs/mars --mode=eval --config.evaluation.rerank=True
 
-What to expect: NOT RUN on MARS here, so no result is promised; docs/benchmarks.md has the published ones to stand beside. The official
+What to expect: NOT RUN on MARS here, so no result is promised; docs/benchmarks.md has the published ones to compare with. The official
 protocol (1,980 queries, gallery 12,180) is the default. A tenth of the training people is held out, and the checkpoint that ranks *them*
 best is scored. To train on all 625: --config.dataset.validation_share=0 --config.evaluation.checkpoint=last
 
@@ -62,7 +62,7 @@ def method() -> ConfigDict:
     c.model.backbone.name = 'i3d_mixed_4f'  # I3D cut at Mixed_4f: 832 channels, a feature map of 4 x 32 x 16 for a clip
     c.model.backbone.weights = KINETICS
     c.model.backbone.last_stride = 1  # Luo 2019, Sun 2018
-    c.model.backbone.batch_norm = 'frozen'  # the statistics of Kinetics: those the VLAD words are begun with, and for any batch (ours)
+    c.model.backbone.batch_norm = 'frozen'  # Kinetics' statistics: the codebooks are initialised with them; for any batch (ours)
     c.model.dtype = 'bfloat16'
     c.model.pooling = 'person_vlad'
     c.model.parts, c.model.words, c.model.descriptor = 8, 16, 64  # P, K, D

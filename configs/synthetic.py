@@ -26,12 +26,12 @@ def get_config(arguments: str = ''):
     c.training.eval_untrained = True
     c.training.checkpoint_every = 40
     if twins:
-        # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are learned beside.
+        # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are learned as well.
         c.batch.people, c.batch.tracklets, c.batch.group_size = 16, 2, 2
         c.training.steps = 300
         c.training.eval_every = 0
         c.training.eval_untrained = False
         c.training.checkpoint_every = 100
     else:
-        c.vlad_init.descriptors, c.vlad_init.batches = 5_000, 4  # enough for so few, small pictures, and seconds sooner
+        c.vlad_init.descriptors, c.vlad_init.batches = 5_000, 4  # enough for few, small pictures, and some seconds faster
     return default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))

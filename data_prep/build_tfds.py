@@ -113,7 +113,7 @@ def run(given: flags.FlagValues, console: Console) -> None:
     )
     for note in counts.notes():
         console.print(note, highlight=False)
-    done = 'stands already, with the same tracklets' if stood else 'is built'
+    done = 'exists already, with the same tracklets' if stood else 'is built'
     console.print(f'{path} {done}.', highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, whatever the machine has; real data where it lies beside the repository."""
+"""Eight virtual CPU devices, whatever the machine has; real data where it is next to the repository."""
 
 import atexit
 import gc
@@ -38,7 +38,7 @@ def shared() -> Path:
     """The folder of real tracklets and official tables; tests that need it are skipped elsewhere."""
     path = Path(__file__).resolve().parents[2] / 'shared'
     if not path.is_dir():
-        pytest.skip(f'needs the data folder {path.name}/ beside the repository')
+        pytest.skip(f'needs the data folder {path.name}/ next to the repository')
     return path
 
 

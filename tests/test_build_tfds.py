@@ -1,4 +1,4 @@
-"""A built data set reads back frame for frame in scan order; bad frames and names are told before anything is left behind."""
+"""A built data set reads back frame for frame in scan order; bad frames and names are reported before anything is left behind."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Thresholds: the rate that is asked for is what fresh people get, intervals cover, and too few people are told."""
+"""Thresholds: the rate that is asked for is what fresh people get, intervals cover, and too few people are reported."""
 
 import json
 

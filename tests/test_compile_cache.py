@@ -1,4 +1,4 @@
-"""The compile cache: a second start compiles nothing, whether it resumes from a checkpoint or begins anew."""
+"""The compile cache: a second start compiles nothing, whether it resumes from a checkpoint or starts again."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ for workdir in workdirs:
 
 
 def programs_after(data: Path, cache: Path, steps: int, *workdirs: Path) -> set[str]:
-    """What is in the cache after a process that makes so many steps in each working directory."""
+    """What is in the cache after a process that makes this number of steps in each working directory."""
     ended = subprocess.run([sys.executable, '-c', f'FIELDS = {FIELDS}\n{STARTS}', str(data), str(cache), str(steps), *map(str, workdirs)],
                            cwd=Path(__file__).resolve().parents[1], env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True,
                            check=False)

@@ -103,7 +103,7 @@ def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, tog
 
 
 def test_what_keeps_threads_busy():
-    """As measured with two threads: cores used by 3x3 convolutions of a picture with so many places in width and channels."""
+    """As measured with two threads: cores used by 3x3 convolutions by the picture's width and channels."""
     for width, c_in, c_out, cores in [
         (32, 64, 64, 1.0), (64, 64, 64, 1.0), (72, 64, 64, 1.1), (80, 64, 64, 1.3), (96, 64, 64, 1.6), (128, 64, 64, 2.0),
         (16, 64, 128, 1.0), (16, 128, 128, 2.0), (64, 64, 128, 2.0), (8, 128, 192, 1.5), (8, 32, 96, 1.0), (4, 160, 320, 1.67),

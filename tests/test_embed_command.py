@@ -79,7 +79,7 @@ class Kill(BaseException):
 
 
 def stopping(monkeypatch, after: int, how):
-    """`how()` is called once so many tracklets are finished."""
+    """`how()` is called once `after` tracklets are finished."""
     add = embed_journal.Journal.add
 
     def stop(self, row):

@@ -40,7 +40,7 @@ def test_pieces_make_up_the_whole(tmp_path):
     with TableWriter(tmp_path / 't.parquet', 4, 'm1') as writer:
         for start in (0, 3, 6):
             writer.write(table(3, start=start))
-        with pytest.raises(UserError, match="'t3' stands twice"):
+        with pytest.raises(UserError, match="'t3' occurs twice"):
             writer.write(table(1, start=3))
     whole = read_table(tmp_path / 't.parquet')
     assert whole.names == [f't{i}' for i in range(9)]
@@ -48,7 +48,7 @@ def test_pieces_make_up_the_whole(tmp_path):
     np.testing.assert_array_equal(np.concatenate([piece.embedding for piece in pieces]), whole.embedding)
     twice = pa.concat_tables([pq.read_table(tmp_path / 't.parquet')] * 2)
     pq.write_table(twice, tmp_path / 'twice.parquet')
-    with pytest.raises(UserError, match="'t0' stands twice"):
+    with pytest.raises(UserError, match="'t0' occurs twice"):
         list(TableReader(tmp_path / 'twice.parquet').pieces(9))
 
 
@@ -66,7 +66,7 @@ def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path):
     ({'embedding': np.zeros((2, 4), np.float32)}, 'all zeros'),
     ({'embedding': np.ones((3, 4), np.float32)}, 'embedding must be'),
     ({'embedding': np.ones((2, 4), int)}, 'embedding must be'),
-    ({'tracklet': ['a', 'a']}, "'a' stands twice"),
+    ({'tracklet': ['a', 'a']}, "'a' occurs twice"),
     ({'tracklet': ['a', '']}, 'no name'),
     ({'tracklet': ['a', 'b' * 1001]}, 'more than 1000'),
     ({'tracklet': ['a', '\ud800']}, 'tracklet is string'),

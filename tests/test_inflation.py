@@ -95,7 +95,7 @@ def test_averages_of_odd_sizes_are_over_the_places_there_are():
 
 @pytest.mark.parametrize('name', ['small_osnet', 'small_resnet'])
 def test_an_inflated_network_begins_as_the_2d_network(name, monkeypatch, tmp_path):
-    """One file of 2D weights serves 2D and 3D. Centre: equal on any clip; mean: on static ones, to the ends and beside padding."""
+    """One file of 2D weights serves 2D and 3D. Centre: equal on any clip; mean: on static ones, to the ends and next to padding."""
     register(monkeypatch)
     path = write_2d(name, tmp_path)
     moving, valid = clips((2, 4, 32, 32)), np.array([[True] * 4, [True] * 2 + [False] * 2])

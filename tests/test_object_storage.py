@@ -1,6 +1,6 @@
 """A working directory in object storage: a file system in memory stands in for it, or a server on this machine for whole runs.
 
-    python -m tests.test_object_storage 10     # the long form of the killed run, so many SIGKILLs
+    python -m tests.test_object_storage 10     # the long form of the killed run, with 10 SIGKILLs
 """
 
 import importlib.util
@@ -69,7 +69,7 @@ WORKDIR = 'gs://bucket/runs/one'
 
 
 def downloaded(bucket, folder: Path) -> Path:
-    """What lies in the bucket's working directory, as files of a fresh folder."""
+    """What is in the bucket's working directory, as files of a fresh folder."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, stored in bucket.objects.items():
         path = folder / name.removeprefix(WORKDIR.removeprefix('gs://bucket/') + '/')

@@ -91,7 +91,7 @@ def test_swapped_halves_are_the_other_way_round_and_are_named(split_people):
     wang, swapped = (partition(split_people, '1', h) for h in ('wang2014', 'swapped'))
     assert people(wang.train) == people(swapped.query) and people(wang.query) == people(swapped.train)
     assert (wang.convention, swapped.convention) == ('halves as Wang 2014', 'halves swapped')
-    del split_people.metadata['halves']  # PRID 2011: nobody's rule
+    del split_people.metadata['halves']  # PRID 2011: no published rule
     assert partition(split_people, '1').convention == 'halves as the table of splits has them'
     assert partition(split_people, '1', 'swapped').convention == 'halves swapped'
 

@@ -1,4 +1,4 @@
-"""A program that fails is quoted: its own reason, not a pointer to lines that nobody sees."""
+"""A program that fails is quoted: its own reason, not a pointer to lines that are not shown."""
 
 import sys
 

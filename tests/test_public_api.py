@@ -1,4 +1,4 @@
-"""What `import pvlad_jax` gives, and that no import of the package changes anything beside it."""
+"""What `import pvlad_jax` gives, and that no import of the package changes anything else."""
 
 import subprocess
 import sys

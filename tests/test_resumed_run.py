@@ -88,7 +88,7 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_computed(run, tmp_p
 
 
 def test_an_evaluation_changes_nothing_in_the_checkpoints(run, tmp_path, capfd):
-    """A training beside it may be in the middle of a save, or of deleting a checkpoint."""
+    """A training at the same time may be in the middle of a save, or of deleting a checkpoint."""
     config, workdir = run[0], tmp_path / 'run'
     shutil.copytree(run[1], workdir)
     folder = workdir / 'checkpoints'

@@ -15,7 +15,7 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.runs.run_data import FILE, RunData
 from tests.micro import build_micro
 
-OTHERS = {  # how the data set was built anew, and what the message says of it
+OTHERS = {  # how the data set was built again, and what the message says of it
     'pictures': ({'seed': 1}, 'the same labels as before, but other frames'),
     'people': ({'people': 7}, r'train: 24 tracklets of 6 people, \d+ frames before, 28 tracklets of 7 people'),
 }

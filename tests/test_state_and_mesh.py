@@ -16,7 +16,7 @@ from tests.micro import micro_config
 
 
 def trained(config, devices, monkeypatch, steps=3, history=None):
-    """(metrics of each step, final state on the host, shardings) of a run on so many devices; the states go into the list `history`."""
+    """(metrics of each step, final state on the host, shardings) of a run on that number of devices; states go into `history`."""
     monkeypatch.setattr(meshes, 'make_mesh', make_mesh)
     monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:devices]))
     experiment = prepare(config)

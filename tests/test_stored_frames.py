@@ -152,7 +152,7 @@ def test_grey_stays_small_and_jpeg_is_never_encoded_twice():
 
 
 def test_beam_workers_report_what_became_of_their_frames(tmp_path):
-    """Without Beam: what a worker leaves beside its shard, and what is made of it."""
+    """Without Beam: what a worker leaves next to its shard, and what is made of it."""
     source = raw({'a': saved('jpeg') + b'x', 'b': saved('bmp')})
     shards = [
         Shard(str(tmp_path / f'{split}.array_record'), tuple(sources)) for split, sources in source.splits.items()

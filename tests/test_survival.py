@@ -1,6 +1,6 @@
 """Runs that are killed, asked to stop, refused or out of room, as processes of their own: what is on disk afterwards is what it should be.
 
-    python -m tests.test_survival 20     # the long form of the kill loop, so many SIGKILLs
+    python -m tests.test_survival 20     # the long form of the kill loop, with 20 SIGKILLs
 """
 
 import gc
@@ -46,7 +46,7 @@ def last_saved(workdir) -> int:
 def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float) -> list[tuple[str, int]]:
     """SIGKILLs a run once for each kind of moment, then lets it end. Returns (kind, last step saved) of each kill.
 
-    'any': so many seconds after the start, up to `longest`; 'step': after a save or two; 'save': while the next is being written.
+    'any': a random time after the start, at most `longest` seconds; 'step': after a save or two; 'save': while the next is being written.
     """
     rng, kills = random.Random(seed), []
     for kind in kinds:
@@ -106,7 +106,7 @@ def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(m
     assert_same_run(micro_data, workdir, uninterrupted)
 
 
-# A main thread that hears nothing for a while, as in a compilation: joining a thread that C code holds would be the same.
+# A main thread that runs no signal handler for a while, as in a compilation: joining a thread that C code holds would be the same.
 BUSY = """
 import ctypes, sys, time
 from pvlad_jax.launch import preemption
@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_d
     batches = TrainBatches(experiment.dataset, experiment.partition.train, micro_config(micro_data))
     for row in batches[4]['row']:
         assert batches.train.tracklet[row] in err
-    monkeypatch.setattr(job, 'make_train_step', made)  # mended: the same command resumes
+    monkeypatch.setattr(job, 'make_train_step', made)  # fixed: the same command resumes
     assert main.run(config, tmp_path / 'run', 'train') == 0
     assert 'Resuming' in capfd.readouterr().out
 

@@ -190,7 +190,7 @@ def test_command_line(tmp_path):
     built = command('data_prep/build_tfds.py', *options)
     assert built.returncode == 0 and 'is built' in built.stdout, built.stderr
     again = command('-m', 'data_prep.build_tfds', *options)
-    assert again.returncode == 0 and 'stands already' in again.stdout
+    assert again.returncode == 0 and 'exists already' in again.stdout
     (source / 'train/0007/c1/t0/f_2.jpg').write_bytes(JPEG[:-9])
     spoilt = command('data_prep/build_tfds.py', *options, '--overwrite')
     assert spoilt.returncode == 2 and 'f_2.jpg is truncated' in spoilt.stderr and 'Traceback' not in spoilt.stderr

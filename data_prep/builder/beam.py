@@ -40,7 +40,7 @@ def beam_writer(
                         'own.') from error
     try:
         parsed = PipelineOptions(shlex.split(options))
-        beam.Pipeline(options=parsed)  # makes the runner, and thereby knows whether it can
+        beam.Pipeline(options=parsed)  # makes the runner, and so knows whether it can
     except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(f'Beam does not take --beam_options={options!r}: {error}') from error
     return partial(_write_shards, checked_reader(raw, decode), raw.encoding, parsed,

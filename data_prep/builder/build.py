@@ -96,7 +96,7 @@ def build(
                 decoded=decode
             )
             try:
-                with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads there
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints notes on downloads there
                     builder.download_and_prepare(download_dir=path.parent / 'incomplete.downloads')
                 built = Path(builder.data_dir)
                 _require_readable(built, raw)
@@ -239,7 +239,7 @@ def _require_same(path: Path, raw: RawDataset) -> None:
     try:
         metadata = json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path} stands already, but its {METADATA_FILE} cannot be read: {error}. {remedy}') from error
+        raise UserError(f'{path} exists already, but its {METADATA_FILE} cannot be read: {error}. {remedy}') from error
     if metadata.get('format_version') != FORMAT_VERSION:
         raise UserError(
             f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {remedy}'
@@ -250,12 +250,12 @@ def _require_same(path: Path, raw: RawDataset) -> None:
         wanted.pop(found_by_build, None)
     if difference := _first_difference(metadata, wanted):
         key, existing, requested = difference
-        raise UserError(f'{path} stands already, but was built with {key} = {_short(existing)} instead of '
+        raise UserError(f'{path} exists already, but was built with {key} = {_short(existing)} instead of '
                         f'{_short(requested)}. {remedy}')
     for split, sources in raw.splits.items():
         table = path / table_file(split)
         if not table.exists() or not _same_table(table, sources):
-            raise UserError(f'{path} stands already, but its tracklets of split {split} are not those of the source. '
+            raise UserError(f'{path} exists already, but its tracklets of split {split} are not those of the source. '
                             f'{remedy}')
 
 

@@ -48,7 +48,7 @@ def verify(
     Arguments:
       path: Folder of the data set.
       console: Where the table of counts goes.
-      raw: The source, scanned anew: tables and every frame's bytes must be its own.
+      raw: The source, scanned again: tables and every frame's bytes must be its own.
       recount: (tables, metadata) -> the documented counts of this data set.
     Raises UserError with what is wrong; in a partial data set counts may differ.
     """
@@ -90,7 +90,7 @@ def verify(
                 break
     if issues:
         listed = '\n  '.join(issues[:MAX_REPORTED])
-        raise UserError(f'{path} is not what it should be:\n  {listed}\nBuild it anew with --overwrite.')
+        raise UserError(f'{path} is not what it should be:\n  {listed}\nBuild it again with --overwrite.')
     return frames
 
 
@@ -98,14 +98,14 @@ def _metadata(path: Path) -> dict:
     try:
         metadata = json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path}/{METADATA_FILE} cannot be read: {error}. Build the data set anew with '
+        raise UserError(f'{path}/{METADATA_FILE} cannot be read: {error}. Build the data set again with '
                         '--overwrite.') from error
     if metadata.get('format_version') != FORMAT_VERSION:
         found = metadata.get('format_version')
-        raise UserError(f'{path} has format {found}, this program reads {FORMAT_VERSION}. Build it anew with '
+        raise UserError(f'{path} has format {found}, this program reads {FORMAT_VERSION}. Build it again with '
                         '--overwrite.')
     if metadata.get('layout') not in LAYOUTS or metadata.get('encoding') not in ENCODINGS:
-        raise UserError(f'{path}/{METADATA_FILE} names an unknown layout or encoding. Build the data set anew with '
+        raise UserError(f'{path}/{METADATA_FILE} names an unknown layout or encoding. Build the data set again with '
                         '--overwrite.')
     return metadata
 
@@ -114,10 +114,10 @@ def _table(path: Path, split: str) -> dict[str, np.ndarray]:
     try:
         columns = read_columns(path / table_file(split))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f'{path}/{table_file(split)} cannot be read: {error}. Build the data set anew with '
+        raise UserError(f'{path}/{table_file(split)} cannot be read: {error}. Build the data set again with '
                         '--overwrite.') from error
     if len({len(c) for c in columns.values()}) != 1:
-        raise UserError(f'{path}/{table_file(split)} has columns of different lengths. Build the data set anew with '
+        raise UserError(f'{path}/{table_file(split)} has columns of different lengths. Build the data set again with '
                         '--overwrite.')
     return columns
 

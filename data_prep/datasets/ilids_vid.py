@@ -40,7 +40,7 @@ def scan_ilids_vid(
     source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0,
     draw: int | None = None
 ) -> RawDataset:
-    """Scans the folder or archive. What differs from the documented counts stands in `issues`, `inconsistencies` and
+    """Scans the folder or archive. What differs from the documented counts is in `issues`, `inconsistencies` and
     `checks`.
 
     draw: seed of splits to be drawn; None = those of the file.
@@ -126,7 +126,7 @@ def _people_of(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> t
         return [], issues
     if len(people) != PEOPLE:
         # Indices into another list of people would name the wrong ones.
-        issues.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name nobody',
+        issues.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name other people',
                    f'{len(people)} people found')
         return [], issues
     splits = [

@@ -20,7 +20,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.images import FRAME_SUFFIX
 
 SPLITS_FILE = 'splits_prid2011.json'
-SHARED_PEOPLE = 200  # the first so many people are the same in both cameras
+SHARED_PEOPLE = 200  # people 1 to 200 are the same in both cameras
 MIN_FRAMES = 27
 NOT_USED = (6, 19, 31, 52, 57, 62, 71, 94, 106, 120, 136, 138, 139, 142, 145, 158, 159, 166, 183, 190, 199, 200)
 TEST_PEOPLE = 89
@@ -29,7 +29,7 @@ _PERSON = re.compile(r'person_(\d{4})')
 _FRAME = re.compile(rf'(\d+)(?i:{FRAME_SUFFIX})')
 SOURCE_HINT = (
     'PRID 2011 has no official splits; this file holds ten, each {"train": [89 of "person_0001"...], "test": [89]}, '
-    'and circulates with video re-identification code (deep-person-reid, AP3D). Put it beside multi_shot/ or give '
+    'and circulates with video re-identification code (deep-person-reid, AP3D). Put it next to multi_shot/ or give '
     '--info_dir; or draw ten of your own with --draw_splits=0.'
 )
 

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
         if journal.restarted:
             say(
                 f'Note: what an earlier start had finished is of another job (changed: {journal.restarted}), and is '
-                'made anew.'
+                'made again.'
             )
         elif journal.rows:
             say(f'Resuming: {len(journal.rows):,} of {len(source.names):,} tracklets are there already.')

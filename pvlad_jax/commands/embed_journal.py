@@ -1,4 +1,4 @@
-"""What `embed` has finished so far, in a file beside its output, so that a job that was stopped resumes.
+"""What `embed` has finished so far, in a file next to its output, so that a job that was stopped resumes.
 
 The first line says which job it is; each further one is a finished tracklet. A line that a kill has cut short is
 dropped.
@@ -131,5 +131,5 @@ def open_journal(output: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
         except BlockingIOError:
             raise UserError(f'Another process is writing {output}. Wait for it, or give another --output.') from None
         if not os.path.exists(path):  # the process that held it has just finished and removed it
-            raise UserError(f'Another process has just written {output}. Give the command again to make it anew.')
+            raise UserError(f'Another process has just written {output}. Give the command again to make it again.')
         yield Journal(path, job, file)

@@ -34,7 +34,7 @@ def _camera_id(camera: str) -> int:
 
 
 def write_output(path: Path, rows: Sequence[Row], source: str, camera: str, fingerprint: str) -> None:
-    """Writes Parquet, or npz for the evaluation, where every tracklet is a distractor until somebody says who it is."""
+    """Writes Parquet, or npz for the evaluation, where every tracklet is a distractor until a label says who it is."""
     if path.suffix == '.npz':
         from pvlad_jax.evaluation.embeddings import Embeddings, write_embeddings
 

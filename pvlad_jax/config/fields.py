@@ -97,8 +97,8 @@ class ModelConfig:
     descriptor: int = setting(64, "D: channels of a part's descriptor", at_least=1, short='descriptor')
     mask_kernel: int = setting(1, "of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)", choices=(1, 3))
     shared_codebook: bool = setting(False, 'one codebook for all parts')
-    position_term: bool = setting(False, "a learned value for each part and location in the mask's logit, begun as bands from head to feet "
-                                  '(ours)', short='position')
+    position_term: bool = setting(False, "a learned value for each part and location in the mask's logit, initialised as bands from head "
+                                  'to feet (ours)', short='position')
     embedding: int = setting(512, 'E: size of the embedding; 0 = the pooled descriptor itself', at_least=0, short='embedding')
     bnneck: bool = setting(False, 'BatchNorm between embedding and classifier (Luo 2019)')
 

@@ -16,6 +16,6 @@ def file_name(name: str) -> str:
     encoded = quote(name, safe='', errors='surrogatepass')
     encoded = re.sub(r'^\.', '%2E', encoded).replace('~', '%7E')
     if len(encoded) > _MAX_BYTES or not encoded:
-        # '~' stands in no encoded name, so a short name cannot equal a cut one.
+        # '~' occurs in no encoded name, so a short name cannot equal a cut one.
         encoded = f'{encoded[:_MAX_BYTES - 33]}~{hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]}'
     return encoded

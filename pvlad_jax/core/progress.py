@@ -10,11 +10,11 @@ from pvlad_jax.core.terminal import console, printable
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Shows a line while the block runs. Gives a function that is told of so many more that are done.
+    """Shows a line while the block runs. Gives a function to be called with the number finished since its last call.
 
     Args:
       what: what is counted, such as 'tracklets added'.
-      total: how many there will be, None where nobody knows.
+      total: how many there will be, None where it is unknown.
     """
     screen = console('stderr')
     if not screen.is_terminal:

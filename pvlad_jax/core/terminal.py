@@ -1,8 +1,8 @@
-"""Printing that never ends a program: no terminal, encoding or closed pipe stands between a computation and the files it writes.
+"""Printing that never ends a program: no terminal, encoding or closed pipe comes between a computation and the files it writes.
 
 `say` and `complain` print a line to standard output and standard error, `console` gives a rich console for tables and progress.
 A character that the stream cannot encode is escaped. A stream that cannot be written any more (its reader has gone, as with `| head -1`,
-or it is closed) is given up silently: results stand in files.
+or it is closed) is given up silently: results are in files.
 """
 
 import io

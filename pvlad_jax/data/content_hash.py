@@ -1,6 +1,6 @@
 """The hash of a data set's record files.
 
-It is computed once, when the data set is built, and lies in its folder (content.json). For a data set built before
+It is computed once, when the data set is built, and stored in its folder (content.json). For a data set built before
 there was such a file it is computed when it is first needed (about 1 GB/s for each core).
 """
 

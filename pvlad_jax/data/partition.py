@@ -11,7 +11,7 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'people_splits': 'cross_camera'}
 
-# As results say them; where a data set's splits follow nobody's rule, 'wang2014' means as its table has them.
+# As results say them; where a data set's splits follow no published rule, 'wang2014' means as its table has them.
 HALVES = {'wang2014': 'halves as Wang 2014', 'swapped': 'halves swapped'}
 HALVES_OF_TABLE = 'halves as the table of splits has them'
 NO_CAMERAS = 'cameras unknown'
@@ -32,7 +32,7 @@ class Partition:
 
 
 def split_names(dataset: TrackletDataset) -> list[str]:
-    """The values that config.dataset.split may take, beside 'all'."""
+    """The values that config.dataset.split may take, in addition to 'all'."""
     return [str(i) for i in range(len(dataset.metadata.get('people_splits', [])) or 1)]
 
 

@@ -64,7 +64,7 @@ def check_identities(train: TrackletTable, people: int) -> None:
 
 
 def _shuffled_groups(group: Int[np.ndarray, 'I'], rng: np.random.Generator) -> Int[np.ndarray, 'I']:
-    """A random order of 0..I-1 in which members of a group stand side by side."""
+    """A random order of 0..I-1 in which members of a group are consecutive."""
     order = rng.permutation(len(group))
     place_of_group = rng.permutation(group.max() + 1)
     return order[np.argsort(place_of_group[group[order]], kind='stable')]

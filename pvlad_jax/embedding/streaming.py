@@ -31,7 +31,7 @@ def embed_batch(network: TrackletNetwork, variables: dict, carry: Statistics, cl
     Args:
       carry: statistics of the video in segment 0 from the steps before; `initial_carry` where it begins here.
       segment: the video of each clip, rising from 0; N for padding clips.
-      last_segment, unfinished: the step's last video, and whether it goes on in the next step.
+      last_segment, unfinished: the step's last video, and whether it continues in the next step.
       flip: averages each video's embedding with its mirror image's.
 
     Returns: unit embeddings by segment (those of finished videos mean something), and the next step's carry.

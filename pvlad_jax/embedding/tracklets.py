@@ -77,7 +77,7 @@ class TrackletEmbedder:
                 step = next(steps)
             except StopIteration:
                 break
-            except UserError as error:  # told once all processes know of it: they wait for each other below
+            except UserError as error:  # reported once all processes know of it: they wait for each other below
                 failure = error
                 break
             clips_here, valid_here = (jax.device_put(x, batch_sharding(self.mesh)) for x in (step.clips, step.valid))

@@ -48,7 +48,7 @@ def calibrate(query: Embeddings, gallery: Embeddings, false_accept_rate: float =
       model: fingerprint of the model, written into the result.
       unknown_cameras: what camera -1 is ('refuse', 'other', 'ignore', as in the protocols).
       resamples, seed: of the bootstrap.
-      done: is told of queries whose distances were computed, and of resamples.
+      done: called with the number of queries whose distances were computed, and of resamples.
 
     Raises:
       UserError: labels that are wrong, no pairs of one kind, or too few people for the rate.
@@ -99,7 +99,7 @@ def _identities(query: Embeddings, gallery: Embeddings) -> tuple[int, Int[np.nda
 
 def _check_counts(rate: float, per: str, people: int, of_query: Int[np.ndarray, 'Q'],
                   of_gallery: Int[np.ndarray, 'N']) -> list[str]:
-    """Warnings; UserError where the rate is below what so many people can show at all."""
+    """Warnings; UserError where the rate is below what this number of people can show."""
     asked, there = np.unique(of_query), np.unique(of_gallery)
     both = len(np.intersect1d(asked, there))
     n_pairs = len(asked) * len(there) - both - both * (both - 1) // 2  # of two people, each once
@@ -115,7 +115,7 @@ def _check_counts(rate: float, per: str, people: int, of_query: Int[np.ndarray, 
                         f'30 would give the rate to within 30 % (rule of 30). {30 / trials:.2g} could be measured '
                         'that well.')
     if len(asked) < _FEW_PEOPLE:
-        warnings.append(f'The queries show {len(asked)} people: intervals from so few are too narrow.')
+        warnings.append(f'The queries show {len(asked)} people: with fewer than {_FEW_PEOPLE}, intervals are too narrow.')
     return warnings
 
 

@@ -4,8 +4,8 @@ Only the ranks of the good tracklets matter, and a rank is a count: with a query
 rank j + (how many negatives score <= s_j). So a block of queries is scored against the whole gallery once, its good scores are picked out
 of the very same numbers, and the negatives below them are counted. Memory: queries of a block x gallery.
 
-Ties: a negative that ties with a good tracklet stands before it (pessimistic). So results do not depend on the order of the gallery, and a
-network that gives every tracklet the same embedding gets the worst result, not a lucky one.
+Ties: a negative that ties with a good tracklet is ranked before it (pessimistic). So results do not depend on the order of the gallery, and
+a network that gives every tracklet the same embedding gets the worst result, not a lucky one.
 """
 
 import dataclasses

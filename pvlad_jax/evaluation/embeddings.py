@@ -55,7 +55,7 @@ class Labels:
             raise UserError(f'{name}: the tracklet of row {int((tracklet == "").argmax())} has an empty name. Names tell which gallery '
                             'tracklet is the query itself: give each tracklet one.')
         if counts.max() > 1:
-            raise UserError(f'{name}: tracklet name {str(names[counts.argmax()])!r} stands {counts.max()} times; names must be unique.')
+            raise UserError(f'{name}: tracklet name {str(names[counts.argmax()])!r} occurs {counts.max()} times; names must be unique.')
         return dataclasses.replace(self, person_id=person_id.astype(np.int32), camera_id=camera_id.astype(np.int32), tracklet=tracklet)
 
 

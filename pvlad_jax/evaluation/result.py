@@ -1,4 +1,4 @@
-"""The result of an evaluation: its numbers with everything that must stand beside them, as JSON and as a printed table."""
+"""The result of an evaluation: its numbers with everything that must be reported with them, as JSON and as a printed table."""
 
 import dataclasses
 import json

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 _BLOCK_SCORES = 2**21  # 8 MiB: similarities of a block stay in the last cache between the product and the comparison
 _MIN_ROWS, _MAX_ROWS = 1024, 65_536
 _MAX_QUERIES = 1024  # at a time
-_MOST_EQUAL = 1000  # candidates beyond k that are kept where so many lie within rounding of the k-th
+_MAX_TIES = 1000  # candidates beyond k that are kept where their scores equal the k-th but for rounding
 
 Allowed = Callable[[Int[np.ndarray, 'c'], Int[np.ndarray, 'c']], Bool[np.ndarray, 'c']]
 
@@ -29,7 +29,7 @@ def search(queries: Float[np.ndarray, 'Q E'], parts: Sequence[Float[np.ndarray, 
       k: from 1.
       rows: which rows take part; None = all.
       allowed: whether pairs of a query and a row, given by their numbers, may be results; None = all.
-      done: is told how many products of a query and a row were made.
+      done: called with the number of products of a query and a row that were made.
 
     Distances are 1 - cosine.
     """
@@ -116,7 +116,7 @@ class _Best:
         full = size >= self.k
         kth = score[start[full] + self.k - 1]
         self.limit[full] = np.maximum(self.limit[full], kth - self.margin)
-        keep = (score >= self.limit[query]) & (np.arange(len(query)) - start[query] < self.k + _MOST_EQUAL)
+        keep = (score >= self.limit[query]) & (np.arange(len(query)) - start[query] < self.k + _MAX_TIES)
         self.query, self.row, self.score = query[keep], row[keep], score[keep]
         self.pending, self.n_pending = [], 0
 

@@ -1,4 +1,4 @@
-"""Pictures of the tracklets in a gallery, a few of each, to show beside a result; they go when the tracklet goes.
+"""Pictures of the tracklets in a gallery, a few of each, to show with a result; they are deleted with the tracklet.
 
 Crops are JPEG or PNG files in a folder for each tracklet, which is named by `core.file_names.file_name` of the
 tracklet's name, or by that name itself where it is a plain relative path.

@@ -93,7 +93,7 @@ class EmbeddingTable:
         """The same with contiguous float32 vectors.
 
         Raises:
-          UserError: begins with `name`; where it is empty, a name is missing or stands twice, or a vector holds NaN or
+          UserError: begins with `name`; where it is empty, a name is missing or occurs twice, or a vector holds NaN or
             Inf, is all zeros or of another length.
         """
         vectors = self.embedding
@@ -125,7 +125,7 @@ def check_names(names: list[str | None], what: str) -> list[str]:
             fault = f'a name of more than {_MAX_NAME} characters' if name else 'no name'
             raise UserError(f'{what}: the tracklet of row {row} has {fault}.')
         if name in known:
-            raise UserError(f'{what}: the tracklet name {name!r} stands twice; names must be unique.')
+            raise UserError(f'{what}: the tracklet name {name!r} occurs twice; names must be unique.')
         known.add(name)
     return names
 
@@ -134,7 +134,7 @@ def _check_new(names: list[str], known: set[str], path: Path) -> None:
     """Adds names to those of earlier pieces. UserError for one that is among them."""
     twice = next((name for name in names if name in known), None)
     if twice is not None:
-        raise UserError(f'{path}: the tracklet name {twice!r} stands twice; names must be unique.')
+        raise UserError(f'{path}: the tracklet name {twice!r} occurs twice; names must be unique.')
     known.update(names)
 
 
@@ -232,7 +232,7 @@ class TableReader:
         self.size, self.fingerprint = kind.list_size, said.get(_MODEL, b'').decode(errors='replace')
 
     def pieces(self, rows: int = _PIECE) -> Iterator[EmbeddingTable]:
-        """The rows in order, checked, up to so many at a time. UserError for a name that stands twice, in any piece."""
+        """The rows in order, checked, at most `rows` at a time. UserError for a name that occurs twice, in any piece."""
         if self._whole is not None:
             for start in range(0, self.n_rows, rows):
                 yield EmbeddingTable(self._whole.metadata.slice(start, rows), self._whole.embedding[start:start + rows])

@@ -81,7 +81,7 @@ def read(gallery: Path, index: dict[str, Any]) -> Any:
         return faiss_module().read_index(str(path))
     except RuntimeError as error:
         raise UserError(f'{path} is damaged ({str(error).splitlines()[0]}). Restore it from a copy, or make the '
-                        'gallery anew.') from error
+                        'gallery again.') from error
 
 
 def _train(faiss: ModuleType, contents: Contents, size: int) -> Any:

@@ -75,7 +75,7 @@ class Filters:
 
 
 def _codes(of_queries: pa.ChunkedArray, of_rows: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Numbers that are equal where the text is equal and known; None where no query's text stands in a row."""
+    """Numbers that are equal where the text is equal and known; None where no query's text is in a row."""
     values = pc.unique(of_queries)
     values = values.filter(pc.not_equal(values, ''))
     query, row = (pc.index_in(column, values).fill_null(absent).to_numpy().astype(np.int32)

@@ -111,10 +111,10 @@ class Gallery:
           crops: a folder with a folder of pictures for each tracklet (`crops.crops_of`).
           replace: whether a tracklet that differs from one of the same name takes its place.
           fingerprint: the model of a table that does not say its own.
-          done: is told of tracklets that were read.
+          done: called with the number of tracklets that were read.
 
         Raises:
-          UserError: another model or size, a name that stands twice or for another tracklet, vectors without a
+          UserError: another model or size, a name that occurs twice or for another tracklet, vectors without a
             direction, a gallery that another process is changing, a full disk. The gallery is then as it was.
         """
         reader = table if isinstance(table, TableReader) else TableReader(user_path(table))
@@ -178,7 +178,7 @@ class Gallery:
         Args:
           fingerprint: the model of queries that do not say their own.
           probes, candidates: of FAISS's IVF-PQ: lists that are read, and candidates that are scored exactly.
-          done: is told of products of a query and a stored vector.
+          done: called with the number of products of a query and a stored vector.
 
         Raises:
           UserError: queries of another model or size, an empty gallery.
@@ -198,7 +198,7 @@ class Gallery:
             except FileNotFoundError as error:
                 if attempt == _ATTEMPTS - 1:
                     raise UserError(f'The gallery {self.folder} is damaged: {error.filename} is not there. Restore it '
-                                    'from a copy, or make the gallery anew.') from error
+                                    'from a copy, or make the gallery again.') from error
                 continue
             return [Answer(name, [{'distance': float(d), **{c: v for c, v in row.items() if c != 'id'}}
                                   for d, row in zip(distances, rows)])

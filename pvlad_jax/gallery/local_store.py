@@ -1,6 +1,6 @@
 """A gallery on this machine's disk: the backends `exact` and `faiss`.
 
-Every change writes new files beside the old ones and gives the state that names them; nothing that a reader may hold is
+Every change writes new files next to the old ones and gives the state that names them; nothing that a reader may hold is
 touched. Whoever commits the state calls `finish` afterwards, or, where the change failed, `recover` with the old state.
 """
 
@@ -106,7 +106,7 @@ class LocalStore:
                 for distance, there in zip(distances, found)]
 
     def _without(self, state: State, contents: Contents, rows: Int[np.ndarray, 'd'], name: str) -> list[Segment]:
-        """The segments, those that hold one of these rows written anew without them."""
+        """The segments, those that hold one of these rows rewritten without them."""
         kept = []
         for number, segment in enumerate(state.segments):
             start, end = contents.starts[number:number + 2]

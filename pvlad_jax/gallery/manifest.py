@@ -70,7 +70,7 @@ def read_state(folder: Path) -> State:
                         f'python -m pvlad_jax gallery create --gallery={folder}') from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} is damaged ({" ".join(str(error).split())}). Restore it from a copy, or make the '
-                        'gallery anew.') from error
+                        'gallery again.') from error
 
 
 def commit(folder: Path, state: State) -> None:

@@ -1,7 +1,7 @@
 """A collection of Milvus as rows of a gallery: the connection, the fields, filter expressions, queries, compaction.
 
 A row carries the number of the change that added it, and readers look at rows up to the number in gallery.json. No text
-of a user stands in a filter expression: names, cameras and sources are compared by their hashes.
+of a user is put into a filter expression: names, cameras and sources are compared by their hashes.
 """
 
 import contextlib

@@ -63,7 +63,7 @@ class Contents:
             expected = segment.rows * state.size * 4
             if (found := (folder / _VECTORS).stat().st_size) != expected:
                 raise UserError(f'The gallery {gallery} is damaged: {folder / _VECTORS} has {found:,} bytes instead of '
-                                f'{expected:,}. Restore it from a copy, or make the gallery anew.')
+                                f'{expected:,}. Restore it from a copy, or make the gallery again.')
             self.vectors.append(np.memmap(folder / _VECTORS, np.float32, 'r', shape=(segment.rows, state.size)))
             try:
                 tables.append(pa.ipc.open_file(pa.memory_map(str(folder / _TRACKLETS))).read_all().cast(SCHEMA))
@@ -71,11 +71,11 @@ class Contents:
                 raise
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise UserError(f'The gallery {gallery} is damaged: {folder / _TRACKLETS} cannot be read ({error}). '
-                                'Restore it from a copy, or make the gallery anew.') from error
+                                'Restore it from a copy, or make the gallery again.') from error
         self.metadata = pa.concat_tables(tables)
         if len(self.metadata) != state.rows:
             raise UserError(f'The gallery {gallery} is damaged: its files hold {len(self.metadata)} tracklets, '
-                            f'{state.rows} were written. Restore it from a copy, or make the gallery anew.')
+                            f'{state.rows} were written. Restore it from a copy, or make the gallery again.')
         self.starts = np.cumsum([0, *(segment.rows for segment in state.segments)])
 
     def pieces(self, segment: int, rows: Int[np.ndarray, 'n'] | None = None) -> Iterator[Rows]:
@@ -103,7 +103,7 @@ def unit(vectors: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n E']:
     """Vectors of length 1, the same whatever else is in the array. They must be finite and not zero.
 
     `evaluation.distances` has its own: it scales a block only where it must, so that a row's last bit depends on the
-    others, and it imports JAX. Here equal tracklets are told by equal bytes.
+    others, and it imports JAX. Here equal tracklets are recognised by equal bytes.
     """
     result = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), 4096):  # bounds the temporaries in float64

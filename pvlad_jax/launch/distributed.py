@@ -111,7 +111,7 @@ def check_same_on_all(what: str, value: str) -> None:
 
 def abort_run(message: str, code: int) -> NoReturn:
     """Ends this process, and the others with the same message. No farewell: the others may be waiting inside a collective."""
-    _finished.set()  # this process need not be told
+    _finished.set()  # this process need not be notified
     complain(message)
     _tell(FAILED, f'{code} Process {process_number()}: {message}')
     exit_now(code)
@@ -218,7 +218,7 @@ def _send_heartbeats(heartbeat: float) -> None:
 
 
 def _monitor_heartbeats(heartbeat: float) -> None:
-    """Process 0 ends the run once another one has been silent for so many seconds."""
+    """Process 0 ends the run once another one has been silent for `heartbeat` seconds."""
     client, heard = coordination_client(), {}
     while not _finished.wait(heartbeat / 5):
         try:

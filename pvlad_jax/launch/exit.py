@@ -11,7 +11,7 @@ from pvlad_jax.launch import distributed, preemption
 
 
 def unraisable(late) -> None:
-    """Of a save that failed, TensorStore's threads still report their parts to an event loop that Orbax has closed: no news to anybody."""
+    """Of a save that failed, TensorStore's threads still report their parts to an event loop that Orbax has closed: of no use to a user."""
     error = late.exc_value
     if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
         sys.__unraisablehook__(late)

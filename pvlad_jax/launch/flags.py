@@ -1,4 +1,4 @@
-"""Mistakes on the command line, told in one message: unknown flags and fields, wrong types, configuration files that do not load."""
+"""Mistakes on the command line, reported in one message: unknown flags and fields, wrong types, configuration files that do not load."""
 
 import difflib
 import re
@@ -38,7 +38,7 @@ def parse_flags(required: Sequence[str], settings: type,
             missing = [f'--{name}=...' for name in required if flags.FLAGS[name].value in (None, '')]
             if missing:
                 raise flags.Error(f'{" and ".join(missing)} must be given.')
-            flags.FLAGS.config.items()  # a file that did not load speaks up only when it is looked at
+            flags.FLAGS.config.items()  # a file that did not load raises only when it is read
             return rest
         except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, UserError) as error:
             complain(f'Error: {_explain(error, argv, settings)}')

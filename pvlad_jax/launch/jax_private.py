@@ -1,4 +1,4 @@
-"""The names of JAX that are not public and that nothing public stands for, in one place; tests/test_jax_private.py looks for them.
+"""The names of JAX that are not public and that nothing public replaces, in one place; tests/test_jax_private.py looks for them.
 
 Process number and count must be known before devices are asked for, and the coordination service's store of keys carries
 messages between processes that no longer run in step. JAX's own checkpoint library takes both from here too.

@@ -14,10 +14,10 @@ def diversity_loss(
     masks: Float[Array, 'B ... P'], valid: Bool[Array, 'B ...'] | None = None,
 ) -> Float[Array, '']:
     """Mean over videos and pairs of different parts of the cosine between the two masks, taken over all
-    places of a video.
+    locations of a video.
 
     1 = all masks proportional to each other, 0 = no two overlap. `valid` covers the leading axes of `masks`
-    (such as [B S t] of [B S t h w P]); places that are not valid count nothing. With fewer than two parts the
+    (such as [B S t] of [B S t h w P]); locations that are not valid count nothing. With fewer than two parts the
     loss is 0.
     """
     parts = masks.shape[-1]

@@ -15,7 +15,7 @@ def negative_pairs(labels: Int[Array, 'B']) -> Bool[Array, 'B B']:
 
 
 def similarities(a: Float[Array, 'B E'], b: Float[Array, 'C E']) -> Float[Array, 'B C']:
-    # Accelerators multiply float32 matrices in bfloat16 or TF32 unless told otherwise, which would move 1 -
+    # Accelerators multiply float32 matrices in bfloat16 or TF32 unless set otherwise, which would move 1 -
     # cos by more than margins bear.
     return jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32).T, precision='highest')
 

@@ -12,7 +12,7 @@ from pvlad_jax.ops.frame_mask import mask_frames
 
 
 class InstanceNorm(nn.Module):
-    """Normalises each channel of each frame over its places, in training and at test alike; float32, zero at invalid frames.
+    """Normalises each channel of each frame over its locations, in training and at test alike; float32, zero at invalid frames.
 
     Parameters `scale` and `bias`.
     """

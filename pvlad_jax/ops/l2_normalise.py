@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Inside square roots: the gradient of a norm at 0 (an empty word, a masked place) stays finite.
+# Inside square roots: the gradient of a norm at 0 (an empty cluster, a masked location) stays finite.
 EPSILON = 1e-12
 
 

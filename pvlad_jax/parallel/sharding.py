@@ -1,4 +1,4 @@
-"""Which array is sharded how, as data: patterns of paths -> partitions, apart from the network they speak of."""
+"""Which array is sharded how, as data: patterns of paths -> partitions, apart from the network."""
 
 import re
 from collections.abc import Sequence

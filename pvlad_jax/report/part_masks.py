@@ -15,7 +15,7 @@ def part_mask_picture(clips: Sequence[UInt8[np.ndarray, 'T H W 3']],
     """One block of columns a clip: the frames that the mask's t times stand for, then one row a part, red where its mask is high.
 
     Each part's colours run from its own least to its greatest value in the clip, since a mask's level is arbitrary (the word sums are
-    normalised) and only its shape says where the part looks; the span is written beside the first clip's row.
+    normalised) and only its shape says where the part looks; the span is written next to the first clip's row.
     """
     times, parts = masks[0].shape[0], masks[0].shape[-1]
     block = times * (_WIDTH + _GAP) + 4 * _GAP

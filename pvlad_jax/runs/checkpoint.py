@@ -127,7 +127,7 @@ class Checkpoints:
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
             if about.get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
                 raise UserError(f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
-                                'Use the version of the program that wrote it, or start anew in another --workdir.')
+                                'Use the version of the program that wrote it, or start again in another --workdir.')
         return about
 
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict]:
@@ -146,7 +146,7 @@ class Checkpoints:
         if about['format'] == WITHOUT_AVERAGED_STATISTICS and getattr(like, 'ema', None) is not None:
             raise UserError(f'{where} has a moving average of parameters without one of the BatchNorm statistics '
                             f'that go with it (checkpoint format {WITHOUT_AVERAGED_STATISTICS}, of version 0.1.0 of this '
-                            'program). Continue it with that version, or start anew in another --workdir.')
+                            'program). Continue it with that version, or start again in another --workdir.')
         with self._damage_reported(where):
             items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             state = self._manager.restore(step, args=items)['state']
@@ -178,7 +178,7 @@ class Checkpoints:
                             f'{first[0] if first else error!r} ... '
                             'Use the configuration it was made with (config.json in the working directory), remove '
                             'this step\'s folder '
-                            'to go back to the one before, or start anew in another --workdir.') from error
+                            'to go back to the one before, or start again in another --workdir.') from error
 
     def wait(self) -> None:
         with _disk_errors(self.directory):

@@ -1,4 +1,4 @@
-"""Everything that a configuration stands for, put together once: data, network, optimiser, mesh, the state at its start."""
+"""Everything that a configuration stands for, built once: data, network, optimiser, mesh, the state at its start."""
 
 import dataclasses
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class Experiment:
             state = state.with_params('aggregator', *pooling.head_params(
                 gather_to_host(state.params['aggregator']), gather_to_host(state.batch_stats['aggregator']), head))
         if pooling.data_dependent:
-            log(f'VLAD words: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
+            log(f'Codebooks: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = gather_to_host({'params': state.params, 'batch_stats': state.batch_stats})
             state = state.with_params('aggregator', data_dependent_params(
                 self.config, self.network, variables, self.dataset, self.partition.train, self.mesh.size))

@@ -12,7 +12,7 @@ from pvlad_jax.runs.workdir import Folder
 class MetricWriter:
     """One JSON object a line: {"step": ..., "kind": "train" | "eval", ...numbers}. A run taken up at a step forgets what lies after it.
 
-    Objects in storage cannot be added to: there the file is written anew with every line, and there are no TensorBoard files.
+    Objects in storage cannot be added to: there the file is rewritten with every line, and there are no TensorBoard files.
     """
 
     def __init__(self, workdir: Folder, step: int):

@@ -36,7 +36,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
       several: how this process finds the others.
       stop: heard between steps.
       build: makes a data set that the configuration can make and that is not there yet.
-      given: paths of the fields that the user set, which are told where they have no effect.
+      given: paths of the fields that the user set, which are reported where they have no effect.
       output: where an evaluation or an export writes; `workdir` is then only read.
     """
     frozen = freeze(config)

@@ -67,7 +67,7 @@ class RunData:
         self.write()
 
     def checked(self, what: str) -> bool:
-        """Whether `mark_checked` was told of it, for the data as they are now."""
+        """Whether `mark_checked` was called for it, for the data as they are now."""
         return what in self._saved.get('checked', [])
 
     def mark_checked(self, what: str) -> None:

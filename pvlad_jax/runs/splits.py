@@ -94,7 +94,7 @@ def _folder(workdir: Folder, name: str) -> Folder:
 
 
 def _fingerprint(config: Config, folder: Folder, data: RunData) -> dict:
-    """What a result depends on beside the run's own configuration."""
+    """What a result depends on in addition to the run's own configuration."""
     evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in NOT_IN_RESULT}
     saved = folder / 'checkpoints'
     steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()] if saved.exists() else []

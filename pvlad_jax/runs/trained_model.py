@@ -2,7 +2,7 @@
 configuration file is needed.
 
 What `--mode=eval` of an untrained network with imported weights leaves (configs/zero_shot.py) is such a directory as
-well: its configuration lies in eval/config.json and names the weights file.
+well: its configuration is in eval/config.json and names the weights file.
 """
 
 import contextlib

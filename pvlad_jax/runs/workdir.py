@@ -38,7 +38,7 @@ class InUse(UserError):
 
 
 def claim(workdir: Folder, flag: str = '--workdir') -> contextlib.AbstractContextManager:
-    """Makes the folder and locks it; keep what is returned open. The system lets go when the process ends, however it ends.
+    """Makes the folder and locks it; keep what is returned open. The system releases the lock when the process ends, however it ends.
 
     `flag`: which one named the folder, for messages. Object storage has no such locks: there nothing is locked.
     InUse where another run holds it, UserError where it cannot be written.
@@ -71,7 +71,7 @@ def write_config(workdir: Folder, config: Config) -> None:
 
 
 def config_file(workdir: Folder) -> str:
-    """Where the configuration of a working directory lies: that of the run, or of an evaluation without one."""
+    """Which file holds the configuration of a working directory: that of the run, or of an evaluation without one."""
     trained = (workdir / 'checkpoints').exists() and (workdir / CONFIG).exists()
     return CONFIG if trained or not (workdir / EVALUATED_CONFIG).exists() else EVALUATED_CONFIG
 

@@ -12,7 +12,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.schedule import learning_rate
 
 # Tensors of more than one axis that are nevertheless not decayed: zero means nothing special for a centre or
-# a place.
+# a location.
 UNDECAYED = ('assignment_weight', 'assignment_bias', 'centres', 'position_term', 'loss_centres')
 
 Path = tuple[str, ...]
@@ -53,8 +53,8 @@ def make_optimizer(
     def freeze_first(rule: optax.GradientTransformation) -> optax.GradientTransformation:
         if not frozen_backbone_steps:
             return rule
-        held = optax.conditionally_mask(rule, lambda step: step >= frozen_backbone_steps)
-        return optax.partition({'backbone': held, 'head': rule}, backbone_or_head)
+        frozen = optax.conditionally_mask(rule, lambda step: step >= frozen_backbone_steps)
+        return optax.partition({'backbone': frozen, 'head': rule}, backbone_or_head)
 
     rate = optax.scale_by_learning_rate(learning_rate(config, total_steps))
     return optax.chain(freeze_first(optax.identity()), clip, freeze_first(_update_rule(config)), _scale(factors), rate)
@@ -100,7 +100,7 @@ def backbone_or_head(params: PyTree) -> PyTree:
 
 
 def decayed(params: PyTree) -> PyTree:
-    """True for leaves with weight decay: not biases, norms (one axis), VLAD words, position terms, centres."""
+    """True for leaves with weight decay: not biases, norms (one axis), codebooks, position terms, centres."""
     return _map_with_names(lambda path, leaf: jnp.ndim(leaf) > 1 and not set(UNDECAYED) & set(path), params)
 
 

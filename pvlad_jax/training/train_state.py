@@ -18,7 +18,7 @@ from pvlad_jax.parallel.sharding import state_shardings
 
 @flax.struct.dataclass
 class TrainState:
-    """`params` holds the network's parameters and, beside them, those of losses (`loss_centres`)."""
+    """`params` holds the network's parameters and those of losses (`loss_centres`)."""
 
     __no_type_check__ = True  # of __init__: JAX fills pytrees with placeholders too, which no annotation of an array fits
 
@@ -77,7 +77,7 @@ def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.Grad
         network_key, loss_key = jax.random.split(key)
         variables = init_variables(network, (clips.frames, clips.height, clips.width), network_key)
         loss_params, loss_state = init_losses(build_losses(config.loss), num_identities, network.embedding, loss_key)
-        # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled anew.
+        # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled again.
         variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
                                                           (variables, loss_params, loss_state))
         params = dict(variables['params']) | loss_params

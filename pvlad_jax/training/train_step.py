@@ -69,7 +69,7 @@ def make_train_step(config: Config, network: TrackletNetwork, optimizer: optax.G
 def compile_ahead(train_step: Callable, config: Config, mesh: Mesh, shapes: TrainState) -> threading.Thread:
     """Traces and compiles a step of `make_train_step` in a thread, while others prepare for it. Join it before the first step.
 
-    The jitted function keeps what is made here. What fails here fails again, and is told, when the step is called.
+    The jitted function keeps what is made here. What fails here fails again, and is reported, when the step is called.
     """
     clips, sharding = config.clips, batch_sharding(mesh)
     frames = (config.batch.size, clips.segments, clips.frames)

@@ -104,7 +104,7 @@ def stream_crops(frames: Iterable[VideoFrame], tracks: Tracks, rules: CropRules)
                     yield Ended(track)
             at = end
             if at == len(tracks.frame):
-                return  # nobody is asked for in the rest of the video
+                return  # no track is asked for in the rest of the video
     except UserError as error:
         failure = error
     for i in range(at, len(tracks.frame)):

@@ -119,5 +119,5 @@ def _wrong_layout(files: FrameFiles, source: str, below: dict[str, set[str]]) ->
     root, roles = max(below.items(), key=lambda item: len(item[1]))
     missing = ', '.join(r for r in ROLES if r not in roles)
     where = f'{source} has no tracklets in {missing}'
-    beside = f' beside {root}{min(roles)}' if root else ''
-    return f'{where}{beside}; expected {LAYOUT}. {holds}'
+    neighbour = f' next to {root}{min(roles)}' if root else ''
+    return f'{where}{neighbour}; expected {LAYOUT}. {holds}'

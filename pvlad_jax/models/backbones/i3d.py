@@ -168,7 +168,7 @@ def kinetics_logits(
     features: Float[Array, 'N t h w C'], kernel: Float[Array, 'C L'], bias: Float[Array, ' L']
 ) -> Float[Array, 'N L']:
     """I3D's classifier on Mixed_5c features (as published: last_stride 2, 224 x 224 pixels): averages over windows of
-    2 frames and all places, a linear layer, the mean over windows. All frames count as valid."""
+    2 frames and all locations, a linear layer, the mean over windows. All frames count as valid."""
     frames = features.astype(jnp.float32).mean((2, 3))
     windows = (frames[:, :-1] + frames[:, 1:]) / 2 if frames.shape[1] > 1 else frames
     return (windows @ kernel + bias).mean(1)

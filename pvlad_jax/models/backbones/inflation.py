@@ -79,7 +79,7 @@ def check_effect(chosen: str, how: str, temporal: str, weights: str) -> None:
 def three_frames(x: Clips, valid: Bool[Array, 'N T'], zero: Int[Array, '']) -> tuple[Clips, Clips, Clips]:
     """The frame before, the frame, the frame after; the frame itself where a neighbour is not valid.
 
-    zero: `hidden_zero` of anything. So x is written once, and not computed anew for each of the three.
+    zero: `hidden_zero` of anything. So x is written once, and not computed again for each of the three.
     """
     outside, frames = jnp.zeros_like(valid[:, :1]), x.shape[1]
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))

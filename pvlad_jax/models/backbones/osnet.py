@@ -14,7 +14,7 @@ the shortcut, ReLU. Every convolution but the 1x1 within a light one is followed
 
 In time: stride 1. The blocks of `temporal_blocks` have 3x1x1 instead of 1x1 at their end (`conv3`): behind the streams, whose fields
 of view in space are large by then, so that a person may move between frames, and on few channels. Default: the four blocks of conv3 and
-conv4, a field of view of 9 frames; conv2 has four times the places and is left out. Gates see single frames.
+conv4, a field of view of 9 frames; conv2 has four times the locations and is left out. Gates see single frames.
 `last_stride=1` takes the average pool out of conv3: stride 8. Odd sizes are rounded up, as in every backbone here.
 """
 
@@ -101,7 +101,7 @@ class OmniScaleBlock(nn.Module):
         first = nn.relu(ConvNorm(width, **rest, name='conv1')(x, valid, train))
         gate, total = ChannelGate(self.dtype, name='gate'), 0
         # Streams side by side in the channels, one depthwise convolution for all of the same depth, would be the same function. On a CPU
-        # it is slower (a block of 64 channels at 32 x 32 x 16 places: 0.18 s of processor time a training step, not 0.13) and takes
+        # it is slower (a block of 64 channels at 32 x 32 x 16 locations: 0.18 s of processor time a training step, not 0.13) and takes
         # nearly twice as long to compile.
         for length, stream in enumerate(STREAMS, start=1):
             y = first
@@ -134,7 +134,7 @@ class Stage(nn.Module):
 
 
 def average_pool(x: Float[Array, 'N T H W C']) -> Float[Array, 'N T h w C']:
-    """Mean of 2x2 places, stride 2; of those there are at the edge of odd sizes, which are rounded up."""
+    """Mean of 2x2 locations, stride 2; of those there are at the edge of odd sizes, which are rounded up."""
     n, t, height, width, c = x.shape
     h, w = -(-height // 2), -(-width // 2)
     x = jnp.pad(x, ((0, 0), (0, 0), (0, 2 * h - height), (0, 2 * w - width), (0, 0)))

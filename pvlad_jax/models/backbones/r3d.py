@@ -78,7 +78,7 @@ def middle_channels(c_in: int, c_out: int) -> int:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions, or 1x1x1, 3x3x3, 1x1x1 to four times the width (`bottleneck`), beside the shortcut."""
+    """Two 3x3x3 convolutions, or 1x1x1, 3x3x3, 1x1x1 to four times the width (`bottleneck`), parallel to the shortcut."""
 
     width: int
     strides: Triple

@@ -23,7 +23,7 @@ class BackboneSpec:
     channels: int  # C
     stride_t: int
     stride_hw: int  # with last_stride = 2, as published; half of it with last_stride = 1
-    # Top-level names of its parameters, from the pixels to the features; layers of one stage stand together and share a
+    # Top-level names of its parameters, from the pixels to the features; layers of one stage are listed together and share a
     # learning rate under optimizer.layer_decay.
     stages: tuple[tuple[str, ...], ...]
     pixel_mean: tuple[float, float, float]  # the network's input is (uint8 / 255 - mean) / std, RGB
@@ -59,5 +59,5 @@ def check_clip(clip: tuple[int, int, int], smallest: tuple[int, int, int], name:
 
 
 def temporal_kernel(kernel: tuple[int, int, int], temporal: str) -> tuple[int, int, int]:
-    """The kernel itself, or its 2D control: one frame in time, the same places. Strides stay, so the control subsamples."""
+    """The kernel itself, or its 2D control: one frame in time, the same taps in space. Strides stay, so the control subsamples."""
     return kernel if temporal == '3d' else (1, *kernel[1:])

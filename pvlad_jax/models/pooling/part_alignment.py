@@ -26,7 +26,7 @@ class PartAlignment(nn.Module):
       parts: P. 0 = one part whose mask is 1 everywhere (no alignment).
       descriptor: D.
       mask_kernel: 1 or 3, the edge of the mask's convolution in time and space.
-      position_term: adds a learned value a part and place (not a time) to the mask's logit, begun as horizontal bands (ours).
+      position_term: adds a learned value a part and location (not a time) to the mask's logit, initialised as horizontal bands (ours).
       dtype: of the convolutions; masks and descriptors come out in float32.
     """
 

@@ -25,7 +25,7 @@ from pvlad_jax.ops.l2_normalise import l2_normalise
 def residual_sums(
         u: Float[Array, 'N L P D'], weight: Float[Array, 'N L P'], w: Float[Array, 'P K D'], b: Float[Array, 'P K'],
         c: Float[Array, 'P K D']) -> tuple[Float[Array, 'N P K D'], Float[Array, 'N L P K']]:
-    """Sums over the L places of each clip, and the soft assignment.
+    """Sums over the L locations of each clip, and the soft assignment.
 
     `weight` is m·M. The sum is factored, `Σ (m M a) û − (Σ m M a) c`, so that no `L·K·D` tensor arises; it adds over clips.
     """
@@ -43,7 +43,8 @@ def vlad_descriptor(sums: Float[Array, 'B P K D']) -> Float[Array, 'B F']:
 
 
 class NetVlad(nn.Module):
-    """The words of each part: three tensors, free after their common start (training/initialisation/kmeans.py), without weight decay.
+    """The codebook of each part: three tensors, free after their common initialisation (training/initialisation/kmeans.py), without weight
+    decay.
 
     Until a start is given they are random unit centres with α = 10.
     """
@@ -153,6 +154,6 @@ def initial_codebook(
 def _subsample(descriptors: Float[np.ndarray, 'n D'], limit: int, seed: int) -> Float[np.ndarray, 'm D']:
     if len(descriptors) <= limit:
         return descriptors
-    # Drawn, not every n-th: a fixed step could meet the same place of every frame.
+    # Drawn, not every n-th: a fixed step could meet the same location of every frame.
     chosen = np.random.default_rng([seed % 2**32, 0x71D]).choice(len(descriptors), limit, replace=False)
     return descriptors[np.sort(chosen)]

@@ -19,7 +19,7 @@ from pvlad_jax.ops.padding import Padding, Pair, Triple
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
-# The kernel's gradient is taken as products where this many times the places of the output are at least C x D.
+# The kernel's gradient is taken as products where this many times the locations of the output are at least C x D.
 MIN_LOCATIONS = 64
 
 
@@ -97,15 +97,15 @@ def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
 def matrix_gradient(x: Float[Array, 'M C'], g: Float[Array, 'M D']) -> Float[Array, 'C D']:
     """xᵀ g, the gradient of w in x @ w. What JAX derives of a product over several axes, XLA:CPU takes of transposed copies.
 
-    OSNet's 1x1 convolutions: such a copy is written number by number, by a loop that computes g anew.
+    OSNet's 1x1 convolutions: such a copy is written number by number, by a loop that computes g again.
     """
     return lax.dot_general(x, g, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
-    """As products, or as JAX derives it where the kernel is large for so few places, or is a single place.
+    """As products, or as JAX derives it where the kernel is large for the number of locations, or is a single location.
 
-    Two cores, ms derived, as products: 64 channels at 4 x 8 x 64 x 32 places 120, 59; 128 -> 192 at 4 x 4 x 16 x 8 11, 9; 128 -> 256 at
+    Two cores, ms derived, as products: 64 channels at 4 x 8 x 64 x 32 locations 120, 59; 128 -> 192 at 4 x 4 x 16 x 8 11, 9; 128 -> 256 at
     4 x 8 x 8 x 4 12, 8; 256 -> 256 at 4 x 2 x 16 x 8 14, 14; but 512 -> 512 at 4 x 4 x 16 x 8 101, 201: there reading and writing the
     products of all taps takes longer than making them.
     """

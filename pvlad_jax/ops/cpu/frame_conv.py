@@ -1,8 +1,8 @@
 """2D convolution of every frame of clips by itself on XLA:CPU: what `cpu/conv3d` and `cpu/winograd_time` are made of.
 
 XLA:CPU hands 2D convolutions and matrix products to YNNPACK, which reaches the processor's peak with them, but shares out among threads
-only (places along the width) x (channels of the result) of *one* picture. The narrow pictures of walking people are one share: 64 channels
-at 64 x 32 places run on a single thread, however many frames there are. So frames are put side by side.
+only (locations along the width) x (channels of the result) of *one* picture. The narrow pictures of walking people are one share: 64
+channels at 64 x 32 locations run on a single thread, whatever the number of frames. So frames are joined side by side.
 """
 
 import math
@@ -23,27 +23,27 @@ def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
 
 
 def utilisation(width: int, terms: int, channels: int, threads: int) -> float:
-    """The share of the threads' time that is used, 0 to 1, for a picture row of so many places and channels, each a sum of so many terms.
+    """The share of the threads' time that is used, 0 to 1, for a row of `width` locations and `channels`, each a sum of `terms`.
 
-    Of ynnpack/subgraph/dot.cc in google/XNNPACK (August 2026): a thread gets up to 64 places x 64 channels at a time, or twice as many
-    places, and so on, until places and channels together are 65536 by the terms (1024 at most).
+    Of ynnpack/subgraph/dot.cc in google/XNNPACK (August 2026): a thread gets up to 64 locations x 64 channels at a time, or twice as many
+    locations, and so on, until locations and channels together are 65536 by the terms (1024 at most).
     """
-    places, across = min(width, 64), 64
-    while places + across < 65536 / min(terms, 1024) and (places < width or across < channels):
-        if places < width and places <= 4 * across:
-            places *= 2
+    locations, across = min(width, 64), 64
+    while locations + across < 65536 / min(terms, 1024) and (locations < width or across < channels):
+        if locations < width and locations <= 4 * across:
+            locations *= 2
         else:
             across *= 2
     columns = -(-channels // across)
-    whole, rest = width // places * columns, width % places / places * columns
+    whole, rest = width // locations * columns, width % locations / locations * columns
     rounds = -(-whole // threads) if whole % threads else whole // threads + rest / min(columns, threads)
     return (whole + rest) / (threads * max(rounds, 1))
 
 
 def choose_packing(width: int, terms: int, channels: int, clips: Any, frames: int, threads: int) -> tuple[int, int]:
-    """(clips, frames) to be convolved as one wide picture, for so many output places in width; (1, 1) = every frame by itself.
+    """(clips, frames) to be convolved as one wide picture, for `width` output locations in a row; (1, 1) = every frame by itself.
 
-    The column of zeros between two frames costs 1 / width of the products. Clips are put together only where it pays, since those of a
+    The column of zeros between two frames costs 1 / width of the products. Clips are joined only where it pays, since those of a
     sharded batch lie on several devices, and never where their number is a symbol, as in a program for any number of them (jax.export).
     """
     def efficiency(together):
@@ -58,7 +58,7 @@ def choose_packing(width: int, terms: int, channels: int, clips: Any, frames: in
 def frame_conv(
     x: Float[Array, 'N T H W C'], kernel: Float[Array, 'kh kw C D'], strides: Sequence[int], padding: Sequence[Pair]
 ) -> Float[Array, 'N T h w D']:
-    """Strides and padding in (H, W). 4 x 8 frames of 64 x 32 places, 64 channels, kernel 3x3, two cores: 50 -> 27 ms side by side."""
+    """Strides and padding in (H, W). 4 x 8 frames of 64 x 32 locations, 64 channels, kernel 3x3, two cores: 50 -> 27 ms side by side."""
     n, t, height, width, c = x.shape
     kh, kw, _, d = kernel.shape
     if (kh, kw) == (1, 1) and all(p == (0, 0) for p in padding):

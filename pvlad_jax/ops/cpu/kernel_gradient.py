@@ -1,8 +1,8 @@
 """The gradient of the kernel of `frame_conv`, as matrix products.
 
-Over all places, the sum of (output gradient) x (what a tap sees): gᵀ [D, places] @ x [places, kw·C] for each of kh taps, fewer and of half
-the places with `winograd_height`. What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3 places,
-far from what any convolution is made for; its long sums round up to eight times as much.
+Over all L locations, the sum of (output gradient) x (what a tap sees): gᵀ [D, L] @ x [L, kw·C] for each of kh taps, fewer and of half
+the locations with `winograd_height`. What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3
+locations, which no convolution is optimised for; its long sums round up to eight times as much.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def width_windows(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: in
 
 
 def _neighbours(kernel: int, stride: int, front: int, at_most: int) -> list[list[int]]:
-    """Taps of a kernel that see rows next to each other in a picture with every stride-th row, up to so many together."""
+    """Taps of a kernel that see rows next to each other in a picture with every stride-th row, at most `at_most` together."""
     phases = [[tap for tap in range(kernel) if (tap - front) % stride == first] for first in range(stride)]
     return [taps[i : i + at_most] for taps in phases for i in range(0, len(taps), at_most)]
 
@@ -60,8 +60,8 @@ def frame_kernel_gradient(
     sets = _neighbours(kh, stride, front, MAX_TAPS if x.dtype == jnp.float32 else 1)
     windows: dict[int | str, dict[int, Array]] = {}
     for i, taps in enumerate(sets):
-        first, places = taps[0] - front, 2 * pairs + len(taps) - 1
-        behind = first + (places - 1) * stride + 1 - height
+        first, needed = taps[0] - front, 2 * pairs + len(taps) - 1
+        behind = first + (needed - 1) * stride + 1 - height
         rows = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), (-first, behind, 0), (0, 0, 0), (0, 0, 0)])
         end = (pairs - 1) * 2 * stride + 1
         rows = [lax.slice_in_dim(rows, j * stride, j * stride + end, 2 * stride, 2) for j in range(len(taps) + 1)]

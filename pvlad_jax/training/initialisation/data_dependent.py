@@ -23,9 +23,9 @@ from pvlad_jax.training.train_step import rows_of_part
 
 
 def sample_descriptors(config: Config, network: TrackletNetwork, variables: dict, batches: TrainBatches, devices: int = 1) -> np.ndarray:
-    """Part descriptors u of valid places [n, P, D], float32, n at most config.vlad_init.descriptors.
+    """Part descriptors u of valid locations [n, P, D], float32, n at most config.vlad_init.descriptors.
 
-    A uniform sample of the valid places of config.vlad_init.batches training batches, computed in the mode in which the network trains:
+    A uniform sample of the valid locations of config.vlad_init.batches training batches, computed in the mode in which the network trains:
     with the statistics of the clips that a training step normalises together, or with the imported ones where BatchNorm is frozen.
     `batches` gives whole batches, so that every process draws the same.
 
@@ -92,8 +92,8 @@ def _descriptors(network, train, variables, clips, valid):
     else:
         _, intermediates, times = clip_statistics(network, variables, clips, valid)
     u = intermediates.part_descriptors  # [N t h w P D]
-    places = np.prod(u.shape[:4])
-    return u.reshape(places, *u.shape[4:]), jnp.broadcast_to(times[..., None, None], u.shape[:4]).reshape(places)
+    locations = np.prod(u.shape[:4])
+    return u.reshape(locations, *u.shape[4:]), jnp.broadcast_to(times[..., None, None], u.shape[:4]).reshape(locations)
 
 
 def data_dependent_params(config: Config, network: TrackletNetwork, variables: dict, dataset: TrackletDataset, train: TrackletTable,

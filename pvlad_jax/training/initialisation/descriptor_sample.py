@@ -9,9 +9,9 @@ from pvlad_jax.core.errors import UserError
 
 
 class DescriptorSample:
-    """At most `size` places drawn uniformly, without replacement, from a stream of local descriptors.
+    """At most `size` locations drawn uniformly, without replacement, from a stream of local descriptors.
 
-    Every valid place gets a random key from (seed, its number in the stream), and the places with the
+    Every valid location gets a random key from (seed, its number in the stream), and the locations with the
     smallest keys are kept. So the sample does not depend on how the stream is cut into batches, and memory is
     bounded by size + one batch.
 
@@ -27,15 +27,15 @@ class DescriptorSample:
         self._rng = np.random.default_rng([seed % 2**32, 0x5A3])
         self._keys = np.zeros(0)
         self._kept = None
-        self.seen = 0  # valid places so far
+        self.seen = 0  # valid locations so far
 
     def add(
         self, descriptors: Float[np.ndarray, 'n P D'], valid: Bool[np.ndarray, 'n'] | None = None,
     ) -> None:
-        """Offers n places, with the descriptors of all P parts at each; those not valid (padding) are passed
+        """Offers n locations, with the descriptors of all P parts at each; those not valid (padding) are passed
         over.
 
-        Raises UserError if a sample of `size` such places would take more than half of this machine's memory.
+        Raises UserError if a sample of `size` such locations would take more than half of this machine's memory.
         """
         descriptors = np.asarray(descriptors, np.float32)
         if valid is not None:
@@ -55,16 +55,16 @@ class DescriptorSample:
             keys, kept = keys[chosen], kept[chosen]
         self._keys, self._kept = keys, kept
 
-    def _check_memory(self, place_bytes: int) -> None:
+    def _check_memory(self, location_bytes: int) -> None:
         memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-        needed = 2 * self._size * place_bytes  # the old sample and the new one while it is being made
+        needed = 2 * self._size * location_bytes  # the old sample and the new one while it is being made
         if needed > memory / 2:
-            raise UserError(f'config.vlad_init.descriptors = {self._size} places of {place_bytes} bytes take '
+            raise UserError(f'config.vlad_init.descriptors = {self._size} locations of {location_bytes} bytes take '
                             f'{needed / 2**30:.1f} GiB, more than half of this machine\'s '
-                            f'{memory / 2**30:.1f} GiB. Set it to {int(memory / 4 / place_bytes)} or less.')
+                            f'{memory / 2**30:.1f} GiB. Set it to {int(memory / 4 / location_bytes)} or less.')
 
     def descriptors(self) -> Float[np.ndarray, 'n P D']:
         """The sample, in the order of the stream. Raises UserError if nothing was offered."""
         if self._kept is None or not len(self._kept):
-            raise UserError('The VLAD words cannot start: the training set gave no valid local descriptor.')
+            raise UserError('The codebooks cannot be initialised: the training set gave no valid local descriptor.')
         return self._kept
