@@ -1,7 +1,7 @@
 """The same network, losses and update in PyTorch, written and tuned as its users would: what `train_step.py` measures against.
 
-Backbones come from tests/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py) and torch_osnet.py; I3D is here as a
-module that trains.
+Backbones come from tests/helpers/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py) and torch_osnet.py;
+I3D is here as a module that trains.
 """
 
 import sys
@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from flax.traverse_util import unflatten_dict
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torch_backbones import TorchC3D, TorchR3D, same, same_max_pool
 from torch_osnet import TorchOSNet
 
 from data_prep.weights import image_networks, osnet_torchreid, torchvision_r3d
 from pvlad_jax.config import Config
 from pvlad_jax.models.backbones import BACKBONES, osnet
 from pvlad_jax.models.backbones.i3d import MIXED
+from tests.helpers.torch_backbones import TorchC3D, TorchR3D, same, same_max_pool
 
 CUBE, POINT = (3, 3, 3), (1, 1, 1)
 

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from jaxtyping import install_import_hook
 
-from tests import annotation_checks, quick_compilation
+from tests.helpers import annotation_checks, quick_compilation
 
 # Every annotation of a type and a shape is checked in every test, where a function is called or traced. Before anything imports the two.
 install_import_hook(['pvlad_jax', 'data_prep'], annotation_checks.TYPECHECKER)
@@ -44,8 +44,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope='session')
 def micro_data(tmp_path_factory) -> Path:
-    """A data_dir with the data set 'micro' (tests/micro.py)."""
-    from tests.micro import build_micro
+    """A data_dir with the data set 'micro' (tests/helpers/micro.py)."""
+    from tests.helpers.micro import build_micro
 
     data_dir = tmp_path_factory.mktemp('data')
     build_micro(data_dir)

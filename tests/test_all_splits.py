@@ -18,8 +18,8 @@ from pvlad_jax.evaluation import Result, read_embeddings
 from pvlad_jax.evaluation.mean_of_splits import METRICS, mean_of_splits
 from pvlad_jax.runs.splits import DONE, all_splits
 from pvlad_jax.runs.workdir import InUse, claim
-from tests.micro import micro_config_dict
-from tests.micro_splits import SPLITS, build_micro_splits
+from tests.helpers.micro import micro_config_dict
+from tests.helpers.micro_splits import SPLITS, build_micro_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [str(i) for i in range(len(SPLITS))]
@@ -179,7 +179,7 @@ def test_two_share_the_splits(data_dir, tmp_path):
 def test_real_runs_are_stopped_locked_and_taken_up(data_dir, tmp_path, capfd):
     """A process is stopped in the midst of split 0; the next resumes it, leaves split 1, which is held, and the last ends it."""
     workdir, fields = tmp_path / 'run', {**FIELDS, 'training.steps': 4}
-    command = [sys.executable, '-m', 'tests.run_micro', str(data_dir), str(workdir), '--devices', '8', '--step_seconds', '0.5',
+    command = [sys.executable, '-m', 'tests.helpers.run_micro', str(data_dir), str(workdir), '--devices', '8', '--step_seconds', '0.5',
                '--set', *(f'{k}={json.dumps(v)}' for k, v in fields.items())]
     stopped = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(workdir.glob('split_0/checkpoints/2')):

@@ -16,7 +16,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
 from pvlad_jax.runs.trained_model import load_trained
-from tests.small_models import copied, write_workdir
+from tests.helpers.small_models import copied, write_workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)

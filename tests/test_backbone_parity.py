@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.r3d import R3D
-from tests.small_backbones import SMALL, clips, compiled, draw, shapes, thin_channels
+from tests.helpers.small_backbones import SMALL, clips, compiled, draw, shapes, thin_channels
 
 
 def randomised(module, seed=0):
@@ -62,9 +62,8 @@ RESIDUAL = [
 @pytest.mark.parametrize('table', RESIDUAL)
 def test_residual_networks_equal_pytorch(table):
     pytest.importorskip('torch')
-    from torch_backbones import TorchR3D
-
     from data_prep.weights.torchvision_r3d import to_our_names
+    from tests.helpers.torch_backbones import TorchR3D
 
     peer = randomised(TorchR3D(**table))
     variables = imported(to_our_names({k: v.numpy() for k, v in peer.state_dict().items()}, 'the peer'))
@@ -77,9 +76,8 @@ def test_residual_networks_equal_pytorch(table):
 def test_training_equals_pytorch():
     """Batch statistics, their running values and every gradient of an R(2+1)D."""
     torch = pytest.importorskip('torch')
-    from torch_backbones import TorchR3D
-
     from data_prep.weights.torchvision_r3d import to_our_names
+    from tests.helpers.torch_backbones import TorchR3D
 
     peer = randomised(TorchR3D(**SMALL, factored=True)).train()
     variables = imported(to_our_names({k: v.numpy().copy() for k, v in peer.state_dict().items()}, 'the peer'))
@@ -109,7 +107,7 @@ def test_training_equals_pytorch():
 def test_c3d_equals_pytorch(normalise, last_stride, monkeypatch):
     pytest.importorskip('torch')
     thin_channels(monkeypatch)
-    from torch_backbones import TorchC3D
+    from tests.helpers.torch_backbones import TorchC3D
 
     peer = randomised(TorchC3D(widths=(4, 8, 16, 32, 32), normalise=normalise, last_stride=last_stride))
     names = {'weight': 'params/{}/{}', 'bias': 'params/{}/norm/bias'}
@@ -134,9 +132,8 @@ def test_c3d_equals_pytorch(normalise, last_stride, monkeypatch):
 def test_i3d_equals_pytorch():
     """The whole network to Mixed_5c, from variables in the published checkpoint's naming; 'SAME' padding at odd sizes in space."""
     torch = pytest.importorskip('torch')
-    from torch_backbones import torch_i3d
-
     from data_prep.weights.kinetics_i3d import to_our_names
+    from tests.helpers.torch_backbones import torch_i3d
 
     module = build_backbone('i3d', last_stride=2)
     ours = draw(shapes(module, (8, 32, 32))[1])

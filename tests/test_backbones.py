@@ -15,10 +15,10 @@ from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.osnet import OSNet
 from pvlad_jax.models.backbones.r3d import R3D
 from pvlad_jax.models.backbones.resnet import ResNet50
-from tests.micro import PROJECT_BACKBONES
-from tests.quick_compilation import OPTIONS
-from tests.small_backbones import SMALL, clips, compiled, draw, shapes, thin_channels
-from tests.small_image_networks import OSNET_CHANNELS, fewer_layers
+from tests.helpers.micro import PROJECT_BACKBONES
+from tests.helpers.quick_compilation import OPTIONS
+from tests.helpers.small_backbones import SMALL, clips, compiled, draw, shapes, thin_channels
+from tests.helpers.small_image_networks import OSNET_CHANNELS, fewer_layers
 
 # Parameters of each publication's network without its classifier: r3d_18 33,371,472 and r2plus1d_18 31,505,325 with 400 classes in
 # torchvision, I3D 12,287,264 in PyTorch ports, whose 7,280 BatchNorm scales the original lacks; the others from the layer tables.

@@ -13,7 +13,7 @@ from pvlad_jax.evaluation import read_embeddings, score
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.evaluate import Evaluator
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation
-from tests.micro import micro_config_dict
+from tests.helpers.micro import micro_config_dict
 
 STEPS = 4
 FIELDS = {'training.steps': STEPS, 'training.checkpoint_every': 1, 'training.eval_every': 1, 'dataset.validation_share': 0.34}

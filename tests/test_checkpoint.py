@@ -15,7 +15,7 @@ from pvlad_jax.parallel.mesh import gather_to_host, global_batch, make_mesh
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'loss.oim': 0.5}
 KEEP = CheckpointConfig(keep_latest=2, keep_best=1)

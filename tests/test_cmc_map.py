@@ -13,7 +13,7 @@ from pvlad_jax.evaluation import blocks as blocks_module
 from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.distances import check_matrix
 from pvlad_jax.evaluation.protocols import PROTOCOLS, label_arrays
-from tests.cmc_map_oracle import evaluate
+from tests.helpers.cmc_map_oracle import evaluate
 
 
 def labels(person, camera, prefix='t'):

@@ -14,7 +14,7 @@ from absl import flags
 import main
 from pvlad_jax.runs import training_run as train
 from pvlad_jax.launch.preemption import Preempted
-from tests.micro import micro_config_dict
+from tests.helpers.micro import micro_config_dict
 
 def save(self, *args):
     saved(self, *args)

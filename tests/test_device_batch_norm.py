@@ -10,7 +10,7 @@ from pvlad_jax.models.batch_norm import BatchNorm, statistics_by_group
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 
 @pytest.mark.parametrize('groups', [1, 2, 4])

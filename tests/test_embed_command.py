@@ -16,8 +16,8 @@ from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.commands.embed_sources import CropWriter
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.evaluation import read_embeddings
-from tests.small_models import write_workdir
-from tests.small_videos import frame, mot_lines, walking, write_video
+from tests.helpers.small_models import write_workdir
+from tests.helpers.small_videos import frame, mot_lines, walking, write_video
 
 tables = pytest.importorskip('pvlad_jax.gallery.embedding_table', reason='tables need pyarrow', exc_type=Exception)
 

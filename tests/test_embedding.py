@@ -12,7 +12,7 @@ from pvlad_jax.data.frame_decoding import decode_clips
 from pvlad_jax.embedding.tracklets import TrackletEmbedder, shares_of_processes
 from pvlad_jax.embedding.video import embed_video
 from pvlad_jax.runs.experiment import prepare
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 
 @pytest.fixture(scope='module')

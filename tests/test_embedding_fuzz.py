@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, Result, read_embeddings, score
-from tests.cmc_map_oracle import evaluate
+from tests.helpers.cmc_map_oracle import evaluate
 
 PROTOCOL = 'all_but_query'
 ID_TYPES = ('i1', 'u1', '<i4', '>i4', 'i8', 'u8')

@@ -19,7 +19,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Result, write_result
 from pvlad_jax.export import artifact
 from pvlad_jax.export.model_card import model_card
-from tests.small_models import copied, write_workdir
+from tests.helpers.small_models import copied, write_workdir
 
 RNG = np.random.default_rng(0)
 LENGTHS = (1, 4, 9, 23)  # of clips of 4 frames

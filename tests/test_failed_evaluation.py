@@ -7,7 +7,7 @@ from pvlad_jax.config import freeze
 from pvlad_jax.data import tracklet_dataset as records
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation
-from tests.micro import micro_config_dict
+from tests.helpers.micro import micro_config_dict
 
 # Saved at 2 because it is evaluated then, and at 3 because it is the last; checkpoint_every asks for none.
 FIELDS = {'training.steps': 3, 'training.eval_every': 2, 'training.checkpoint_every': 100, 'dataset.validation_share': 0.34,

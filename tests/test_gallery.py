@@ -17,7 +17,7 @@ from pvlad_jax.evaluation import Embeddings, write_embeddings
 from pvlad_jax.gallery import local_store, manifest, segments
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
 from pvlad_jax.gallery.gallery import Gallery
-from tests.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows
+from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 

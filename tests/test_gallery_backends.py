@@ -8,7 +8,7 @@ from pvlad_jax.core.errors import UserError  # noqa: E402
 from pvlad_jax.gallery import segments  # noqa: E402
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table  # noqa: E402
 from pvlad_jax.gallery.filters import Filters  # noqa: E402
-from tests.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows  # noqa: E402
+from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows  # noqa: E402
 
 BACKENDS = [pytest.param({'backend': 'exact'}, id='exact'),
             pytest.param({'backend': 'faiss', 'kind': 'flat'}, id='faiss'),

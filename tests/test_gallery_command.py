@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('pyarrow')
 from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.evaluation import Embeddings, write_embeddings
-from tests.small_galleries import make, write_rows
+from tests.helpers.small_galleries import make, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 

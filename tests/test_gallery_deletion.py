@@ -8,7 +8,7 @@ from pvlad_jax.core.file_names import file_name
 from pvlad_jax.gallery import segments
 from pvlad_jax.gallery.crops import stored_crops
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
-from tests.small_galleries import found, holds, make, rows, write_rows
+from tests.helpers.small_galleries import found, holds, make, rows, write_rows
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from data_prep.sources.annotations import read_matlab
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
-from tests import small_mars
+from tests.helpers import small_mars
 
 # 300 numbers of 1 to 319 with gaps; which ones iLIDS-VID leaves out is not part of the test.
 PEOPLE = [*[p for p in range(1, 320) if p % 17 or p > 310][:299], 319]

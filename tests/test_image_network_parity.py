@@ -15,8 +15,8 @@ from pvlad_jax.models.backbones import BACKBONES, build_backbone, osnet
 from pvlad_jax.models.backbones.osnet import OmniScaleBlock, OSNet
 from pvlad_jax.models.backbones.resnet import ResNet50
 from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, load_classifier, load_head
-from tests.small_backbones import clips, compiled, shapes
-from tests.small_image_networks import OSNET_CHANNELS, fewer_layers
+from tests.helpers.small_backbones import clips, compiled, shapes
+from tests.helpers.small_image_networks import OSNET_CHANNELS, fewer_layers
 from tests.test_backbone_parity import assert_equal, imported, randomised
 
 
@@ -67,7 +67,7 @@ def test_the_published_feature(msmt17):
 def test_osnet_equals_pytorch(monkeypatch):
     torch = pytest.importorskip('torch')
     fewer_layers(monkeypatch)
-    from torch_image_networks import TorchOSNet
+    from tests.helpers.torch_image_networks import TorchOSNet
 
     peer = randomised(TorchOSNet(OSNET_CHANNELS, osnet.STREAMS, last_stride=1))
     variables = imported(to_our_names(arrays(peer), 'the peer', osnet_torchreid.place))
@@ -82,7 +82,7 @@ def test_a_block_of_osnet_trains_as_pytorch_does(monkeypatch):
     """Features, batch statistics and every gradient."""
     torch = pytest.importorskip('torch')
     fewer_layers(monkeypatch)
-    from torch_image_networks import OmniScale
+    from tests.helpers.torch_image_networks import OmniScale
 
     def ours(arrays):
         tensors = to_our_names({f'conv2.0.{name}': a for name, a in arrays.items()}, 'the peer', osnet_torchreid.place)
@@ -116,7 +116,7 @@ def test_a_block_of_osnet_trains_as_pytorch_does(monkeypatch):
 def test_resnet_equals_pytorch(ibn, last_stride, monkeypatch):
     torch = pytest.importorskip('torch')
     fewer_layers(monkeypatch)
-    from torch_image_networks import TorchResNet
+    from tests.helpers.torch_image_networks import TorchResNet
 
     peer = randomised(TorchResNet((1, 1, 1, 1), 4, ibn, last_stride))
     variables = imported(to_our_names(arrays(peer), 'the peer', resnet_torchvision.place))
@@ -139,7 +139,7 @@ def check_names(tensors, name):
 
 def test_files_of_the_model_zoo(tmp_path):
     torch = pytest.importorskip('torch')
-    from torch_image_networks import TorchOSNet
+    from tests.helpers.torch_image_networks import TorchOSNet
 
     with torch.device('meta'):
         network = TorchOSNet(osnet.CHANNELS['osnet_x0_5'], classes=1041)
@@ -169,7 +169,7 @@ def test_files_of_the_model_zoo(tmp_path):
 ])  # fmt: skip
 def test_names_of_resnet(name, options, head, classes):
     torch = pytest.importorskip('torch')
-    from torch_image_networks import TorchResNet
+    from tests.helpers.torch_image_networks import TorchResNet
 
     with torch.device('meta'):
         state = {k: np.broadcast_to(np.float32(0.5), v.shape) for k, v in TorchResNet(**options).state_dict().items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pvlad_jax.images import MAX_PIXELS, ImageError, decode_image
-from tests.pictures import IMAGE, RGB, chunk, saved, start_of_frame, tiff_with, with_chunk
+from tests.helpers.pictures import IMAGE, RGB, chunk, saved, start_of_frame, tiff_with, with_chunk
 
 
 def refused(data: bytes, says: str) -> None:

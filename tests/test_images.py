@@ -11,7 +11,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from pvlad_jax.images import ImageError, decode_image, read_header
-from tests.pictures import IMAGE, RGB, SAVE, TOLERANCE, deep, exif, saved, start_of_frame, tiff_with, with_chunk
+from tests.helpers.pictures import IMAGE, RGB, SAVE, TOLERANCE, deep, exif, saved, start_of_frame, tiff_with, with_chunk
 
 FORMATS = list(SAVE)
 # 8x16, red over blue, arithmetic coding.

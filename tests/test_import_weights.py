@@ -158,7 +158,7 @@ def test_the_command_ends_with_one_line(tmp_path):
 
 def test_torchvision_checkpoints(tmp_path):
     torch = pytest.importorskip('torch')
-    from torch_backbones import TorchR3D
+    from tests.helpers.torch_backbones import TorchR3D
 
     for name, factored in (('r3d_18', False), ('r2plus1d_18', True)):
         with torch.device('meta'):
@@ -197,9 +197,8 @@ def test_checkpoints_that_are_programs_are_not_run(tmp_path, monkeypatch):
 def test_c3d_sees_the_same_video(tmp_path):
     """After import, RGB pixels scaled our way give what BGR pixels minus the mean gave the source."""
     torch = pytest.importorskip('torch')
-    from torch_backbones import TorchC3D
-
     from data_prep.weights.sports1m_c3d import PIXEL_MEAN, PIXEL_STD, to_our_names
+    from tests.helpers.torch_backbones import TorchC3D
 
     torch.manual_seed(0)
     peer = TorchC3D(widths=(4, 4, 4, 4, 4)).eval()
@@ -218,7 +217,7 @@ def test_c3d_sees_the_same_video(tmp_path):
 
 def test_c3d_checkpoints(tmp_path):
     torch = pytest.importorskip('torch')
-    from torch_backbones import TorchC3D
+    from tests.helpers.torch_backbones import TorchC3D
 
     with torch.device('meta'):
         shapes = TorchC3D().state_dict()

@@ -12,10 +12,10 @@ from pvlad_jax.models.backbones.inflation import ThreeFrameConv, choose_temporal
 from pvlad_jax.models.backbones.osnet import average_pool
 from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.training.initialisation.pretrained import load_backbone_weights
-from tests.micro import micro_config
-from tests.quick_compilation import OPTIONS
-from tests.small_backbones import clips, compiled, shapes
-from tests.small_image_networks import register, write_2d
+from tests.helpers.micro import micro_config
+from tests.helpers.quick_compilation import OPTIONS
+from tests.helpers.small_backbones import clips, compiled, shapes
+from tests.helpers.small_image_networks import register, write_2d
 
 
 def test_inflated_kernels():

@@ -17,7 +17,7 @@ from pvlad_jax.config import freeze
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import read_embeddings, score
 from pvlad_jax.images import decode_image
-from tests.micro import micro_config_dict, micro_raw
+from tests.helpers.micro import micro_config_dict, micro_raw
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = ('dataset', 'split', 'protocol', 'step', 'n_query', 'n_query_valid', 'n_gallery', 'frames', 'distance', 'mAP', 'mAP_trapezoidal',

@@ -11,8 +11,8 @@ from pvlad_jax.losses.diversity import diversity_loss
 from pvlad_jax.losses.identity import cross_entropy
 from pvlad_jax.losses.oim import oim_loss
 from pvlad_jax.losses.triplet import batch_hard_triplet
-from tests import loss_inputs
-from tests.loss_inputs import IDS, LABELS, PEOPLE, SIZE, unit
+from tests.helpers import loss_inputs
+from tests.helpers.loss_inputs import IDS, LABELS, PEOPLE, SIZE, unit
 
 embedding = pytest.fixture(loss_inputs.embedding)
 logits = pytest.fixture(loss_inputs.logits)

@@ -15,8 +15,8 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.losses import LOSSES, build_losses, init_losses, total_loss
 from pvlad_jax.losses.circle import circle_loss
 from pvlad_jax.losses.triplet import batch_hard_triplet
-from tests import loss_inputs
-from tests.loss_inputs import IDS, LABELS, PEOPLE, SIZE, unit
+from tests.helpers import loss_inputs
+from tests.helpers.loss_inputs import IDS, LABELS, PEOPLE, SIZE, unit
 
 BASE = freeze(get_config()).loss
 ALL_ON = dataclasses.replace(BASE, circle=0.5, centre=0.01, oim=0.7, diversity=0.2)

@@ -21,7 +21,7 @@ from data_prep.datasets.mars.tables import compare_split
 from data_prep.issues import require_complete
 from data_prep.sources.annotations import read_lines, read_matlab
 from pvlad_jax.core.errors import UserError
-from tests import small_mars
+from tests.helpers import small_mars
 
 
 @pytest.fixture(scope='session')

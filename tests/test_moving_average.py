@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pvlad_jax.training.ema import ema_update
-from tests.small_params import equal, gradients, make_params, names
+from tests.helpers.small_params import equal, gradients, make_params, names
 
 params = pytest.fixture(make_params)
 

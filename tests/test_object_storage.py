@@ -22,9 +22,9 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
 from pvlad_jax.runs import workdir
 from pvlad_jax.runs.metric_writer import MetricWriter
-from tests.killed_runs import STEPS, assert_same_run, start, states
-from tests.micro import build_micro, micro_config
-from tests.object_storage_server import bucket_server
+from tests.helpers.killed_runs import STEPS, assert_same_run, start, states
+from tests.helpers.micro import build_micro, micro_config
+from tests.helpers.object_storage_server import bucket_server
 
 
 class Bucket(MemoryFileSystem):

@@ -15,8 +15,8 @@ from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.training.optimizer import decayed, make_optimizer, rate_factors
 from pvlad_jax.training.schedule import learning_rate
-from tests.micro import PROJECT_BACKBONES
-from tests.small_params import equal, gradients, make_params, names
+from tests.helpers.micro import PROJECT_BACKBONES
+from tests.helpers.small_params import equal, gradients, make_params, names
 
 BASE = dataclasses.replace(freeze(get_config()).optimizer, warmup_steps=4, clip_norm=0.0)
 STEPS = 20

@@ -14,7 +14,7 @@ from data_prep.datasets.mars.scan import scan_mars
 from data_prep.issues import require_complete
 from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
-from tests import small_mars
+from tests.helpers import small_mars
 from tests.test_mars import small_counts  # noqa: F401  a fixture
 
 COUNT = re.compile(r'(train|test|people|queries|gallery|cameras|tracklets)[^(]*: expected')

@@ -16,7 +16,7 @@ from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.runs import preflight
 from pvlad_jax.runs.run_data import RunData
-from tests.micro import micro_config, micro_config_dict
+from tests.helpers.micro import micro_config, micro_config_dict
 
 
 @pytest.fixture(scope='module')

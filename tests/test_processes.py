@@ -23,9 +23,9 @@ from pvlad_jax.launch.distributed import Processes, is_multiprocess_expected
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
-from tests.killed_runs import lines
-from tests.micro import micro_config, micro_config_dict
-from tests.micro_splits import build_micro_splits
+from tests.helpers.killed_runs import lines
+from tests.helpers.micro import micro_config, micro_config_dict
+from tests.helpers.micro_splits import build_micro_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 # SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
@@ -37,8 +37,8 @@ FSDP = {'mesh.data': 2, 'mesh.fsdp': 4}
 
 def start(data_dir, workdir, *arguments, fields=None, devices=8) -> subprocess.Popen:
     given = [f'{name}={json.dumps(value)}' for name, value in {**RUN, **(fields or {})}.items()]
-    return subprocess.Popen([sys.executable, '-m', 'tests.run_micro', str(data_dir), str(workdir), '--devices', str(devices), *arguments,
-                             '--set', *given], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-m', 'tests.helpers.run_micro', str(data_dir), str(workdir), '--devices', str(devices),
+                             *arguments, '--set', *given], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def start_two(data_dir, workdir, *arguments, fields=None, second=None, devices=4) -> list[subprocess.Popen]:

@@ -22,7 +22,7 @@ from pvlad_jax.evaluation.protocols import (
     label_arrays,
     rows_of,
 )
-from tests.cmc_map_oracle import judge
+from tests.helpers.cmc_map_oracle import judge
 
 
 def labels(person, camera, names):

@@ -13,7 +13,7 @@ from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.pretrained import FORMAT, METADATA, tensors_digest
-from tests.micro import build_micro, micro_config_dict
+from tests.helpers.micro import build_micro, micro_config_dict
 
 FIELDS = {'training.steps': 2, 'training.checkpoint_every': 1, 'model.pooling': 'average'}
 

@@ -13,7 +13,7 @@ from pvlad_jax.data.content_hash import CONTENT
 from pvlad_jax.data.fingerprint import fingerprint
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.runs.run_data import FILE, RunData
-from tests.micro import build_micro
+from tests.helpers.micro import build_micro
 
 OTHERS = {  # how the data set was built again, and what the message says of it
     'pictures': ({'seed': 1}, 'the same labels as before, but other frames'),

@@ -6,7 +6,7 @@ from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.runs.evaluate import Evaluator
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_state import init_state
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 
 def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):

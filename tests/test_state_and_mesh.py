@@ -12,7 +12,7 @@ from pvlad_jax.parallel import mesh as meshes
 from pvlad_jax.parallel.mesh import gather_to_host, global_batch, make_mesh
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 
 def trained(config, devices, monkeypatch, steps=3, history=None):

@@ -20,7 +20,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.images import ImageError, decode_image
-from tests.pictures import IMAGE, RGB, SAVE, deep, exif, saved
+from tests.helpers.pictures import IMAGE, RGB, SAVE, deep, exif, saved
 
 DEEP = RGB.astype(np.uint16) << 4  # 12 bits in use
 

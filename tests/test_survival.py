@@ -21,7 +21,7 @@ import main
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
-from tests.killed_runs import (
+from tests.helpers.killed_runs import (
     ROOT,
     RUN,
     STEPS,
@@ -32,7 +32,7 @@ from tests.killed_runs import (
     states,
     wait_for,
 )
-from tests.micro import build_micro, micro_config, micro_config_dict
+from tests.helpers.micro import build_micro, micro_config, micro_config_dict
 
 
 def saving(workdir) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.video import read_tracks
-from tests.small_videos import mot_lines, walking
+from tests.helpers.small_videos import mot_lines, walking
 
 TRACKS = {'3': walking(0, 4), '900000000001': walking(2, 9, top=20)}
 

@@ -16,7 +16,7 @@ from pvlad_jax.data.partition import partition
 from pvlad_jax.data.pk_sampler import PKSampler
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 lengths = st.integers(1, 300)
 

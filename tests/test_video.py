@@ -10,7 +10,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.video import Crop, CropRules, Dropped, Ended, VideoError, open_video, read_tracks, stream_crops
 from pvlad_jax.video.crops import LATE, OUTSIDE, SMALL
 from pvlad_jax.video.reader import MissingDecoder
-from tests.small_videos import HEIGHT, WIDTH, frame, mot_lines, pyav, turned, walking, write_video
+from tests.helpers.small_videos import HEIGHT, WIDTH, frame, mot_lines, pyav, turned, walking, write_video
 
 
 def test_frames_come_as_they_were_written_with_numbers_and_times(tmp_path):

@@ -13,7 +13,7 @@ from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.data_dependent import sample_descriptors
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 
 def started(micro_data, **fields):

@@ -17,9 +17,9 @@ from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.trained_model import load_trained
 from pvlad_jax.training.initialisation.pretrained import load_head
-from tests.micro import micro_config, micro_config_dict
-from tests.small_backbones import clips
-from tests.small_image_networks import HEAD_FEATURES, register, write_2d
+from tests.helpers.micro import micro_config, micro_config_dict
+from tests.helpers.small_backbones import clips
+from tests.helpers.small_image_networks import HEAD_FEATURES, register, write_2d
 
 
 def test_the_head_equals_pytorch_and_does_not_see_padding():

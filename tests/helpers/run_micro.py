@@ -1,6 +1,6 @@
-"""The command line of the micro experiment, for tests that kill it: main.run with the backbone of tests/micro.py known.
+"""The command line of the micro experiment, for tests that kill it: main.run with the backbone of tests/helpers/micro.py known.
 
-    python -m tests.run_micro DATA_DIR WORKDIR [--set training.steps=8 ...] [--devices 4] [--mode train] [--coordinator ...]
+    python -m tests.helpers.run_micro DATA_DIR WORKDIR [--set training.steps=8 ...] [--devices 4] [--mode train] [--coordinator ...]
 """
 
 import argparse
@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 
-from tests import quick_compilation
+from tests.helpers import quick_compilation
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     import time
 
     from pvlad_jax.data.train_batches import TrainBatches
-    from tests.micro import micro_config_dict
+    from tests.helpers.micro import micro_config_dict
 
     if given.step_seconds:
         draw = TrainBatches.__getitem__

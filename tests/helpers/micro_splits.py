@@ -7,7 +7,7 @@ from data_prep.builder.build import build
 from data_prep.datasets.two_cameras import people_metadata
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.data.dataset_format import EVERYONE
-from tests.micro import _frames
+from tests.helpers.micro import _frames
 
 PEOPLE = range(1, 13)
 SPLITS = ({'train': [1, 2, 3, 4, 5, 6], 'test': [7, 8, 9, 10, 11, 12]}, {'train': [1, 3, 5, 7, 9, 11], 'test': [2, 4, 6, 8, 10, 12]},

@@ -13,9 +13,9 @@ from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
 # With validation people, moving average and OIM, so that all there is to restore is restored.
 RUN = {'training.steps': STEPS, 'training.checkpoint_every': 1, 'training.eval_every': 6, 'training.log_every': 1, 'optimizer.ema': 0.9,
@@ -24,7 +24,7 @@ RUN = {'training.steps': STEPS, 'training.checkpoint_every': 1, 'training.eval_e
 
 def start(data_dir, workdir, *arguments, fields=None) -> subprocess.Popen:
     given = [f'{name}={json.dumps(value)}' for name, value in {**RUN, **(fields or {})}.items()]
-    return subprocess.Popen([sys.executable, '-m', 'tests.run_micro', str(data_dir), str(workdir), *arguments, '--set', *given],
+    return subprocess.Popen([sys.executable, '-m', 'tests.helpers.run_micro', str(data_dir), str(workdir), *arguments, '--set', *given],
                             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

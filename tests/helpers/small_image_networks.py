@@ -10,7 +10,7 @@ from data_prep.weights import ImportedWeights
 from pvlad_jax.models.backbones import BACKBONES, osnet, resnet
 from pvlad_jax.models.backbones.spec import BackboneSpec
 from pvlad_jax.training.initialisation.pretrained import HEAD
-from tests.small_backbones import draw, shapes
+from tests.helpers.small_backbones import draw, shapes
 
 OSNET_CHANNELS = (4, 64, 64, 128)  # a gate needs 16 channels within a block
 HEAD_FEATURES = 6

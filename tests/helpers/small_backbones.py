@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from pvlad_jax.models.backbones import c3d, i3d
-from tests.quick_compilation import OPTIONS
+from tests.helpers.quick_compilation import OPTIONS
 
 SMALL = {'blocks': (1, 1, 1, 1), 'widths': (4, 4, 8, 8), 'stem_width': 4}
 

@@ -10,7 +10,7 @@ from pvlad_jax.config import CheckpointConfig, flatten
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.workdir import write_config
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 IDENTITIES = 5
 
