@@ -3,6 +3,7 @@
     python main.py --config=configs/synthetic.py --workdir=runs/demo
     python main.py --workdir=runs/demo --mode=eval
     python main.py --workdir=runs/demo --mode=export
+    python main.py --workdir=runs/demo --mode=report
 """
 
 import os
@@ -20,16 +21,16 @@ from pvlad_jax.launch.distributed import MODES, Processes
 from pvlad_jax.launch.exit import exit_code
 from pvlad_jax.launch.flags import given_fields, given_value, parse_flags
 
-FROM_WORKDIR = ('eval', 'export')  # modes that need no --config
+FROM_WORKDIR = ('eval', 'export', 'report')  # modes that need no --config
 
 CONFIG = config_flags.DEFINE_config_file('config', None, lock_config=True, help_string=(
-    'The configuration, e.g. configs/mars.py; where --mode=eval or export is given without it, that of the run in --workdir'))
+    'The configuration, e.g. configs/mars.py; where --mode=eval, export or report is given without it, that of the run in --workdir'))
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where checkpoints, metrics and results of this run go')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', *FROM_WORKDIR],
                          'train (with evaluations); eval: score the checkpoint that config.evaluation.checkpoint says; export: write its '
-                         'network as a folder for other programs (docs/export.md)')
-OUTPUT = flags.DEFINE_string('output', None, 'With --mode=eval: where results go; with --mode=export: the folder, instead of '
-                             'WORKDIR/export. --workdir is then only read')
+                         'network as a folder for other programs (docs/export.md); report: write the result as a page (docs/report.md)')
+OUTPUT = flags.DEFINE_string('output', None, 'With --mode=eval: where results go; with --mode=export or report: the folder, instead of '
+                             'WORKDIR/export, WORKDIR/report. --workdir is then only read')
 MULTIPROCESS = flags.DEFINE_enum('multiprocess', 'auto', MODES,
                                  'auto: several processes where Slurm, Open MPI, JAX_COORDINATOR_ADDRESS or a TPU machine says so; on, off')
 COORDINATOR = flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, where several processes are started by hand')

@@ -57,6 +57,7 @@ COMMANDS: dict[str, Run | Skip] = {
     'python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors': Run(),
     'python main.py --config=configs/mars.py --workdir=runs/mars': _MARS,
     'python main.py --mode=export --workdir=runs/demo': Run(),
+    'python main.py --mode=report --workdir=runs/demo': Skip('needs Jinja2 of requirements-use.txt'),
     'python -m pvlad_jax embed --model=runs/my_tracklets --input=FOLDER --output=mine.npz': Run(replace=(('FOLDER', 'my_frames'),)),
     'python -m pvlad_jax.evaluation --query=q.npz --gallery=g.npz --protocol=mars_official':
         Run(replace=(('q.npz', 'runs/demo/embeddings/query.npz'), ('g.npz', 'runs/demo/embeddings/gallery.npz'))),

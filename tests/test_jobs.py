@@ -117,6 +117,15 @@ def test_a_damaged_configuration_in_the_working_directory_is_told(micro_data, tm
     assert 'config.json is damaged' in fails(capfd, micro_config_dict(micro_data), tmp_path)
 
 
+def test_a_report_shows_the_frames_of_the_data_set(run, tmp_path):
+    pytest.importorskip('jinja2')
+    config, workdir = run
+    assert main.run(config, workdir, 'report', output=tmp_path / 'report') == 0
+    text = (tmp_path / 'report' / 'index.html').read_text(encoding='utf-8')
+    assert text.count('<section') == 8 and 'class="none"' not in text and 'part_masks.png' in text
+    assert len(list((tmp_path / 'report' / 'pictures').iterdir())) >= 8
+
+
 def test_a_finished_run_given_again_only_reports(run, capfd):
     config, workdir = run
     before = (workdir / 'metrics.jsonl').read_text().splitlines()

@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import is_remote
 
 DISK_FULL_ERRNOS = {errno.ENOSPC: 'No space left', errno.EDQUOT: 'Disk quota exceeded', errno.EFBIG: 'File too large'}
@@ -39,6 +41,41 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path, keep: Callable[[str], bool] = lambda name: False) -> Iterator[Path]:
+    """Gives an empty folder beside `folder` to write to, which takes its place when the block is left without an error.
+
+    Args:
+      keep: whether something of this name in the former folder goes into the new one, where that has no such name.
+
+    Raises:
+      UserError: another process is writing it, or the disk does not let it; the old folder then stays.
+    """
+    partial, before = (folder.with_name(f'.{folder.name}.{what}') for what in ('partial', 'replaced'))
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with lock_folder(partial):
+            for left in partial.iterdir():  # by one that was killed
+                if left.is_dir():
+                    shutil.rmtree(left)
+                elif left.name != '.lock':
+                    left.unlink()
+            yield partial
+            (partial / '.lock').unlink()
+            shutil.rmtree(before, ignore_errors=True)
+            if folder.exists():
+                for path in folder.iterdir():
+                    if keep(path.name) and not (partial / path.name).exists():
+                        (shutil.copytree if path.is_dir() else shutil.copy2)(path, partial / path.name)
+                folder.rename(before)
+            partial.rename(folder)
+            shutil.rmtree(before, ignore_errors=True)
+    except Locked as error:
+        raise UserError(f'Another process ({error.holder}) is writing {folder}. Wait for it.') from None
+    except OSError as error:
+        raise UserError(f'{folder} cannot be written ({error}). Free space or give another --output.') from error
 
 
 def write_text(path: Any, text: str) -> None:

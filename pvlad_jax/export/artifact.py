@@ -14,7 +14,6 @@ Nothing in it is a pickle, and nothing is executed when it is read.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.folder_lock import Locked, lock_folder
+from pvlad_jax.core.files import atomic_folder
 from pvlad_jax.core.paths import is_remote, user_path
 
 FORMAT, SCHEMA = 'pvlad-jax model', 1
@@ -80,37 +79,12 @@ def write_export(folder: Path, contents: Mapping[str, bytes], manifest: Mapping[
     """
     if folder.exists() and not (folder.is_dir() and (is_export(folder) or not any(folder.iterdir()))):
         raise UserError(f'{folder} exists and is no export: it is left as it is. Give another --output.')
-    partial, before = (folder.with_name(f'.{folder.name}.{what}') for what in ('partial', 'replaced'))
     files = {name: {'bytes': len(contents[name]), 'sha256': _digest(contents[name])} for name in HASHED}
     text = json.dumps({**manifest, 'files': files}, indent=1, allow_nan=False) + '\n'
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with lock_folder(partial):
-            for left in partial.iterdir():  # by one that was killed
-                if left.is_dir():
-                    shutil.rmtree(left)
-                elif left.name != '.lock':
-                    left.unlink()
-            for name, content in {**contents, MANIFEST: text.encode()}.items():
-                (partial / name).write_bytes(content)
-            (partial / '.lock').unlink()
-            shutil.rmtree(before, ignore_errors=True)
-            if folder.exists():
-                _keep_others(folder, partial)
-                folder.rename(before)
-            partial.rename(folder)
-            shutil.rmtree(before, ignore_errors=True)
-    except Locked as error:
-        raise UserError(f'Another process ({error.holder}) is exporting to {folder}. Wait for it.') from None
-    except OSError as error:
-        raise UserError(f'{folder} cannot be written ({error}). Free space or give another --output.') from error
+    with atomic_folder(folder, keep=lambda name: True) as partial:  # such as a threshold.json
+        for name, content in {**contents, MANIFEST: text.encode()}.items():
+            (partial / name).write_bytes(content)
 
-
-def _keep_others(folder: Path, partial: Path) -> None:
-    """What an export does not write, such as a threshold.json."""
-    for path in folder.iterdir():
-        if not (partial / path.name).exists():
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, partial / path.name)
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

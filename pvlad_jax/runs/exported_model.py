@@ -25,7 +25,7 @@ def load_exported(folder: Path) -> TrainedModel:
     path = folder / MANIFEST
     try:
         config = config_of(_fields(manifest))
-        network = build_network(config.model, people=1)
+        network = build_network(config.model, num_identities=1)
         shapes = jax.eval_shape(init_variables, network, _clip(manifest), jax.random.key(0))
     except UserError as error:
         raise UserError(f'{path} does not fit this version of the program: {error}') from error

@@ -20,16 +20,19 @@ from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.export import export_model
 from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
+from pvlad_jax.runs.report import write_report
 from pvlad_jax.runs.splits import all_splits
 from pvlad_jax.runs.train import train
 from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir
 
+# Modes that make a folder of what a working directory holds.
+FROM_FILES = {'export': export_model, 'report': write_report}
 _EMPTY_OUTPUT = '--output is empty. Name a folder, or leave it out to write to --workdir.'
 
 
 def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None],
          given: Sequence[str] = (), output: str | Path | None = None) -> None:
-    """Trains (`mode='train'`), evaluates (`'eval'`) or exports (`'export'`).
+    """Trains (`mode='train'`), evaluates (`'eval'`), exports (`'export'`) or shows (`'report'`).
 
     Args:
       config: a ConfigDict, checked here.
@@ -37,7 +40,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
       stop: heard between steps.
       build: makes a data set that the configuration can make and that is not there yet.
       given: paths of the fields that the user set, which are reported where they have no effect.
-      output: where an evaluation or an export writes; `workdir` is then only read.
+      output: where an evaluation, an export or a report writes; `workdir` is then only read.
     """
     frozen = freeze(config)
     check_names(frozen)
@@ -45,8 +48,8 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     distributed.start(several, stop.request)
     distributed.check_same_on_all('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
     folder = open_workdir(workdir)
-    if mode == 'export':
-        return _export(frozen, folder, output)
+    if mode in FROM_FILES:
+        return _from_files(frozen, folder, mode, output)
     check_devices(frozen)
     first = distributed.is_first()
     target = folder if output is None else _output_folder(output, mode, frozen)
@@ -81,19 +84,19 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
             run_one(frozen, folder)
 
 
-def _export(config: Config, folder: Folder, output: str | Path | None) -> None:
+def _from_files(config: Config, folder: Folder, mode: str, output: str | Path | None) -> None:
     if distributed.is_multiprocess():
-        raise UserError('--mode=export is for one process: start it once, with --multiprocess=off.')
+        raise UserError(f'--mode={mode} is for one process: start it once, with --multiprocess=off.')
     if output is not None and not str(output):
         raise UserError(_EMPTY_OUTPUT)
     check_config(folder, config)
-    export_model(config, folder, None if output is None else user_path(output), terminal.say)
+    FROM_FILES[mode](config, folder, None if output is None else user_path(output), terminal.say)
 
 
 def _output_folder(output: str | Path, mode: str, config: Config) -> Folder:
     """UserError where --output does not go with the job."""
     if mode != 'eval':
-        raise UserError('--output is for --mode=eval and --mode=export: a training writes all it makes to --workdir.')
+        raise UserError('--output is for --mode=eval, export and report: a training writes all it makes to --workdir.')
     if not str(output):
         raise UserError(_EMPTY_OUTPUT)
     if config.dataset.split == 'all':

@@ -1,0 +1,79 @@
+"""Curves and points as the numbers of an SVG picture, which the page's template draws: no script, no library."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+WIDTH, HEIGHT = 460, 240  # of the plotted area, in units of the picture
+
+
+class Curve(NamedTuple):
+    name: str
+    points: str  # 'x,y x,y ...'
+
+
+class Chart(NamedTuple):
+    title: str
+    x_label: str
+    y_label: str
+    curves: list[Curve]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+class Dot(NamedTuple):
+    x: float
+    y: float
+    hue: int
+    label: str
+    picture: str
+
+
+def line_chart(
+    title: str, x_label: str, y_label: str, curves: Mapping[str, tuple[Any, Any]], y_top: float | None = None
+) -> Chart | None:
+    """Curves (numbers of x, numbers of y) over common axes, the vertical one from 0 or the least value; None where there
+    is no point."""
+    arrays = {name: tuple(np.asarray(v, float) for v in xy) for name, xy in curves.items() if len(xy[0])}
+    arrays = {name: (x[np.isfinite(y)], y[np.isfinite(y)]) for name, (x, y) in arrays.items()}
+    if not any(len(x) for x, _ in arrays.values()):
+        return None
+    xs, ys = (np.concatenate([xy[i] for xy in arrays.values()]) for i in (0, 1))
+    x_range = (xs.min(), xs.max() if xs.max() > xs.min() else xs.min() + 1)
+    low = min(0.0, float(ys.min()))
+    high = y_top if y_top is not None else float(ys.max())
+    y_range = (low, high if high > low else low + 1)
+
+    def place(x, y):
+        return _scaled(x, x_range, WIDTH), HEIGHT - _scaled(y, y_range, HEIGHT)
+
+    drawn = [Curve(name, ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip(*place(*xy)))) for name, xy in arrays.items()]
+    x_ticks = [(float(place(t, low)[0]), f'{t:g}') for t in _ticks(*x_range)]
+    y_ticks = [(float(place(x_range[0], t)[1]), f'{t:g}') for t in _ticks(*y_range)]
+    return Chart(title, x_label, y_label, drawn, x_ticks, y_ticks)
+
+
+def plane(embedding: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n 2']:
+    """The two directions in which the embeddings vary most (principal components), scaled into the picture."""
+    centred = embedding - embedding.mean(0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    flat = centred @ vectors[:, :-3:-1]
+    flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+    span = np.ptp(flat, axis=0)
+    return (flat - flat.min(0)) / np.where(span > 0, span, 1) * (WIDTH, HEIGHT)
+
+
+def _scaled(values, limits: tuple[float, float], size: int):
+    return (np.asarray(values, float) - limits[0]) / (limits[1] - limits[0]) * size
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers."""
+    rough = (high - low) / 5
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    return [float(v) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]

@@ -1,0 +1,125 @@
+"""The page of a report: everything that is put into it is escaped, since people choose names of tracklets and data sets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.terminal import printable
+from pvlad_jax.evaluation.embeddings import Embeddings
+from pvlad_jax.evaluation.result import protocol_line
+from pvlad_jax.report.charts import HEIGHT, WIDTH, Chart, Dot, line_chart, plane
+from pvlad_jax.report.query_outcomes import QueryOutcomes
+
+_METRICS = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP', 'mINP': 'mINP'}
+
+
+class Cell(NamedTuple):
+    tracklet: str
+    caption: str
+    picture: str
+
+
+class Row(NamedTuple):
+    query: Cell
+    nearest: list[tuple[Cell, bool]]
+    person: int
+    camera: int
+    rank: int
+    random: int
+
+
+def page(
+    result: Mapping[str, Any],
+    outcomes: QueryOutcomes,
+    query: Embeddings,
+    gallery: Embeddings,
+    picture: Callable[[str], str],
+    history: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    masks: str = '',
+) -> str:
+    """The page as HTML, which refers to pictures by relative paths and to nothing else.
+
+    Args:
+      result: fields of a `Result`.
+      query, gallery: the tables that were ranked.
+      picture: path of a tracklet's picture by its name, '' = none.
+      history: lines of metrics.jsonl.
+      notes: said below the result.
+      masks: path of a picture of part masks.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UserError('A report needs Jinja2, which is not installed: pip install -r requirements-use.txt') from error
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.PackageLoader('pvlad_jax.report', '.')
+    )
+    cameras = sorted({camera for pair in outcomes.camera_pairs for camera in pair})
+    split = f'{result["dataset"]} {result["split"]}'.strip()
+    return environment.get_template('page.html.j2').render(
+        title=f'Re-identification on {printable(split)}',
+        protocol=printable(protocol_line(result)),
+        result=result,
+        metrics=[(name, f'{100 * result[key]:.2f} %') for name, key in _METRICS.items()],
+        charts=list(filter(None, _charts(result, outcomes, history))),
+        cameras=cameras,
+        camera_rows=[(own, [outcomes.camera_pairs.get((own, other)) for other in cameras]) for own in cameras],
+        dots=_dots(query, picture),
+        size=query.embedding.shape[1],
+        map_width=WIDTH,
+        map_height=HEIGHT,
+        notes=[printable(note) for note in notes],
+        masks=masks,
+        rows=_rows(outcomes, query, gallery, picture),
+    )
+
+
+def _charts(result: Mapping[str, Any], outcomes: QueryOutcomes, history: Sequence[Mapping[str, Any]]) -> list[Chart | None]:
+    def series(kind: str, name: str) -> tuple[list, list]:
+        lines = [line for line in history if line.get('kind') == kind and isinstance(line.get(name), int | float)]
+        return [line['step'] for line in lines], [line[name] for line in lines]
+
+    centres = (outcomes.edges[1:] + outcomes.edges[:-1]) / 2
+    shares = {
+        name: (centres, counts / max(counts.sum(), 1))
+        for name, counts in (('one person', outcomes.one_person), ('two people', outcomes.two_people))
+    }
+    ranks = np.arange(1, len(result['cmc']) + 1)
+    scored = {'rank-1': series('eval', 'rank_1'), 'mAP': series('eval', 'mAP')}
+    return [
+        line_chart('Cumulative match', 'rank', '', {'CMC': (ranks, result['cmc'])}, y_top=1),
+        line_chart('Distances of pairs, shares', 'distance', '', shares),
+        line_chart('Loss in training', 'step', '', {'loss': series('train', 'loss')}),
+        line_chart('Accuracy among training people', 'step', '', {'accuracy': series('train', 'accuracy')}, y_top=1),
+        line_chart('Evaluations in training', 'step', '', scored, y_top=1),
+    ]
+
+
+def _dots(query: Embeddings, picture: Callable[[str], str]) -> list[Dot]:
+    return [
+        Dot(float(x), float(y), int(person) * 137 % 360, f'person {person}, camera {camera}, {printable(name)}', picture(name))
+        for (x, y), person, camera, name in zip(
+            plane(np.asarray(query.embedding, np.float64)), query.person_id, query.camera_id, query.tracklet.tolist()
+        )
+    ]
+
+
+def _rows(outcomes: QueryOutcomes, query: Embeddings, gallery: Embeddings, picture: Callable[[str], str]) -> list[Row]:
+    order = outcomes.worst_first()
+    random = np.random.default_rng(0).permutation(len(order))
+    rows = []
+    for place, q in enumerate(order):
+        rank, person, camera = int(outcomes.first_rank[q]), int(query.person_id[q]), int(query.camera_id[q])
+        name = str(query.tracklet[q])
+        asked = Cell(printable(name), f'person {person}, camera {camera}; first match at rank {rank}', picture(name))
+        nearest = []
+        for column, distance, right in zip(outcomes.nearest[q], outcomes.distance[q], outcomes.right[q]):
+            if column >= 0:
+                other = str(gallery.tracklet[column])
+                about = f'{distance:.3f}; person {gallery.person_id[column]}, camera {gallery.camera_id[column]}'
+                nearest.append((Cell(printable(other), about, picture(other)), bool(right)))
+        rows.append(Row(asked, nearest, person, camera, rank, int(random[place])))
+    return rows

@@ -1,0 +1,117 @@
+"""Mode `report`: a page to look at what a run ranked, and why (docs/report.md)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pvlad_jax.config import Config
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import atomic_folder
+from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
+from pvlad_jax.evaluation import read_embeddings
+from pvlad_jax.evaluation.metric_learning import LEARNED
+from pvlad_jax.evaluation.result import read_result
+from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
+from pvlad_jax.images import ImageError, decode_image
+from pvlad_jax.report.page import page
+from pvlad_jax.report.query_outcomes import query_outcomes
+from pvlad_jax.report.tracklet_pictures import TrackletPictures
+from pvlad_jax.runs.workdir import Folder
+
+REPORT, PAGE = 'report', 'index.html'
+TOP = 6  # nearest tracklets of a query
+
+
+def write_report(config: Config, workdir: Folder, output: Path | None, log: Callable[[str], None]) -> Path:
+    """Writes a folder with index.html and its pictures, and returns it. A report of before is replaced.
+
+    Args:
+      config: names the data set, for pictures. Where it is not there any more, the page has none.
+      output: a folder on a disk; None = WORKDIR/report.
+
+    Raises:
+      UserError: no evaluation in the working directory, one by a learned distance, or an output that cannot be written.
+    """
+    if output is None and is_remote(workdir):
+        raise UserError(f'{workdir} is in object storage: say with --output=DIR where on a disk the report goes.')
+    folder = user_path(str(output or workdir / REPORT))
+    if folder.exists() and not (folder / PAGE).exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f'{folder} exists and is no report: it is left as it is. Give another --output.')
+    result = read_result(workdir / 'eval' / 'latest.json')
+    if result is None:
+        raise UserError(f'{workdir} holds no result of one evaluation (eval/latest.json). Make one with --mode=eval.')
+    if result['distance'] in LEARNED:
+        raise UserError(
+            f'The result in {workdir} is by the distance {result["distance"]}, which is learned from embeddings that are '
+            'not kept. Evaluate with --config.evaluation.distance=cosine first.'
+        )
+    tables = (read_embeddings(workdir / 'embeddings' / f'{role}.npz') for role in ('query', 'gallery'))
+    query, gallery, protocol = ranked_tables(*tables, result['protocol'], result['unknown_cameras'])
+    scores = score_rows(query, gallery, result['distance'], result['rerank'])
+    outcomes = query_outcomes(scores, query, gallery, protocol, TOP, result['unknown_cameras'])
+    notes = []
+    ranked_first = float(np.mean(outcomes.first_rank[outcomes.first_rank > 0] == 1))
+    if abs(ranked_first - result['rank_1']) > 1e-3:
+        notes.append('The embeddings are not those of this result: rank-1 of these is ' f'{100 * ranked_first:.2f} %.')
+    frames = _frames(config, notes)
+    with atomic_folder(folder) as partial:
+        pictures = TrackletPictures(partial, frames)
+        masks = workdir / 'eval' / 'part_masks.png'
+        if masks.exists():
+            (partial / 'part_masks.png').write_bytes(masks.read_bytes())
+        history = _history(workdir)
+        text = page(result, outcomes, query, gallery, pictures.path, history, notes, 'part_masks.png' if masks.exists() else '')
+        (partial / PAGE).write_text(text, encoding='utf-8')
+    if pictures.broken:
+        log(f'Without a picture, since a frame cannot be decoded: {", ".join(pictures.broken[:10])}.')
+    for note in notes:
+        log(f'Note: {note}')
+    log(f'{folder / PAGE}: {int((outcomes.first_rank > 0).sum())} queries. Open it in a browser; it fetches nothing.')
+    return folder
+
+
+def _frames(config: Config, notes: list[str]) -> Callable[[str, int], list[np.ndarray] | None]:
+    """Frames of a tracklet by its name; None where the data set is not there, which is noted."""
+    try:
+        dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
+    except UserError as error:
+        notes.append(f'There are no pictures: {error}')
+        return lambda name, count: None
+    places = {
+        name: (table, row)
+        for split, table in dataset.tables.items()
+        for row, name in enumerate(table.tracklet.tolist())
+    }
+
+    def frames(name: str, count: int) -> list[np.ndarray] | None:
+        if name not in places:
+            return None
+        table, row = places[name]
+        encoded = dataset.read(table.split[row], table.row[row]).frames
+        shown = np.unique(np.linspace(0, len(encoded) - 1, min(count, len(encoded))).round().astype(int))
+        try:
+            return [decode_image(encoded[i]) for i in shown]
+        except (ImageError, IndexError) as error:
+            raise UserError(f'Tracklet {name!r}: {error}') from error
+
+    return frames
+
+
+def _history(workdir: Folder) -> list[dict]:
+    """The lines of metrics.jsonl that are whole."""
+    try:
+        lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    except OSError:
+        return []
+    history = []
+    for line in lines:
+        try:
+            parsed = json.loads(line)
+        except ValueError:  # the last one of a run that was killed
+            continue
+        if isinstance(parsed, dict) and isinstance(parsed.get('step'), int):
+            history.append(parsed)
+    return history

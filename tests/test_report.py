@@ -1,0 +1,152 @@
+"""A report agrees with the metrics, shows what was ranked, and takes no name for markup."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import main
+from configs import run as saved_run
+from pvlad_jax.evaluation import Embeddings, score, write_embeddings, write_result
+from pvlad_jax.evaluation.cmc_map import rank
+from pvlad_jax.evaluation.protocols import label_arrays
+from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
+from pvlad_jax.report.charts import line_chart
+from pvlad_jax.report.query_outcomes import query_outcomes
+from pvlad_jax.runs.workdir import write_config
+from tests.micro import micro_config
+
+pytest.importorskip('jinja2', reason='reports need Jinja2')
+HOSTILE = '"><script>alert(1)</script>\u202e{{ 7 * 7 }}'
+
+
+def tables(people: int = 4, hostile: bool = False, seed: int = 0) -> tuple[Embeddings, Embeddings]:
+    """Names as in tests/micro.py; embeddings on a coarse grid, so that many distances tie."""
+    rng = np.random.default_rng(seed)
+
+    def table(camera: int) -> Embeddings:
+        persons = np.repeat(np.arange(7, 7 + people), 1)
+        names = [f'p{p}c{c}t1' for p in persons for c in (1, 2)]
+        ids, cameras = np.repeat(persons, 2), np.tile([1, 2], people)
+        kept = np.flatnonzero(cameras == camera) if camera else np.arange(len(ids))
+        vectors = rng.integers(-1, 2, (len(ids), 3)) + np.array([0.5, 0.25, 0.125])
+        return Embeddings(embedding=vectors.astype(np.float32), person_id=ids, camera_id=cameras,
+                          tracklet=np.array(names)).select(kept)  # fmt: skip
+
+    query, gallery = table(1), table(2)
+    if hostile:
+        other = Embeddings(embedding=query.embedding[:1], person_id=np.array([0]), camera_id=np.array([2]),
+                           tracklet=np.array([HOSTILE]))  # fmt: skip
+        gallery = gallery.join(other)
+    return query, gallery
+
+
+@pytest.mark.parametrize('protocol', ['mars_official', 'cross_camera', 'all_but_query'])
+def test_outcomes_are_those_of_the_metrics(protocol):
+    query, gallery, chosen = ranked_tables(*tables(people=30), protocol)
+    scores = score_rows(query, gallery)
+    found = query_outcomes(scores, query, gallery, chosen, top=5)
+    ranking = rank(scores, *label_arrays(query, gallery), chosen)
+    np.testing.assert_array_equal(found.first_rank, np.nan_to_num(ranking.first_rank))
+    inside = (found.first_rank > 0) & (found.first_rank <= 5)
+    first_right = found.right.argmax(1) + 1
+    np.testing.assert_array_equal(first_right[inside], found.first_rank[inside])
+    assert found.one_person.sum() == ranking.num_matches.sum()
+    assert (np.diff(found.distance, axis=1) >= 0).all()
+    order = found.first_rank[found.worst_first()]
+    assert (np.diff(order) <= 0).all() and len(order) == ranking.valid.sum()
+    if protocol == 'cross_camera':  # one other camera: the accuracy from camera to camera is rank-1
+        assert found.camera_pairs == {(1, 2): (int((found.first_rank == 1).sum()), 30)}
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements, their attributes, the text outside of scripts."""
+
+    VOID = ('meta', 'img', 'input', 'br')
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements, self.open, self.said = [], [], ''
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.said += data if not self.open or self.open[-1] not in ('script', 'style') else ''
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def evaluated(folder: Path) -> Path:
+    folder.mkdir()
+    write_config(folder, micro_config('no_data'))
+    return folder
+
+
+def reported(folder: Path, hostile: bool) -> tuple[Path, Page]:
+    workdir = evaluated(folder / 'work')
+    query, gallery = tables(hostile=hostile)
+    for role, table in (('query', query), ('gallery', gallery)):
+        write_embeddings(workdir / 'embeddings' / f'{role}.npz', table)
+    write_result(workdir / 'eval' / 'latest.json', score(query, gallery, dataset='<b>mine</b>', split='test', step=2))
+    lines = [{'step': s, 'kind': 'train', 'loss': 3 / s, 'accuracy': s / 4} for s in (1, 2)]
+    (workdir / 'metrics.jsonl').write_text('\n'.join([*map(json.dumps, lines), '{"step": 3, "ki']))
+    assert main.run(saved_run.get_config(str(workdir)), workdir, 'report') == 0
+    return workdir / 'report', Page((workdir / 'report' / 'index.html').read_text(encoding='utf-8'))
+
+
+def test_a_page_shows_pictures_and_fetches_nothing(tmp_path, monkeypatch):
+    frames = [np.full((16, 8, 3), 90, np.uint8)] * 2  # those of a data set: tests/test_jobs.py
+    monkeypatch.setattr('pvlad_jax.runs.report._frames', lambda *_: lambda name, count: frames)
+    folder, page = reported(tmp_path, hostile=False)
+    pictures = [image['src'] for image in page.all('img') if 'src' in image]
+    assert len(pictures) >= 8 and all((folder / path).read_bytes()[:2] == b'\xff\xd8' for path in pictures)
+    assert all(image['loading'] == 'lazy' for image in page.all('img') if 'src' in image)
+    assert not [a for _, attributes in page.elements for a in attributes.values() if a and re.search(r'//|javascript:', a)]
+    assert len(page.all('section')) == 4 and len(page.all('polyline')) >= 5
+    assert not page.all('link') and len(page.all('script')) == 1
+    assert 'mars_official' in page.said and '4 of 4 queries valid' in page.said
+
+
+def test_names_are_never_markup(tmp_path, capfd):
+    folder, page = reported(tmp_path, hostile=True)
+    assert len(page.all('script')) == 1 and not page.all('b')
+    assert r'"><script>alert(1)</script>\u202e{{ 7 * 7 }}' in page.said and '<b>mine</b>' in page.said
+    assert sorted(path.name for path in folder.iterdir()) == ['index.html']
+    assert 'There are no pictures' in page.said and 'There are no pictures' in capfd.readouterr().out
+
+
+def test_what_cannot_be_reported_is_one_sentence(tmp_path, capfd):
+    workdir = evaluated(tmp_path / 'work')
+    config = saved_run.get_config(str(workdir))
+    assert main.run(config, workdir, 'report') == 2
+    assert 'Make one with --mode=eval' in capfd.readouterr().err
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'thesis.tex').write_text('')
+    assert main.run(config, workdir, 'report', output=tmp_path / 'other') == 2
+    assert 'is no report' in capfd.readouterr().err and (tmp_path / 'other' / 'thesis.tex').exists()
+    query, gallery = tables()
+    result = score(query, gallery).to_json() | {'distance': 'xqda'}
+    (workdir / 'eval').mkdir()
+    (workdir / 'eval' / 'latest.json').write_text(json.dumps(result))
+    assert main.run(config, workdir, 'report') == 2 and 'is learned from embeddings' in capfd.readouterr().err
+
+
+def test_a_curve_of_one_point_or_of_none():
+    assert line_chart('t', 'x', 'y', {'a': ([], [])}) is None and line_chart('t', 'x', 'y', {'a': ([1], [np.nan])}) is None
+    chart = line_chart('t', 'x', 'y', {'a': ([5], [0.0]), 'b': ([5], [np.nan])})
+    assert all(np.isfinite(float(number)) for number in re.split('[ ,]', chart.curves[0].points))
