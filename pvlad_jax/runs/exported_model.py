@@ -8,7 +8,9 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.settings import with_present_names
 from pvlad_jax.export.artifact import MANIFEST, read_export
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.runs.trained_model import CLASSIFIER, TrainedModel, checked
@@ -57,4 +59,4 @@ def _fields(manifest: dict[str, Any]) -> dict[str, Any]:
     """The configuration's fields that an embedding depends on. What is for training alone keeps its default, or is off."""
     clip = dict(zip(('clips.frames', 'clips.height', 'clips.width'), _clip(manifest)))
     off = {'augment.pad': 0, 'compile_cache': ''}  # the folder of an export is only read
-    return {**manifest['architecture'], **clip, **off, 'evaluation.flip': manifest['flip']}
+    return {**with_present_names(Config, manifest['architecture']), **clip, **off, 'evaluation.flip': manifest['flip']}
