@@ -17,14 +17,14 @@ from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.report.charts import line_chart
 from pvlad_jax.report.query_outcomes import query_outcomes
 from pvlad_jax.runs.workdir import write_config
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 pytest.importorskip('jinja2', reason='reports need Jinja2')
 HOSTILE = '"><script>alert(1)</script>\u202e{{ 7 * 7 }}'
 
 
 def tables(people: int = 4, hostile: bool = False, seed: int = 0) -> tuple[Embeddings, Embeddings]:
-    """Names as in tests/micro.py; embeddings on a coarse grid, so that many distances tie."""
+    """Names as in tests/helpers/micro.py; embeddings on a coarse grid, so that many distances tie."""
     rng = np.random.default_rng(seed)
 
     def table(camera: int) -> Embeddings:
