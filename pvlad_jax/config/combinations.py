@@ -62,9 +62,13 @@ def _model(c: Config) -> Iterator[str]:
                f"'person_vlad' and parts of at least 2; here pooling is {model.pooling!r} and parts {model.parts}. Set it to False.")
     if model.pooling in ('stripes', 'part_attention') and model.parts < 1:
         yield f'config.model.pooling = {model.pooling!r} needs config.model.parts of at least 1, not {model.parts}.'
-    if model.backbone.batch_norm == 'frozen' and not model.backbone.weights:
+    if model.backbone.weights and c.init_from:
+        yield ('config.model.backbone.weights and config.init_from both say what the backbone begins with. Set one of them to empty: '
+               '--config.model.backbone.weights= for the weights of the run, --config.init_from= for the imported ones.')
+    if model.backbone.batch_norm == 'frozen' and not (model.backbone.weights or c.init_from):
         yield ("config.model.backbone.batch_norm = 'frozen' keeps the statistics of imported weights, but config.model.backbone.weights "
-               "is empty: nothing would ever be normalised. Name a file of weights, or set batch_norm to 'sync'.")
+               "is empty: nothing would ever be normalised. Name a file of weights, or a run (config.init_from), or set batch_norm to "
+               "'sync'.")
 
 
 def _codebook(c: Config) -> Iterator[str]:
@@ -118,6 +122,9 @@ def _run(c: Config) -> Iterator[str]:
         yield ("config.evaluation.checkpoint = 'best' needs people to choose it by and a place to keep it: "
                f'config.dataset.validation_share = {c.dataset.validation_share:g} and config.checkpoint.keep_best = '
                f"{c.checkpoint.keep_best} must be above 0. Or score the 'last' one.")
+    if c.evaluation.checkpoint == 'untrained' and c.init_from:
+        yield ("config.evaluation.checkpoint = 'untrained' scores imported weights as they are, not those of another run. To score that "
+               f'run, evaluate it: --mode=eval --workdir={c.init_from.partition("@")[0]}')
     if c.profile:
         last = int(c.profile.rpartition(':')[2])
         if last > c.training.steps:
@@ -131,6 +138,7 @@ def remarks(config: Config, platform: str) -> list[str]:
     platform: of the devices, 'cpu', 'gpu' or 'tpu'.
     """
     training, optimizer, lines = config.training, config.optimizer, []
+    random_backbone = not (config.model.backbone.weights or config.init_from)
     if config.model.dtype == 'bfloat16' and platform == 'cpu':
         lines.append("config.model.dtype = 'bfloat16' is slow on a CPU: about a third of the clips a second of float32.")
     if config.model.backbone.remat and platform == 'cpu':
@@ -142,10 +150,10 @@ def remarks(config: Config, platform: str) -> list[str]:
         lines.append(f'config.training.frozen_backbone_steps = {training.frozen_backbone_steps} is not below '
                      f'config.training.steps = {training.steps}: '
                      'the backbone stays frozen in the whole run.')
-    elif training.frozen_backbone_steps and not config.model.backbone.weights:
+    elif training.frozen_backbone_steps and random_backbone:
         lines.append(f'config.training.frozen_backbone_steps = {training.frozen_backbone_steps} trains the new layers on a backbone '
                      'of random weights first.')
-    if not config.model.backbone.weights and not config.model.bnneck and config.loss.triplet:
+    if random_backbone and not config.model.bnneck and config.loss.triplet:
         lines.append('config.model.bnneck = False with a backbone of random weights: the losses on a bare embedding often collapse it to '
                      'a point. Set it to True.')
     if config.loss.triplet and optimizer.accumulate > 1:
@@ -163,6 +171,7 @@ _NEEDS = (
     (('model.words', 'vlad_init'), _vlad, "config.model.pooling = 'person_vlad'"),
     (('model.parts', 'model.descriptor'), lambda c: c.model.pooling in ('person_vlad', 'part_attention', 'stripes'),
      'a config.model.pooling with parts'),
+    (('vlad_init.from_data',), lambda c: c.init_from, 'config.init_from; without it they always come from the training data'),
     (('loss.label_smoothing',), lambda c: c.loss.identity, 'config.loss.identity above 0'),
     (('loss.triplet_margin',), lambda c: c.loss.triplet, 'config.loss.triplet above 0'),
     (('loss.circle_margin', 'loss.circle_scale'), lambda c: c.loss.circle, 'config.loss.circle above 0'),

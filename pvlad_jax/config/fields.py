@@ -111,6 +111,8 @@ class VladInitConfig:
                         choices=('netvlad', 'fixed'))
     alpha: float = setting(1000.0, "α of the rule 'fixed' (ActionVLAD, Girdhar 2017)", above=0)
     alpha_scale: float = setting(1.0, "factor of the rule's α", above=0)
+    from_data: bool = setting(False, 'with init_from: codewords and centring from the training data anew, instead of those of that run',
+                              resumable=True)
     descriptors: int = setting(20_000, "the most local descriptors in a part's k-means", at_least=1)
     batches: int = setting(8, 'training batches that they are drawn from', at_least=1)
 
@@ -175,6 +177,8 @@ class EvaluationConfig:
     flip: bool = setting(False, 'average the embeddings of a video and of its mirror image')
     distance: str = setting('cosine', 'a name of evaluation.distances.DISTANCES; some are learned on the training set')
     rerank: bool = setting(False, 'k-reciprocal re-ranking (Zhong 2017)')
+    trained_people: str = setting('refuse', 'where people of a test set were trained on, as far as that is known: refuse, or accept and '
+                                  'say so in the result', choices=('refuse', 'accept'))
     clips_per_step: int = setting(32, 'clips on all devices together in a step of embedding', at_least=1)
     strips: int = setting(8, 'queries in the picture of ranked strips (and up to 4 in that of part masks); 0 = no pictures', at_least=0)
 
@@ -194,6 +198,8 @@ class CheckpointConfig:
 @dataclass(frozen=True)
 class Config:
     seed: int = setting(0, 'of initial weights, batches and augmentation; the same seed gives the same run', at_least=0, short='seed')
+    init_from: str = setting('', 'working directory of a run whose weights a new run begins with: WORKDIR or WORKDIR@STEP, a number, last '
+                             'or best (docs/transfer.md); read for a new run only; empty = none', resumable=True)
     dataset: DatasetConfig = section(DatasetConfig)
     clips: ClipsConfig = section(ClipsConfig)
     batch: BatchConfig = section(BatchConfig)

@@ -29,6 +29,7 @@ class Partition:
     protocol: str  # the data set's own; all_but_query where cameras are unknown
     name: str  # 'test', or 'split 3' where there are several
     convention: str  # how the split's halves are read, where that is a choice, or that cameras are unknown; as results say it
+    trained_people: int = 0  # test people whom the run is known to have been trained on
 
 
 def split_names(dataset: TrackletDataset) -> list[str]:

@@ -8,10 +8,10 @@ import numpy as np
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
-from pvlad_jax.evaluation.result import Result, skipped_of
+from pvlad_jax.evaluation.result import Result, skipped_of, trained_on
 
 METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
-SKIPPED = ('skipped_query', 'skipped_gallery', 'skipped_train')
+COUNTS = ('skipped_query', 'skipped_gallery', 'skipped_train', 'trained_people')
 STD = 'sample standard deviation over the splits (n - 1)'
 
 
@@ -21,7 +21,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
     Metrics at the top are the means. What results say of themselves (protocol, distance...) must be the same in all; UserError where not.
     """
     conditions = [f.name for f in dataclasses.fields(Result)
-            if f.name not in (*METRICS, 'cmc', 'split', 'step', 'checkpoint', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk', *SKIPPED)]
+            if f.name not in (*METRICS, 'cmc', 'split', 'step', 'checkpoint', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk', *COUNTS)]
     first = next(iter(results.values()))
     differing = [name for name in conditions if any(r.get(name) != first.get(name) for r in results.values())]
     if differing:
@@ -31,7 +31,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
             **{name: float(v.mean()) for name, v in values.items()},
             'mean': {name: float(v.mean()) for name, v in values.items()},
             'std': {name: float(v.std(ddof=1)) for name, v in values.items()},
-            **{name: sum(r.get(name, 0) for r in results.values()) for name in SKIPPED},
+            **{name: sum(r.get(name, 0) for r in results.values()) for name in COUNTS},
             'cmc': np.mean([r['cmc'] for r in results.values()], axis=0).tolist(), 'splits': results}
 
 
@@ -52,5 +52,5 @@ def print_mean(report: dict, console: Any = None) -> None:
     table.caption = Text(printable('; '.join(filter(None, [
         f'protocol {report["protocol"]}', report['convention'],
         f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''), f'frames {report["frames"]}', f'std: {STD}',
-        skipped_of(report)]))))
+        skipped_of(report), trained_on(report)]))))
     (console or terminal_console()).print(table)

@@ -47,6 +47,7 @@ class Result:
     skipped_query: int = 0
     skipped_gallery: int = 0
     skipped_train: int = 0  # for distances learned on the training set
+    trained_people: int = 0  # people of the test set whom the network was trained on, as far as that is known
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self)
@@ -59,6 +60,12 @@ def skipped_of(result: Mapping[str, Any]) -> str:
     return f'LEFT OUT, cannot be decoded: {", ".join(named)} tracklet(s)' if named else ''
 
 
+def trained_on(result: Mapping[str, Any]) -> str:
+    """'TRAINED ON 3 of the test people', from a result's fields; '' where none is known. Former versions did not know."""
+    count = result.get('trained_people', 0)
+    return f'TRAINED ON {count} of the test people' if count else ''
+
+
 def protocol_line(result: Mapping[str, Any]) -> str:
     """What the metrics were measured by, from a result's fields: protocol, queries, gallery, distance, frames, checkpoint."""
     conditions = [f'protocol {result["protocol"]}', f'{result["n_query_valid"]} of {result["n_query"]} queries valid',
@@ -68,7 +75,7 @@ def protocol_line(result: Mapping[str, Any]) -> str:
                   f'step {result["step"]}' if result['step'] is not None else '',
                   f'checkpoint {result["checkpoint"]}' if result['checkpoint'] else '',
                   f'unknown cameras: {result["unknown_cameras"]}' if result['unknown_cameras'] != 'refuse' else '',
-                  skipped_of(result)]
+                  skipped_of(result), trained_on(result)]
     return '; '.join(filter(None, conditions))
 
 

@@ -65,7 +65,8 @@ class Evaluator:
                        dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
                        frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
         result = dataclasses.replace(result, skipped_query=len(tables[0]) - len(query), skipped_gallery=len(tables[1]) - len(gallery),
-                                     skipped_train=len(roles.train) - len(train) if train is not None else 0)
+                                     skipped_train=len(roles.train) - len(train) if train is not None else 0,
+                                     trained_people=roles.trained_people if role == 'test' else 0)
         return Scored(result, query, gallery, train)
 
 
@@ -113,7 +114,7 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) 
         raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set '
                         f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.')
     else:
-        begin(experiment, workdir, checkpoints, log, new=False, read_only=output != workdir)
+        experiment, _ = begin(experiment, workdir, checkpoints, log, new=False, read_only=output != workdir)
         state, which = _restore_during_training(experiment, checkpoints)
     step = int(state.step)
     began = time.monotonic()

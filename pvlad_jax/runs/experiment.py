@@ -14,6 +14,7 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.parallel.mesh import gather_to_host, make_mesh
+from pvlad_jax.runs.inherited_weights import Inherited
 from pvlad_jax.runs.preflight import check_batch, check_labels_of
 from pvlad_jax.training.initialisation.data_dependent import data_dependent_params
 from pvlad_jax.training.initialisation.pretrained import check_backbone_weights, load_backbone_weights, load_head
@@ -43,10 +44,12 @@ class Experiment:
             check_backbone_weights(weights, self.config.model.backbone.name, shapes.params['backbone'],
                                    shapes.batch_stats.get('backbone', {}))
 
-    def initial_state(self, log: Callable[[str], None] = lambda text: None) -> TrainState:
-        """What training begins with: random values, then imported backbone weights, then those that depend on the training data."""
+    def initial_state(self, log: Callable[[str], None] = lambda text: None, inherited: Inherited | None = None) -> TrainState:
+        """What training begins with: random values, then imported backbone weights or those of another run, then those that depend on the
+        training data."""
         weights, pooling = self.config.model.backbone.weights, self.network.aggregator
-        if pooling.pretrained_head:
+        has_pooling = inherited is not None and 'aggregator' in inherited.params
+        if pooling.pretrained_head and not has_pooling:
             if not weights:
                 raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
             head = load_head(weights)
@@ -57,10 +60,13 @@ class Experiment:
                                                         gather_to_host(state.batch_stats.get('backbone', {})),
                                                         self.config.model.backbone.inflation)
             state = state.with_params('backbone', params, batch_stats or None)
-        if pooling.pretrained_head:
+        if inherited is not None:
+            log(inherited.table)
+            state = inherited.into(state)
+        if pooling.pretrained_head and not has_pooling:
             state = state.with_params('aggregator', *pooling.head_params(
                 gather_to_host(state.params['aggregator']), gather_to_host(state.batch_stats['aggregator']), head))
-        if pooling.data_dependent:
+        if pooling.data_dependent and (not has_pooling or self.config.vlad_init.from_data):
             log(f'Codebooks: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = gather_to_host({'params': state.params, 'batch_stats': state.batch_stats})
             state = state.with_params('aggregator', data_dependent_params(

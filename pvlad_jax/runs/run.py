@@ -19,6 +19,7 @@ from pvlad_jax.launch.preemption import StopRequest
 from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.export import export_model
+from pvlad_jax.runs.inherited_weights import refuse_itself
 from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
 from pvlad_jax.runs.report import write_report
 from pvlad_jax.runs.splits import all_splits
@@ -59,6 +60,8 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     with claim(target, '--workdir' if output is None else '--output') if first and not every_split else contextlib.nullcontext():
         if not every_split:
             check_config(folder, frozen)
+        if mode == 'train':
+            refuse_itself(frozen, folder)
         check_folders(frozen, target)
         build(frozen)
         compile_cache.use(frozen.compile_cache, target)

@@ -1,7 +1,7 @@
 """The data set of a run: which one it was trained on (WORKDIR/data.json), and that it still is that one."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ FILE = 'data.json'
 class RunData:
     """data.json holds {"fingerprint": ..., "accepted": [fingerprints of before a change that the user has accepted],
     "files": [sizes and times of the record files, so that they are not read again while these stay], "checked": [what
-    was found intact], "people": in training}.
+    was found intact], "people": in training, "trained_on": [by name, with those of the run that it began with]}.
     """
 
     def __init__(self, workdir: Folder, dataset: TrackletDataset, people: int, read_only: bool = False):
@@ -73,10 +73,21 @@ class RunData:
     def mark_checked(self, what: str) -> None:
         self._saved['checked'] = sorted({*self._saved.get('checked', []), what})
 
+    @property
+    def trained_on(self) -> list[dict]:
+        """What data.json says (`trained_people`)."""
+        return self._saved.get('trained_on', [])
+
+    def was_trained_on(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Adds those that are not there yet."""
+        self._saved['trained_on'] = [*self.trained_on, *(dict(one) for one in entries if one not in self.trained_on)]
+
     def write(self) -> None:
         """For a new run, when its configuration is written."""
         content = {'fingerprint': self.now.to_json(), 'accepted': self._saved.get('accepted', []),
                    'files': self._files_now, 'checked': self._saved.get('checked', []), 'people': self._people}
+        if self.trained_on:
+            content['trained_on'] = self.trained_on
         if not self._read_only and jax.process_index() == 0 and content != self._read():
             write_text(self._path, json.dumps(content, indent=1) + '\n')
 
@@ -85,20 +96,25 @@ class RunData:
         self._saved = {}
 
     def _read(self) -> dict:
-        try:
-            saved = json.loads(self._path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise UserError(f'{self._path} is damaged ({error}). Restore it, or remove it if you are sure that the '
-                            f'data set is the one that '
-                            'this run was trained on.') from error
-        return saved if isinstance(saved, dict) else {}
+        return saved_data(self._workdir)
 
     def _files(self) -> list:
         """Of this machine; another one has its own copy with other times, and reads content.json or the files."""
         paths = [path for paths in record_files(self._dataset.folder, self._dataset.tables).values() for path in paths]
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def saved_data(workdir: Folder) -> dict:
+    """What data.json says; {} where there is none. UserError where it is damaged."""
+    path = workdir / FILE
+    try:
+        saved = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}). Restore it, or remove it if you are sure that the data set is the one that '
+                        'this run was trained on.') from error
+    return saved if isinstance(saved, dict) else {}
 
 
 def _parsed(saved: Any) -> Fingerprint | None:

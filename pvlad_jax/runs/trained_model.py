@@ -94,7 +94,8 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
     """Restores the network of a working directory.
 
     Args:
-      checkpoint: 'last' or 'best' (by validation mAP); None = what the run's config.evaluation.checkpoint says.
+      checkpoint: 'last', 'best' (by validation mAP) or the number of a step that is kept, such as '900'; None = what
+        the run's config.evaluation.checkpoint says.
 
     Raises:
       UserError: no such folder, no configuration or checkpoint in it, or what is there is damaged or of another
@@ -105,8 +106,10 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
         raise UserError(f'There is no working directory {where}. Give the folder that --workdir of the training named.')
     config = saved_config(where, config_file(where))
     chosen = checkpoint or config.evaluation.checkpoint
-    if chosen not in (LAST, BEST, UNTRAINED):
-        raise UserError(f'checkpoint = {chosen!r} is unknown; choose one of: {LAST}, {BEST}, {UNTRAINED}.')
+    if chosen not in (LAST, BEST, UNTRAINED) and not chosen.isdecimal():
+        raise UserError(
+            f'checkpoint = {chosen!r} is unknown; choose one of: {LAST}, {BEST}, {UNTRAINED}, or the number of a step.'
+        )
     if chosen == UNTRAINED:
         return _untrained(config, where)
     with _without_notices():
@@ -117,7 +120,7 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
     finally:
         with contextlib.suppress(Exception):  # nothing was written
             checkpoints.close()
-    return checked(config, variables, f'{where}, step {step} ({which})', str(where), step)
+    return checked(config, variables, f'{where}, step {step}{f" ({which})" if which else ""}', str(where), step)
 
 
 @contextlib.contextmanager
@@ -146,6 +149,13 @@ def _step(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, st
         raise UserError(f'{where} holds no checkpoint: the training has not saved one yet, or they were removed.')
     if chosen == LAST:
         return checkpoints.latest_step(), LAST
+    if chosen.isdecimal():
+        if int(chosen) not in checkpoints.steps():
+            raise UserError(
+                f'{where} holds no checkpoint of step {chosen}; there are those of step '
+                f'{", ".join(map(str, checkpoints.steps()))}.'
+            )
+        return int(chosen), ''
     best = checkpoints.best()
     if best is None:
         raise UserError(

@@ -83,8 +83,11 @@ class TrainingEvaluation:
             self._writer.write(step, kind, {name: float(getattr(result, name)) for name in LOGGED})
         left_out = result.skipped_query + result.skipped_gallery
         self._log(f'step {step:>5}  {GROUPS[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
-                  f'{" (untrained network)" if step == 0 else ""}'
+                  f'{self._before_training() if step == 0 else ""}'
                   f'{f", {left_out} tracklets left out" if left_out else ""}  [{time.monotonic() - began:.1f} s]')
+
+    def _before_training(self) -> str:
+        return ' (before the first step)' if self._config.init_from else ' (untrained network)'
 
     @contextlib.contextmanager
     def _any_failure_recorded(self, step: int) -> Iterator[None]:

@@ -15,6 +15,7 @@ from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, Log, restore_chosen
 from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.inherited_weights import inherit
 from pvlad_jax.runs.metric_writer import MetricWriter
 from pvlad_jax.runs.outputs import Scored
 from pvlad_jax.runs.preflight import check_space
@@ -43,9 +44,12 @@ class TrainingRun:
         self._experiment, self._config, self._workdir, self._log, self._stop = experiment, config, workdir, log, stop
         self.checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
         saved, shapes = self.checkpoints.latest_step(), experiment.state_shapes()
+        inherited = None
         if saved is None:
             experiment.check_weights(shapes)
-        data = begin(experiment, workdir, self.checkpoints, log, new=saved is None)
+            inherited = inherit(config, shapes, workdir) if config.init_from else None
+        experiment, data = begin(experiment, workdir, self.checkpoints, log, new=saved is None, inherited=inherited)
+        self._experiment = experiment
         check_space(config, workdir, shapes, len(self.checkpoints.steps()), saved or 0)
         self._dataset = data.now.to_json()  # its fingerprint
         self._evaluator = Evaluator(experiment, log)
@@ -57,7 +61,7 @@ class TrainingRun:
         if saved is None:
             log(f'A new run in {workdir}: {experiment.num_identities} people, {len(experiment.partition.train)} tracklets to train on; '
                 f'{jax.device_count()} {jax.devices()[0].platform} device(s).')
-            self.step, self.state, self._resumed_at = 0, experiment.initial_state(log), {'next_index': 0}
+            self.step, self.state, self._resumed_at = 0, experiment.initial_state(log, inherited), {'next_index': 0}
             if jax.process_index() == 0:
                 write_config(workdir, config)
                 data.write()
