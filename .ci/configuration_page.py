@@ -18,8 +18,9 @@ PAGE = ROOT / 'docs' / 'configuration.md'
 INTRODUCTION = """# Configuration
 
 Every field with its default, its meaning and what it may be. Set one by its path, `--config.clips.frames=16`, or by its short name after
-the configuration file, `--config=configs/mars.py:pooling=average,backbone=c3d`. Fields marked ↻ may differ when a run is resumed; the
-others belong to it for good. An unknown field, a wrong type or an impossible value is refused before anything is computed.
+the configuration file, `--config=configs/mars.py:pooling=average,backbone=c3d`. Fields marked ↻ may differ when a run is resumed, those
+marked ↑ may grow then ([a longer run](transfer.md#train-longer)); the others belong to it for good. An unknown field, a wrong type or an
+impossible value is refused before anything is computed.
 
 This page is written by `python .ci/configuration_page.py`; the definitions are in `pvlad_jax/config/fields.py`.
 """
@@ -38,7 +39,7 @@ def page() -> str:
         notes = [d.allowed, f'short name `{d.short}`' if d.short else '',
                  'names: ' + ', '.join(f'`{name}`' for name in NAMES[d.path]) if d.path in NAMES else '']
         rest = f' ({"; ".join(filter(None, notes))})' if any(notes) else ''
-        parts.append(f'| `{d.path}`{" ↻" if d.resumable else ""} | `{default}` | {d.meaning}{rest} |\n')
+        parts.append(f'| `{d.path}`{" ↻" if d.resumable else " ↑" if d.grows else ""} | `{default}` | {d.meaning}{rest} |\n')
     return ''.join(parts)
 
 

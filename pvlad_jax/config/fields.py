@@ -155,7 +155,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    steps: int = setting(200, 'updates', at_least=1, short='steps')
+    steps: int = setting(200, 'updates', at_least=1, short='steps', grows=True)
     frozen_backbone_steps: int = setting(0, "first stage: updates with the backbone frozen (ActionVLAD's two stages)", at_least=0,
                                          renamed_from='training.head_steps')
     log_every: int = setting(10, 'steps', at_least=1, resumable=True)

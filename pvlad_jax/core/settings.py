@@ -27,7 +27,7 @@ from pvlad_jax.core.errors import UserError
 
 def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float | None = None, above: float | None = None,
             at_most: float | None = None, below: float | None = None, short: str = '', resumable: bool = False,
-            renamed_from: str = '', renamed_choices: Mapping[str, str] = types.MappingProxyType({})) -> Any:
+            grows: bool = False, renamed_from: str = '', renamed_choices: Mapping[str, str] = types.MappingProxyType({})) -> Any:
     """A field of a configuration.
 
     A field that is added later needs a default at which nothing changes: runs that were begun without it resume at that value.
@@ -39,11 +39,13 @@ def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float 
       at_least, above, at_most, below: bounds of numbers.
       short: its name as an argument after a configuration file's, such as 'pooling'.
       resumable: whether it may differ when a run is resumed: it says how the run is carried out, not what it computes.
+      grows: whether it may be larger when a run is resumed, though never smaller.
       renamed_from: its former path, such as 'training.head_steps': refused in new configurations, read in saved ones.
       renamed_choices: {former value: present one}, likewise.
     """
     metadata = {'meaning': meaning, 'choices': choices, 'at_least': at_least, 'above': above, 'at_most': at_most, 'below': below,
-                'short': short, 'resumable': resumable, 'renamed_from': renamed_from, 'renamed_choices': renamed_choices}
+                'short': short, 'resumable': resumable, 'grows': grows, 'renamed_from': renamed_from,
+                'renamed_choices': renamed_choices}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: types.MappingProxyType(dict(default)), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -55,7 +57,7 @@ def section(kind: type, meaning: str = '', *, resumable: bool = False) -> Any:
 
 
 class Description(NamedTuple):
-    """One field: 'clips.frames', int, 8, 'T: frames of a clip', 'at least 1', '', False."""
+    """One field: 'clips.frames', int, 8, 'T: frames of a clip', 'at least 1', '', False, False."""
 
     path: str
     type: type
@@ -64,6 +66,7 @@ class Description(NamedTuple):
     allowed: str
     short: str
     resumable: bool
+    grows: bool
 
 
 def describe(kind: type, prefix: str = '', resumable: bool = False) -> Iterator[Description]:
@@ -74,7 +77,8 @@ def describe(kind: type, prefix: str = '', resumable: bool = False) -> Iterator[
             yield from describe(hint, f'{path}.', free)
         else:
             default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-            yield Description(path, hint, default, field.metadata['meaning'], _allowed(field.metadata), field.metadata['short'], free)
+            yield Description(path, hint, default, field.metadata['meaning'], _allowed(field.metadata), field.metadata['short'], free,
+                              field.metadata['grows'])
 
 
 def short_names(kind: type) -> dict[str, str]:
@@ -159,11 +163,19 @@ def differences(saved: Mapping[str, Any], settings: Any) -> list[str]:
       saved: what `flatten` gave when the run was begun; a field that did not exist then counts as its default.
       settings: as they are now.
     """
+    known = list(describe(type(settings)))
+    free, grow = ({d.path for d in known if getattr(d, which)} for which in ('resumable', 'grows'))
+    other = {path: values for path, values in changes(saved, settings).items()
+             if not any(path == f or path.startswith(f'{f}.') for f in free) and not (path in grow and values[0] < values[1])}
+    return [f'{path}: {before!r} before, {now!r} now{" (it may only grow)" if path in grow else ""}'
+            for path, (before, now) in other.items()]
+
+
+def changes(saved: Mapping[str, Any], settings: Any) -> dict[str, tuple[Any, Any]]:
+    """{path: (before, now)} of all fields that differ, by path; None = no such field."""
     now, defaults = _as_saved(flatten(settings)), _as_saved({d.path: _plain(d.default) for d in describe(type(settings))})
-    free = {d.path for d in describe(type(settings)) if d.resumable}
     before = {**defaults, **saved}
-    fixed = [p for p in sorted(set(now) | set(before)) if not any(p == f or p.startswith(f'{f}.') for f in free)]
-    return [f'{p}: {before.get(p)!r} before, {now.get(p)!r} now' for p in fixed if before.get(p) != now.get(p)]
+    return {p: (before.get(p), now.get(p)) for p in sorted(set(now) | set(before)) if before.get(p) != now.get(p)}
 
 
 def _plain(value: Any) -> Any:

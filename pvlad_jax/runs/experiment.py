@@ -1,7 +1,7 @@
 """Everything that a configuration stands for, built once: data, network, optimiser, mesh, the state at its start."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import optax
@@ -19,6 +19,7 @@ from pvlad_jax.runs.preflight import check_batch, check_labels_of
 from pvlad_jax.training.initialisation.data_dependent import data_dependent_params
 from pvlad_jax.training.initialisation.pretrained import check_backbone_weights, load_backbone_weights, load_head
 from pvlad_jax.training.optimizer import make_optimizer
+from pvlad_jax.training.schedule import steps_of_schedule
 from pvlad_jax.training.train_state import TrainState, init_state, state_shapes
 
 
@@ -31,6 +32,7 @@ class Experiment:
     network: TrackletNetwork
     optimizer: optax.GradientTransformation
     mesh: Mesh
+    schedule_steps: int  # that the learning rate's schedule counts by
 
     def state_shapes(self) -> TrainState:
         """What a checkpoint is restored into."""
@@ -74,8 +76,11 @@ class Experiment:
         return state
 
 
-def prepare(config: Config) -> Experiment:
-    """Opens and builds; UserError for everything that does not fit together, before anything is computed."""
+def prepare(config: Config, planned_ends: Sequence[int] = ()) -> Experiment:
+    """Opens and builds; UserError for everything that does not fit together, before anything is computed.
+
+    planned_ends: numbers of steps that the run was given before, where it goes on (`steps_of_schedule`).
+    """
     clips, model = config.clips, config.model
     build_backbone(model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width))
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
@@ -89,6 +94,7 @@ def prepare(config: Config) -> Experiment:
     num_identities = len(person_labels(roles.train)[1])
     network = build_network(model, num_identities)
     shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    schedule_steps = steps_of_schedule(config.optimizer, planned_ends, config.training.steps)
     stages = BACKBONES[model.backbone.name].stages
-    optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'], config.training.frozen_backbone_steps, stages)
-    return Experiment(config, dataset, roles, num_identities, network, optimizer, mesh)
+    optimizer = make_optimizer(config.optimizer, schedule_steps, shapes['params'], config.training.frozen_backbone_steps, stages)
+    return Experiment(config, dataset, roles, num_identities, network, optimizer, mesh, schedule_steps)

@@ -24,7 +24,7 @@ from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
 from pvlad_jax.runs.report import write_report
 from pvlad_jax.runs.splits import all_splits
 from pvlad_jax.runs.train import train
-from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir
+from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir, planned_ends
 
 # Modes that make a folder of what a working directory holds.
 FROM_FILES = {'export': export_model, 'report': write_report}
@@ -78,7 +78,7 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
             check_folders(config, folder if output is None else target)
             stop.no_unsaved_steps = not stop.requested
             if mode == 'train':
-                return train(prepare(config), folder, log, stop)
+                return train(prepare(config, planned_ends(folder)), folder, log, stop)
             return evaluate(prepare(config), folder, log, folder if output is None else target)
 
         if every_split:

@@ -23,7 +23,7 @@ from pvlad_jax.evaluation.mean_of_splits import mean_of_splits, print_mean
 from pvlad_jax.parallel.any_process import broadcast_choice
 from pvlad_jax.runs.evaluate import EvaluationFailed
 from pvlad_jax.runs.run_data import RunData
-from pvlad_jax.runs.workdir import Folder, InUse, check_config, claim, write_config
+from pvlad_jax.runs.workdir import Folder, InUse, check_config, claim, record_more_steps, write_config
 
 DONE = 'split_done.json'  # in a split's folder: its result and what it was made by
 # Do not change a result, so that a split is not scored again for them.
@@ -49,7 +49,7 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
         raise UserError(f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at '0'.")
     data = RunData(workdir, dataset, people=0)  # each split has its own number of them
     if jax.process_index() == 0:
-        _claim_config(workdir, config, data, log)
+        _claim_config(workdir, config, mode, data, log)
     left = names
     before = broadcast_choice([n for n in names if _done(workdir, config, n, mode, data)], names)
     if before:
@@ -136,12 +136,14 @@ def _claim_next(workdir: Folder, config: Config, names: list[str], mode: str,
     return (chosen[0], lock or contextlib.nullcontext()) if chosen else (None, None)
 
 
-def _claim_config(workdir: Folder, config: Config, data: RunData, log: Log) -> None:
+def _claim_config(workdir: Folder, config: Config, mode: str, data: RunData, log: Log) -> None:
     """The folder belongs to this configuration and to these data for good, as that of a single run does."""
     with _claim_with_retry(workdir):
         check_config(workdir, config)
         if (workdir / 'config.json').exists():
             data.check(None, config.dataset.on_change, log)
+            if mode == 'train':
+                record_more_steps(workdir, config, None)
         else:
             data.forget()
             data.write()

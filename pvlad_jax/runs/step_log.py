@@ -33,10 +33,12 @@ class StepLog:
     """One step is pending at a time, so that the host never waits for the device that it has just given work."""
 
     def __init__(self, config: Config, batches: TrainBatches, checkpoints: Checkpoints, writer: MetricWriter | None,
-                 log: Callable[[str], None]):
+                 log: Callable[[str], None], schedule_steps: int | None = None):
+        """`schedule_steps`: that the learning rate's schedule counts by; None = those of the run."""
         self._config, self._batches, self._checkpoints, self._writer, self._log = config, batches, checkpoints, writer, log
         self.pace, self.skipped = Pace(config.training.steps), SkippedRecords(log, config.input.on_error == 'skip')
         self._pending: Pending | None = None
+        self._schedule_steps = schedule_steps or config.training.steps
 
     def dispatched(self, step: int, metrics: dict, batch: dict[str, np.ndarray], stop_vote: bool | jax.Array) -> bool:
         """Takes note of a step, reads the metrics of the one before, and returns whether the run is to stop.
@@ -77,7 +79,7 @@ class StepLog:
         training = self._config.training
         rate, waited = self.pace.line(step)
         self.skipped.report(self._batches.skipped)
-        numbers |= {'learning_rate': float(learning_rate(self._config.optimizer, training.steps)(step - 1)),
+        numbers |= {'learning_rate': float(learning_rate(self._config.optimizer, self._schedule_steps)(step - 1)),
                     'steps_per_second': rate, 'input_wait': waited, 'skipped_records': self.skipped.total()}
         if self._writer:
             self._writer.write(step, 'train', numbers)

@@ -23,7 +23,8 @@ from pvlad_jax.runs.profiling import StepProfiler
 from pvlad_jax.runs.run_start import begin
 from pvlad_jax.runs.step_log import NotFinite, StepLog
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation, failure_told
-from pvlad_jax.runs.workdir import Folder, write_config
+from pvlad_jax.runs.workdir import Folder, planned_ends, record_more_steps, write_config
+from pvlad_jax.training.schedule import longer_run
 from pvlad_jax.training.train_state import TrainState
 from pvlad_jax.training.train_step import compile_ahead, make_train_step
 
@@ -68,9 +69,10 @@ class TrainingRun:
         else:
             self.step, (self.state, self._resumed_at) = saved, self.checkpoints.restore(shapes)
             log(f'Resuming {workdir} after step {saved} of {config.training.steps}.')
+            self._record_more_steps(saved)
         self._writer = MetricWriter(workdir, self.step) if jax.process_index() == 0 else None
         self.evaluation = TrainingEvaluation(experiment, self._evaluator, self.checkpoints, self._writer, log)
-        self.metrics = StepLog(config, batches, self.checkpoints, self._writer, log)
+        self.metrics = StepLog(config, batches, self.checkpoints, self._writer, log, experiment.schedule_steps)
         self.metrics.skipped.before = self._resumed_at.get('skipped', 0)
         self._evaluator.embed.stop = lambda: stop.requested
         self._any_process = AnyProcess(experiment.mesh)
@@ -78,6 +80,13 @@ class TrainingRun:
         if self.step < config.training.steps:
             self._iterator.start_prefetch()  # the first batches are read while the step is compiled
         self._profiler = StepProfiler(config.profile, workdir)
+
+    def _record_more_steps(self, step: int) -> None:
+        """Where this session of the run has more steps than the one before."""
+        ends, now = planned_ends(self._workdir), self._config.training.steps
+        if jax.process_index() == 0 and ends and ends[-1] < now:
+            self._log(longer_run(self._config.optimizer, step, ends, now))
+            record_more_steps(self._workdir, self._config, step)
 
     def __enter__(self) -> 'TrainingRun':
         return self

@@ -2,14 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from pvlad_jax.config import Config, differences, flatten, freeze
+from pvlad_jax.config import Config, changes, differences, flatten, freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.folder_lock import Locked, lock_folder
@@ -18,6 +18,8 @@ from pvlad_jax.core.settings import with_present_names
 
 CONFIG = 'config.json'
 EVALUATED_CONFIG = 'eval/config.json'  # of an evaluation without a run
+# In config.json of a run that was given more steps: [{"step": updates made so far, "before": {field: value}}], oldest first.
+HISTORY = 'history'
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
@@ -56,18 +58,44 @@ def claim(workdir: Folder, flag: str = '--workdir') -> contextlib.AbstractContex
 
 
 def check_config(workdir: Folder, config: Config) -> None:
-    """UserError where the folder belongs to a run of another configuration, with the fields that differ."""
-    path = workdir / CONFIG
-    if not path.exists():
-        return
-    changed = differences(_read(path), config)
+    """UserError where the folder belongs to a run of another configuration, with the fields that differ.
+
+    Which may differ is said where they are defined: the fields of `pvlad_jax.config.fields` that are `resumable`, and,
+    as long as they only grow, those that are marked `grows`.
+    """
+    changed = differences(read_config(workdir / CONFIG)[0], config) if (workdir / CONFIG).exists() else []
     if changed:
         raise UserError(f'{workdir} holds a run of another configuration:\n  ' + '\n  '.join(changed) +
-                        '\nGive another --workdir, or set these fields back.')
+                        '\nGive another --workdir, or set these fields back. A new run in another --workdir can begin with the weights '
+                        f'of this one: --config.init_from={workdir}')
 
 
-def write_config(workdir: Folder, config: Config) -> None:
-    write_text(workdir / CONFIG, json.dumps(flatten(config), indent=1, sort_keys=True) + '\n')
+def write_config(workdir: Folder, config: Config, history: Sequence[Mapping[str, Any]] = ()) -> None:
+    content = flatten(config) | ({HISTORY: list(history)} if history else {})
+    write_text(workdir / CONFIG, json.dumps(content, indent=1, sort_keys=True) + '\n')
+
+
+def record_more_steps(workdir: Folder, config: Config, step: int | None) -> None:
+    """Where a run is given more steps than config.json says, it gets the new configuration; its history keeps the values of before.
+
+    step: updates made so far; None = unknown.
+    """
+    saved, history = read_config(workdir / CONFIG)
+    changed = changes(saved, config)
+    steps = changed.get('training.steps', (0, 0))
+    if steps[0] < steps[1]:
+        before = {path: value for path, (value, _) in changed.items()}
+        write_config(workdir, config, [*history, {'step': step, 'before': before}])
+
+
+def planned_ends(workdir: Folder) -> list[int]:
+    """The numbers of steps that a run was given, from the first to the present one; [] where nothing has been saved yet."""
+    checkpoints = workdir / 'checkpoints'
+    if not (workdir / CONFIG).exists() or not checkpoints.exists() or not any(path.name.isdigit() for path in checkpoints.iterdir()):
+        return []
+    saved, history = read_config(workdir / CONFIG)
+    steps = [entry['before']['training.steps'] for entry in history if 'training.steps' in entry.get('before', {})]
+    return [*steps, saved.get('training.steps', Config().training.steps)]
 
 
 def config_file(workdir: Folder) -> str:
@@ -84,22 +112,23 @@ def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
             f'{workdir} is no working directory of a training: it holds no {name}. Give the folder that --workdir of '
             'the training named.'
         )
-    flat = _read(path)
+    flat, _ = read_config(path)
     try:
         return config_of(flat)
     except (UserError, TypeError, AttributeError) as error:  # TypeError: a field where a section is, or the other way round
         raise UserError(f'{path} does not fit this version of the program: {error}') from error
 
 
-def _read(path: Folder) -> dict[str, Any]:
-    """The fields in a config.json, by their present paths."""
+def read_config(path: Folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(fields by their present paths, history) of a config.json. UserError where it is damaged."""
     try:
         saved = json.loads(path.read_text())
     except (ValueError, OSError) as error:
         raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
     if not isinstance(saved, dict):
         raise UserError(f'{path} is damaged (it holds no fields). Restore it from a copy.')
-    return with_present_names(Config, saved)
+    history = saved.pop(HISTORY, [])
+    return with_present_names(Config, saved), history
 
 
 def config_of(flat: Mapping[str, Any]) -> Config:
