@@ -18,8 +18,8 @@ from pvlad_jax.runs.inherited_weights import inherit, refuse_itself, source_of
 from pvlad_jax.runs.trained_model import load_trained
 from pvlad_jax.runs.trained_people import check_test_people, entries_of
 from pvlad_jax.runs.training_run import TrainingRun
-from tests.micro import micro_config, micro_config_dict
-from tests.small_models import IDENTITIES, copied, write_workdir
+from tests.helpers.micro import micro_config, micro_config_dict
+from tests.helpers.small_models import IDENTITIES, copied, write_workdir
 
 FIELDS = {'model.bnneck': True}
 

@@ -1,5 +1,6 @@
 """A whole run through main.run: what it leaves behind, and how a user's mistakes end."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -124,6 +125,31 @@ def test_a_report_shows_the_frames_of_the_data_set(run, tmp_path):
     text = (tmp_path / 'report' / 'index.html').read_text(encoding='utf-8')
     assert text.count('<section') == 8 and 'class="none"' not in text and 'part_masks.png' in text
     assert len(list((tmp_path / 'report' / 'pictures').iterdir())) >= 8
+
+
+def test_other_data_sets_are_scored_beside_the_own_one(run, micro_data, tmp_path, capfd):
+    """By its name, the own one gives the own result; one without train is enough; the run is only read."""
+    _, workdir = run
+    shutil.copytree(micro_data / 'micro', tmp_path / 'data' / 'micro')
+    strangers = micro_raw(name='strangers', seed=3)
+    build(dataclasses.replace(strangers, splits={role: strangers.splits[role] for role in ('query', 'gallery')}), tmp_path / 'data',
+          workers=1, progress=False)
+    config = saved_run.get_config(str(workdir))
+    config.dataset.data_dir, config.evaluation.dataset, out = str(tmp_path / 'data'), 'micro,strangers', tmp_path / 'out'
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob('*')}
+    assert main.run(config, workdir, 'eval', output=out) == 0
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob('*')} == before and not (out / 'eval' / 'latest.json').exists()
+    own, again, other = (json.loads(path.read_text()) for path in (
+        workdir / 'eval' / 'latest.json', out / 'eval' / 'micro.json', out / 'eval' / 'strangers.json'))
+    assert again == own and (other['dataset'], other['n_query'], other['step']) == ('strangers', 8, 6)
+    for name, result in (('micro', again), ('strangers', other)):
+        query, gallery = (read_embeddings(out / 'embeddings' / name / f'{role}.npz') for role in ('query', 'gallery'))
+        assert score(query, gallery, 'mars_official').mAP == pytest.approx(result['mAP'], abs=1e-6)
+        assert (out / 'eval' / name / 'ranked_strips.png').is_file()
+    said = capfd.readouterr().out
+    assert 'micro (its own)' in said and said.rstrip().count('strangers') > 1
+    assert 'no training people, so it can only be tested on' in fails(
+        capfd, micro_config_dict(tmp_path / 'data', **{'dataset.name': 'strangers'}), tmp_path / 'new')
 
 
 def test_a_finished_run_given_again_only_reports(run, capfd):

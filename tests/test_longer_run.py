@@ -16,7 +16,7 @@ from pvlad_jax.runs.splits import _claim_config
 from pvlad_jax.runs.training_run import TrainingRun
 from pvlad_jax.runs.workdir import check_config, planned_ends, read_config, record_more_steps, saved_config, write_config
 from pvlad_jax.training.schedule import learning_rate, longer_run, steps_of_schedule
-from tests.micro import micro_config
+from tests.helpers.micro import micro_config
 
 
 def with_steps(steps: int, **fields) -> Config:

@@ -14,9 +14,12 @@ from rich.console import Console
 from data_prep import build_tfds
 from data_prep.builder.build import build
 from data_prep.builder.summary import print_summary
+from data_prep.builder.verify import verify
 from data_prep.datasets.tracklet_folder.role_folders import group_paths
 from data_prep.datasets.tracklet_folder.scan import scan_tracklet_folder
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.partition import partition
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 
 cv2 = pytest.importorskip('cv2')
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +50,20 @@ def test_scan(tmp_path):
     assert (seen.name, seen.camera_id, anna.person_id) == ('train/0007/c1/t0', 1, 10)
     assert raw.splits['query'][0].person_id == raw.splits['gallery'][0].person_id == 9
     assert raw.encoding == 'jpeg' and any('one tracklet: anna b' in n for n in raw.notes)
+
+
+def test_people_to_test_on_need_no_train(tmp_path):
+    to_test = [name for name in GOOD if not name.startswith('train')]
+    raw = scan_tracklet_folder(make(tmp_path / 'set', to_test))
+    assert {role: len(found) for role, found in raw.splits.items()} == {'query': 1, 'gallery': 1}
+    assert any(note.startswith('There is no train') for note in raw.notes)
+    path = build(raw, tmp_path / 'data', workers=1, progress=False)
+    assert verify(path, Console(quiet=True), raw, progress=False) == 3
+    roles = partition(TrackletDataset(path))
+    assert (len(roles.train), len(roles.query), len(roles.gallery)) == (0, 1, 1)
+    for name, more in (('cased', 'Train/0007/c1/t0/1.jpg'), ('elsewhere', 'train/readme/x/y.jpg')):
+        with pytest.raises(UserError, match=r'no tracklets in train|too high'):
+            scan_tracklet_folder(make(tmp_path / name, [*to_test, more]))
 
 
 def test_table_of_findings(tmp_path):

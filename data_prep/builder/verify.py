@@ -55,7 +55,10 @@ def verify(
     if not is_built(path):
         raise UserError(f'There is no data set in {path}. Build it first, or give its --name and --data_dir.')
     metadata = _metadata(path)
-    tables = {split: _table(path, split) for split in LAYOUTS[metadata['layout']]}
+    builder = tfds.builder_from_directory(path)
+    # A data set to test on alone has no train.
+    splits = [split for split in LAYOUTS[metadata['layout']] if split != 'train' or split in builder.info.splits]
+    tables = {split: _table(path, split) for split in splits}
     issues = _layout_issues(metadata, tables)
     if recount is not None and not issues:
         checks = recount(tables, metadata)
@@ -73,7 +76,6 @@ def verify(
             else:
                 issues.append(f'{table_file(split)} does not list the tracklets of the source')
     frames = 0
-    builder = tfds.builder_from_directory(path)
     read = None if raw is None else checked_reader(raw)
     for split, table in tables.items():
         records = builder.as_data_source(split, decoders={'frames': {'image': tfds.decode.SkipDecoding()}})

@@ -125,6 +125,12 @@ def _run(c: Config) -> Iterator[str]:
     if c.evaluation.checkpoint == 'untrained' and c.init_from:
         yield ("config.evaluation.checkpoint = 'untrained' scores imported weights as they are, not those of another run. To score that "
                f'run, evaluate it: --mode=eval --workdir={c.init_from.partition("@")[0]}')
+    if c.evaluation.dataset and c.evaluation.checkpoint == 'untrained':
+        yield ("config.evaluation.dataset is for a trained network, and config.evaluation.checkpoint is 'untrained'. Name the data set by "
+               'config.dataset.name instead.')
+    if c.evaluation.dataset and c.dataset.split == 'all':
+        yield ("config.evaluation.dataset is for the network of one split, and config.dataset.split is 'all'. Give the folder of one as "
+               '--workdir, such as WORKDIR/split_0.')
     if c.profile:
         last = int(c.profile.rpartition(':')[2])
         if last > c.training.steps:

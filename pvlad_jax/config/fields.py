@@ -168,6 +168,8 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
+    dataset: str = setting('', "for --mode=eval: other data sets of data_dir to score the same network on, NAME or NAME@SPLIT, several by "
+                           'commas (docs/transfer.md); empty = its own')
     protocol: str = setting('', "a name of evaluation.protocols.PROTOCOLS; empty = the data set's own")
     unknown_cameras: str = setting('refuse', 'where a protocol compares them: refuse; other: each is a camera of its own; ignore',
                                    choices=('refuse', 'other', 'ignore'))

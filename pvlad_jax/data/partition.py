@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.dataset_format import EVERYONE, LAYOUTS
+from pvlad_jax.data.dataset_format import EVERYONE
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 DEFAULT_PROTOCOL = {'roles': 'mars_official', 'query_rows': 'mars_official', 'people_splits': 'cross_camera'}
@@ -51,7 +51,8 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     layout, tables = dataset.metadata['layout'], dataset.tables
     name, convention = 'test', ''
     if layout == 'roles':
-        train, query, gallery = (tables[role] for role in LAYOUTS['roles'])
+        query, gallery = tables['query'], tables['gallery']
+        train = tables['train'] if 'train' in tables else query.select(slice(0))  # there is none in a data set to test on alone
     elif layout == 'query_rows':
         train, test = tables['train'], tables['test']
         is_query = np.zeros(len(test), bool)

@@ -56,6 +56,9 @@ class PKSampler:
 def check_identities(train: TrackletTable, people: int) -> None:
     """UserError where the training set has too few people for a batch."""
     there = len(person_labels(train)[1])
+    if there == 0:
+        raise UserError('The data set has no training people, so it can only be tested on: --mode=eval --workdir=WORKDIR of a trained '
+                        'network --config.evaluation.dataset=NAME (docs/transfer.md).')
     if there < 2:
         raise UserError(f'The training set holds {there} person(s); telling people apart takes at least two.')
     if there < people:

@@ -11,7 +11,7 @@ from pvlad_jax.embedding.tracklets import TrackletEmbedder
 from pvlad_jax.evaluation import Embeddings, Result, score
 from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.experiment import Experiment, NetworkOnData
 from pvlad_jax.runs.outputs import Log, Scored, report
 from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData
@@ -32,7 +32,7 @@ class EvaluationFailed(UserError):
 class Evaluator:
     """Scores any state of an experiment; the embedding step is compiled once for all of them."""
 
-    def __init__(self, experiment: Experiment, log: Log = lambda text: None):
+    def __init__(self, experiment: NetworkOnData, log: Log = lambda text: None):
         self.experiment, self.log = experiment, log
         self.embed = TrackletEmbedder(experiment.network, experiment.config, experiment.dataset)
 

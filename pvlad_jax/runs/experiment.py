@@ -24,12 +24,20 @@ from pvlad_jax.training.train_state import TrainState, init_state, state_shapes
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
+class NetworkOnData:
+    """A network and the data set that it is scored on."""
+
     config: Config
     dataset: TrackletDataset
     partition: Partition
-    num_identities: int  # I, in training
     network: TrackletNetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment(NetworkOnData):
+    """With all that training needs."""
+
+    num_identities: int  # I, in training
     optimizer: optax.GradientTransformation
     mesh: Mesh
     schedule_steps: int  # that the learning rate's schedule counts by
@@ -97,4 +105,4 @@ def prepare(config: Config, planned_ends: Sequence[int] = ()) -> Experiment:
     schedule_steps = steps_of_schedule(config.optimizer, planned_ends, config.training.steps)
     stages = BACKBONES[model.backbone.name].stages
     optimizer = make_optimizer(config.optimizer, schedule_steps, shapes['params'], config.training.frozen_backbone_steps, stages)
-    return Experiment(config, dataset, roles, num_identities, network, optimizer, mesh, schedule_steps)
+    return Experiment(config, dataset, roles, network, num_identities, optimizer, mesh, schedule_steps)

@@ -6,6 +6,7 @@ is made anew. The backbone must be the same. The classifier is always made anew,
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -13,7 +14,9 @@ from flax.traverse_util import flatten_dict
 from pvlad_jax.config import Config, flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.export.artifact import is_export
 from pvlad_jax.models.pooling import build_pooling
+from pvlad_jax.runs.exported_model import load_exported
 from pvlad_jax.runs.trained_model import BEST, LAST, TrainedModel, load_trained
 from pvlad_jax.runs.workdir import Folder, open_workdir
 from pvlad_jax.training.train_state import TrainState
@@ -81,8 +84,10 @@ def inherit(config: Config, shapes: TrainState, workdir: Folder) -> Inherited:
     said = f'config.init_from = {config.init_from!r}'
     if not (folder / 'checkpoints').exists() and (folder / 'split_0').exists():
         raise UserError(f'{said}: {folder} holds a run of all splits. Name one of them, such as {folder / "split_0"}.')
+    if is_export(path) and step:
+        raise UserError(f'{said}: {folder} is an export, which holds one step alone. Leave out @{step}.')
     try:
-        model = load_trained(str(folder), step)
+        model = load_exported(Path(folder)) if is_export(path) else load_trained(str(folder), step)
     except UserError as error:
         raise UserError(f'{said}: {error}') from error
     new = _shapes(shapes.params, shapes.batch_stats)
@@ -121,7 +126,8 @@ def _taken(said: str, config: Config, model: TrainedModel, old: Mapping[str, Sha
     if pooling.data_dependent and ('aggregator' not in taken or config.vlad_init.from_data):
         rows.append(('codewords', 'made anew', 'from the training data, with the centring of the descriptors'))
     people, others = (modules['classifier']['params/kernel'][-1] for modules in (new, old))
-    rows.append(('classifier', 'made anew', f'for {people} people; that of {others} people is ignored'))
+    ignored = f'; that of {others} people is ignored' if others > 1 else ''  # an export has none
+    rows.append(('classifier', 'made anew', f'for {people} people{ignored}'))
     return taken, rows
 
 

@@ -14,7 +14,7 @@ from pvlad_jax.models.tracklet_network import clip_statistics
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.report.part_masks import part_mask_picture
 from pvlad_jax.report.ranked_strips import ranked_strips, write_strips
-from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.experiment import NetworkOnData
 from pvlad_jax.runs.workdir import Folder
 
 Log = Callable[[str], None]  # prints a line
@@ -31,24 +31,27 @@ class Scored(NamedTuple):
         return self._replace(result=dataclasses.replace(self.result, checkpoint=checkpoint))
 
 
-def report(experiment: Experiment, workdir: Folder, variables: dict, scored: Scored, log: Log) -> None:
-    """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures."""
+def report(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = '') -> None:
+    """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures.
+
+    name: of another data set than the run's own: then eval/NAME.json, embeddings/NAME/*.npz, eval/NAME/*.png.
+    """
     variables = gather_to_host(variables)  # all processes must take part in gathering
     if jax.process_index() != 0:
         return
     result, query, gallery, _ = scored
     try:
-        for name in (f'step_{result.step}', 'latest'):
-            write_result(workdir / 'eval' / f'{name}.json', result)
-        for name, embeddings in (('query', query), ('gallery', gallery)):
-            write_embeddings(workdir / 'embeddings' / f'{name}.npz', embeddings)
+        for file in [name] if name else [f'step_{result.step}', 'latest']:
+            write_result(workdir / 'eval' / f'{file}.json', result)
+        for role, embeddings in (('query', query), ('gallery', gallery)):
+            write_embeddings(workdir / 'embeddings' / name / f'{role}.npz', embeddings)
     finally:  # printed where it cannot be written, too
         print_table(result)
     if experiment.config.evaluation.strips:
-        _draw(experiment, workdir / 'eval', variables, scored, log)
+        _draw(experiment, workdir / 'eval' / name, variables, scored, log)
 
 
-def _draw(experiment: Experiment, folder: Folder, variables: dict, scored: Scored, log: Log) -> None:
+def _draw(experiment: NetworkOnData, folder: Folder, variables: dict, scored: Scored, log: Log) -> None:
     """ranked_strips.png, and part_masks.png where the pooling has masks, of evenly spread queries."""
     roles, clips_config = experiment.partition, experiment.config.clips
     places = {name: (table, row) for table in (roles.query, roles.gallery) for row, name in enumerate(table.tracklet)}

@@ -122,11 +122,15 @@ def check_labels_of(config: Config, roles: Partition) -> None:
     """People to train on as the batches need them; queries that the protocol can score; pairs for a learned
     distance."""
     check_identities(roles.train, config.batch.people)
-    protocol = config.evaluation.protocol or roles.protocol
-    _check_scorable(config, protocol, roles.query, roles.gallery, 'test')
+    check_test_labels(config, roles)
     if config.dataset.validation_share:
-        _check_scorable(config, protocol, roles.validation_query, roles.validation_gallery,
+        _check_scorable(config, config.evaluation.protocol or roles.protocol, roles.validation_query, roles.validation_gallery,
                         'validation (config.dataset.validation_share)')
+
+
+def check_test_labels(config: Config, roles: Partition) -> None:
+    """Queries that the protocol can score; pairs for a learned distance."""
+    _check_scorable(config, config.evaluation.protocol or roles.protocol, roles.query, roles.gallery, 'test')
     if config.evaluation.distance in LEARNED:
         people = roles.train.select(roles.train.person_id > 0)
         pairs = np.unique(np.stack([people.person_id, people.camera_id]), axis=1)

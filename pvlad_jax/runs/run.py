@@ -20,6 +20,7 @@ from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.export import export_model
 from pvlad_jax.runs.inherited_weights import refuse_itself
+from pvlad_jax.runs.other_datasets import evaluate_others
 from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
 from pvlad_jax.runs.report import write_report
 from pvlad_jax.runs.splits import all_splits
@@ -45,6 +46,8 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     """
     frozen = freeze(config)
     check_names(frozen)
+    if mode == 'train' and frozen.evaluation.dataset:
+        raise UserError('config.evaluation.dataset is for --mode=eval: in training the data set is config.dataset.name.')
     stop.grace = frozen.training.grace_seconds
     distributed.start(several, stop.request)
     distributed.check_same_on_all('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
@@ -63,7 +66,8 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
         if mode == 'train':
             refuse_itself(frozen, folder)
         check_folders(frozen, target)
-        build(frozen)
+        if not frozen.evaluation.dataset:
+            build(frozen)
         compile_cache.use(frozen.compile_cache, target)
 
         def log(text: str) -> None:
@@ -83,6 +87,8 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
 
         if every_split:
             all_splits(frozen, folder, mode, run_one, log)
+        elif frozen.evaluation.dataset:
+            evaluate_others(frozen, folder, log, target)
         else:
             run_one(frozen, folder)
 

@@ -27,7 +27,7 @@ from pvlad_jax.runs.workdir import Folder, InUse, check_config, claim, record_mo
 
 DONE = 'split_done.json'  # in a split's folder: its result and what it was made by
 # Do not change a result, so that a split is not scored again for them.
-NOT_IN_RESULT = ('strips', 'clips_per_step')
+NOT_IN_RESULT = ('strips', 'clips_per_step', 'dataset', 'trained_people')
 _CLAIM_TIMEOUT = 20.0  # seconds; the common folder is held for moments only
 
 Log = Callable[[str], None]

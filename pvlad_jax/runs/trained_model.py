@@ -46,6 +46,7 @@ class TrainedModel:
       variables: `params` and `batch_stats` of the network, without those of losses.
       checkpoint: what was loaded, in words.
       step: of training; 0 = imported weights as they are, None = unknown.
+      chosen: by what the step was chosen: 'last', 'best by ...', or '' where the caller named it.
     """
 
     config: Config
@@ -53,6 +54,7 @@ class TrainedModel:
     variables: dict[str, Any]
     checkpoint: str
     step: int | None = None
+    chosen: str = ''
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -120,7 +122,8 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
     finally:
         with contextlib.suppress(Exception):  # nothing was written
             checkpoints.close()
-    return checked(config, variables, f'{where}, step {step}{f" ({which})" if which else ""}', str(where), step)
+    model = checked(config, variables, f'{where}, step {step}{f" ({which})" if which else ""}', str(where), step)
+    return dataclasses.replace(model, chosen=which)
 
 
 @contextlib.contextmanager

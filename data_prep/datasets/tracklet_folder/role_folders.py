@@ -10,6 +10,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.dataset_format import LAYOUTS
 
 ROLES = LAYOUTS['roles']
+TEST_ROLES = ('query', 'gallery')
 LAYOUT = '{train,query,gallery}/PERSON/CAMERA/TRACKLET/FRAME.jpg (camera c0 where it is unknown)'
 _MAX_LISTED = 20
 
@@ -36,7 +37,8 @@ class Groups(NamedTuple):
 def find_root(files: FrameFiles, source: str) -> str:
     """The folder within the source that holds train, query and gallery: '', or 'mydata/' in an archive of a folder.
 
-    Raises UserError where there is none, or several below other folders.
+    Where none holds all three, one that holds query and gallery: people to test on alone. Raises UserError where there
+    is neither, or several below other folders.
     """
     below: dict[str, set[str]] = {}
     for path in (*files.names, *(f'{f}/' for f in files.empty_folders)):
@@ -45,12 +47,14 @@ def find_root(files: FrameFiles, source: str) -> str:
             if part in ROLES:
                 below.setdefault('/'.join([*parts[:i], '']), set()).add(part)
     whole = [root for root, roles in below.items() if roles == set(ROLES)]
+    if not whole and not _has_train(files.names):
+        whole = [root for root, roles in below.items() if roles == set(TEST_ROLES)]
     if '' in whole or len(whole) == 1:  # what lies deeper next to a data set at the top is none of it
         return '' if '' in whole else whole[0]
     if whole:
         listed = ', '.join(root or 'its top' for root in sorted(whole))
         raise UserError(
-            f'{source} holds several data sets, each with train, query and gallery: {listed}. '
+            f'{source} holds several data sets, each with query and gallery: {listed}. '
             'Give the folder of one of them as --source; unpack it where it is in an archive.'
         )
     raise UserError(_wrong_layout(files, source, below))
@@ -101,6 +105,11 @@ def refuse_issues(source: str, issues: Sequence[str], hint: str = '') -> None:
         raise UserError(f'{source} does not follow {LAYOUT}:\n  ' + '\n  '.join(issues[:_MAX_LISTED]) + more + hint)
 
 
+def _has_train(names: Iterable[str]) -> bool:
+    """Whether a folder is called train, in any case: then it is not left out by intention."""
+    return any(part.lower() == 'train' for name in names for part in name.split('/')[:-1])
+
+
 def _doubled(names: Sequence[str], root: str) -> set[str]:
     inner: dict[str, set[str]] = {}
     for name in names:
@@ -112,12 +121,12 @@ def _doubled(names: Sequence[str], root: str) -> set[str]:
 def _wrong_layout(files: FrameFiles, source: str, below: dict[str, set[str]]) -> str:
     tops = sorted({n.split('/')[0] for n in files.names} | {n.split('/')[0] for n in files.empty_folders})
     holds = f'It holds: {", ".join(tops[:10]) or "nothing"}{", ..." if len(tops) > 10 else ""}.'
+    cased = sorted({p for n in files.names for p in n.split('/')[:-1] if p not in ROLES and p.lower() in ROLES})
+    hint = f' Folder names are in lower case: rename {", ".join(cased)}.' if cased else ''
     if not below:
-        cased = sorted({p for n in files.names for p in n.split('/')[:-1] if p not in ROLES and p.lower() in ROLES})
-        hint = f' Folder names are in lower case: rename {", ".join(cased)}.' if cased else ''
         return f'{source} has no tracklets in {", ".join(ROLES)}; expected {LAYOUT}. {holds}{hint}'
     root, roles = max(below.items(), key=lambda item: len(item[1]))
     missing = ', '.join(r for r in ROLES if r not in roles)
     where = f'{source} has no tracklets in {missing}'
     neighbour = f' next to {root}{min(roles)}' if root else ''
-    return f'{where}{neighbour}; expected {LAYOUT}. {holds}'
+    return f'{where}{neighbour}; expected {LAYOUT}. {holds}{hint}'

@@ -7,6 +7,7 @@ from pathlib import Path
 from data_prep.datasets.dataset_source import DatasetSource, Flag, Options
 from data_prep.datasets.tracklet_folder.role_folders import (
     ROLES,
+    TEST_ROLES,
     TrackletKey,
     find_root,
     group_paths,
@@ -44,7 +45,7 @@ def scan_tracklet_folder(
       cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names
         (sources/camera_numbers.py).
     Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, fewer
-      than two people in train.
+      than two people in train, where there is one.
     """
     compiled = frame_pattern(pattern) if pattern else None
     files = open_files(source)
@@ -58,22 +59,24 @@ def scan_tracklet_folder(
     for key in tracklets:
         roles.setdefault(key.person, set()).add(key.role)
     people = number_people(roles)
-    splits: dict[str, list[TrackletSource]] = {role: [] for role in ROLES}
+    has_train = any(name.startswith(f'{root}train/') for name in (*files.names, *(f'{f}/' for f in files.empty_folders)))
+    splits: dict[str, list[TrackletSource]] = {role: [] for role in (ROLES if has_train else TEST_ROLES)}
     left_out = []
     for key in tracklets:
         if people[key.person] == JUNK and key.role != 'gallery':
             left_out.append(key.name)
         else:
             splits[key.role].append(_tracklet(key, people[key.person], numbered.numbers[key.camera], frames.order[key]))
-    if missing := [role for role in ROLES if not splits[role]]:
+    if missing := [role for role in splits if not splits[role]]:
         raise UserError(f'{source} has no tracklets in {", ".join(missing)}{" but junk" if left_out else ""}.')
-    trained = {s.person for s in splits['train']}
-    if len(trained) < 2:
+    trained = {s.person for s in splits.get('train', [])}
+    if has_train and len(trained) < 2:
         raise UserError(
             f'{source}/train has one person only ({trained.pop()}). Learning to distinguish people takes at least two.'
         )
     notes = [
         *([f'The data set was found in {root.rstrip("/")}.'] if root else []),
+        *([] if has_train else ['There is no train: networks can be tested on these people (docs/transfer.md), and none trained.']),
         *person_notes(people),
         *([f'Junk in train and query is left out: {shortened(left_out)}.'] if left_out else []),
         *camera_notes(numbered),
@@ -124,11 +127,11 @@ def _tracklet(key: TrackletKey, person: int, camera: int, frames: list[tuple[int
 
 def _notes(splits: dict[str, list[TrackletSource]]) -> Iterable[str]:
     counts: dict[str, int] = {}
-    for s in splits['train']:
+    for s in splits.get('train', []):
         counts[s.person] = counts.get(s.person, 0) + 1
     if single := [p for p, n in counts.items() if n == 1]:
         yield f'{len(single)} people of train have one tracklet: {shortened(single)}.'
-    if both := sorted({s.person for s in splits['train']} & {s.person for s in splits['query']}):
+    if both := sorted({s.person for s in splits.get('train', [])} & {s.person for s in splits['query']}):
         yield f'{len(both)} people of query are in train too: {shortened(both)}.'
     seen: dict[str, list[TrackletSource]] = {}
     for s in (*splits['gallery'], *splits['query']):

@@ -1,0 +1,100 @@
+"""A trained network scored on data sets that it was not trained on (config.evaluation.dataset). Of the run only its
+working directory is needed; the data set that it was trained on need not be there."""
+
+import json
+import re
+import time
+
+import jax
+
+from pvlad_jax.config import Config
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.fingerprint import labels_hash
+from pvlad_jax.data.partition import partition
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
+from pvlad_jax.evaluation import Result
+from pvlad_jax.evaluation.side_by_side import print_side_by_side
+from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator
+from pvlad_jax.runs.experiment import NetworkOnData
+from pvlad_jax.runs.outputs import Log, report
+from pvlad_jax.runs.preflight import check_test_labels
+from pvlad_jax.runs.run_data import saved_data
+from pvlad_jax.runs.trained_model import TrainedModel, load_trained
+from pvlad_jax.runs.trained_people import check_test_people, entries_of
+from pvlad_jax.runs.workdir import Folder
+
+_TAKEN = re.compile(r'latest|config|step_\d+')  # files in eval/ that a run has itself
+_ATTEMPTS = 3  # a training beside this may delete the checkpoint that is being read
+
+
+def evaluate_others(config: Config, workdir: Folder, log: Log, output: Folder) -> dict[str, Result]:
+    """Scores the network that config.evaluation.checkpoint says on each data set of config.evaluation.dataset, in turn.
+
+    OUTPUT/eval/NAME.json, embeddings/NAME/ and pictures in eval/NAME/; eval/latest.json stays that of the run's own
+    data set. Then a table of all of them.
+
+    Raises:
+      UserError: before anything is embedded: a name twice, no such data set or split, labels that the protocol cannot
+        score, test people who were trained on.
+      EvaluationFailed: a tracklet that cannot be decoded; results of the data sets before are written.
+    """
+    names = _names(config.evaluation.dataset)
+    model = _load(config, workdir)
+    tests = {name: _opened(config, workdir, model, name) for name in names}
+    log(f'{model.checkpoint}, on {", ".join(names)}.')
+    results = {}
+    for name, test in tests.items():
+        began = time.monotonic()
+        try:
+            scored = Evaluator(test, log)(model.variables, model.step).of(model.chosen)
+        except UserError as error:
+            raise EvaluationFailed(f'The evaluation on {name!r} failed: {error}') from error
+        log(f'{name}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
+        report(test, output, model.variables, scored, log, name)
+        results[name] = scored.result
+    if jax.process_index() == 0:
+        print_side_by_side({**_own(workdir), **{name: result.to_json() for name, result in results.items()}})
+    return results
+
+
+def _names(given: str) -> list[str]:
+    names = [name.strip() for name in given.split(',')]
+    said = f'config.evaluation.dataset = {given!r}'
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f'{said}: names of data sets by commas, each once, such as mars,prid2011@3.')
+    if taken := [name for name in names if _TAKEN.fullmatch(name)]:
+        raise UserError(f'{said}: results would overwrite eval/{taken[0]}.json of the run itself. Build the data set under another name.')
+    return names
+
+
+def _load(config: Config, workdir: Folder) -> TrainedModel:
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return load_trained(str(workdir), config.evaluation.checkpoint)
+        except UserError:
+            continue
+    return load_trained(str(workdir), config.evaluation.checkpoint)
+
+
+def _opened(config: Config, workdir: Folder, model: TrainedModel, name: str) -> NetworkOnData:
+    """The data set NAME[@SPLIT], checked."""
+    data_set, at, split = name.partition('@')
+    dataset = TrackletDataset.open(config.dataset.data_dir, data_set)
+    roles = partition(dataset, split if at else '0')
+    check_test_labels(config, roles)
+    saved, run = saved_data(workdir), model.config.dataset
+    entries = entries_of(saved, model.config, dataset)
+    same = (saved.get('fingerprint') or {}).get('labels') == labels_hash(dataset.tables, dataset.metadata)
+    if same and (run.split, run.halves) == (split if at else '0', 'wang2014'):  # its own test people
+        entries = [one for one in entries if one['inherited']]
+    roles = check_test_people(config, dataset, roles, entries)
+    return NetworkOnData(config, dataset, roles, model.network)
+
+
+def _own(workdir: Folder) -> dict[str, dict]:
+    """The result that the run has on its own data set, for the table; {} where there is none."""
+    try:
+        result = json.loads((workdir / 'eval' / 'latest.json').read_text())
+        return {f'{result["dataset"]} (its own)': result}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
