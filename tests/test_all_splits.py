@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from pvlad_jax.evaluation import Result, read_embeddings
 from pvlad_jax.evaluation.mean_of_splits import METRICS, mean_of_splits
 from pvlad_jax.runs.splits import DONE, all_splits
 from pvlad_jax.runs.workdir import InUse, claim
+from tests.helpers.forked_run import start_micro
 from tests.helpers.micro import micro_config_dict
 from tests.helpers.micro_splits import SPLITS, build_micro_splits
 
@@ -179,9 +178,7 @@ def test_two_share_the_splits(data_dir, tmp_path):
 def test_real_runs_are_stopped_locked_and_taken_up(data_dir, tmp_path, capfd):
     """A process is stopped in the midst of split 0; the next resumes it, leaves split 1, which is held, and the last ends it."""
     workdir, fields = tmp_path / 'run', {**FIELDS, 'training.steps': 4}
-    command = [sys.executable, '-m', 'tests.helpers.run_micro', str(data_dir), str(workdir), '--devices', '8', '--step_seconds', '0.5',
-               '--set', *(f'{k}={json.dumps(v)}' for k, v in fields.items())]
-    stopped = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stopped = start_micro(data_dir, workdir, '--step_seconds', '0.5', fields=fields, devices=8)
     while not list(workdir.glob('split_0/checkpoints/2')):
         assert stopped.poll() is None, stopped.communicate()
         time.sleep(0.02)

@@ -76,7 +76,7 @@ SMALL_NETWORKS = {
     'r2plus1d_bottleneck_pool': partial(R3D, **SMALL, stem_pool=True, bottleneck=True, factored=True),
     'c3d': C3D,
     'c3d_bn': partial(C3D, normalise=True),
-    'i3d': partial(I3D, final='Mixed_4b'),
+    'i3d': partial(I3D, final='Mixed_3b'),
     'osnet': partial(OSNet, OSNET_CHANNELS),
     'resnet_ibn': partial(ResNet50, width=4, ibn=True),
 }

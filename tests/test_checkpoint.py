@@ -147,9 +147,9 @@ def test_a_damaged_checkpoint_is_told_or_harmless(made, tmp_path, how):
             if data != {'next_index': 1}:  # where even the step's mark is gone, the one before is the last
                 assert data == {'next_index': 2}
                 jax.tree.map(np.testing.assert_array_equal, saved, gather_to_host(state))
-        state, data = restore(experiment, tmp_path / 'c', 1)
-        assert data == {'next_index': 1}
     assert told >= 2
+    _, data = restore(experiment, tmp_path / 'c', 1)
+    assert data == {'next_index': 1}
 
 
 def test_the_latest_and_the_best_are_kept_and_nothing_half_deleted(made, tmp_path):

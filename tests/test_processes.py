@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from pvlad_jax.launch.distributed import Processes, is_multiprocess_expected
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
+from tests.helpers.forked_run import ForkedRun, start_micro
 from tests.helpers.killed_runs import lines
 from tests.helpers.micro import micro_config, micro_config_dict
 from tests.helpers.micro_splits import build_micro_splits
@@ -35,13 +34,11 @@ RUN = {'training.steps': 4, 'training.checkpoint_every': 2, 'training.log_every'
 FSDP = {'mesh.data': 2, 'mesh.fsdp': 4}
 
 
-def start(data_dir, workdir, *arguments, fields=None, devices=8) -> subprocess.Popen:
-    given = [f'{name}={json.dumps(value)}' for name, value in {**RUN, **(fields or {})}.items()]
-    return subprocess.Popen([sys.executable, '-m', 'tests.helpers.run_micro', str(data_dir), str(workdir), '--devices', str(devices),
-                             *arguments, '--set', *given], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(data_dir, workdir, *arguments, fields=None, devices=8) -> ForkedRun:
+    return start_micro(data_dir, workdir, *arguments, fields={**RUN, **(fields or {})}, devices=devices)
 
 
-def start_two(data_dir, workdir, *arguments, fields=None, second=None, devices=4) -> list[subprocess.Popen]:
+def start_two(data_dir, workdir, *arguments, fields=None, second=None, devices=4) -> list[ForkedRun]:
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
@@ -49,7 +46,7 @@ def start_two(data_dir, workdir, *arguments, fields=None, second=None, devices=4
                   fields={**(fields or {}), **((second or {}) if i else {})}, devices=devices) for i in range(2)]
 
 
-def ends(several: list[subprocess.Popen], code: int, seconds: float = 300) -> list[tuple[str, str]]:
+def ends(several: list[ForkedRun], code: int, seconds: float = 300) -> list[tuple[str, str]]:
     """(stdout, stderr) of each, once all have ended with this code."""
     said = []
     try:
@@ -63,7 +60,7 @@ def ends(several: list[subprocess.Popen], code: int, seconds: float = 300) -> li
     return said
 
 
-def wait_for_step(several: list[subprocess.Popen], workdir, step: int) -> None:
+def wait_for_step(several: list[ForkedRun], workdir, step: int) -> None:
     until = time.monotonic() + 300  # seconds; on a busy machine a start takes minutes
     while not any(x['step'] >= step for x in lines(workdir)):
         assert all(p.poll() is None for p in several), [p.communicate() for p in several]

@@ -10,6 +10,7 @@ from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video, streaming
 from pvlad_jax.models.tracklet_network import build_network
+from tests.helpers import micro  # noqa: F401  enters its backbone
 
 POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes']
 T, H, W = 4, 32, 32
@@ -18,6 +19,7 @@ T, H, W = 4, 32, 32
 def make(pooling='person_vlad', **fields):
     config = get_config(f'pooling={pooling}')
     with config.unlocked():
+        config.model.backbone.name = 'micro'
         config.model.update({'parts': 2, 'words': 3, 'descriptor': 8, 'embedding': 16, **fields})
     network = build_network(freeze(config).model, num_identities=5)
     variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 1, T, H, W, 3), jnp.uint8), jnp.ones((1, 1, T), bool))

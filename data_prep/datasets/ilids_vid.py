@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Int
@@ -98,6 +99,7 @@ def group_sequences(paths: Iterable[str]) -> tuple[Frames, Issues, list[str]]:
     return group_frames(paths, 'sequences', _locate)
 
 
+@no_type_check  # called for every frame of the data set
 def _locate(parts: list[str]) -> tuple[int, int, int] | str:
     match = _GRAMMAR.fullmatch(parts[-1])
     if match is None:

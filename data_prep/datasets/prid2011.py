@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import no_type_check
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
 from data_prep.datasets.people_splits import DRAW_SPLITS, Splits, SplitSource, drawn_splits, named_splits, split_checks
@@ -109,6 +110,7 @@ def group_multi_shot(paths: Iterable[str]) -> tuple[Frames, Issues, list[str]]:
     return group_frames(paths, 'multi_shot', _locate)
 
 
+@no_type_check  # called for every frame of the data set
 def _locate(parts: list[str]) -> tuple[int, int, int] | str:
     person, frame = _PERSON.fullmatch(parts[-2]), _FRAME.fullmatch(parts[-1])
     camera = _CAMERAS.get(parts[-3]) if len(parts) > 2 else None

@@ -67,12 +67,13 @@ def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
         return
     import jax
 
+    # JAX's own heartbeats end a process with a stack trace of C++: ours must be heard before, and what they say passed on.
+    jax_heartbeat = int(2 * given.heartbeat + 2 * SHUTDOWN_TIMEOUT)
     # JAX would catch SIGTERM itself and agree on a step one network round later; launch/preemption.py does it for one process and for many.
     jax.config.update('jax_enable_preemption_service', False)
     try:
-        # JAX's own heartbeats end a process with a stack trace of C++; ours are heard before.
-        jax.distributed.initialize(**where, heartbeat_timeout_seconds=2 * given.heartbeat, initialization_timeout=300,
-                                   shutdown_timeout_seconds=2 * given.heartbeat)
+        jax.distributed.initialize(**where, heartbeat_timeout_seconds=jax_heartbeat, initialization_timeout=300,
+                                   shutdown_timeout_seconds=jax_heartbeat)
     except (ValueError, RuntimeError) as error:
         raise UserError(f'The processes of this run did not find each other: {_first_line(error)}. All must be started within five '
                         'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI or TPU '
@@ -138,6 +139,7 @@ def _wait_for_acknowledgements() -> None:
     for number in range(1, process_count()):
         with contextlib.suppress(Exception):  # it is gone already
             coordination_client().blocking_key_value_get(f'{ACKNOWLEDGED}/{number}', max(int(1000 * (until - time.monotonic())), 1))
+    time.sleep(0.5)  # the others end now; JAX aborts a process whose coordination service goes first
 
 
 def _tell(key: str, value: str) -> None:

@@ -1,8 +1,6 @@
 """Runs in processes of their own, to be ended from outside, and whether two of them are the same run."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
+from tests.helpers.forked_run import ForkedRun, start_micro
 from tests.helpers.micro import micro_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,13 +21,11 @@ RUN = {'training.steps': STEPS, 'training.checkpoint_every': 1, 'training.eval_e
        'loss.oim': 0.5, 'dataset.validation_share': 0.34}
 
 
-def start(data_dir, workdir, *arguments, fields=None) -> subprocess.Popen:
-    given = [f'{name}={json.dumps(value)}' for name, value in {**RUN, **(fields or {})}.items()]
-    return subprocess.Popen([sys.executable, '-m', 'tests.helpers.run_micro', str(data_dir), str(workdir), *arguments, '--set', *given],
-                            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(data_dir, workdir, *arguments, fields=None) -> ForkedRun:
+    return start_micro(data_dir, workdir, *arguments, fields={**RUN, **(fields or {})})
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 60.0) -> None:
+def wait_for(condition, process: ForkedRun, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()

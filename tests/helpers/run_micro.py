@@ -9,11 +9,12 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 
 from tests.helpers import quick_compilation
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('data_dir')
     parser.add_argument('workdir')
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument('--embed_seconds', type=float, default=0.0, help='time added to every step of an evaluation')
     parser.add_argument('--corrupt', default='', help='tracklet whose frames cannot be decoded')
     parser.add_argument('--file_limit', type=int, default=0, help='bytes that a file may have, as on a disk that is nearly full')
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.file_limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_limit, given.file_limit))
