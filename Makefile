@@ -15,6 +15,7 @@ test: $(VENV)/.test
 
 lint: $(VENV)/.test
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check --quiet .
 	$(VENV)/bin/lint-imports
 
 $(VENV)/bin/python:

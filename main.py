@@ -1,9 +1,9 @@
 """PersonVLAD-JAX: trains and evaluates.
 
-    python main.py --config=configs/synthetic.py --workdir=runs/demo
-    python main.py --workdir=runs/demo --mode=eval
-    python main.py --workdir=runs/demo --mode=export
-    python main.py --workdir=runs/demo --mode=report
+python main.py --config=configs/synthetic.py --workdir=runs/demo
+python main.py --workdir=runs/demo --mode=eval
+python main.py --workdir=runs/demo --mode=export
+python main.py --workdir=runs/demo --mode=report
 """
 
 import os
@@ -23,20 +23,43 @@ from pvlad_jax.launch.flags import given_fields, given_value, parse_flags
 
 FROM_WORKDIR = ('eval', 'export', 'report')  # modes that need no --config
 
-CONFIG = config_flags.DEFINE_config_file('config', None, lock_config=True, help_string=(
-    'The configuration, e.g. configs/mars.py; where --mode=eval, export or report is given without it, that of the run in --workdir'))
+CONFIG = config_flags.DEFINE_config_file(
+    'config',
+    None,
+    lock_config=True,
+    help_string=(
+        'The configuration, e.g. configs/mars.py; where --mode=eval, export or report is given without it, that of the '
+        'run in --workdir'
+    ),
+)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where checkpoints, metrics and results of this run go')
-MODE = flags.DEFINE_enum('mode', 'train', ['train', *FROM_WORKDIR],
-                         'train (with evaluations); eval: score the checkpoint that config.evaluation.checkpoint says; export: write its '
-                         'network as a folder for other programs (docs/export.md); report: write the result as a page (docs/report.md)')
-OUTPUT = flags.DEFINE_string('output', None, 'With --mode=eval: where results go; with --mode=export or report: the folder, instead of '
-                             'WORKDIR/export, WORKDIR/report. --workdir is then only read')
-MULTIPROCESS = flags.DEFINE_enum('multiprocess', 'auto', MODES,
-                                 'auto: several processes where Slurm, Open MPI, JAX_COORDINATOR_ADDRESS or a TPU machine says so; on, off')
-COORDINATOR = flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, where several processes are started by hand')
+MODE = flags.DEFINE_enum(
+    'mode',
+    'train',
+    ['train', *FROM_WORKDIR],
+    'train (with evaluations); eval: score the checkpoint that config.evaluation.checkpoint says; export: write its '
+    'network as a folder for other programs (docs/export.md); report: write the result as a page (docs/report.md)',
+)
+OUTPUT = flags.DEFINE_string(
+    'output',
+    None,
+    'With --mode=eval: where results go; with --mode=export or report: the folder, instead of '
+    'WORKDIR/export, WORKDIR/report. --workdir is then only read',
+)
+MULTIPROCESS = flags.DEFINE_enum(
+    'multiprocess',
+    'auto',
+    MODES,
+    'auto: several processes where Slurm, Open MPI, JAX_COORDINATOR_ADDRESS or a TPU machine says so; on, off',
+)
+COORDINATOR = flags.DEFINE_string(
+    'coordinator', '', 'HOST:PORT of process 0, where several processes are started by hand'
+)
 NUM_PROCESSES = flags.DEFINE_integer('num_processes', 0, 'How many there are, with --coordinator')
 PROCESS_ID = flags.DEFINE_integer('process_id', -1, 'Which of them this is, from 0, with --coordinator')
-HEARTBEAT = flags.DEFINE_integer('heartbeat', 60, 'Seconds without a sign of life after which a process counts as lost', lower_bound=5)
+HEARTBEAT = flags.DEFINE_integer(
+    'heartbeat', 60, 'Seconds without a sign of life after which a process counts as lost', lower_bound=5
+)
 
 
 def build(config) -> None:
@@ -46,17 +69,27 @@ def build(config) -> None:
         from data_prep.datasets.synthetic import scan_synthetic
 
         # Processes that start together all come here: one builds, the others wait.
-        build_dataset(scan_synthetic(config.dataset.name, **config.dataset.build_options), config.dataset.data_dir, wait=True)
+        build_dataset(
+            scan_synthetic(config.dataset.name, **config.dataset.build_options), config.dataset.data_dir, wait=True
+        )
 
 
-def run(config, workdir: str | Path, mode: str, several: Processes = Processes(mode='off'),  # noqa: B008  a constant
-        given: Sequence[str] = (), output: str | Path | None = None) -> int:
+def run(
+    config,
+    workdir: str | Path,
+    mode: str,
+    several: Processes = Processes(mode='off'),  # noqa: B008  a constant
+    given: Sequence[str] = (),
+    output: str | Path | None = None,
+) -> int:
     """Does the job and returns the exit code; a user's mistake is one message, not a traceback."""
 
     quiet_libraries()
 
     def job(stop) -> None:
-        from pvlad_jax.runs.run import work  # JAX and all that is slow to import come after the flags are known to be right
+        from pvlad_jax.runs.run import (
+            work,
+        )  # JAX and all that is slow to import come after the flags are known to be right
 
         work(config, workdir, mode, several, stop, build, given, output)
 
@@ -73,7 +106,9 @@ def with_saved_config(argv: list[str]) -> list[str]:
 
 def main(_argv) -> int:
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
-    code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, short_names(Config)), OUTPUT.value)
+    code = run(
+        CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, short_names(Config)), OUTPUT.value
+    )
     if code:  # threads of a save that failed would have a last word after the message
         os._exit(code)  # every line was flushed when it was printed
     return code

@@ -1,4 +1,7 @@
-"""Writes docs/configuration.md from the definitions of the fields and from the registries: python .ci/configuration_page.py"""
+"""Writes docs/configuration.md from the definitions of the fields and from the registries.
+
+python .ci/configuration_page.py
+"""
 
 import sys
 from collections.abc import Mapping
@@ -17,14 +20,19 @@ from pvlad_jax.models.pooling import POOLINGS
 PAGE = ROOT / 'docs' / 'configuration.md'
 INTRODUCTION = """# Configuration
 
-Every field with its default, its meaning and what it may be. Set one by its path, `--config.clips.frames=16`, or by its short name after
-the configuration file, `--config=configs/mars.py:pooling=average,backbone=c3d`. Fields marked ↻ may differ when a run is resumed, those
-marked ↑ may grow then ([a longer run](transfer.md#train-longer)); the others belong to it for good. An unknown field, a wrong type or an
-impossible value is refused before anything is computed.
+Every field with its default, its meaning and what it may be. Set one by its path, `--config.clips.frames=16`, or by its
+short name after the configuration file, `--config=configs/mars.py:pooling=average,backbone=c3d`. Fields marked ↻ may
+differ when a run is resumed, those marked ↑ may grow then ([a longer run](transfer.md#train-longer)); the others belong
+to it for good. An unknown field, a wrong type or an impossible value is refused before anything is computed.
 
 This page is written by `python .ci/configuration_page.py`; the definitions are in `pvlad_jax/config/fields.py`.
 """
-NAMES = {'model.backbone.name': BACKBONES, 'model.pooling': POOLINGS, 'evaluation.protocol': PROTOCOLS, 'evaluation.distance': DISTANCES}
+NAMES = {
+    'model.backbone.name': BACKBONES,
+    'model.pooling': POOLINGS,
+    'evaluation.protocol': PROTOCOLS,
+    'evaluation.distance': DISTANCES,
+}
 
 
 def page() -> str:
@@ -35,11 +43,18 @@ def page() -> str:
         if head != section:
             section = head
             parts.append(f'\n## {head or "The run"}\n\n| field | default | meaning |\n|---|---|---|\n')
-        default = ('{}' if not d.default else str(dict(d.default))) if isinstance(d.default, Mapping) else repr(d.default)
-        notes = [d.allowed, f'short name `{d.short}`' if d.short else '',
-                 'names: ' + ', '.join(f'`{name}`' for name in NAMES[d.path]) if d.path in NAMES else '']
+        default = (
+            ('{}' if not d.default else str(dict(d.default))) if isinstance(d.default, Mapping) else repr(d.default)
+        )
+        notes = [
+            d.allowed,
+            f'short name `{d.short}`' if d.short else '',
+            'names: ' + ', '.join(f'`{name}`' for name in NAMES[d.path]) if d.path in NAMES else '',
+        ]
         rest = f' ({"; ".join(filter(None, notes))})' if any(notes) else ''
-        parts.append(f'| `{d.path}`{" ↻" if d.resumable else " ↑" if d.grows else ""} | `{default}` | {d.meaning}{rest} |\n')
+        parts.append(
+            f'| `{d.path}`{" ↻" if d.resumable else " ↑" if d.grows else ""} | `{default}` | {d.meaning}{rest} |\n'
+        )
     return ''.join(parts)
 
 

@@ -34,8 +34,10 @@ class Skip:
     reason: str
 
 
-_SHORT = ('--config.training.steps=4 --config.training.eval_every=0 --config.training.eval_untrained=false '
-          '--config.batch.people=4 --config.batch.tracklets=2')
+_SHORT = (
+    '--config.training.steps=4 --config.training.eval_every=0 --config.training.eval_untrained=false '
+    '--config.batch.people=4 --config.batch.tracklets=2'
+)
 _MAKE = Skip('a line of the Makefile, which runs it')
 _MARS = Skip('needs the MARS data, which are not ours to have')
 
@@ -45,33 +47,45 @@ COMMANDS: dict[str, Run | Skip] = {
     'python3 -m venv .venv': _MAKE,
     '.venv/bin/python -m pip install -r requirements.txt': _MAKE,
     '.venv/bin/python main.py --config=configs/synthetic.py --workdir=runs/demo': _MAKE,
-    '.venv/bin/python -m pip install -r requirements.txt -r requirements-test.txt': Skip('in two steps in the Makefile, which runs them'),
+    '.venv/bin/python -m pip install -r requirements.txt -r requirements-test.txt': Skip(
+        'in two steps in the Makefile, which runs them'
+    ),
     '.venv/bin/python -m pytest': _MAKE,
     'pip install -U "jax[cuda12]"': Skip('gigabytes, and needs a GPU'),
     'pip install -U "jax[tpu]"': Skip('needs a TPU'),
-    'python data_prep/build_tfds.py --dataset=tracklet_folder --source=FOLDER --name=my_tracklets --data_dir=data':
-        Run(replace=(('FOLDER', 'my_frames'),), before='python .ci/sample_tracklets.py my_frames'),
-    'python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets --workdir=runs/my_tracklets': Run(_SHORT),
+    'python data_prep/build_tfds.py --dataset=tracklet_folder --source=FOLDER --name=my_tracklets --data_dir=data': Run(
+        replace=(('FOLDER', 'my_frames'),), before='python .ci/sample_tracklets.py my_frames'
+    ),
+    'python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets '
+    '--workdir=runs/my_tracklets': Run(_SHORT),
     'python main.py --workdir=runs/my_tracklets --mode=eval': Run(),
     'python data_prep/build_tfds.py --dataset=mars --source=MARS_FOLDER --data_dir=data': _MARS,
     'python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors': Run(),
     'python main.py --config=configs/mars.py --workdir=runs/mars': _MARS,
     'python main.py --mode=export --workdir=runs/demo': Run(),
     'python main.py --mode=report --workdir=runs/demo': Skip('needs Jinja2 of requirements-use.txt'),
-    'python -m pvlad_jax embed --model=runs/my_tracklets --input=FOLDER --output=mine.npz': Run(replace=(('FOLDER', 'my_frames'),)),
-    'python -m pvlad_jax.evaluation --query=q.npz --gallery=g.npz --protocol=mars_official':
-        Run(replace=(('q.npz', 'runs/demo/embeddings/query.npz'), ('g.npz', 'runs/demo/embeddings/gallery.npz'))),
-    'python main.py --config=configs/synthetic.py:pooling=average,backbone=r3d_18 --workdir=...':
-        Run(_SHORT + ' --config.clips.height=32 --config.clips.width=16 --config.evaluation.frames=first:4',
-            replace=(('--workdir=...', '--workdir=runs/r3d_18'),)),
+    'python -m pvlad_jax embed --model=runs/my_tracklets --input=FOLDER --output=mine.npz': Run(
+        replace=(('FOLDER', 'my_frames'),)
+    ),
+    'python -m pvlad_jax.evaluation --query=q.npz --gallery=g.npz --protocol=mars_official': Run(
+        replace=(('q.npz', 'runs/demo/embeddings/query.npz'), ('g.npz', 'runs/demo/embeddings/gallery.npz'))
+    ),
+    'python main.py --config=configs/synthetic.py:pooling=average,backbone=r3d_18 --workdir=...': Run(
+        _SHORT + ' --config.clips.height=32 --config.clips.width=16 --config.evaluation.frames=first:4',
+        replace=(('--workdir=...', '--workdir=runs/r3d_18'),),
+    ),
 }
 
 
 def readme_commands(text: str) -> list[str]:
-    """The commands of a Markdown text, in its order, each once: lines of indented and fenced blocks, and inline code."""
+    """The commands of a Markdown text, in its order, each once: lines of indented and fenced blocks, and inline
+    code.
+    """
     found = []
     for line in text.splitlines():
-        block = re.match(r'(?: {4}|```)?\s*(.*)', line)[1].partition('  #')[0].strip() if line.startswith('    ') else ''
+        block = (
+            re.match(r'(?: {4}|```)?\s*(.*)', line)[1].partition('  #')[0].strip() if line.startswith('    ') else ''
+        )
         for command in [block, *(code.strip() for code in re.findall(r'`([^`]+)`', line))]:
             if _COMMAND.match(command) and command not in found:
                 found.append(command)

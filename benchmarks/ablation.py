@@ -3,8 +3,8 @@
     python benchmarks/ablation.py --config=configs/synthetic.py:twins --workdir=runs/twins --output=twins.json \\
         '3D PersonVLAD=' '2D PersonVLAD=temporal=2d' '3D average=pooling=average'
 
-A choice is NAME=ARGUMENTS, the arguments being what follows a configuration's name (README, Choices). Flags of main.py that all runs
-share follow `--`. A run that has ended is not made again, and one that was stopped resumes.
+A choice is NAME=ARGUMENTS, the arguments being what follows a configuration's name (README, Choices). Flags of main.py
+that all runs share follow `--`. A run that has ended is not made again, and one that was stopped resumes.
 """
 
 import argparse
@@ -38,8 +38,9 @@ def result_of(workdir: Path) -> dict[str, float]:
 
 
 def twins(workdir: Path) -> dict[str, float]:
-    """Shares of the queries whose nearest is the person's twin (people 2i-1 and 2i), and for which in the other cameras the person is
-    nearer than the twin, however near other people are: 1/2 where nothing tells twins apart."""
+    """Shares of the queries whose nearest is the person's twin (people 2i-1 and 2i), and for which in the other cameras
+    the person is nearer than the twin, however near other people are: 1/2 where nothing tells twins apart."""
+
     def unit(x):
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 
@@ -51,8 +52,10 @@ def twins(workdir: Path) -> dict[str, float]:
     twin = ((person + 1) // 2 == (query.person_id[:, None] + 1) // 2) & ~own
     nearest = np.where(own & same_camera, -np.inf, similarity).argmax(1)
     best = [np.where(kind & ~same_camera, similarity, -np.inf).max(1) for kind in (own, twin)]
-    return {'nearest_is_twin': float(np.take_along_axis(twin, nearest[:, None], 1).mean()),
-            'before_twin': float((best[0] > best[1]).mean())}
+    return {
+        'nearest_is_twin': float(np.take_along_axis(twin, nearest[:, None], 1).mean()),
+        'before_twin': float((best[0] > best[1]).mean()),
+    }
 
 
 def result(config: str, arguments: str, seed: int, workdir: Path, flags: list[str]) -> dict:
@@ -60,7 +63,9 @@ def result(config: str, arguments: str, seed: int, workdir: Path, flags: list[st
     file, _, given = config.partition(':')
     together = ','.join(filter(None, (given, arguments, f'seed={seed}')))
     asked = [f'--config={file}:{together}', '--config.evaluation.strips=0', *flags]
-    ended = workdir / 'ended.json'  # with these flags; with others, main.py compares the configurations and says what differs
+    ended = (
+        workdir / 'ended.json'
+    )  # with these flags; with others, main.py compares the configurations and says what differs
     if not ended.exists() or json.loads(ended.read_text()) != asked:
         run_program([sys.executable, str(MAIN), f'--workdir={workdir}', *asked], f'The run in {workdir}')
         ended.write_text(json.dumps(asked) + '\n')
@@ -72,7 +77,9 @@ def row(name: str, results: list[dict]) -> dict:
     measures = [m for m in ('rank_1', 'mAP', 'nearest_is_twin', 'before_twin') if m in results[0]]
     values = {m: [100 * r[m] for r in results] for m in measures}
     return {'name': name, 'unit': '%'} | {
-        m: {'mean': statistics.mean(v), 'sd': statistics.stdev(v) if len(v) > 1 else 0.0, 'each': v} for m, v in values.items()}
+        m: {'mean': statistics.mean(v), 'sd': statistics.stdev(v) if len(v) > 1 else 0.0, 'each': v}
+        for m, v in values.items()
+    }
 
 
 def main() -> int:
@@ -84,14 +91,16 @@ def main() -> int:
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument('choices', nargs='+', metavar='NAME=ARGUMENTS')
     end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
-    options, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1:]
+    options, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     choices = dict(choice.partition('=')[::2] for choice in options.choices)
     seeds = [int(s) for s in options.seeds.split(',')]
     plan = [(name, seed) for seed in seeds for name in choices]
     with ThreadPoolExecutor(options.at_once) as pool:
         folders = {name: options.workdir / re.sub(r'\W+', '_', name).lower() for name in choices}
-        made = {(name, seed): pool.submit(result, options.config, choices[name], seed, folders[name] / f'seed{seed}', flags)
-                for name, seed in plan}
+        made = {
+            (name, seed): pool.submit(result, options.config, choices[name], seed, folders[name] / f'seed{seed}', flags)
+            for name, seed in plan
+        }
         try:
             results = {key: future.result() for key, future in made.items()}
         except UserError as error:
@@ -99,14 +108,20 @@ def main() -> int:
             complain(str(error))
             return 1
     rows = [row(name, [results[name, seed] for seed in seeds]) for name in choices]
-    titles = {'rank_1': 'rank-1 %', 'mAP': 'mAP %', 'nearest_is_twin': 'nearest is the twin %',
-              'before_twin': 'before the twin, other cameras %'}
+    titles = {
+        'rank_1': 'rank-1 %',
+        'mAP': 'mAP %',
+        'nearest_is_twin': 'nearest is the twin %',
+        'before_twin': 'before the twin, other cameras %',
+    }
     measures = [m for m in titles if m in rows[0]]
     table = Table(title=f'{options.config}, {len(seeds)} seeds: mean ± standard deviation (each)')
     for column in ('', *(titles[m] for m in measures)):
         table.add_column(column, justify='right' if column else 'left')
     for r in rows:
-        cells = [f'{r[m]["mean"]:.1f} ± {r[m]["sd"]:.1f} ({", ".join(f"{v:.1f}" for v in r[m]["each"])})' for m in measures]
+        cells = [
+            f'{r[m]["mean"]:.1f} ± {r[m]["sd"]:.1f} ({", ".join(f"{v:.1f}" for v in r[m]["each"])})' for m in measures
+        ]
         table.add_row(r['name'], *cells)
     if options.output:
         write(options.output, rows)

@@ -2,8 +2,8 @@
 
     python benchmarks/backbone_table.py --clip=16x256x128 --output=backbones.json
 
-FLOPs are XLA's count for the forward pass of one clip in float32 with its native convolution (a multiply and an add are two); the
-program is lowered, never run.
+FLOPs are XLA's count for the forward pass of one clip in float32 with its native convolution (a multiply and an add are
+two); the program is lowered, never run.
 """
 
 import json
@@ -56,7 +56,8 @@ def as_markdown(rows: list[dict]) -> str:
         name = row['name'] if row['temporal'] == '3d' else f'{row["name"]}, 2D control'
         features, strides = (' x '.join(map(str, row[key])) for key in ('features', 'strides'))
         lines.append(
-            f'| {name} | {row["last_stride"]} | {row["parameters"]:,} | {row["flops"] / 1e9:,.1f} | {features} | {strides} |'
+            f'| {name} | {row["last_stride"]} | {row["parameters"]:,} | {row["flops"] / 1e9:,.1f} | {features} | '
+            f'{strides} |'
         )
     return '\n'.join(lines)
 

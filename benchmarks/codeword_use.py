@@ -1,11 +1,13 @@
-"""What the VLAD codewords meet at the start of training: mean of the descriptors, codewords in use, sharpness of the assignment.
+"""What the VLAD codewords meet at the start of training: mean of the descriptors, codewords in use, sharpness of the
+assignment.
 
     python benchmarks/codeword_use.py --config=configs/synthetic.py --seeds=0,1,2
 
-Descriptors u are those of the first training batches, computed in training mode. Printed for each seed, as means over parts:
+Descriptors u are those of the first training batches, computed in training mode. Printed for each seed, as means over
+parts:
   |mean u| / rms   length of the mean descriptor over the root mean square length of descriptors; 0 = centred
-  in use           exp(entropy) of the codewords' shares of the soft assignment, weighted with the part masks; K = all equally
-  largest          mean over locations of the largest of the K soft assignments; 1 = hard assignment
+  in use           exp(entropy) of the codewords' shares of the soft assignment, weighted with the part masks; K = all
+  equally largest          mean over locations of the largest of the K soft assignments; 1 = hard assignment
 """
 
 import argparse
@@ -21,7 +23,10 @@ EPSILON = 1e-12
 
 
 def codeword_use(assignment: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """exp(entropy) of the codewords' shares. assignment [n, P, K], weight [n, P] (mask of each location); returns [P]."""
+    """exp(entropy) of the codewords' shares.
+
+    assignment [n, P, K], weight [n, P] (mask of each location); returns [P].
+    """
     share = np.einsum('npk,np->pk', assignment, weight)
     share /= share.sum(1, keepdims=True)
     return np.exp(-(share * np.log(share + EPSILON)).sum(1))
@@ -39,7 +44,9 @@ def measure(config, batches: int) -> tuple[float, float, float]:
     state = gather_to_host(experiment.initial_state())
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     source = TrainBatches(experiment.dataset, experiment.partition.train, config)
-    look = jax.jit(lambda clips, valid: experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])[0])
+    look = jax.jit(
+        lambda clips, valid: experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])[0]
+    )
     descriptors, assignments, weights = [], [], []
     for step in range(batches):
         output = jax.device_get(look(source[step]['clips'], source[step]['valid']))
@@ -49,13 +56,17 @@ def measure(config, batches: int) -> tuple[float, float, float]:
         weights.append(output.part_masks[valid])
     u, assignment = np.concatenate(descriptors), np.concatenate(assignments)
     off_centre = np.linalg.norm(u.mean(0), axis=-1) / np.sqrt(np.square(u).sum(-1).mean(0))
-    return float(off_centre.mean()), float(codeword_use(assignment, np.concatenate(weights)).mean()), float(assignment.max(-1).mean())
+    return (
+        float(off_centre.mean()),
+        float(codeword_use(assignment, np.concatenate(weights)).mean()),
+        float(assignment.max(-1).mean()),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', default='configs/synthetic.py', help='FILE, or FILE:arguments')
-    parser.add_argument('--data_dir', default='', help='where data sets lie; the configuration\'s, if empty')
+    parser.add_argument('--data_dir', default='', help="where data sets lie; the configuration's, if empty")
     parser.add_argument('--seeds', default='0')
     parser.add_argument('--batches', type=int, default=4, help='training batches looked at')
     arguments = parser.parse_args()
@@ -71,7 +82,10 @@ def main() -> None:
         rows.append(measure(freeze(config), arguments.batches))
         say('seed {:>3}  |mean u|/rms {:.3f}  codewords in use {:.1f}  largest {:.3f}'.format(seed, *rows[-1]))
     mean, spread = np.mean(rows, 0), np.std(rows, 0, ddof=1) if len(rows) > 1 else np.zeros(3)
-    say('mean      |mean u|/rms {0:.3f} ± {3:.3f}  codewords in use {1:.1f} ± {4:.1f}  largest {2:.3f} ± {5:.3f}'.format(*mean, *spread))
+    say(
+        'mean      |mean u|/rms {0:.3f} ± {3:.3f}  codewords in use {1:.1f} ± {4:.1f}  largest {2:.3f} ± '
+        '{5:.3f}'.format(*mean, *spread)
+    )
 
 
 if __name__ == '__main__':

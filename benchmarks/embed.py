@@ -2,8 +2,9 @@
 
     python benchmarks/embed.py --output=embed.json
 
-Each length runs in a process of its own, whose peak memory is read at its end; frames are made as they are asked for, so that memory is the
-embedding's. Beside it, where it is short enough, the network over the whole video in one pass, whose memory grows.
+Each length runs in a process of its own, whose peak memory is read at its end; frames are made as they are asked for,
+so that memory is the embedding's. Beside it, where it is short enough, the network over the whole video in one pass,
+whose memory grows.
 """
 
 import json
@@ -53,7 +54,9 @@ def measure(mode: str, length: int) -> dict:
     config = freeze(module.get_config())
     clips = config.clips
     network = build_network(config.model, num_identities=2)
-    variables = jax.jit(init_variables, static_argnums=(0, 1))(network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    variables = jax.jit(init_variables, static_argnums=(0, 1))(
+        network, (clips.frames, clips.height, clips.width), jax.random.key(0)
+    )
 
     def one_pass():
         n = -(-length // clips.frames)
@@ -77,9 +80,15 @@ def measure(mode: str, length: int) -> dict:
         seconds.append(time.perf_counter() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     device = jax.devices()[0].memory_stats() or {}
-    return {'mode': mode, 'frames': length, 'frames_per_second': length / statistics.median(seconds),
-            'spread': (max(seconds) - min(seconds)) / statistics.median(seconds), 'host_peak_mib': peak,
-            'device_peak_mib': device.get('peak_bytes_in_use', 0) / 2**20, 'embedding': embedding.tolist()}
+    return {
+        'mode': mode,
+        'frames': length,
+        'frames_per_second': length / statistics.median(seconds),
+        'spread': (max(seconds) - min(seconds)) / statistics.median(seconds),
+        'host_peak_mib': peak,
+        'device_peak_mib': device.get('peak_bytes_in_use', 0) / 2**20,
+        'embedding': embedding.tolist(),
+    }
 
 
 def main(_) -> None:
@@ -94,20 +103,37 @@ def main(_) -> None:
         for mode in ('carried', 'one pass'):
             if mode == 'one pass' and length > ONE_PASS_UP_TO.value:
                 continue
-            command = [sys.executable, __file__, f'--one={mode}:{length}', f'--network={CONFIG.value}', f'--repeats={REPEATS.value}']
-            results.append(json.loads(child_output(command, f'The process of {mode!r} with {length} frames').splitlines()[-1]))
+            command = [
+                sys.executable,
+                __file__,
+                f'--one={mode}:{length}',
+                f'--network={CONFIG.value}',
+                f'--repeats={REPEATS.value}',
+            ]
+            results.append(
+                json.loads(child_output(command, f'The process of {mode!r} with {length} frames').splitlines()[-1])
+            )
     say(f'{"frames":>8} {"mode":>9} {"frames/s":>9} {"spread":>7} {"host peak MiB":>14} {"device peak MiB":>16}')
     for r in results:
-        say(f'{r["frames"]:>8} {r["mode"]:>9} {r["frames_per_second"]:>9.0f} {r["spread"]:>7.0%} {r["host_peak_mib"]:>14.0f} '
-              f'{r["device_peak_mib"]:>16.0f}')
+        say(
+            f'{r["frames"]:>8} {r["mode"]:>9} {r["frames_per_second"]:>9.0f} {r["spread"]:>7.0%} '
+            f'{r["host_peak_mib"]:>14.0f} {r["device_peak_mib"]:>16.0f}'
+        )
     rows = []
     for r in results:
         peer = next((p for p in results if p['frames'] == r['frames'] and p['mode'] == 'one pass'), None)
         if r['mode'] == 'carried' and peer:
             difference = float(np.abs(np.subtract(r['embedding'], peer['embedding'])).max())
             say(f'{r["frames"]} frames: carried and one pass differ by at most {difference:.1e}')
-            rows.append({'name': f'embed {r["frames"]} frames', 'ours': r['frames_per_second'], 'peer': peer['frames_per_second'],
-                         'unit': 'frames/s, carried against one pass', 'ratio': r['frames_per_second'] / peer['frames_per_second']})
+            rows.append(
+                {
+                    'name': f'embed {r["frames"]} frames',
+                    'ours': r['frames_per_second'],
+                    'peer': peer['frames_per_second'],
+                    'unit': 'frames/s, carried against one pass',
+                    'ratio': r['frames_per_second'] / peer['frames_per_second'],
+                }
+            )
     if OUTPUT.value:
         measured = [{k: v for k, v in r.items() if k != 'embedding'} for r in results]
         user_path(OUTPUT.value).write_text(json.dumps({'rows': rows, 'measured': measured}, indent=1) + '\n')

@@ -1,10 +1,11 @@
 """Which queries of a run fail, and on what: ranks of the first match, cameras, and the nearest wrong tracklets.
 
-    python benchmarks/error_analysis.py --query=RUN/embeddings/query.npz --gallery=RUN/embeddings/gallery.npz --output=failures.csv
+    python benchmarks/error_analysis.py --query=RUN/embeddings/query.npz --gallery=RUN/embeddings/gallery.npz \\
+        --output=failures.csv
 
-By the rules of `mars_official` (the gallery is gallery plus query; same person and same camera is ignored), cosine. The table
-has one line a failed query, the worst first: its tracklet, the rank and the similarity of its first match, the nearest tracklet and
-its similarity. Looking at these frames tells more than the counts do.
+By the rules of `mars_official` (the gallery is gallery plus query; same person and same camera is ignored), cosine. The
+table has one line a failed query, the worst first: its tracklet, the rank and the similarity of its first match, the
+nearest tracklet and its similarity. Looking at these frames tells more than the counts do.
 """
 
 import argparse
@@ -41,7 +42,10 @@ class Failure(NamedTuple):
 
 
 def first_matches(query: Embeddings, gallery: Embeddings) -> tuple[list[int], list[Failure]]:
-    """Rank of the first match of each query that has one, and the queries whose nearest tracklet is wrong. Ties are ordered as they lie."""
+    """Rank of the first match of each query that has one, and the queries whose nearest tracklet is wrong.
+
+    Ties are ordered as they lie.
+    """
     new = ~np.isin(query.tracklet, gallery.tracklet)
     gallery = gallery.join(query.select(new))
     scores = _unit(query.embedding) @ _unit(gallery.embedding).T
@@ -56,9 +60,21 @@ def first_matches(query: Embeddings, gallery: Embeddings) -> tuple[list[int], li
         ranks.append(int(found[0]) + 1)
         if found[0]:
             nearest, match = order[0], order[found[0]]
-            failures.append(Failure(str(query.tracklet[row]), person, camera, len(found), ranks[-1], str(gallery.tracklet[match]),
-                                    float(scores[row, match]), str(gallery.tracklet[nearest]), int(gallery.person_id[nearest]),
-                                    int(gallery.camera_id[nearest]), float(scores[row, nearest])))
+            failures.append(
+                Failure(
+                    str(query.tracklet[row]),
+                    person,
+                    camera,
+                    len(found),
+                    ranks[-1],
+                    str(gallery.tracklet[match]),
+                    float(scores[row, match]),
+                    str(gallery.tracklet[nearest]),
+                    int(gallery.person_id[nearest]),
+                    int(gallery.camera_id[nearest]),
+                    float(scores[row, nearest]),
+                )
+            )
     return ranks, sorted(failures, key=lambda failure: -failure.rank)
 
 
@@ -68,15 +84,23 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 def report(ranks: list[int], failures: list[Failure], query: Embeddings) -> None:
     n = len(ranks)
-    say(f'{n} queries with a match; the nearest tracklet is wrong for {len(failures)}, of {len({f.person for f in failures})} people.')
+    say(
+        f'{n} queries with a match; the nearest tracklet is wrong for {len(failures)}, of '
+        f'{len({f.person for f in failures})} people.'
+    )
     for low, high in BINS:
         count = sum(low <= rank <= (high or rank) for rank in ranks)
         label = f'{low}' if high == low else f'{low} to {high}' if high else f'{low} and more'
         say(f'  first match at rank {label:12} {count:5}  {count / n:6.1%}')
     if not failures:
         return
-    all_cameras, failed = (collections.Counter(cameras) for cameras in (query.camera_id.tolist(), [f.camera for f in failures]))
-    say('  failed, by the camera of the query: ' + ', '.join(f'{c}: {failed[c]} of {all_cameras[c]}' for c in sorted(all_cameras)))
+    all_cameras, failed = (
+        collections.Counter(cameras) for cameras in (query.camera_id.tolist(), [f.camera for f in failures])
+    )
+    say(
+        '  failed, by the camera of the query: '
+        + ', '.join(f'{c}: {failed[c]} of {all_cameras[c]}' for c in sorted(all_cameras))
+    )
     same = sum(f.camera == f.nearest_camera for f in failures)
     say(f'  the wrong nearest tracklet is from the camera of the query: {same} of {len(failures)}')
     margin = np.median([f.nearest_similarity - f.match_similarity for f in failures])

@@ -1,10 +1,11 @@
-"""Scoring against a straightforward NumPy evaluator, and exact search against FAISS (left out where it is not installed).
+"""Scoring against a straightforward NumPy evaluator, and exact search against FAISS (left out where it is not
+installed).
 
     python benchmarks/evaluate.py --output=evaluate.json
 
-Embeddings and labels are random, with the counts of MARS (1,980 queries, 12,180 gallery tracklets of which 870 junk and 3,248
-distractors), and for the larger galleries ten tracklets a person. Both sides run in turn, and medians are compared. Before a time
-counts, the results are compared: the command ends with 1 where they differ.
+Embeddings and labels are random, with the counts of MARS (1,980 queries, 12,180 gallery tracklets of which 870 junk and
+3,248 distractors), and for the larger galleries ten tracklets a person. Both sides run in turn, and medians are
+compared. Before a time counts, the results are compared: the command ends with 1 where they differ.
 """
 
 import argparse
@@ -31,7 +32,9 @@ NEIGHBOURS = 50
 def mars_sized(size: int, seed: int = 0) -> tuple[Embeddings, Embeddings]:
     """(queries, gallery that holds them) with MARS's counts."""
     rng = np.random.default_rng(seed)
-    person = np.concatenate([np.full(870, -1), np.zeros(3248, int), np.arange(1, 635), rng.integers(1, 635, 12180 - 870 - 3248 - 634)])
+    person = np.concatenate(
+        [np.full(870, -1), np.zeros(3248, int), np.arange(1, 635), rng.integers(1, 635, 12180 - 870 - 3248 - 634)]
+    )
     gallery = _random(rng, person, rng.integers(1, 7, len(person)), size, 'tracklet')
     return gallery.select(rng.choice(np.flatnonzero(person > 0), 1980, replace=False)), gallery
 
@@ -41,7 +44,9 @@ def large(n_gallery: int, n_query: int, size: int, seed: int = 0) -> tuple[Embed
     rng = np.random.default_rng(seed)
     person = rng.integers(1, n_gallery // 10 + 1, n_gallery)
     gallery = _random(rng, person, rng.integers(1, 7, n_gallery), size, 'gallery')
-    return _random(rng, person[rng.choice(n_gallery, n_query, replace=False)], rng.integers(1, 7, n_query), size, 'query'), gallery
+    return _random(
+        rng, person[rng.choice(n_gallery, n_query, replace=False)], rng.integers(1, 7, n_query), size, 'query'
+    ), gallery
 
 
 def _random(rng, person, camera, size, name) -> Embeddings:
@@ -70,12 +75,19 @@ def numpy_evaluator(query: Embeddings, gallery: Embeddings, distances: np.ndarra
         if len(hits):
             first.append(hits[0])
             average_precision.append(np.mean(np.arange(1, len(hits) + 1) / hits))
-    return {'n_query_valid': len(first), 'mAP': float(np.mean(average_precision)), 'rank_1': float(np.mean(np.array(first) <= 1)),
-            'rank_20': float(np.mean(np.array(first) <= 20))}
+    return {
+        'n_query_valid': len(first),
+        'mAP': float(np.mean(average_precision)),
+        'rank_1': float(np.mean(np.array(first) <= 1)),
+        'rank_20': float(np.mean(np.array(first) <= 20)),
+    }
 
 
 def interleaved(ours, peer, rounds: int, peer_rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of each, run in turn; the first run of each (compilation, caches) does not count. The slow peer may run fewer times."""
+    """Seconds of each, run in turn; the first run of each (compilation, caches) does not count.
+
+    The slow peer may run fewer times.
+    """
     times = ([], [])
     ours()
     for i in range(rounds):
@@ -90,18 +102,34 @@ def interleaved(ours, peer, rounds: int, peer_rounds: int) -> tuple[list[float],
 def row(name: str, ours: list[float], peer: list[float], scale: float = 1.0) -> dict:
     peer = [scale * p for p in peer]
     medians = statistics.median(ours), statistics.median(peer)
-    return {'name': name, 'ours': medians[0], 'peer': medians[1], 'unit': 's', 'ratio': medians[1] / medians[0],
-            'ours_spread': [min(ours), max(ours)], 'peer_spread': [min(peer), max(peer)], 'runs': [len(ours), len(peer)]}
+    return {
+        'name': name,
+        'ours': medians[0],
+        'peer': medians[1],
+        'unit': 's',
+        'ratio': medians[1] / medians[0],
+        'ours_spread': [min(ours), max(ours)],
+        'peer_spread': [min(peer), max(peer)],
+        'runs': [len(ours), len(peer)],
+    }
 
 
 def same(name: str, ours: Result, peer: dict[str, float], tolerance: float) -> None:
     for field, value in peer.items():
         if abs(getattr(ours, field) - value) > tolerance:
-            sys.exit(f'{name}: {field} is {getattr(ours, field)!r}, the NumPy evaluator says {value!r}; more than {tolerance} apart.')
+            sys.exit(
+                f'{name}: {field} is {getattr(ours, field)!r}, the NumPy evaluator says {value!r}; more than '
+                f'{tolerance} apart.'
+            )
 
 
-def against_numpy(name: str, query: Embeddings, gallery: Embeddings, protocol: str, rounds: int, peer_queries: int) -> dict:
-    """Full scoring. The peer runs on `peer_queries` of the queries at most and is scaled up, since its time is linear in them."""
+def against_numpy(
+    name: str, query: Embeddings, gallery: Embeddings, protocol: str, rounds: int, peer_queries: int
+) -> dict:
+    """Full scoring.
+
+    The peer runs on `peer_queries` of the queries at most and is scaled up, since its time is linear in them.
+    """
     few = query.select(slice(0, peer_queries))
     distances = numpy_distances(few, gallery)
     peer_result = numpy_evaluator(few, gallery, distances)
@@ -109,7 +137,9 @@ def against_numpy(name: str, query: Embeddings, gallery: Embeddings, protocol: s
     for ours in (score_matrix(distances, few, gallery, protocol), score(few, gallery, protocol)):
         same(name, ours, peer_result, 1e-6)
     del distances
-    times = interleaved(lambda: score(query, gallery, protocol), lambda: numpy_evaluator(few, gallery), rounds, min(rounds, 3))
+    times = interleaved(
+        lambda: score(query, gallery, protocol), lambda: numpy_evaluator(few, gallery), rounds, min(rounds, 3)
+    )
     scale = len(query) / len(few)
     if scale > 1:
         name += f' (NumPy timed on {len(few)} queries, x {scale:g})'
@@ -117,7 +147,10 @@ def against_numpy(name: str, query: Embeddings, gallery: Embeddings, protocol: s
 
 
 def against_faiss(name: str, query: Embeddings, gallery: Embeddings, rounds: int) -> list[dict]:
-    """Top-k, and scoring in full against FAISS's top-k, from which only CMC up to k follows. Both sides build their index in the time."""
+    """Top-k, and scoring in full against FAISS's top-k, from which only CMC up to k follows.
+
+    Both sides build their index in the time.
+    """
     try:
         import faiss
     except ImportError:
@@ -144,12 +177,16 @@ def against_faiss(name: str, query: Embeddings, gallery: Embeddings, rounds: int
         sys.exit(f'{name}: {differing.sum()} neighbours differ from those of FAISS by more than rounding.')
     top, peer = interleaved(ours, search, rounds, rounds)
     full, peer_again = interleaved(lambda: score(query, gallery, 'gallery_only'), search, rounds, rounds)
-    return [row(f'{name}: top-{NEIGHBOURS} against FAISS Flat', top, peer),
-            row(f'{name}: CMC and mAP in full against top-{NEIGHBOURS} of FAISS Flat', full, peer_again)]
+    return [
+        row(f'{name}: top-{NEIGHBOURS} against FAISS Flat', top, peer),
+        row(f'{name}: CMC and mAP in full against top-{NEIGHBOURS} of FAISS Flat', full, peer_again),
+    ]
 
 
 def peak_memory(which: str, size: int, n_gallery: int, n_query: int) -> None:
-    """Prints the largest memory of this process (Linux), in MB, after scoring at MARS size, or that of a larger gallery."""
+    """Prints the largest memory of this process (Linux), in MB, after scoring at MARS size, or that of a larger
+    gallery.
+    """
     query, gallery = large(n_gallery, n_query, size) if n_gallery else mars_sized(size)
     if which == 'ours':
         score(query, gallery, 'gallery_only' if n_gallery else 'mars_official')
@@ -160,26 +197,44 @@ def peak_memory(which: str, size: int, n_gallery: int, n_query: int) -> None:
 
 
 def peak_memory_of_process(which: str, options, n_gallery: int = 0) -> float:
-    command = [sys.executable, __file__, f'--peak_memory={which}', f'--size={options.size}', f'--galleries={n_gallery or ""}',
-               f'--queries={options.queries}']
+    command = [
+        sys.executable,
+        __file__,
+        f'--peak_memory={which}',
+        f'--size={options.size}',
+        f'--galleries={n_gallery or ""}',
+        f'--queries={options.queries}',
+    ]
     return float(child_output(command, f'The process that measures the memory of {which}'))
 
 
 def growth(seconds: dict[int, float]) -> list[dict]:
     """Time a gallery tracklet of each size against that of the smallest of the large ones: a ratio of 1 = linear."""
     first = min(seconds, default=0)
-    return [{'name': f'{n:,}: time a gallery tracklet, against {first:,}', 'ours': 1e6 * seconds[n] / n,
-             'peer': 1e6 * seconds[first] / first, 'unit': 'µs', 'ratio': seconds[first] / first / (seconds[n] / n)}
-            for n in seconds if n != first]
+    return [
+        {
+            'name': f'{n:,}: time a gallery tracklet, against {first:,}',
+            'ours': 1e6 * seconds[n] / n,
+            'peer': 1e6 * seconds[first] / first,
+            'unit': 'µs',
+            'ratio': seconds[first] / first / (seconds[n] / n),
+        }
+        for n in seconds
+        if n != first
+    ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument('--size', type=int, default=512, help='of an embedding')
-    parser.add_argument('--galleries', default='100000,1000000', help='sizes of the larger galleries; empty = MARS only')
+    parser.add_argument(
+        '--galleries', default='100000,1000000', help='sizes of the larger galleries; empty = MARS only'
+    )
     parser.add_argument('--queries', type=int, default=1000, help='for the larger galleries')
-    parser.add_argument('--peer_queries', type=int, default=100, help='queries for which NumPy sorts the larger galleries')
+    parser.add_argument(
+        '--peer_queries', type=int, default=100, help='queries for which NumPy sorts the larger galleries'
+    )
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--peak_memory', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -189,22 +244,51 @@ def main() -> int:
 
     rows, seconds = [], {}
     query, gallery = mars_sized(options.size)
-    rows.append(against_numpy('MARS size: CMC and mAP against NumPy', query, gallery, 'mars_official', options.rounds, len(query)))
-    rows += against_faiss('MARS size', query, gallery.select(~np.isin(gallery.tracklet, query.tracklet)), options.rounds)
+    rows.append(
+        against_numpy(
+            'MARS size: CMC and mAP against NumPy', query, gallery, 'mars_official', options.rounds, len(query)
+        )
+    )
+    rows += against_faiss(
+        'MARS size', query, gallery.select(~np.isin(gallery.tracklet, query.tracklet)), options.rounds
+    )
     memory = {which: peak_memory_of_process(which, options) for which in ('ours', 'peer')}
-    rows.append({'name': 'MARS size: peak memory of the process', **memory, 'unit': 'MB', 'ratio': memory['peer'] / memory['ours']})
+    rows.append(
+        {
+            'name': 'MARS size: peak memory of the process',
+            **memory,
+            'unit': 'MB',
+            'ratio': memory['peer'] / memory['ours'],
+        }
+    )
     for n_gallery in map(int, filter(None, options.galleries.split(','))):
         query, gallery = large(n_gallery, options.queries, options.size)
         name = f'{n_gallery:,} x {options.queries:,}'
-        rows.append(against_numpy(f'{name}: CMC and mAP against NumPy', query, gallery, 'gallery_only', options.rounds,
-                                  options.peer_queries))
+        rows.append(
+            against_numpy(
+                f'{name}: CMC and mAP against NumPy',
+                query,
+                gallery,
+                'gallery_only',
+                options.rounds,
+                options.peer_queries,
+            )
+        )
         seconds[n_gallery] = rows[-1]['ours']
         rows += against_faiss(name, query, gallery, options.rounds)
         given, matrix = (4 * n_gallery * x / 2**20 for x in (options.size, options.queries))
         del query, gallery
         memory = peak_memory_of_process('ours', options, n_gallery)
-        rows.append({'name': f'{name}: peak memory of the process ({given:,.0f} MB are the embeddings); as peer these and the full matrix',
-                     'ours': memory, 'peer': given + matrix, 'unit': 'MB', 'ratio': (given + matrix) / memory})
+        rows.append(
+            {
+                'name': f'{name}: peak memory of the process ({given:,.0f} MB are the embeddings); '
+                'as peer these and the full matrix',
+                'ours': memory,
+                'peer': given + matrix,
+                'unit': 'MB',
+                'ratio': (given + matrix) / memory,
+            }
+        )
     rows += growth(seconds)
 
     if options.output:

@@ -29,8 +29,12 @@ from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, Table
 from pvlad_jax.gallery.gallery import Gallery
 
 _PIECE = 50_000  # a multiple of 1000, as rows are made by the thousand
-BACKENDS = {'exact': {}, 'faiss flat': {'backend': 'faiss', 'kind': 'flat'},
-            'faiss ivfpq': {'backend': 'faiss', 'kind': 'ivfpq'}, 'milvus-lite': {'backend': 'milvus'}}
+BACKENDS = {
+    'exact': {},
+    'faiss flat': {'backend': 'faiss', 'kind': 'flat'},
+    'faiss ivfpq': {'backend': 'faiss', 'kind': 'ivfpq'},
+    'milvus-lite': {'backend': 'milvus'},
+}
 LIBRARIES = {'exact': 'pyarrow', 'faiss flat': 'faiss', 'faiss ivfpq': 'faiss', 'milvus-lite': 'milvus_lite'}
 
 
@@ -39,7 +43,7 @@ def tracklets(first: int, count: int, size: int, n_people: int, spread: float) -
     vectors = np.empty((count, size), np.float32)
     for i in range(0, count, 1000):
         rng = np.random.default_rng((1, (first + i) // 1000))
-        vectors[i:i + 1000] = spread * rng.standard_normal((min(1000, count - i), size), np.float32)
+        vectors[i : i + 1000] = spread * rng.standard_normal((min(1000, count - i), size), np.float32)
     person = (first + np.arange(count)) % n_people
     for block in np.unique(person // 1000):
         rows = np.flatnonzero(person // 1000 == block)
@@ -54,9 +58,13 @@ def write_tables(folder: Path, options: argparse.Namespace) -> None:
         for start in range(0, options.rows, _PIECE):
             count = min(_PIECE, options.rows - start)
             names = [f'{i:08d}' for i in range(start, start + count)]
-            writer.write(EmbeddingTable.from_columns(
-                {'tracklet': names, 'camera': [str(i % 6) for i in range(count)], 'source': ['synthetic'] * count},
-                tracklets(start, count, options.size, people, options.spread), 'synthetic'))
+            writer.write(
+                EmbeddingTable.from_columns(
+                    {'tracklet': names, 'camera': [str(i % 6) for i in range(count)], 'source': ['synthetic'] * count},
+                    tracklets(start, count, options.size, people, options.spread),
+                    'synthetic',
+                )
+            )
     # Other tracklets of the same people.
     first = -(-options.rows // (1000 * people)) * 1000 * people
     queries = tracklets(first, options.queries, options.size, people, options.spread)
@@ -84,8 +92,17 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> None:
     (folder / f'{name}.json').write_text(json.dumps(hits))
     peak = int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024
     size = gallery.info()['bytes'] + sum(p.stat().st_size for p in folder.glob('milvus.db/**/*') if p.is_file())
-    say(json.dumps({'add': add, 'search': min(searches, key=lambda pair: pair[1]), 'one': one, 'peak_mb': peak,
-                    'disk_mb': size / 2**20}))
+    say(
+        json.dumps(
+            {
+                'add': add,
+                'search': min(searches, key=lambda pair: pair[1]),
+                'one': one,
+                'peak_mb': peak,
+                'disk_mb': size / 2**20,
+            }
+        )
+    )
 
 
 def clock(run) -> tuple[float, float]:
@@ -110,8 +127,9 @@ def main() -> int:
     parser.add_argument('--size', type=int, default=512, help='of an embedding')
     parser.add_argument('--queries', type=int, default=1000)
     parser.add_argument('--k', type=int, default=50)
-    parser.add_argument('--spread', type=float, default=1.0,
-                        help='of the tracklets of a person, in units of that between people')
+    parser.add_argument(
+        '--spread', type=float, default=1.0, help='of the tracklets of a person, in units of that between people'
+    )
     parser.add_argument('--rounds', type=int, default=2)
     parser.add_argument('--probes', type=int, default=32)
     parser.add_argument('--candidates', type=int, default=1000)
@@ -133,10 +151,13 @@ def main() -> int:
         write_tables(folder, options)
         rows = []
         for name in (name for name in names if name not in missing):
-            arguments = [f'--{key}={getattr(options, key)}'
-                         for key in ('rows', 'size', 'queries', 'k', 'rounds', 'probes', 'candidates')]
-            output = child_output([sys.executable, __file__, f'--measure={name}', f'--folder={folder}', *arguments],
-                                  f'The backend {name}')
+            arguments = [
+                f'--{key}={getattr(options, key)}'
+                for key in ('rows', 'size', 'queries', 'k', 'rounds', 'probes', 'candidates')
+            ]
+            output = child_output(
+                [sys.executable, __file__, f'--measure={name}', f'--folder={folder}', *arguments], f'The backend {name}'
+            )
             rows.append({'name': name, **json.loads(output.splitlines()[-1])})
             shutil.rmtree(folder / name.replace(' ', '_'))
             shutil.rmtree(folder / 'milvus.db', ignore_errors=True)
@@ -146,14 +167,19 @@ def main() -> int:
     for row in rows:
         ten = min(10, options.k)  # tracklets are of the query's person
         for name, k in (('recall', options.k), ('recall_10', ten)):
-            row[name] = (recall([hits[:k] for hits in found[row['name']]], [hits[:k] for hits in found['exact']])
-                         if 'exact' in found else None)
+            row[name] = (
+                recall([hits[:k] for hits in found[row['name']]], [hits[:k] for hits in found['exact']])
+                if 'exact' in found
+                else None
+            )
         if row['name'] == 'faiss flat' and row['recall'] not in (None, 1.0):
             sys.exit(f'Exact search and FAISS Flat differ: recall {row["recall"]:.6f}.')
     if options.output:
         write(options.output, rows, options={key: str(value) for key, value in vars(options).items()})
-    table = Table(title=f'{options.rows:,} x {options.size}, {options.queries:,} queries, top {options.k}; seconds '
-                  '(processor seconds)')
+    table = Table(
+        title=f'{options.rows:,} x {options.size}, {options.queries:,} queries, top {options.k}; seconds '
+        '(processor seconds)'
+    )
     for column in ('backend', 'add', 'search', 'one query', 'recall', 'recall at 10', 'peak MB', 'disk MB'):
         table.add_column(column, justify='left' if column == 'backend' else 'right')
     for row in rows:

@@ -1,11 +1,13 @@
-"""The training input against a PyTorch DataLoader with PIL transforms, its cost as the data set grows, and how long training waits for it.
+"""The training input against a PyTorch DataLoader with PIL transforms, its cost as the data set grows, and how long
+training waits for it.
 
     python benchmarks/input.py --output=input.json
 
-Both sides read the same JPEG frames (synthetic walkers at MARS's 256x128 and about its bytes a frame), ours from ArrayRecord, the
-DataLoader from files, and make the same batches (people x tracklets x clips x frames, same rows, same augmentation settings of
-configs/mars.py), on one core, and on all. Each runs in a process of its own, in turn, and medians are compared. CPU seconds are given
-as well, since they are the same on a machine that does other work. Before anything is timed, the pictures of both are compared.
+Both sides read the same JPEG frames (synthetic walkers at MARS's 256x128 and about its bytes a frame), ours from
+ArrayRecord, the DataLoader from files, and make the same batches (people x tracklets x clips x frames, same rows, same
+augmentation settings of configs/mars.py), on one core, and on all. Each runs in a process of its own, in turn, and
+medians are compared. CPU seconds are given as well, since they are the same on a machine that does other work. Before
+anything is timed, the pictures of both are compared.
 """
 
 import argparse
@@ -23,7 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.rows import child_output, need, new_file, own_path, show, write
 from pvlad_jax.core.environment_errors import one_sentence
 
-SIDES = {'ours': '', 'peer': 'DataLoader', 'peer_uint8': 'DataLoader that leaves normalising to the device, as ours does'}
+SIDES = {
+    'ours': '',
+    'peer': 'DataLoader',
+    'peer_uint8': 'DataLoader that leaves normalising to the device, as ours does',
+}
 NAME = 'input_benchmark'
 QUALITY = 88  # of JPEG; gives 6 kB a frame, as MARS has
 
@@ -33,7 +39,10 @@ def walkers_at_mars_size(source, read) -> list[bytes]:
     import simplejpeg
 
     frames = [simplejpeg.decode_jpeg(frame, 'RGB') for frame in read(source)]
-    return [simplejpeg.encode_jpeg(cv2.resize(f, (128, 256), interpolation=cv2.INTER_CUBIC), QUALITY, 'RGB', '420') for f in frames]
+    return [
+        simplejpeg.encode_jpeg(cv2.resize(f, (128, 256), interpolation=cv2.INTER_CUBIC), QUALITY, 'RGB', '420')
+        for f in frames
+    ]
 
 
 def make_data(folder: Path, people: int) -> None:
@@ -103,7 +112,12 @@ class Worker:
         for _, valid in self.batches(first, last):
             frames += int(valid.sum())
             tracklets += len(valid)
-        return {'seconds': time.perf_counter() - began, 'cpu': time.process_time() - cpu, 'frames': frames, 'tracklets': tracklets}
+        return {
+            'seconds': time.perf_counter() - began,
+            'cpu': time.process_time() - cpu,
+            'frames': frames,
+            'tracklets': tracklets,
+        }
 
 
 def child(options) -> None:
@@ -119,20 +133,39 @@ def check_same_pictures(folder: Path, options) -> None:
     """Ends the command where the two sides do not read the same frames into the same places."""
     import numpy as np
 
-    (ours, valid), = Worker('ours', folder, options, 2, augment=False).batches(0, 1)
-    (peer, peer_valid), = Worker('peer_uint8', folder, options, 1, augment=False).batches(0, 1)
+    ((ours, valid),) = Worker('ours', folder, options, 2, augment=False).batches(0, 1)
+    ((peer, peer_valid),) = Worker('peer_uint8', folder, options, 1, augment=False).batches(0, 1)
     differ = np.abs(ours.astype(int) - np.moveaxis(peer.numpy(), 3, -1))
-    if (valid != peer_valid.numpy()).any() or differ.mean() > 1 or differ.max() > 16:  # two builds of libjpeg may round differently
-        sys.exit(f'The two sides do not give the same frames: they differ by {differ.mean():.2f} on average, {differ.max()} at most.')
+    if (
+        (valid != peer_valid.numpy()).any() or differ.mean() > 1 or differ.max() > 16
+    ):  # two builds of libjpeg may round differently
+        sys.exit(
+            f'The two sides do not give the same frames: they differ by {differ.mean():.2f} on average, {differ.max()} '
+            'at most.'
+        )
 
 
 def measure(folder: Path, options, cores: int) -> dict[str, list[dict[str, float]]]:
     """Rounds of each side, in turn. With several cores a round is longer, so that every worker has batches to make."""
-    command = [sys.executable, __file__, f'--folder={folder}', f'--cores={cores}', f'--people={options.people}',
-               f'--tracklets={options.tracklets}']
+    command = [
+        sys.executable,
+        __file__,
+        f'--folder={folder}',
+        f'--cores={cores}',
+        f'--people={options.people}',
+        f'--tracklets={options.tracklets}',
+    ]
     threads = {name: '1' for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')} if cores == 1 else {}
-    children = {side: subprocess.Popen([*command, f'--side={side}'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                       env=os.environ | threads) for side in SIDES}
+    children = {
+        side: subprocess.Popen(
+            [*command, f'--side={side}'],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | threads,
+        )
+        for side in SIDES
+    }
     batches = 1 if cores == 1 else 2 * cores
     rounds: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for i in range(options.rounds + 1):
@@ -152,8 +185,16 @@ def measure(folder: Path, options, cores: int) -> dict[str, list[dict[str, float
 
 def row(name: str, ours: list[float], peer: list[float], unit: str) -> dict:
     medians = statistics.median(ours), statistics.median(peer)
-    return {'name': name, 'ours': medians[0], 'peer': medians[1], 'unit': unit, 'ratio': medians[0] / medians[1],
-            'ours_spread': [min(ours), max(ours)], 'peer_spread': [min(peer), max(peer)], 'runs': [len(ours), len(peer)]}
+    return {
+        'name': name,
+        'ours': medians[0],
+        'peer': medians[1],
+        'unit': unit,
+        'ratio': medians[0] / medians[1],
+        'ours_spread': [min(ours), max(ours)],
+        'peer_spread': [min(peer), max(peer)],
+        'runs': [len(ours), len(peer)],
+    }
 
 
 def speed_rows(folder: Path, options) -> list[dict]:
@@ -164,11 +205,18 @@ def speed_rows(folder: Path, options) -> list[dict]:
         where = 'one core' if cores == 1 else f'all {cores} cores'
         for side in ('peer', 'peer_uint8'):
             for what, per in (('frames', 'seconds'), ('tracklets', 'seconds'), ('frames', 'cpu')):
-                if (what == 'tracklets' and side != 'peer') or (per == 'cpu' and cores > 1):  # workers' CPU time is known to them alone
+                if (what == 'tracklets' and side != 'peer') or (
+                    per == 'cpu' and cores > 1
+                ):  # workers' CPU time is known to them alone
                     continue
                 unit = f'{what}/s' if per == 'seconds' else f'{what}/CPU s'
-                rows.append(row(f'{where}: {what} against {SIDES[side]}',
-                                *([r[what] / r[per] for r in rounds[s]] for s in ('ours', side)), unit))
+                rows.append(
+                    row(
+                        f'{where}: {what} against {SIDES[side]}',
+                        *([r[what] / r[per] for r in rounds[s]] for s in ('ours', side)),
+                        unit,
+                    )
+                )
     return rows
 
 
@@ -176,26 +224,58 @@ def waiting_row(folder: Path, steps: int) -> dict:
     """A short training run, as its user would start it; what its metrics say of waiting."""
     root = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as workdir:
-        settings = {'dataset.name': NAME, 'dataset.data_dir': folder, 'training.steps': steps, 'training.log_every': max(1, steps // 3),
-                    'training.eval_every': 0, 'training.eval_untrained': False, 'evaluation.strips': 0, 'batch.people': 8}
-        child_output([sys.executable, 'main.py', '--config=configs/tracklet_folder.py:pooling=average', f'--workdir={workdir}',
-                      *(f'--config.{name}={value}' for name, value in settings.items())], 'The training run', cwd=root)
+        settings = {
+            'dataset.name': NAME,
+            'dataset.data_dir': folder,
+            'training.steps': steps,
+            'training.log_every': max(1, steps // 3),
+            'training.eval_every': 0,
+            'training.eval_untrained': False,
+            'evaluation.strips': 0,
+            'batch.people': 8,
+        }
+        child_output(
+            [
+                sys.executable,
+                'main.py',
+                '--config=configs/tracklet_folder.py:pooling=average',
+                f'--workdir={workdir}',
+                *(f'--config.{name}={value}' for name, value in settings.items()),
+            ],
+            'The training run',
+            cwd=root,
+        )
         lines = [json.loads(line) for line in (Path(workdir) / 'metrics.jsonl').read_text().splitlines()]
     last = [line for line in lines if line['kind'] == 'train'][-1]
-    return {'name': f'time that training waits for input ({steps} steps of r3d_tiny, configs/tracklet_folder.py)',
-            'ours': 100 * last['input_wait'], 'peer': None, 'unit': '%', 'ratio': None}
+    return {
+        'name': f'time that training waits for input ({steps} steps of r3d_tiny, configs/tracklet_folder.py)',
+        'ours': 100 * last['input_wait'],
+        'peer': None,
+        'unit': '%',
+        'ratio': None,
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('--folder', type=own_path, help='where the data are made, and kept for the next time; empty = a temporary folder')
+    parser.add_argument(
+        '--folder',
+        type=own_path,
+        help='where the data are made, and kept for the next time; empty = a temporary folder',
+    )
     parser.add_argument('--people', type=int, default=8, help='of a batch; also P of P x K')
     parser.add_argument('--tracklets', type=int, default=4, help='of each of them in a batch')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--records', default='1000,10000,100000,1000000', help='sizes of data sets for the cost of growth')
-    parser.add_argument('--peer_records', type=int, default=100_000, help='largest of them that is also laid out as files for the peer')
-    parser.add_argument('--steps', type=int, default=30, help='of the training run that tells the time of waiting; 0 = left out')
+    parser.add_argument(
+        '--records', default='1000,10000,100000,1000000', help='sizes of data sets for the cost of growth'
+    )
+    parser.add_argument(
+        '--peer_records', type=int, default=100_000, help='largest of them that is also laid out as files for the peer'
+    )
+    parser.add_argument(
+        '--steps', type=int, default=30, help='of the training run that tells the time of waiting; 0 = left out'
+    )
     parser.add_argument('--cores', type=int, help=argparse.SUPPRESS)
     parser.add_argument('--side', choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -220,8 +300,11 @@ def main() -> int:
 
     if options.output:
         write(options.output, rows)
-    show(rows, f'Batches of {options.people} people x {options.tracklets} tracklets x 2 clips x 16 frames of 256x128; '
-               'ratio above 1 = ours is faster (or smaller)')
+    show(
+        rows,
+        f'Batches of {options.people} people x {options.tracklets} tracklets x 2 clips x 16 frames of 256x128; '
+        'ratio above 1 = ours is faster (or smaller)',
+    )
     return 0
 
 

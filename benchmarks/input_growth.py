@@ -1,7 +1,9 @@
-"""What the training input costs as the data set grows: memory of its index, time to open it, first batch, any later batch.
+"""What the training input costs as the data set grows: memory of its index, time to open it, first batch, any later
+batch.
 
-Part of benchmarks/input.py. The records are real ones, in ArrayRecord files that the builder has made, but tiny (a single frame of
-16x8 pixels, ten tracklets a person), so that a million fit. The peer holds a list of paths, found by walking folders of files.
+Part of benchmarks/input.py. The records are real ones, in ArrayRecord files that the builder has made, but tiny (a
+single frame of 16x8 pixels, ten tracklets a person), so that a million fit. The peer holds a list of paths, found by
+walking folders of files.
 """
 
 import dataclasses
@@ -44,7 +46,10 @@ def make_records(folder: Path, n: int) -> None:
     from data_prep.raw_dataset import RawDataset, TrackletSource
 
     def sources(rows) -> list[TrackletSource]:
-        return [TrackletSource(name(i), f'{i // PER_PERSON:06d}', i // PER_PERSON + 1, i % 6 + 1, (1,), ('frame',)) for i in rows]
+        return [
+            TrackletSource(name(i), f'{i // PER_PERSON:06d}', i // PER_PERSON + 1, i % 6 + 1, (1,), ('frame',))
+            for i in rows
+        ]
 
     def write_shards(split, shards) -> list[int]:
         features = record_features('jpeg')
@@ -101,7 +106,9 @@ def open_ours(folder: Path, n: int) -> Callable[[int], object]:
 
 
 def open_peer(folder: Path, n: int) -> Callable[[int], object]:
-    """The usual constructor: (paths, person, camera) a tracklet in a list, by listing folders, and rows by person for the sampler."""
+    """The usual constructor: (paths, person, camera) a tracklet in a list, by listing folders, and rows by person for
+    the sampler.
+    """
     from benchmarks.pil_loader import TrackletFiles
 
     config, tracklets, by_person = tiny_config(folder, n), [], {}
@@ -109,14 +116,24 @@ def open_peer(folder: Path, n: int) -> Callable[[int], object]:
         for tracklet in sorted(os.listdir(person)):
             inside = os.path.join(person, tracklet)
             by_person.setdefault(int(os.path.basename(person)), []).append(len(tracklets))
-            tracklets.append(([os.path.join(inside, frame) for frame in sorted(os.listdir(inside))], int(os.path.basename(person)),
-                              int(tracklet[9])))
-    dataset = TrackletFiles([paths for paths, _, _ in tracklets], np.array([person for _, person, _ in tracklets]), config)
+            tracklets.append(
+                (
+                    [os.path.join(inside, frame) for frame in sorted(os.listdir(inside))],
+                    int(os.path.basename(person)),
+                    int(tracklet[9]),
+                )
+            )
+    dataset = TrackletFiles(
+        [paths for paths, _, _ in tracklets], np.array([person for _, person, _ in tracklets]), config
+    )
     people = np.array(list(by_person))
 
     def batch(step: int):
         rng = np.random.default_rng(step)
-        rows = [rng.choice(by_person[p], config.batch.tracklets) for p in rng.choice(people, config.batch.people, replace=False)]
+        rows = [
+            rng.choice(by_person[p], config.batch.tracklets)
+            for p in rng.choice(people, config.batch.people, replace=False)
+        ]
         return [dataset[int(row), (step, place)] for place, row in enumerate(np.concatenate(rows))]
 
     batch.tracklets = tracklets  # kept, as datasets keep it
@@ -172,13 +189,26 @@ def growth_rows(folder: Path, sizes: list[int], peer_up_to: int) -> list[dict]:
             make_files(folder, n)
         costs = {}
         for side in sides:
-            told = child_output([sys.executable, __file__, side, str(folder), str(n)], f'The process of {side} with {n} tracklets')
+            told = child_output(
+                [sys.executable, __file__, side, str(folder), str(n)], f'The process of {side} with {n} tracklets'
+            )
             costs[side] = json.loads(told.splitlines()[-1])
-        for field, what, unit in (('memory', 'memory of the index', 'MB'), ('open', 'opening', 's'), ('first', 'first batch', 's'),
-                                  ('later', 'a later batch of 32', 'ms')):
+        for field, what, unit in (
+            ('memory', 'memory of the index', 'MB'),
+            ('open', 'opening', 's'),
+            ('first', 'first batch', 's'),
+            ('later', 'a later batch of 32', 'ms'),
+        ):
             ours, peer = costs['ours'][field], costs.get('peer', {}).get(field)
-            rows.append({'name': f'{n:,} tracklets: {what}', 'ours': ours, 'peer': peer, 'unit': unit,
-                         'ratio': None if peer is None else peer / max(ours, 1e-9)})
+            rows.append(
+                {
+                    'name': f'{n:,} tracklets: {what}',
+                    'ours': ours,
+                    'peer': peer,
+                    'unit': unit,
+                    'ratio': None if peer is None else peer / max(ours, 1e-9),
+                }
+            )
     return rows
 
 

@@ -36,11 +36,19 @@ def interleaved(runs: dict[str, Callable], rounds: int) -> dict[str, Times]:
 
 def row(name: str, times: dict[str, Times], scale: float, unit: str, **more) -> dict:
     """Of the runs 'ours' and 'peer'. scale: units of work a run, so that figures are per second."""
-    row = {'name': name, 'ours': scale / times['ours'].median, 'peer': scale / times['peer'].median, 'unit': unit,
-           'ratio': times['peer'].median / times['ours'].median}
+    row = {
+        'name': name,
+        'ours': scale / times['ours'].median,
+        'peer': scale / times['peer'].median,
+        'unit': unit,
+        'ratio': times['peer'].median / times['ours'].median,
+    }
     for side, t in times.items():
-        row |= {f'{side}_spread': [scale / max(t.wall), scale / min(t.wall)], f'{side}_cores': sum(t.processor) / sum(t.wall),
-                f'{side}_processor_seconds': statistics.median(t.processor)}
+        row |= {
+            f'{side}_spread': [scale / max(t.wall), scale / min(t.wall)],
+            f'{side}_cores': sum(t.processor) / sum(t.wall),
+            f'{side}_processor_seconds': statistics.median(t.processor),
+        }
     return row | {'runs': len(times['ours'].wall), **more}
 
 

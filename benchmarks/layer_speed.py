@@ -1,4 +1,6 @@
-"""Every distinct convolution and pooling of R3D-18, I3D and OSNet-x0.25 by itself: XLA's own, ours, PyTorch (`train_step.py --layers`)."""
+"""Every distinct convolution and pooling of R3D-18, I3D and OSNet-x0.25 by itself: XLA's own, ours, PyTorch
+(`train_step.py --layers`).
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -58,8 +60,11 @@ def layers_of(backbone: str, shape: tuple[int, int, int, int]) -> dict[Layer, in
 
     module = build_backbone(backbone)
     clips, valid = jax.ShapeDtypeStruct((*shape, 3), jnp.float32), jax.ShapeDtypeStruct(shape[:2], bool)
-    with nn.intercept_methods(watch_convolution), mock.patch.object(i3d, 'max_pool3d', watch_pooling), \
-            mock.patch.object(osnet, 'max_pool3d', watch_pooling):
+    with (
+        nn.intercept_methods(watch_convolution),
+        mock.patch.object(i3d, 'max_pool3d', watch_pooling),
+        mock.patch.object(osnet, 'max_pool3d', watch_pooling),
+    ):
         jax.eval_shape(lambda x, v: module.init(jax.random.key(0), x, v, False), clips, valid)
     return found
 
@@ -149,7 +154,9 @@ def _runs(layer: Layer, dtype: str, device: str) -> dict[str, Callable]:
     for name, y in results.items():
         error = np.abs(y - results['native']).max() / np.abs(results['native']).max()
         if error > (1e-5 if dtype == 'float32' and device == 'cpu' else 3e-2):
-            raise SystemExit(f'{name} of layer {layer} differs from the native one by {error:.1e} of its largest value.')
+            raise SystemExit(
+                f'{name} of layer {layer} differs from the native one by {error:.1e} of its largest value.'
+            )
     return runs
 
 
@@ -169,9 +176,18 @@ def measure(options, interleaved: Callable, device: str) -> list[dict]:
             for both in ('', ' both'):
                 passes = 2 + (shape[-1] > 3) if both and kind != 'pool' else 1
                 rate = {side: float(work * passes / times[side + both].median) for side in ('native', 'ours', 'peer')}
-                rows.append({'name': place + (', forward and backward' if both else ', forward'), 'layers': count, 'before': rate['native'],
-                             'ours': rate['ours'], 'peer': rate['peer'], 'unit': '1e9 results/s' if kind == 'pool' else 'GFLOP/s',
-                             'ratio_before': rate['native'] / rate['peer'], 'ratio': rate['ours'] / rate['peer']})
+                rows.append(
+                    {
+                        'name': place + (', forward and backward' if both else ', forward'),
+                        'layers': count,
+                        'before': rate['native'],
+                        'ours': rate['ours'],
+                        'peer': rate['peer'],
+                        'unit': '1e9 results/s' if kind == 'pool' else 'GFLOP/s',
+                        'ratio_before': rate['native'] / rate['peer'],
+                        'ratio': rate['ours'] / rate['peer'],
+                    }
+                )
     return rows
 
 
@@ -180,6 +196,12 @@ def show(rows: list[dict], title: str) -> None:
     for column in ('layer', 'how many', 'XLA', 'ours', 'PyTorch', 'unit', 'ratio before', 'ratio'):
         table.add_column(column, justify='left' if column in ('layer', 'unit') else 'right')
     for r in rows:
-        table.add_row(r['name'], str(r['layers']), *(f'{r[k]:.3g}' for k in ('before', 'ours', 'peer')), r['unit'],
-                      f'{r["ratio_before"]:.2f}', f'{r["ratio"]:.2f}')
+        table.add_row(
+            r['name'],
+            str(r['layers']),
+            *(f'{r[k]:.3g}' for k in ('before', 'ours', 'peer')),
+            r['unit'],
+            f'{r["ratio_before"]:.2f}',
+            f'{r["ratio"]:.2f}',
+        )
     console(width=180).print(table)

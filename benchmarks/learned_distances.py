@@ -2,8 +2,9 @@
 
     python benchmarks/learned_distances.py --slope=0 --noise=1.5
 
-An embedding is its person's centre plus noise plus half a shift of its camera, scaled to unit length. Centres lie along one random
-basis, noise and shifts along another; the k-th direction of either has the standard deviation k^-slope, and noise is multiplied by
+An embedding is its person's centre plus noise plus half a shift of its camera, scaled to unit length. Centres lie along
+one random basis, noise and shifts along another; the k-th direction of either has the standard deviation k^-slope, and
+noise is multiplied by
 --noise.
 """
 
@@ -23,7 +24,11 @@ from pvlad_jax.evaluation.distances import DISTANCES
 
 SIZE = 512  # numbers an embedding
 TEST_PEOPLE = 200
-SETS = {'PRID 2011': (89, 2, 1), 'iLIDS-VID': (150, 2, 1), '600 people, 6 cameras': (600, 6, 2)}  # people, cameras, tracklets of each pair
+SETS = {
+    'PRID 2011': (89, 2, 1),
+    'iLIDS-VID': (150, 2, 1),
+    '600 people, 6 cameras': (600, 6, 2),
+}  # people, cameras, tracklets of each pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +48,12 @@ class World:
         shift = np.random.default_rng(5).standard_normal((cameras, SIZE)) * self.spread @ self.noises.T
         x = centre[person - first] + self.noise * noise + 0.5 * shift[camera]
         x /= np.linalg.norm(x, axis=1, keepdims=True)
-        return Embeddings(embedding=x.astype(np.float32), person_id=person, camera_id=camera,
-                          tracklet=np.array([f'{first}-{i}' for i in range(len(person))]))
+        return Embeddings(
+            embedding=x.astype(np.float32),
+            person_id=person,
+            camera_id=camera,
+            tracklet=np.array([f'{first}-{i}' for i in range(len(person))]),
+        )
 
 
 def measure(seed: int, sizes: tuple[int, int, int], slope: float, noise: float) -> dict[str, float]:

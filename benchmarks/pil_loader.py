@@ -1,5 +1,5 @@
-"""The peer of benchmarks/input.py: frames as files, read by a PyTorch DataLoader with the transforms that video re-identification
-repositories share (torchvision's, written out with what torchvision itself calls: PIL and torch).
+"""The peer of benchmarks/input.py: frames as files, read by a PyTorch DataLoader with the transforms that video
+re-identification repositories share (torchvision's, written out with what torchvision itself calls: PIL and torch).
 
 A clip's frames are treated alike, as ours are, and the probabilities and ranges are those of the same configuration.
 """
@@ -16,9 +16,11 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 class ClipTransform:
-    """PIL images of one clip -> float32 [T,3,H,W]: resize, flip, pad and random crop, colour jitter, to tensor, normalise, erase.
+    """PIL images of one clip -> float32 [T,3,H,W]: resize, flip, pad and random crop, colour jitter, to tensor,
+    normalise, erase.
 
-    Without `normalise` uint8, for a network that normalises on the device, as ours does. `augment=False` gives the pictures alone.
+    Without `normalise` uint8, for a network that normalises on the device, as ours does. `augment=False` gives the
+    pictures alone.
     """
 
     def __init__(self, height: int, width: int, config: AugmentConfig, normalise: bool = True, augment: bool = True):
@@ -32,7 +34,10 @@ class ClipTransform:
         if rng.random() < c.flip:
             images = [image.transpose(Image.FLIP_LEFT_RIGHT) for image in images]
         top, left = rng.integers(0, 2 * c.pad + 1, 2).tolist()
-        images = [ImageOps.expand(image, c.pad, 0).crop((left, top, left + self.size[0], top + self.size[1])) for image in images]
+        images = [
+            ImageOps.expand(image, c.pad, 0).crop((left, top, left + self.size[0], top + self.size[1]))
+            for image in images
+        ]
         factors = 1 + rng.uniform(-1, 1, 3) * (c.brightness, c.contrast, c.saturation)
         kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
         for i in rng.permutation(3):
@@ -54,7 +59,7 @@ class ClipTransform:
         aspect = np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
         h, w = min(height, round(np.sqrt(area * aspect))), min(width, round(np.sqrt(area / aspect)))
         top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-        clip[:, :, top:top + h, left:left + w] = 0
+        clip[:, :, top : top + h, left : left + w] = 0
 
 
 class TrackletFiles(torch.utils.data.Dataset):
@@ -63,7 +68,9 @@ class TrackletFiles(torch.utils.data.Dataset):
     Indices are (row, number): the number seeds the draws.
     """
 
-    def __init__(self, paths: list[list[str]], labels: np.ndarray, config: Config, normalise: bool = True, augment: bool = True):
+    def __init__(
+        self, paths: list[list[str]], labels: np.ndarray, config: Config, normalise: bool = True, augment: bool = True
+    ):
         self.paths, self.labels, self.config = paths, labels, config
         self.transform = ClipTransform(config.clips.height, config.clips.width, config.augment, normalise, augment)
 
@@ -79,7 +86,9 @@ class TrackletFiles(torch.utils.data.Dataset):
         for s, clip in enumerate(chosen):
             valid = clip[clip >= 0]
             if len(valid):
-                out[s, :len(valid)] = self.transform([Image.open(self.paths[row][i]).convert('RGB') for i in valid], rng)
+                out[s, : len(valid)] = self.transform(
+                    [Image.open(self.paths[row][i]).convert('RGB') for i in valid], rng
+                )
         return out, torch.from_numpy(chosen >= 0), int(self.labels[row])
 
 
@@ -98,6 +107,8 @@ class Rows(torch.utils.data.Sampler):
 
 
 def data_loader(dataset: TrackletFiles, rows: Rows, workers: int) -> torch.utils.data.DataLoader:
-    """As tuned by its users: workers that stay, two batches ahead each; with one core no workers, which would only pass pictures on."""
+    """As tuned by its users: workers that stay, two batches ahead each; with one core no workers, which would only pass
+    pictures on.
+    """
     more = {'persistent_workers': True, 'prefetch_factor': 2} if workers else {}
     return torch.utils.data.DataLoader(dataset, batch_sampler=rows, num_workers=workers, **more)

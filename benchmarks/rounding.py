@@ -2,9 +2,9 @@
 
     python benchmarks/rounding.py --output=rounding.json
 
-Layers of R3D-18 and I3D as `train_step.py --layers` times them: result, gradient of the input, gradient of the kernel. Inputs are what
-layers see, normal numbers behind a ReLU; kernels and output gradients are normal. The oracle is PyTorch in float64. Errors are shares of
-the largest value; a ratio above 1 = ours errs less.
+Layers of R3D-18 and I3D as `train_step.py --layers` times them: result, gradient of the input, gradient of the kernel.
+Inputs are what layers see, normal numbers behind a ReLU; kernels and output gradients are normal. The oracle is PyTorch
+in float64. Errors are shares of the largest value; a ratio above 1 = ours errs less.
 """
 
 import argparse
@@ -40,14 +40,20 @@ LAYERS = {
 }
 
 
-def torch_results(x: np.ndarray, w: np.ndarray, g: np.ndarray, strides, padding, dtype: torch.dtype) -> list[np.ndarray]:
+def torch_results(
+    x: np.ndarray, w: np.ndarray, g: np.ndarray, strides, padding, dtype: torch.dtype
+) -> list[np.ndarray]:
     """Result and both gradients, in our order of axes."""
     sides = [side for pair in reversed(padding) for side in pair]
     xt = torch.from_numpy(x).to(dtype).permute(0, 4, 1, 2, 3).requires_grad_()
     wt = torch.from_numpy(w).to(dtype).permute(4, 3, 0, 1, 2).requires_grad_()
     y = torch.nn.functional.conv3d(torch.nn.functional.pad(xt, sides), wt, stride=strides)
     y.backward(torch.from_numpy(g).to(dtype).permute(0, 4, 1, 2, 3))
-    return [y.detach().permute(0, 2, 3, 4, 1).numpy(), xt.grad.permute(0, 2, 3, 4, 1).numpy(), wt.grad.permute(2, 3, 4, 1, 0).numpy()]
+    return [
+        y.detach().permute(0, 2, 3, 4, 1).numpy(),
+        xt.grad.permute(0, 2, 3, 4, 1).numpy(),
+        wt.grad.permute(2, 3, 4, 1, 0).numpy(),
+    ]
 
 
 def our_results(x: np.ndarray, w: np.ndarray, g: np.ndarray, strides, padding) -> list[np.ndarray]:
@@ -71,7 +77,15 @@ def measure(name: str) -> list[dict]:
     rows = []
     for i, what in enumerate(('result', 'gradient of the input', 'gradient of the kernel')):
         ours, peer = (float(np.abs(side[i] - exact[i]).max() / np.abs(exact[i]).max()) for side in sides)
-        rows.append({'name': f'{name}: {what}', 'ours': ours, 'peer': peer, 'unit': 'of the largest value', 'ratio': peer / ours})
+        rows.append(
+            {
+                'name': f'{name}: {what}',
+                'ours': ours,
+                'peer': peer,
+                'unit': 'of the largest value',
+                'ratio': peer / ours,
+            }
+        )
     return rows
 
 

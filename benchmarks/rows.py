@@ -1,8 +1,8 @@
-"""Rows of a comparison, ours against a peer: the table of them, the JSON file, and what prevents either, reported before anything is
-measured.
+"""Rows of a comparison, ours against a peer: the table of them, the JSON file, and what prevents either, reported
+before anything is measured.
 
-A row is {"name", "ours", "peer", "unit", "ratio"}, a ratio above 1 = ours is better, with "ours_spread" and "peer_spread" (least, most)
-where it was measured several times.
+A row is {"name", "ours", "peer", "unit", "ratio"}, a ratio above 1 = ours is better, with "ours_spread" and
+"peer_spread" (least, most) where it was measured several times.
 """
 
 import argparse
@@ -25,8 +25,10 @@ def need(*modules: str) -> None:
     """Ends the program, with what to do, where a peer is not installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f'{Path(sys.argv[0]).name} compares with {" and ".join(missing)}, not installed here: '
-                 'pip install -r requirements-benchmarks.txt')
+        sys.exit(
+            f'{Path(sys.argv[0]).name} compares with {" and ".join(missing)}, not installed here: '
+            'pip install -r requirements-benchmarks.txt'
+        )
 
 
 def own_path(text: str) -> Path:
@@ -49,8 +51,15 @@ def new_file(text: str) -> Path:
     """For `add_argument(type=...)`: a file that can be written when the measuring is done."""
     path = own_path(text)
     folder = path.parent
-    reason = ('it is a folder' if path.is_dir() else f'there is no folder {folder}' if not folder.is_dir() else
-              'it cannot be written' if not os.access(path if path.exists() else folder, os.W_OK) else '')
+    reason = (
+        'it is a folder'
+        if path.is_dir()
+        else f'there is no folder {folder}'
+        if not folder.is_dir()
+        else 'it cannot be written'
+        if not os.access(path if path.exists() else folder, os.W_OK)
+        else ''
+    )
     if reason:
         raise argparse.ArgumentTypeError(f'{text}: {reason}. Give another file.')
     return path

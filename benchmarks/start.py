@@ -1,12 +1,13 @@
-"""How long a training run takes to its first step, and on what: a first start, a second one, and one that resumes from a checkpoint.
+"""How long a training run takes to its first step, and on what: a first start, a second one, and one that resumes from
+a checkpoint.
 
     python benchmarks/start.py --output=start.json
 
-The demo (configs/synthetic.py, its data built before) is started in a new process each time. A first start compiles everything into
-WORKDIR/compile_cache. The second start has that cache and nothing else of the run, so it makes all of it again: data, initial weights,
-codebooks, evaluation of the untrained network, first step. The third resumes from the first's checkpoint, as an interrupted run does.
-`--rounds` repeats them in turn. torch, which tensorboardX imports where it is installed (1.3 s) and which the demo's requirements do not
-install, is hidden.
+The demo (configs/synthetic.py, its data built before) is started in a new process each time. A first start compiles
+everything into WORKDIR/compile_cache. The second start has that cache and nothing else of the run, so it makes all of
+it again: data, initial weights, codebooks, evaluation of the untrained network, first step. The third resumes from the
+first's checkpoint, as an interrupted run does. `--rounds` repeats them in turn. torch, which tensorboardX imports where
+it is installed (1.3 s) and which the demo's requirements do not install, is hidden.
 """
 
 import argparse
@@ -29,8 +30,11 @@ from pvlad_jax.core.terminal import console
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {'/jax/compilation_cache/cache_hits': 'fetched', '/jax/compilation_cache/cache_misses': 'compiled'}
-DURATIONS = {'/jax/core/compile/jaxpr_trace_duration': 'tracing', '/jax/core/compile/jaxpr_to_mlir_module_duration': 'lowering',
-             '/jax/core/compile/backend_compile_duration': 'compiling or fetching'}
+DURATIONS = {
+    '/jax/core/compile/jaxpr_trace_duration': 'tracing',
+    '/jax/core/compile/jaxpr_to_mlir_module_duration': 'lowering',
+    '/jax/core/compile/backend_compile_duration': 'compiling or fetching',
+}
 STARTS = ('first', 'second', 'resumed')
 IMPORTS, REST, TOTAL = 'interpreter and imports', 'everything else', 'to the end of the first step'
 
@@ -54,6 +58,7 @@ class Clock:
                 self._inside.append((outside[0] + took[0], outside[1] + took[1]))
                 before = self.spent.get(name, (0.0, 0.0))
                 self.spent[name] = (before[0] + took[0] - inside[0], before[1] + took[1] - inside[1])
+
         return run
 
 
@@ -65,7 +70,9 @@ class Compilation:
 
         self.told = dict.fromkeys([*COUNTS.values(), *DURATIONS.values()], 0)
         jax.monitoring.register_event_listener(lambda event, **_: self._add(COUNTS.get(event), 1))
-        jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **_: self._add(DURATIONS.get(event), seconds))
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda event, seconds, **_: self._add(DURATIONS.get(event), seconds)
+        )
 
     def _add(self, name, amount) -> None:
         if name:
@@ -88,7 +95,9 @@ class NoTorch:
 
 
 def child(options) -> None:
-    """Runs the demo to the end of its first step, writes the split as JSON, and leaves; with --save once that step is saved."""
+    """Runs the demo to the end of its first step, writes the split as JSON, and leaves; with --save once that step is
+    saved.
+    """
     sys.meta_path.insert(0, NoTorch())
     from absl import flags
 
@@ -127,7 +136,9 @@ def child(options) -> None:
             out = clock.timed('first step', lambda: jax.block_until_ready(step(state, batch)))()
             whole, split = (time.time() - options.since, time.process_time()), {IMPORTS: imported} | clock.spent
             rest = tuple(all_of_it - sum(part) for all_of_it, part in zip(whole, zip(*split.values())))
-            Path(options.report).write_text(json.dumps({'split': split | {REST: rest, TOTAL: whole}, 'compilation': compilation.told}))
+            Path(options.report).write_text(
+                json.dumps({'split': split | {REST: rest, TOTAL: whole}, 'compilation': compilation.told})
+            )
             if not options.save:
                 os._exit(0)
             return out
@@ -145,8 +156,15 @@ def child(options) -> None:
 
 def start(kind: str, workdir: Path, data: str) -> dict:
     with tempfile.NamedTemporaryFile(suffix='.json') as report:
-        command = [sys.executable, __file__, f'--workdir={workdir}', f'--data={data}', f'--report={report.name}', f'--since={time.time()}',
-                   *(['--save'] if kind == 'first' else [])]
+        command = [
+            sys.executable,
+            __file__,
+            f'--workdir={workdir}',
+            f'--data={data}',
+            f'--report={report.name}',
+            f'--since={time.time()}',
+            *(['--save'] if kind == 'first' else []),
+        ]
         child_output(command, f'The run of the {kind} start', cwd=ROOT)
         about = json.loads(Path(report.name).read_text())
     cache = list((workdir / 'compile_cache').rglob('*-cache'))
@@ -156,8 +174,12 @@ def start(kind: str, workdir: Path, data: str) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('--data', type=own_path, default='data',
-                        help='where the synthetic walkers lie, or are built before anything is timed')
+    parser.add_argument(
+        '--data',
+        type=own_path,
+        default='data',
+        help='where the synthetic walkers lie, or are built before anything is timed',
+    )
     parser.add_argument('--rounds', type=int, default=3)
     for name, kind in (('workdir', str), ('report', str), ('since', float)):
         parser.add_argument(f'--{name}', type=kind, help=argparse.SUPPRESS)
@@ -193,16 +215,32 @@ def main() -> int:
         table.add_column(column, justify='left' if not column else 'right')
     rows = []
     for name in names:
-        both = {kind: [statistics.median(run['split'].get(name, (0, 0))[i] for run in runs[kind]) for i in (0, 1)] for kind in STARTS}
-        table.add_row(name, *(f'{both[kind][0]:.2f} ({both[kind][1]:.2f})' for kind in STARTS), end_section=name in (REST, TOTAL))
-        rows += [{'name': f'{kind} start: {name}', 'ours': both[kind][0], 'peer': None, 'unit': 's', 'ratio': None,
-                  'cpu': both[kind][1]} for kind in STARTS]
+        both = {
+            kind: [statistics.median(run['split'].get(name, (0, 0))[i] for run in runs[kind]) for i in (0, 1)]
+            for kind in STARTS
+        }
+        table.add_row(
+            name, *(f'{both[kind][0]:.2f} ({both[kind][1]:.2f})' for kind in STARTS), end_section=name in (REST, TOTAL)
+        )
+        rows += [
+            {
+                'name': f'{kind} start: {name}',
+                'ours': both[kind][0],
+                'peer': None,
+                'unit': 's',
+                'ratio': None,
+                'cpu': both[kind][1],
+            }
+            for kind in STARTS
+        ]
     last = {kind: runs[kind][-1] for kind in STARTS}
     for what in DURATIONS.values():
         table.add_row(f'of which {what}', *(f'{last[kind]["compilation"][what]:.2f}' for kind in STARTS))
     for what, where in (('fetched', 'from the cache'), ('compiled', 'anew')):
         table.add_row(f'programs {what} {where}', *(str(last[kind]['compilation'][what]) for kind in STARTS))
-    table.add_row('programs in the cache', *(f'{last[kind]["programs"]} ({last[kind]["megabytes"]:.1f} MB)' for kind in STARTS))
+    table.add_row(
+        'programs in the cache', *(f'{last[kind]["programs"]} ({last[kind]["megabytes"]:.1f} MB)' for kind in STARTS)
+    )
     if options.output:
         write(options.output, rows, runs=runs)
     console(width=140).print(table)

@@ -36,17 +36,23 @@ def measured(query: Embeddings, gallery: Embeddings, calibration: Calibration) -
     of_query, of_gallery = label_arrays(query, gallery)
     good, ignored = PROTOCOLS['mars_official'].relevance(
         LabelArrays(*(labels[:, None] for labels in of_query)),
-        LabelArrays(*(labels[None, :] for labels in of_gallery)), 'other')
+        LabelArrays(*(labels[None, :] for labels in of_gallery)),
+        'other',
+    )
     distance = pairwise_distance(query, gallery).distances(np.arange(len(query)))
     two, same, nobody = ~good & ~ignored, calibration.same.value, calibration.nobody
     stranger, own = np.where(two, distance, np.inf).min(axis=1), np.where(good, distance, np.inf).min(axis=1)
     there = np.isfinite(own)
     accepts = (distance[two] <= same).mean() if calibration.per == 'pair' else (stranger <= same).mean()
-    return {'false_accepts': accepts, 'misses': (distance[good] > same).mean(),
-            'absent_nobody': (stranger > nobody).mean(), 'absent_same': (stranger <= same).mean(),
-            'present_same': ((own <= same) & (own < stranger))[there].mean(),
-            'present_wrong_person': ((stranger <= same) & (stranger <= own))[there].mean(),
-            'present_nobody': (np.minimum(own, stranger) > nobody)[there].mean()}
+    return {
+        'false_accepts': accepts,
+        'misses': (distance[good] > same).mean(),
+        'absent_nobody': (stranger > nobody).mean(),
+        'absent_same': (stranger <= same).mean(),
+        'present_same': ((own <= same) & (own < stranger))[there].mean(),
+        'present_wrong_person': ((stranger <= same) & (stranger <= own))[there].mean(),
+        'present_nobody': (np.minimum(own, stranger) > nobody)[there].mean(),
+    }
 
 
 def main() -> int:
@@ -60,19 +66,31 @@ def main() -> int:
     options = parser.parse_args()
     query, gallery = read_embeddings(options.query), read_embeddings(options.gallery)
     people = np.random.default_rng(options.seed).permutation(np.unique(query.person_id[query.person_id > 0]))
-    people = people[:len(people) // 2]
-    calibration = calibrate(half(query, people, True), half(gallery, people, True), options.false_accept_rate,
-                            per=options.per, unknown_cameras='other', resamples=options.resamples)
+    people = people[: len(people) // 2]
+    calibration = calibrate(
+        half(query, people, True),
+        half(gallery, people, True),
+        options.false_accept_rate,
+        per=options.per,
+        unknown_cameras='other',
+        resamples=options.resamples,
+    )
     other = measured(half(query, people, False), half(gallery, people, False), calibration)
     same = calibration.same
-    table = Table(title=f'{calibration.people} people; same up to {same.value:.4f} ({same.low:.4f} to '
-                  f'{same.high:.4f}), nobody above {calibration.nobody:.4f}')
+    table = Table(
+        title=f'{calibration.people} people; same up to {same.value:.4f} ({same.low:.4f} to '
+        f'{same.high:.4f}), nobody above {calibration.nobody:.4f}'
+    )
     for column in ('rate, %', 'calibrated', '95 % interval', 'other half'):
         table.add_column(column, justify='left' if column == 'rate, %' else 'right')
     for name, value in other.items():
         estimate = getattr(calibration, name, None) or calibration.open_set[name]
-        table.add_row(name, f'{100 * estimate.value:.2f}', f'{100 * estimate.low:.2f} to {100 * estimate.high:.2f}',
-                      f'{100 * value:.2f}')
+        table.add_row(
+            name,
+            f'{100 * estimate.value:.2f}',
+            f'{100 * estimate.low:.2f} to {100 * estimate.high:.2f}',
+            f'{100 * value:.2f}',
+        )
     console(width=120).print(table)
     for warning in calibration.warnings:
         complain(f'Note: {warning}')

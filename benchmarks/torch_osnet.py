@@ -1,6 +1,7 @@
 """OSNet (Zhou, ICCV 2019) in PyTorch, as its users write it: frames one by one, names of torchreid.
 
-Where our network has three frames in a block's last convolution, so has this one, as one convolution of three frames' channels.
+Where our network has three frames in a block's last convolution, so has this one, as one convolution of three frames'
+channels.
 """
 
 from itertools import pairwise
@@ -48,7 +49,10 @@ class ChannelGate(nn.Module):
 
 
 def three_frames(x, frames):
-    """Channels of the frame before, the frame, the frame after; [N T, C, H, W] -> [N T, 3 C, H, W]. At the ends the frame itself."""
+    """Channels of the frame before, the frame, the frame after; [N T, C, H, W] -> [N T, 3 C, H, W].
+
+    At the ends the frame itself.
+    """
     clips = x.unflatten(0, (-1, frames))
     before, after = torch.cat([clips[:, :1], clips[:, :-1]], 1), torch.cat([clips[:, 1:], clips[:, -1:]], 1)
     return torch.cat([before.flatten(0, 1), x, after.flatten(0, 1)], 1).contiguous(memory_format=torch.channels_last)
@@ -70,7 +74,12 @@ class OSBlock(nn.Module):
 
     def forward(self, x, frames):
         y = self.conv1(x)
-        y = self.gate(self.conv2a(y)) + self.gate(self.conv2b(y)) + self.gate(self.conv2c(y)) + self.gate(self.conv2d(y))
+        y = (
+            self.gate(self.conv2a(y))
+            + self.gate(self.conv2b(y))
+            + self.gate(self.conv2c(y))
+            + self.gate(self.conv2d(y))
+        )
         y = self.conv3(three_frames(y, frames) if self.three else y)
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 

@@ -1,7 +1,8 @@
-"""The same network, losses and update in PyTorch, written and tuned as its users would: what `train_step.py` measures against.
+"""The same network, losses and update in PyTorch, written and tuned as its users would: what `train_step.py` measures
+against.
 
-Backbones come from tests/helpers/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py) and torch_osnet.py;
-I3D is here as a module that trains.
+Backbones come from tests/helpers/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py) and
+torch_osnet.py; I3D is here as a module that trains.
 """
 
 import sys
@@ -36,11 +37,16 @@ class Unit3D(nn.Module):
 
     def forward(self, x):
         # Padding that is the same on both sides is the convolution's own business; F.pad would copy.
-        total = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(x.shape[2:], self.conv.kernel_size, self.conv.stride)]
+        total = [
+            max((-(-n // s) - 1) * s + k - n, 0)
+            for n, k, s in zip(x.shape[2:], self.conv.kernel_size, self.conv.stride)
+        ]
         if all(t % 2 == 0 for t in total):
             y = F.conv3d(x, self.conv.weight, None, self.conv.stride, [t // 2 for t in total])
         else:
-            y = F.conv3d(same(x, self.conv.kernel_size, self.conv.stride, 0.0), self.conv.weight, None, self.conv.stride)
+            y = F.conv3d(
+                same(x, self.conv.kernel_size, self.conv.stride, 0.0), self.conv.weight, None, self.conv.stride
+            )
         return F.relu(self.norm(y))
 
 
@@ -55,9 +61,12 @@ class Mixed(nn.Module):
         self.Branch_3_Conv3d_0b_1x1 = Unit3D(c_in, f[5], POINT)
 
     def forward(self, x):
-        branches = [self.Branch_0_Conv3d_0a_1x1(x), self.Branch_1_Conv3d_0b_3x3(self.Branch_1_Conv3d_0a_1x1(x)),
-                    self.Branch_2_Conv3d_0b_3x3(self.Branch_2_Conv3d_0a_1x1(x)),
-                    self.Branch_3_Conv3d_0b_1x1(F.max_pool3d(x, 3, 1, 1))]
+        branches = [
+            self.Branch_0_Conv3d_0a_1x1(x),
+            self.Branch_1_Conv3d_0b_3x3(self.Branch_1_Conv3d_0a_1x1(x)),
+            self.Branch_2_Conv3d_0b_3x3(self.Branch_2_Conv3d_0a_1x1(x)),
+            self.Branch_3_Conv3d_0b_1x1(F.max_pool3d(x, 3, 1, 1)),
+        ]
         return torch.cat(branches, 1)
 
 
@@ -110,7 +119,9 @@ def torch_backbone(name: str) -> nn.Module:
 
 
 class TorchNetwork(nn.Module):
-    """Backbone, average over places, embedding, classifier, as `TrackletNetwork` with pooling 'average'; clips uint8 [N, T, H, W, 3]."""
+    """Backbone, average over places, embedding, classifier, as `TrackletNetwork` with pooling 'average'; clips uint8
+    [N, T, H, W, 3].
+    """
 
     def __init__(self, config: Config, people: int):
         super().__init__()
@@ -156,14 +167,23 @@ def total_loss(config: Config, embedding, logits, label):
 def make_optimizer(config: Config, network: nn.Module, rate: float):
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{'params': decayed, 'weight_decay': config.optimizer.weight_decay}, {'params': others, 'weight_decay': 0.0}]
+    groups = [
+        {'params': decayed, 'weight_decay': config.optimizer.weight_decay},
+        {'params': others, 'weight_decay': 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
-    """The parameters and batch statistics of a `TorchNetwork` in our names and layouts, as nested dicts of NumPy arrays."""
+    """The parameters and batch statistics of a `TorchNetwork` in our names and layouts, as nested dicts of NumPy
+    arrays.
+    """
     name = network.backbone
-    state = {k: v.detach().cpu().numpy().copy() for k, v in name.state_dict().items() if not k.endswith('num_batches_tracked')}
+    state = {
+        k: v.detach().cpu().numpy().copy()
+        for k, v in name.state_dict().items()
+        if not k.endswith('num_batches_tracked')
+    }
     if isinstance(name, TorchR3D):
         flat = torchvision_r3d.to_our_names(state, 'the peer')
     elif isinstance(name, TorchOSNet):
@@ -181,18 +201,28 @@ def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
             if isinstance(name, TorchI3D) and path[-1] == 'norm' and leaf == 'weight':
                 continue  # ours, as the original, has no scale: the peer's stays one
             group = 'batch_stats' if leaf.startswith('running') else 'params'
-            ours = {'weight': 'kernel' if array.ndim == 5 else 'scale', 'bias': 'bias', 'running_mean': 'mean', 'running_var': 'var'}[leaf]
+            ours = {
+                'weight': 'kernel' if array.ndim == 5 else 'scale',
+                'bias': 'bias',
+                'running_mean': 'mean',
+                'running_var': 'var',
+            }[leaf]
             flat['/'.join([group, *path, ours])] = array.transpose(2, 3, 4, 1, 0) if array.ndim == 5 else array
     tree = unflatten_dict({k: np.ascontiguousarray(v) for k, v in flat.items()}, sep='/')
     params = {'backbone': tree['params']}
     for ours, layer in (('to_embedding', network.embedding), ('classifier', network.classifier)):
-        params[ours] = {'kernel': layer.weight.detach().cpu().numpy().T.copy(), 'bias': layer.bias.detach().cpu().numpy().copy()}
+        params[ours] = {
+            'kernel': layer.weight.detach().cpu().numpy().T.copy(),
+            'bias': layer.bias.detach().cpu().numpy().copy(),
+        }
     stats = {'backbone': tree['batch_stats']} if 'batch_stats' in tree else {}
     return params, stats
 
 
 def randomise(network: nn.Module, seed: int = 0) -> None:
-    """He's initial values and plausible norms, so that no activation vanishes (He 2015: PyTorch's own shrink through many layers)."""
+    """He's initial values and plausible norms, so that no activation vanishes (He 2015: PyTorch's own shrink through
+    many layers).
+    """
     torch.manual_seed(seed)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d)):

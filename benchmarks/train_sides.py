@@ -1,4 +1,6 @@
-"""The two sides that `train_step.py` times: our training step and embedding, and those of the same network in PyTorch."""
+"""The two sides that `train_step.py` times: our training step and embedding, and those of the same network in
+PyTorch.
+"""
 
 import argparse
 import os
@@ -39,8 +41,11 @@ def configuration(options: argparse.Namespace, backbone: str) -> Config:
 def batch_of(config: Config) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     c, n = config.clips, config.batch.size
-    return {'clips': rng.integers(0, 256, (n, 1, c.frames, c.height, c.width, 3), np.uint8), 'valid': np.ones((n, 1, c.frames), bool),
-            'label': np.repeat(np.arange(config.batch.people), config.batch.tracklets).astype(np.int32)}
+    return {
+        'clips': rng.integers(0, 256, (n, 1, c.frames, c.height, c.width, 3), np.uint8),
+        'valid': np.ones((n, 1, c.frames), bool),
+        'label': np.repeat(np.arange(config.batch.people), config.batch.tracklets).astype(np.int32),
+    }
 
 
 class Peer:
@@ -90,7 +95,9 @@ class Ours:
         def put(tree, like):
             return jax.tree.map(lambda x, y: jax.device_put(np.asarray(x).reshape(y.shape), y.sharding), tree, like)
 
-        self.state = state.replace(params=put(variables[0], state.params), batch_stats=put(variables[1], state.batch_stats))
+        self.state = state.replace(
+            params=put(variables[0], state.params), batch_stats=put(variables[1], state.batch_stats)
+        )
         self.batch = global_batch(batch_of(config), mesh)
         step = make_train_step(config, network, optimizer, mesh, self.state)
         began = time.perf_counter()

@@ -1,16 +1,18 @@
 """Our training step, and embedding, against the same network in PyTorch.
 
     export GLIBC_TUNABLES=glibc.malloc.hugetlb=1                        # memory in huge pages, for both sides
-    python benchmarks/train_step.py --output=train_step.json            # CPU: small clips; GPU: those of configs/mars.py
-    python benchmarks/train_step.py --layers --output=layers.json       # every convolution and pooling of R3D-18, I3D and OSNet by itself
+    python benchmarks/train_step.py --output=train_step.json       # CPU: small clips; GPU: those of configs/mars.py
+    python benchmarks/train_step.py --layers --output=layers.json  # convolutions and poolings of R3D-18, I3D and OSNet
 
-Same layers, losses (smoothed cross-entropy, batch-hard triplet), batch, AdamW with clipping, and the same weights. Before anything
-is timed, embedding, loss and gradient norm of two steps are compared: the command ends with 1 where they differ. Both sides run in
-turn, medians are compared. Ratios above 1 = ours is faster. "Cores" are the processor seconds of a run by its seconds; PyTorch's
-threads spin while they wait.
+Same layers, losses (smoothed cross-entropy, batch-hard triplet), batch, AdamW with clipping, and the same weights.
+Before anything is timed, embedding, loss and gradient norm of two steps are compared: the command ends with 1 where
+they differ. Both sides run in turn, medians are compared. Ratios above 1 = ours is faster. "Cores" are the processor
+seconds of a run by its seconds; PyTorch's threads spin while they wait.
 
-JAX_NUM_CPU_DEVICES=2 (JAX's own) splits our batch over two virtual devices, as it does for main.py: more of two cores is used.
-PyTorch: channels_last_3d, oneDNN (CPU) or cudnn.benchmark and TF32 or bf16 autocast (GPU), fused AdamW, `--compile` for torch.compile.
+JAX_NUM_CPU_DEVICES=2 (JAX's own) splits our batch over two virtual devices, as it does for main.py: more of two cores
+is used.
+PyTorch: channels_last_3d, oneDNN (CPU) or cudnn.benchmark and TF32 or bf16 autocast (GPU), fused AdamW, `--compile` for
+torch.compile.
 """
 
 import argparse
@@ -40,7 +42,9 @@ from pvlad_jax.core.terminal import console, say
 
 
 def flops_of(config: Config) -> tuple[float, float]:
-    """(training step, embedding) of the convolutions and products as PyTorch counts them: 2 a multiplication, as if none were saved."""
+    """(training step, embedding) of the convolutions and products as PyTorch counts them: 2 a multiplication, as if
+    none were saved.
+    """
     peer = Peer(config, compiled=False)
     with FlopCounterMode(display=False) as train:
         peer.step()
@@ -65,8 +69,14 @@ def product_flops(dtype: str, rounds: int) -> float:
 
 def peak_memory(options: argparse.Namespace, backbone: str, side: str) -> float:
     """MiB of a process that makes three steps of one side and nothing else (GPU: of its allocator)."""
-    command = [sys.executable, __file__, f'--memory_of={side}', f'--backbones={backbone}', f'--batch={options.batch}',
-               f'--dtype={options.dtype}'] + ['--compile'] * options.compile
+    command = [
+        sys.executable,
+        __file__,
+        f'--memory_of={side}',
+        f'--backbones={backbone}',
+        f'--batch={options.batch}',
+        f'--dtype={options.dtype}',
+    ] + ['--compile'] * options.compile
     return float(child_output(command, f'The process that measures the memory of {side}').splitlines()[-1])
 
 
@@ -97,7 +107,8 @@ def measure(options: argparse.Namespace, backbone: str, peak: float) -> list[dic
     half = config.model.dtype == 'bfloat16'
     check(f'{backbone} embedding', ours.embed(), peer.embed(), 5e-2 if half else 2e-4)
     for i in range(2):
-        # The second loss has gone through the gradients and AdamW, whose first step blows up rounding (it divides by the gradient's size).
+        # The second loss has gone through the gradients and AdamW, whose first step blows up rounding (it divides by
+        # the gradient's size).
         tolerance = 5e-2 if half else (1e-3, 1e-2)[i]
         for what, a, b in zip(('loss', 'gradient norm'), ours.step(), peer.step()):
             check(f'{backbone} {what} of step {i + 1}', a, b, tolerance * (1 if what == 'loss' else 10))
@@ -112,28 +123,64 @@ def measure(options: argparse.Namespace, backbone: str, peak: float) -> list[dic
     del ours, peer
     if options.memory:
         memory = {side: peak_memory(options, backbone, side) for side in ('ours', 'peer')}
-        rows.append({'name': f'{backbone} peak memory of training', **memory, 'unit': 'MiB', 'ratio': memory['peer'] / memory['ours']})
+        rows.append(
+            {
+                'name': f'{backbone} peak memory of training',
+                **memory,
+                'unit': 'MiB',
+                'ratio': memory['peer'] / memory['ours'],
+            }
+        )
     return rows
 
 
 def show(rows: list[dict], title: str) -> None:
     table = Table(title=title)
-    for column in ('', 'ours', '(spread)', 'PyTorch', '(spread)', 'unit', 'ratio', 'share of product', 'PyTorch', 'cores', 'PyTorch'):
+    for column in (
+        '',
+        'ours',
+        '(spread)',
+        'PyTorch',
+        '(spread)',
+        'unit',
+        'ratio',
+        'share of product',
+        'PyTorch',
+        'cores',
+        'PyTorch',
+    ):
         table.add_column(column, justify='left' if column in ('', 'unit') else 'right')
     for r in rows:
         spread = [' - '.join(f'{x:.3g}' for x in r.get(f'{side}_spread', ())) for side in ('ours', 'peer')]
-        shares = [f'{r[f"{side}_share_of_product"]:.0%}' if f'{side}_share_of_product' in r else '' for side in ('ours', 'peer')]
+        shares = [
+            f'{r[f"{side}_share_of_product"]:.0%}' if f'{side}_share_of_product' in r else ''
+            for side in ('ours', 'peer')
+        ]
         shares += [f'{r[f"{side}_cores"]:.1f}' if f'{side}_cores' in r else '' for side in ('ours', 'peer')]
-        table.add_row(r['name'], f'{r["ours"]:.3g}', spread[0], f'{r["peer"]:.3g}', spread[1], r['unit'], f'{r["ratio"]:.2f}', *shares)
+        table.add_row(
+            r['name'],
+            f'{r["ours"]:.3g}',
+            spread[0],
+            f'{r["peer"]:.3g}',
+            spread[1],
+            r['unit'],
+            f'{r["ratio"]:.2f}',
+            *shares,
+        )
     console(width=180).print(table)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('--backbones', help='by commas; r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25, and with --layers r3d_18,i3d,osnet_x0_25')
-    parser.add_argument('--batch', default='16x4x16x256x128' if ON_GPU else '2x2x8x128x64',
-                        help='people x tracklets x frames x height x width')
+    parser.add_argument(
+        '--backbones', help='by commas; r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25, and with --layers r3d_18,i3d,osnet_x0_25'
+    )
+    parser.add_argument(
+        '--batch',
+        default='16x4x16x256x128' if ON_GPU else '2x2x8x128x64',
+        help='people x tracklets x frames x height x width',
+    )
     parser.add_argument('--dtype', default='bfloat16' if ON_GPU else 'float32', choices=('float32', 'bfloat16'))
     parser.add_argument('--rounds', type=int, default=30 if ON_GPU else 5)
     parser.add_argument('--compile', action='store_true', help='torch.compile on the side of PyTorch')
@@ -141,14 +188,18 @@ def main() -> int:
     parser.add_argument('--layers', action='store_true', help='every layer shape of the backbones by itself instead')
     parser.add_argument('--memory_of', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.backbones = options.backbones or ('r3d_18,i3d,osnet_x0_25' if options.layers else 'r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25')
+    options.backbones = options.backbones or (
+        'r3d_18,i3d,osnet_x0_25' if options.layers else 'r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25'
+    )
     if options.memory_of:
         print_memory(options)
         return 0
     peak = product_flops(options.dtype, 5)
     ours_on = 1 if ON_GPU else len(jax.devices())
-    title = (f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores (ours on {ours_on} device(s)), {options.batch}, {options.dtype}; '
-             f'product {peak / 1e9:.0f} GFLOP/s')
+    title = (
+        f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores (ours on {ours_on} device(s)), {options.batch}, '
+        f'{options.dtype}; product {peak / 1e9:.0f} GFLOP/s'
+    )
     if options.layers:
         import layer_speed
 
@@ -163,8 +214,16 @@ def main() -> int:
             if 'compile_seconds' in r:
                 say(f'{r["name"]}: {r["gflop"]:.0f} GFLOP, ours compiled in {r["compile_seconds"]:.1f} s')
     if options.output:
-        about = {'device': jax.devices()[0].device_kind, 'cores': os.cpu_count(), 'batch': options.batch, 'dtype': options.dtype,
-                 'product_gflops': peak / 1e9, 'jax': jax.__version__, 'torch': torch.__version__, 'torch_compile': options.compile}
+        about = {
+            'device': jax.devices()[0].device_kind,
+            'cores': os.cpu_count(),
+            'batch': options.batch,
+            'dtype': options.dtype,
+            'product_gflops': peak / 1e9,
+            'jax': jax.__version__,
+            'torch': torch.__version__,
+            'torch_compile': options.compile,
+        }
         write(options.output, rows, about=about)
     return 0
 

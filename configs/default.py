@@ -1,7 +1,8 @@
-"""The defaults of every field (their meaning: docs/configuration.md). The other files of this folder change some of them.
+"""The defaults of every field (their meaning: docs/configuration.md). The other files of this folder change some of
+them.
 
-Arguments may follow the file's name: `--config=configs/mars.py:pooling=average,backbone=c3d`, and any field can be set by its path:
-`--config.optimizer.learning_rate=1e-3`. `python main.py --help` lists them all.
+Arguments may follow the file's name: `--config=configs/mars.py:pooling=average,backbone=c3d`, and any field can be set
+by its path: `--config.optimizer.learning_rate=1e-3`. `python main.py --help` lists them all.
 """
 
 from ml_collections import ConfigDict

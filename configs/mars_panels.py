@@ -5,9 +5,10 @@
         --output=weights/osnet_x0_25_msmt17.safetensors
     python main.py --config=configs/mars_panels.py --workdir=runs/mars_panels
 
-A network that already knows people (OSNet, trained on the image data set MSMT17), frame by frame, with PersonVLAD on top: first the new
-layers on the frozen backbone, then all. Results are not those of MARS: the pictures have half its resolution, tracklets eight frames, and
-the gallery is small (docs/results.md). It takes about an hour on two cores. To choose settings, hold out training people:
+A network that already knows people (OSNet, trained on the image data set MSMT17), frame by frame, with PersonVLAD on
+top: first the new layers on the frozen backbone, then all. Results are not those of MARS: the pictures have half its
+resolution, tracklets eight frames, and the gallery is small (docs/results.md). It takes about an hour on two cores. To
+choose settings, hold out training people:
 --config.dataset.validation_share=0.2
 """
 

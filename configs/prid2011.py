@@ -4,12 +4,14 @@
     python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors
     python main.py --config=configs/prid2011.py --config.dataset.split=all --workdir=runs/prid2011
 
-The last command trains and scores all ten splits (WORKDIR/split_0 ... split_9) and writes mean and standard deviation to
-WORKDIR/eval/latest.json. Given again it resumes; given to several processes or machines that share WORKDIR, they share the splits.
+The last command trains and scores all ten splits (WORKDIR/split_0 ... split_9) and writes mean and standard deviation
+to WORKDIR/eval/latest.json. Given again it resumes; given to several processes or machines that share WORKDIR, they
+share the splits.
 One split alone: --config.dataset.split=3 with a working directory of its own.
 
-What to expect: NOT RUN on PRID 2011 here, so no result is promised; docs/benchmarks.md has the published ones to compare with. Query
-camera A, gallery camera B, 89 people; one match a query: rank-1 is the number that is reported, and mAP is the mean reciprocal rank.
+What to expect: NOT RUN on PRID 2011 here, so no result is promised; docs/benchmarks.md has the published ones to
+compare with. Query camera A, gallery camera B, 89 people; one match a query: rank-1 is the number that is reported, and
+mAP is the mean reciprocal rank.
 
 Arguments after the file's name, weights and smaller devices: as in configs/mars.py.
 """

@@ -1,7 +1,7 @@
 """Synthetic walkers, built on first use: from nothing to a trained, evaluated network in minutes on two CPU cores.
 
-    python main.py --config=configs/synthetic.py --workdir=runs/demo
-    python main.py --config=configs/synthetic.py:twins --workdir=runs/twins      people in pairs of the same looks, who differ by gait
+python main.py --config=configs/synthetic.py --workdir=runs/demo
+python main.py --config=configs/synthetic.py:twins --workdir=runs/twins      people in pairs that differ by gait alone
 """
 
 from configs import default
@@ -12,8 +12,14 @@ def get_config(arguments: str = ''):
     twins = 'twins' in names
     c = default.get_config()
     c.dataset.name = 'synthetic_twins' if twins else 'synthetic'
-    c.dataset.build_options = {'train_people': 64, 'test_people': 32, 'cameras': 3,
-                               'tracklets_per_camera': 6 if twins else 2, 'twins': twins, 'seed': 0}
+    c.dataset.build_options = {
+        'train_people': 64,
+        'test_people': 32,
+        'cameras': 3,
+        'tracklets_per_camera': 6 if twins else 2,
+        'twins': twins,
+        'seed': 0,
+    }
     c.clips.height, c.clips.width = 64, 32
     c.evaluation.clips_per_step = 16  # on two cores a tenth faster than 32
     c.augment.pad = 3
@@ -21,7 +27,8 @@ def get_config(arguments: str = ''):
     c.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
     c.optimizer.learning_rate = 2e-3
     if twins:
-        # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are learned as well.
+        # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are
+        # learned as well.
         c.batch.people, c.batch.tracklets, c.batch.group_size = 16, 2, 2
         c.training.steps = 300
         c.training.eval_every = 0
@@ -36,5 +43,8 @@ def get_config(arguments: str = ''):
         c.training.eval_untrained = True
         c.training.checkpoint_every = 100
         c.evaluation.flip = True
-        c.vlad_init.descriptors, c.vlad_init.batches = 5_000, 4  # enough for few, small pictures, and some seconds faster
+        c.vlad_init.descriptors, c.vlad_init.batches = (
+            5_000,
+            4,
+        )  # enough for few, small pictures, and some seconds faster
     return default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))

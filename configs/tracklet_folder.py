@@ -1,7 +1,7 @@
 """Real tracklets from a folder, on two CPU cores: a small network that learns from scratch.
 
-    python data_prep/build_tfds.py --dataset=tracklet_folder --source=FOLDER --name=my_tracklets --data_dir=data
-    python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets --workdir=runs/my_tracklets
+python data_prep/build_tfds.py --dataset=tracklet_folder --source=FOLDER --name=my_tracklets --data_dir=data
+python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets --workdir=runs/my_tracklets
 """
 
 from configs import default

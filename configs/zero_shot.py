@@ -1,12 +1,14 @@
 """A published image network as it is, without any training: its own feature, averaged over a tracklet's frames.
 
-    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth --output=weights/osnet_x0_25.safetensors
+    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth \\
+        --output=weights/osnet_x0_25.safetensors
     python main.py --mode=eval --config=configs/zero_shot.py:weights=weights/osnet_x0_25.safetensors \
         --config.dataset.name=my_tracklets --workdir=runs/zero_shot
 
-The yardstick that training has to beat. The feature is that of the network's own head (OSNet, resnet50_fc512: global average, linear layer
-to 512, BatchNorm, ReLU); ResNet-50 without one: configs/zero_shot.py:backbone=resnet50,pooling=average,weights=... (2,048 channels).
-Frames are resized to 256 x 128, as these networks were trained.
+The yardstick that training has to beat. The feature is that of the network's own head (OSNet, resnet50_fc512: global
+average, linear layer to 512, BatchNorm, ReLU); ResNet-50 without one:
+configs/zero_shot.py:backbone=resnet50,pooling=average,weights=... (2,048 channels). Frames are resized to 256 x 128, as
+these networks were trained.
 """
 
 from ml_collections import ConfigDict

@@ -48,8 +48,9 @@ def require_complete(raw: RawDataset, allow_partial: bool) -> RawDataset:
         f'{c.name}: expected {_number(c.expected)}, found {_number(c.found)}' for c in raw.checks if not c.holds
     ]
     if raw.inconsistencies:
-        raise UserError(_message(f'The source of {raw.name} contradicts itself:', [*raw.inconsistencies, *differences],
-                                 ''))
+        raise UserError(
+            _message(f'The source of {raw.name} contradicts itself:', [*raw.inconsistencies, *differences], '')
+        )
     if not differences:
         return raw
     if not allow_partial:

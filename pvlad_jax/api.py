@@ -33,8 +33,8 @@ def load(
     Args:
       workdir: of a training, or of an evaluation of imported weights (configs/zero_shot.py); or the folder that
         main.py --mode=export has written (docs/export.md).
-      checkpoint: 'last', 'best' by the validation people, or the number of a step that is kept, such as '900'; None = as
-        the run's evaluation chooses it. An export holds one alone.
+      checkpoint: 'last', 'best' by the validation people, or the number of a step that is kept, such as '900'; None =
+        as the run's evaluation chooses it. An export holds one alone.
       clips_per_step: clips that are computed at a time; None = 4 on a CPU, 32 elsewhere.
       flip: whether embeddings are averaged with those of the mirror image; None = as the run's evaluation does.
 

@@ -13,14 +13,16 @@ from jaxtyping import install_import_hook
 
 from tests.helpers import annotation_checks, quick_compilation
 
-# Every annotation of a type and a shape is checked in every test, where a function is called or traced. Before anything imports the two.
+# Every annotation of a type and a shape is checked in every test, where a function is called or traced. Before anything
+# imports the two.
 install_import_hook(['pvlad_jax', 'data_prep'], annotation_checks.TYPECHECKER)
 
 # Before anything imports JAX.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {quick_compilation.xla_flags(devices=8)}'
 
-# Programs compiled by one test serve the others and the processes that tests start: one folder a session, made by the first process.
+# Programs compiled by one test serve the others and the processes that tests start: one folder a session, made by the
+# first process.
 if not os.environ.get('PVLAD_TEST_COMPILE_CACHE'):
     os.environ['PVLAD_TEST_COMPILE_CACHE'] = tempfile.mkdtemp(prefix='pvlad_compile_cache_')
     atexit.register(shutil.rmtree, os.environ['PVLAD_TEST_COMPILE_CACHE'], ignore_errors=True)

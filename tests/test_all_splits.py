@@ -37,9 +37,24 @@ def latest(workdir: Path) -> dict:
 
 
 def result(split: str, value: float = 0.5, **fields) -> Result:
-    return Result(**{'dataset': 'd', 'split': f'split {split}', 'protocol': 'cross_camera', 'step': 2, 'n_query': 6, 'n_query_valid': 6,
-                     'n_gallery': 6, 'n_junk': 0, 'frames': 'all', 'distance': 'cosine', 'rerank': False, 'cmc': [value] * 50,
-                     **dict.fromkeys(METRICS, value), **fields})
+    return Result(
+        **{
+            'dataset': 'd',
+            'split': f'split {split}',
+            'protocol': 'cross_camera',
+            'step': 2,
+            'n_query': 6,
+            'n_query_valid': 6,
+            'n_gallery': 6,
+            'n_junk': 0,
+            'frames': 'all',
+            'distance': 'cosine',
+            'rerank': False,
+            'cmc': [value] * 50,
+            **dict.fromkeys(METRICS, value),
+            **fields,
+        }
+    )
 
 
 class FakeRuns:
@@ -93,8 +108,11 @@ def test_the_report_is_the_mean_of_the_splits(everything):
         values = [r[name] for r in each]
         assert report[name] == report['mean'][name] == pytest.approx(sum(values) / 3)
         assert report['std'][name] == pytest.approx((sum((v - report[name]) ** 2 for v in values) / 2) ** 0.5)
-    assert (report['protocol'], report['split'], report['convention']) == ('cross_camera', 'mean of 3 splits',
-                                                                          'halves as the table of splits has them')
+    assert (report['protocol'], report['split'], report['convention']) == (
+        'cross_camera',
+        'mean of 3 splits',
+        'halves as the table of splits has them',
+    )
     assert 'n - 1' in report['std_kind']
 
 
@@ -109,7 +127,9 @@ def test_given_again_it_only_reports_and_eval_follows_its_settings(everything, c
     other = config.copy_and_resolve_references()
     other.evaluation.frames = 'first:1'
     assert main.run(other, workdir, 'eval') == 0
-    assert latest(workdir)['frames'] == 'first:1' and all(r['frames'] == 'first:1' for r in latest(workdir)['splits'].values())
+    assert latest(workdir)['frames'] == 'first:1' and all(
+        r['frames'] == 'first:1' for r in latest(workdir)['splits'].values()
+    )
     assert main.run(config, workdir, 'eval') == 0
     assert latest(workdir) == before
 
@@ -144,7 +164,9 @@ def test_a_stop_loses_no_split(data_dir, tmp_path):
 
 
 def test_a_longer_training_is_not_done_by_a_shorter(data_dir, tmp_path):
-    """A split scored at an earlier step by mode eval does not count as trained, and newer checkpoints are scored again."""
+    """A split scored at an earlier step by mode eval does not count as trained, and newer checkpoints are scored
+    again.
+    """
     config, runs = freeze(micro_config_dict(data_dir, **FIELDS)), FakeRuns()
     all_splits(config, tmp_path / 'run', 'train', runs, lambda text: None)
     (tmp_path / 'run' / 'split_2' / 'checkpoints' / '2').rename(tmp_path / 'run' / 'split_2' / 'checkpoints' / '1')
@@ -176,7 +198,9 @@ def test_two_share_the_splits(data_dir, tmp_path):
 
 
 def test_real_runs_are_stopped_locked_and_taken_up(data_dir, tmp_path, capfd):
-    """A process is stopped in the midst of split 0; the next resumes it, leaves split 1, which is held, and the last ends it."""
+    """A process is stopped in the midst of split 0; the next resumes it, leaves split 1, which is held, and the last
+    ends it.
+    """
     workdir, fields = tmp_path / 'run', {**FIELDS, 'training.steps': 4}
     stopped = start_micro(data_dir, workdir, '--step_seconds', '0.5', fields=fields, devices=8)
     while not list(workdir.glob('split_0/checkpoints/2')):
@@ -191,15 +215,24 @@ def test_real_runs_are_stopped_locked_and_taken_up(data_dir, tmp_path, capfd):
     with claim(workdir / 'split_1'):
         assert main.run(config, workdir, 'train') == 0
     said = capfd.readouterr().out
-    assert 'split_0 after step' in said and 'Split 2 of' in said and 'Split 1 of' not in said and 'Other processes work on split 1' in said
+    assert (
+        'split_0 after step' in said
+        and 'Split 2 of' in said
+        and 'Split 1 of' not in said
+        and 'Other processes work on split 1' in said
+    )
     assert not (workdir / 'eval' / 'latest.json').exists()
     assert main.run(config, workdir, 'train') == 0
     said = capfd.readouterr().out
     assert 'not done again: split 0, 2' in said and 'Split 1 of' in said
-    assert set(latest(workdir)['splits']) == set(NAMES) and all(r['step'] == 4 for r in latest(workdir)['splits'].values())
+    assert set(latest(workdir)['splits']) == set(NAMES) and all(
+        r['step'] == 4 for r in latest(workdir)['splits'].values()
+    )
 
 
 def test_splits_scored_differently_have_no_mean():
-    assert mean_of_splits({'0': result('0', 0.2).to_json(), '1': result('1', 0.4).to_json()})['std']['mAP'] == pytest.approx(0.02 ** 0.5)
+    assert mean_of_splits({'0': result('0', 0.2).to_json(), '1': result('1', 0.4).to_json()})['std'][
+        'mAP'
+    ] == pytest.approx(0.02**0.5)
     with pytest.raises(UserError, match='frames differ'):
         mean_of_splits({'0': result('0').to_json(), '1': result('1', frames='first:1').to_json()})

@@ -1,4 +1,6 @@
-"""The tests check annotations: every module of both packages imports under jaxtyping's hook, and a wrong shape or type ends a test."""
+"""The tests check annotations: every module of both packages imports under jaxtyping's hook, and a wrong shape or type
+ends a test.
+"""
 
 import importlib
 import pkgutil
@@ -33,7 +35,12 @@ def test_every_module_imports_under_the_hook(package):
 def test_a_wrong_shape_or_type_is_an_error():
     labels = jnp.array([0, 0, 1, 1])
     batch_hard_triplet(jnp.eye(4), labels, 1)  # an int is a float too (PEP 484)
-    for embedding, ids in ((jnp.eye(5), labels), (jnp.eye(4)[0], labels), (jnp.eye(4), labels.astype(jnp.float32)), (np.eye(4), labels)):
+    for embedding, ids in (
+        (jnp.eye(5), labels),
+        (jnp.eye(4)[0], labels),
+        (jnp.eye(4), labels.astype(jnp.float32)),
+        (np.eye(4), labels),
+    ):
         with pytest.raises(jaxtyping.TypeCheckError):
             batch_hard_triplet(embedding, ids, 0.3)
     with pytest.raises(jaxtyping.TypeCheckError, match='n_gallery'):

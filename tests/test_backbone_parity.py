@@ -88,7 +88,9 @@ def test_training_equals_pytorch():
     (theirs * torch.from_numpy(weight)).sum().backward()
 
     def loss(params, stats, x, valid):
-        (y, _), updated = module.apply({'params': params, 'batch_stats': stats}, x, valid, True, mutable=['batch_stats'])
+        (y, _), updated = module.apply(
+            {'params': params, 'batch_stats': stats}, x, valid, True, mutable=['batch_stats']
+        )
         return (y * weight).sum(), (y, updated['batch_stats'])
 
     (_, (features, stats)), gradients = compiled(
@@ -130,7 +132,9 @@ def test_c3d_equals_pytorch(normalise, last_stride, monkeypatch):
 
 
 def test_i3d_equals_pytorch():
-    """The whole network to Mixed_5c, from variables in the published checkpoint's naming; 'SAME' padding at odd sizes in space."""
+    """The whole network to Mixed_5c, from variables in the published checkpoint's naming; 'SAME' padding at odd sizes
+    in space.
+    """
     torch = pytest.importorskip('torch')
     from data_prep.weights.kinetics_i3d import to_our_names
     from tests.helpers.torch_backbones import torch_i3d

@@ -20,8 +20,9 @@ from tests.helpers.quick_compilation import OPTIONS
 from tests.helpers.small_backbones import SMALL, clips, compiled, draw, shapes, thin_channels
 from tests.helpers.small_image_networks import OSNET_CHANNELS, fewer_layers
 
-# Parameters of each publication's network without its classifier: r3d_18 33,371,472 and r2plus1d_18 31,505,325 with 400 classes in
-# torchvision, I3D 12,287,264 in PyTorch ports, whose 7,280 BatchNorm scales the original lacks; the others from the layer tables.
+# Parameters of each publication's network without its classifier: r3d_18 33,371,472 and r2plus1d_18 31,505,325 with 400
+# classes in torchvision, I3D 12,287,264 in PyTorch ports, whose 7,280 BatchNorm scales the original lacks; the others
+# from the layer tables.
 PARAMETERS = {
     'r3d_18': 33_371_472 - 400 * 513,
     'r3d_34': 63_475_904,
@@ -34,12 +35,14 @@ PARAMETERS = {
     'c3d': 27_655_936,
     'c3d_bn': 27_655_936 + 2_752,
     'r3d_tiny': 900_528,
-    # In 2D, behind them the publication's 512 features: 0.2, 0.6, 1.3 and 2.2 million with those; 3x1x1 in place of four 1x1 in 3D.
+    # In 2D, behind them the publication's 512 features: 0.2, 0.6, 1.3 and 2.2 million with those; 3x1x1 in place of
+    # four 1x1 in 3D.
     'osnet_x0_25': 134_792 + 2 * (2 * 24 * 96 + 2 * 32 * 128),
     'osnet_x0_5': 497_426 + 2 * (2 * 48 * 192 + 2 * 64 * 256),
     'osnet_x0_75': 1_087_610 + 2 * (2 * 72 * 288 + 2 * 96 * 384),
     'osnet_x1_0': 1_905_828 + 2 * (2 * 96 * 384 + 2 * 128 * 512),
-    # torchvision's ResNet-50 has 25,557,032 with its 1000 classes; five 3x3x3 in place of 3x3 in 3D. IBN-a changes no number.
+    # torchvision's ResNet-50 has 25,557,032 with its 1000 classes; five 3x3x3 in place of 3x3 in 3D. IBN-a changes no
+    # number.
     'resnet50': 25_557_032 - 1000 * 2049 + 18 * (2 * 128**2 + 3 * 256**2),
     'resnet50_ibn_a': 25_557_032 - 1000 * 2049 + 18 * (2 * 128**2 + 3 * 256**2),
 }
@@ -115,7 +118,9 @@ def test_masked_frames_change_nothing(kind, thin):
 
 @pytest.mark.parametrize('kind', ['r2plus1d_bottleneck_pool', 'c3d', 'i3d', 'resnet_ibn'])
 def test_half_precision_and_finite_gradients(kind, thin):
-    """bf16 is float32 to its rounding; gradients stay finite for flat pixels, NaN in padding and a clip without valid frames."""
+    """bf16 is float32 to its rounding; gradients stay finite for flat pixels, NaN in padding and a clip without valid
+    frames.
+    """
     x, valid = clips((3, 16, 16, 16)), np.ones((3, 16), bool)
     x[1] = 0.3
     valid[0, 5:] = valid[2] = False
@@ -160,7 +165,9 @@ def test_frozen_statistics_and_recomputation():
         return jnp.square(y).sum(), (y, updated['batch_stats'])
 
     def run(network, train):
-        return compiled(jax.value_and_grad(partial(loss, network=network, train=train), has_aux=True), variables['params'])
+        return compiled(
+            jax.value_and_grad(partial(loss, network=network, train=train), has_aux=True), variables['params']
+        )
 
     (_, (expected, _)), gradients = run(module, False)
     (_, (features, stats)), frozen_gradients = run(frozen, True)

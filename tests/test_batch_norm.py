@@ -40,7 +40,12 @@ def test_the_gradients_are_those_of_the_definition(groups):
 
     @jax.jit
     def ours(x, scale, bias, g):
-        y, pull = jax.vjp(lambda *a: normalise(a[0], jnp.asarray(valid), jnp.asarray(shift), *a[1:], groups, EPSILON)[0], x, scale, bias)
+        y, pull = jax.vjp(
+            lambda *a: normalise(a[0], jnp.asarray(valid), jnp.asarray(shift), *a[1:], groups, EPSILON)[0],
+            x,
+            scale,
+            bias,
+        )
         return y, *pull(g)
 
     for a, b in zip(ours(*inputs, np.float32(g)), exact):

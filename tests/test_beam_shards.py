@@ -17,7 +17,9 @@ def read_but_two(source):
     return [b'no image' if key in bad else image(key) for key in source.frames]
 
 
-@pytest.mark.parametrize('options', ['', '--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_threading'])
+@pytest.mark.parametrize(
+    'options', ['', '--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_threading']
+)
 def test_same_data_set(tmp_path, monkeypatch, options):
     monkeypatch.setattr(tfds_builder, 'FRAMES_PER_SHARD', 6)  # several shards
     plain = build(raw(), tmp_path / 'plain', progress=False)

@@ -7,20 +7,35 @@ import pytest
 
 from benchmarks.rows import need, new_file, show, write
 
-ROWS = [{'name': 'step', 'ours': 2.5, 'peer': 2.0, 'unit': 'clips/s', 'ratio': 1.25, 'ours_spread': (2.4, 2.6), 'peer_spread': (1.9, 2.1)},
-        {'name': 'memory', 'ours': 300.0, 'peer': None, 'unit': 'MB', 'ratio': None}]
+ROWS = [
+    {
+        'name': 'step',
+        'ours': 2.5,
+        'peer': 2.0,
+        'unit': 'clips/s',
+        'ratio': 1.25,
+        'ours_spread': (2.4, 2.6),
+        'peer_spread': (1.9, 2.1),
+    },
+    {'name': 'memory', 'ours': 300.0, 'peer': None, 'unit': 'MB', 'ratio': None},
+]
 
 
 def test_a_peer_that_is_not_installed_is_named_with_what_to_do():
     need('json')
-    with pytest.raises(SystemExit, match=r'no_such_peer, not installed here: pip install -r requirements-benchmarks\.txt'):
+    with pytest.raises(
+        SystemExit, match=r'no_such_peer, not installed here: pip install -r requirements-benchmarks\.txt'
+    ):
         need('json', 'no_such_peer')
 
 
 def test_a_file_that_cannot_be_written_is_told_before(tmp_path):
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument('--output', type=new_file)
-    for given, reason in ((tmp_path, 'it is a folder'), (tmp_path / 'missing' / 'rows.json', 'there is no folder .*missing')):
+    for given, reason in (
+        (tmp_path, 'it is a folder'),
+        (tmp_path / 'missing' / 'rows.json', 'there is no folder .*missing'),
+    ):
         with pytest.raises(argparse.ArgumentError, match=reason):
             parser.parse_args([f'--output={given}'])
 

@@ -16,7 +16,12 @@ from pvlad_jax.runs.training_evaluation import TrainingEvaluation
 from tests.helpers.micro import micro_config_dict
 
 STEPS = 4
-FIELDS = {'training.steps': STEPS, 'training.checkpoint_every': 1, 'training.eval_every': 1, 'dataset.validation_share': 0.34}
+FIELDS = {
+    'training.steps': STEPS,
+    'training.checkpoint_every': 1,
+    'training.eval_every': 1,
+    'dataset.validation_share': 0.34,
+}
 
 
 def latest(workdir) -> dict:
@@ -25,7 +30,9 @@ def latest(workdir) -> dict:
 
 @pytest.fixture(scope='module')
 def run(micro_data, tmp_path_factory):
-    """A finished run whose validation mAP is (by decree) highest at step 2, while the test people's is highest elsewhere."""
+    """A finished run whose validation mAP is (by decree) highest at step 2, while the test people's is highest
+    elsewhere.
+    """
     workdir = tmp_path_factory.mktemp('best') / 'run'
     decreed, tested = {1: 0.3, 2: 0.9, 3: 0.5, 4: 0.7}, {1: 0.1, 2: 0.0, 3: 0.99, 4: 0.2}
     of_people = Evaluator.__call__
@@ -47,7 +54,11 @@ def test_training_ends_with_the_result_of_the_best_by_validation(run):
     result = latest(workdir)
     assert result['step'] == 2 and result['checkpoint'] == 'best by validation mAP (90.0%)'
     # the last is evaluated too, for the curve
-    kinds = [(x['kind'], x['step']) for x in map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines()) if x['kind'] != 'train']
+    kinds = [
+        (x['kind'], x['step'])
+        for x in map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+        if x['kind'] != 'train'
+    ]
     assert kinds == [(kind, step) for step in (1, 2, 3, 4) for kind in ('validation', 'eval')]
 
 
@@ -78,7 +89,9 @@ def test_the_best_outlives_newer_ones_and_a_restart(tmp_path):
 
 
 def test_validation_before_the_first_step_is_nobodys(micro_data, tmp_path):
-    config = micro_config_dict(micro_data, **{**FIELDS, 'training.steps': 2, 'training.eval_every': 0, 'training.eval_untrained': True})
+    config = micro_config_dict(
+        micro_data, **{**FIELDS, 'training.steps': 2, 'training.eval_every': 0, 'training.eval_untrained': True}
+    )
     assert main.run(config, tmp_path / 'run', 'train') == 0
     checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints', freeze(config).checkpoint)
     assert checkpoints.steps() == [1, 2] and checkpoints.best()[0] == 2  # step 1 has none, and not that of step 0
@@ -109,17 +122,29 @@ def test_frame_policies_that_are_none_are_told(micro_data, frames):
 
 
 def test_frames_distances_and_reranking_through_the_configuration(run, capfd):
-    """Each is another result of the same checkpoint, says what it is, and is what the library computes from embeddings of those frames."""
+    """Each is another result of the same checkpoint, says what it is, and is what the library computes from embeddings
+    of those frames.
+    """
     config, workdir = run
     seen = {}
-    for fields in ({}, {'frames': 'first:1'}, {'frames': 'even:2'}, {'distance': 'euclidean'}, {'distance': 'xqda'}, {'distance': 'kissme'},
-                   {'rerank': True}, {'distance': 'xqda', 'rerank': True, 'flip': True}):
+    for fields in (
+        {},
+        {'frames': 'first:1'},
+        {'frames': 'even:2'},
+        {'distance': 'euclidean'},
+        {'distance': 'xqda'},
+        {'distance': 'kissme'},
+        {'rerank': True},
+        {'distance': 'xqda', 'rerank': True, 'flip': True},
+    ):
         other = config.copy_and_resolve_references()
         for name, value in fields.items():
             other.evaluation[name] = value
         assert main.run(other, workdir, 'eval') == 0, capfd.readouterr().err
         result = latest(workdir)
-        assert result['frames'] == fields.get('frames', 'all') and result['distance'] == fields.get('distance', 'cosine')
+        assert result['frames'] == fields.get('frames', 'all') and result['distance'] == fields.get(
+            'distance', 'cosine'
+        )
         assert result['rerank'] == fields.get('rerank', False)
         with np.load(workdir / 'embeddings' / 'query.npz') as table:
             seen[str(fields)] = table['embedding'].copy()

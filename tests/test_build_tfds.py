@@ -1,4 +1,6 @@
-"""A built data set reads back frame for frame in scan order; bad frames and names are reported before anything is left behind."""
+"""A built data set reads back frame for frame in scan order; bad frames and names are reported before anything is left
+behind.
+"""
 
 import dataclasses
 import os
@@ -38,18 +40,26 @@ def read(source: TrackletSource) -> list[bytes]:
 def tracklets(split: str, n: int, frames: int = 3) -> list[TrackletSource]:
     numbers = tuple(range(5, 5 + frames))
     return [
-        TrackletSource(f'{split}/{i}', f'pé {i % 4}', i % 4, i % 3 - 1, numbers, tuple(f'{split}{i}f{k}' for k in range(frames)))
+        TrackletSource(
+            f'{split}/{i}', f'pé {i % 4}', i % 4, i % 3 - 1, numbers, tuple(f'{split}{i}f{k}' for k in range(frames))
+        )
         for i in range(n)
     ]
 
 
 def raw(**changes) -> RawDataset:
-    splits = {'train': tracklets('train', 7), 'query': tracklets('query', 2), 'gallery': tracklets('gallery', 3, frames=1)}
+    splits = {
+        'train': tracklets('train', 7),
+        'query': tracklets('query', 2),
+        'gallery': tracklets('gallery', 3, frames=1),
+    }
     return dataclasses.replace(RawDataset('tiny', splits, read, 'jpeg', 'roles', {'seed': 1}), **changes)
 
 
 def open_split(path: Path, split: str):
-    return tfds.builder_from_directory(path).as_data_source(split, decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
+    return tfds.builder_from_directory(path).as_data_source(
+        split, decoders={'frames': {'image': tfds.decode.SkipDecoding()}}
+    )
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -157,7 +167,10 @@ def missing(key: str):
 
 def test_bad_frames_are_collected_and_named(tmp_path):
     bad = {
-        'train0f0': image('a')[:-30], 'train0f2': b'GIF89a', 'train3f1': b'', 'query1f0': image('b', '.png')[:-3],
+        'train0f0': image('a')[:-30],
+        'train0f2': b'GIF89a',
+        'train3f1': b'',
+        'query1f0': image('b', '.png')[:-3],
         'gallery2f0': image('c')[:3],
     }
 
@@ -168,8 +181,12 @@ def test_bad_frames_are_collected_and_named(tmp_path):
         build(raw(read_frames=read_some_bad), tmp_path, progress=False)
     message = str(error.value)
     for part in (
-        'train0f0 is truncated', 'train0f2 is a GIF image', 'train3f1 is empty', 'query1f0 is truncated',
-        'gallery2f0 is truncated', 'These frames',
+        'train0f0 is truncated',
+        'train0f2 is a GIF image',
+        'train3f1 is empty',
+        'query1f0 is truncated',
+        'gallery2f0 is truncated',
+        'These frames',
     ):
         assert part in message
     assert not any(tmp_path.rglob('*.array_record*')) and not is_built(data_set_path(tmp_path, 'tiny'))

@@ -52,12 +52,16 @@ def test_the_rates_are_those_of_counting():
     distance = distances(query, gallery)
     same = query.person_id[:, None] == gallery.person_id
     stranger, own = np.where(same, np.inf, distance).min(1), np.where(same, distance, np.inf).min(1)
-    expected = {'absent_nobody': stranger > result.nobody, 'absent_same': stranger <= result.same.value,
-                'present_same': (own <= result.same.value) & (own < stranger),
-                'present_wrong_person': (stranger <= result.same.value) & (stranger <= own),
-                'present_nobody': np.minimum(own, stranger) > result.nobody}
+    expected = {
+        'absent_nobody': stranger > result.nobody,
+        'absent_same': stranger <= result.same.value,
+        'present_same': (own <= result.same.value) & (own < stranger),
+        'present_wrong_person': (stranger <= result.same.value) & (stranger <= own),
+        'present_nobody': np.minimum(own, stranger) > result.nobody,
+    }
     assert {name: value.value for name, value in result.open_set.items()} == pytest.approx(
-        {name: mask.mean() for name, mask in expected.items()})
+        {name: mask.mean() for name, mask in expected.items()}
+    )
     assert (own > result.nobody).mean() <= 0.05
     per_search = calibrate(query, gallery, 0.1, per='search', resamples=50)
     assert per_search.open_set['absent_same'].value == (stranger <= per_search.same.value).mean() == 0.1
@@ -84,16 +88,22 @@ def test_intervals_cover():
         true_misses = (own > result.same.value).mean()
         # At the chosen threshold the sample's rate is 5 % by construction; the true threshold is what varies.
         true_threshold = np.quantile(strangers, 0.05)
-        covered.append([result.same.low <= true_threshold <= result.same.high,
-                        result.false_accepts.low <= true_false <= result.false_accepts.high,
-                        result.misses.low <= true_misses <= result.misses.high])
+        covered.append(
+            [
+                result.same.low <= true_threshold <= result.same.high,
+                result.false_accepts.low <= true_false <= result.false_accepts.high,
+                result.misses.low <= true_misses <= result.misses.high,
+            ]
+        )
     assert (np.mean(covered, axis=0) > 0.85).all(), np.mean(covered, axis=0)
 
 
 def test_intervals_are_of_people_not_of_pairs():
     """The same people filmed more often do not make the interval much narrower; more people do."""
-    few, often, many = (calibrate(*split(people(n, 4, cameras)), 0.05, resamples=100).same
-                        for n, cameras in ((40, 2), (40, 12), (360, 2)))
+    few, often, many = (
+        calibrate(*split(people(n, 4, cameras)), 0.05, resamples=100).same
+        for n, cameras in ((40, 2), (40, 12), (360, 2))
+    )
     assert many.high - many.low < 0.6 * (few.high - few.low)
     assert often.high - often.low > 0.5 * (few.high - few.low)
 
@@ -101,17 +111,29 @@ def test_intervals_are_of_people_not_of_pairs():
 def test_junk_and_the_query_itself_take_no_part():
     query, gallery = split(people(40, 5))
     plain = calibrate(query, gallery, 0.02, resamples=20)
-    twin = Embeddings(embedding=query.embedding, person_id=query.person_id, camera_id=query.camera_id,
-                      tracklet=np.char.add(query.tracklet, '-again'))  # of the query's own camera
-    junk = Embeddings(embedding=query.embedding, person_id=np.full(40, -1), camera_id=query.camera_id + 1,
-                      tracklet=np.char.add(query.tracklet, '-junk'))
+    twin = Embeddings(
+        embedding=query.embedding,
+        person_id=query.person_id,
+        camera_id=query.camera_id,
+        tracklet=np.char.add(query.tracklet, '-again'),
+    )  # of the query's own camera
+    junk = Embeddings(
+        embedding=query.embedding,
+        person_id=np.full(40, -1),
+        camera_id=query.camera_id + 1,
+        tracklet=np.char.add(query.tracklet, '-junk'),
+    )
     more = calibrate(query, gallery.join(twin).join(junk), 0.02, resamples=20)
     assert more.pairs_of_one_person == plain.pairs_of_one_person and more.misses.value <= 1
     assert more.pairs_of_two_people == plain.pairs_of_two_people + 40 * 39
     itself = calibrate(query, gallery.join(query), 0.02, resamples=20)
     assert itself.pairs_of_one_person == plain.pairs_of_one_person
-    distractor = Embeddings(embedding=gallery.embedding[:9], person_id=np.zeros(9, int), camera_id=np.ones(9, int),
-                            tracklet=np.char.add(gallery.tracklet[:9], '-distractor'))
+    distractor = Embeddings(
+        embedding=gallery.embedding[:9],
+        person_id=np.zeros(9, int),
+        camera_id=np.ones(9, int),
+        tracklet=np.char.add(gallery.tracklet[:9], '-distractor'),
+    )
     assert calibrate(query, gallery.join(distractor), 0.02, resamples=20).identities == plain.identities + 9
 
 
@@ -143,8 +165,11 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
     assert calibration.decide([same + 1e-6])[0] == 'not sure'
     assert calibration.decide([nobody + 0.01])[0] == calibration.decide([])[0] == 'nobody here'
     fields = json.loads((tmp_path / 't.json').read_text())
-    for change, says in (({'format': 9}, 'format version 9'), ({'same': 3}, 'is not a threshold'),
-                         ({'x': 1}, 'is not a threshold')):
+    for change, says in (
+        ({'format': 9}, 'format version 9'),
+        ({'same': 3}, 'is not a threshold'),
+        ({'x': 1}, 'is not a threshold'),
+    ):
         (tmp_path / 'bad.json').write_text(json.dumps({**fields, **change}))
         with pytest.raises(UserError, match=says):
             read_calibration(tmp_path / 'bad.json')
@@ -162,8 +187,14 @@ def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, ca
     query, gallery = split(people(40, 9))
     for name, table in (('q', query), ('g', gallery), ('strangers', people(5, 10, first=500))):
         write_embeddings(tmp_path / f'{name}.npz', table)
-    command = ['calibrate', f'--query={tmp_path}/q.npz', f'--gallery={tmp_path}/g.npz', '--false_accept_rate=0.02',
-               '--resamples=50', '--model=m1']
+    command = [
+        'calibrate',
+        f'--query={tmp_path}/q.npz',
+        f'--gallery={tmp_path}/g.npz',
+        '--false_accept_rate=0.02',
+        '--resamples=50',
+        '--model=m1',
+    ]
     assert main(command) == 2 and 'Say where to write it' in capsys.readouterr().err
     command += [f'--output={tmp_path}/t.json']
     assert main([*command, f'--curves={tmp_path}/c.png']) == 0

@@ -24,7 +24,9 @@ KEEP = CheckpointConfig(keep_latest=2, keep_best=1)
 def on_devices(n: int, monkeypatch, data_dir, **fields):
     """An experiment on the first n devices; arrays of 64 and more elements are sharded under fsdp."""
     monkeypatch.setattr('pvlad_jax.parallel.sharding.MIN_SHARDED_SIZE', 64)
-    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:n]))
+    monkeypatch.setattr(
+        'pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:n])
+    )
     return prepare(micro_config(data_dir, **FIELDS, **fields))
 
 
@@ -44,8 +46,11 @@ def sharded(state) -> bool:
     return any(any(x.sharding.spec) for x in jax.tree.leaves(state) if isinstance(x, jax.Array))
 
 
-@pytest.mark.parametrize(('eight', 'two'), [({}, {'mesh.data': 1, 'mesh.fsdp': 2}), ({'mesh.data': 2, 'mesh.fsdp': 4}, {})],
-                         ids=['data to fsdp', 'fsdp to data'])
+@pytest.mark.parametrize(
+    ('eight', 'two'),
+    [({}, {'mesh.data': 1, 'mesh.fsdp': 2}), ({'mesh.data': 2, 'mesh.fsdp': 4}, {})],
+    ids=['data to fsdp', 'fsdp to data'],
+)
 def test_saved_on_eight_devices_goes_on_on_two(micro_data, tmp_path, monkeypatch, eight, two):
     experiment = on_devices(8, monkeypatch, micro_data, **eight)
     state, _ = go_on(experiment, experiment.initial_state(), 0, 2)
@@ -91,8 +96,17 @@ def restore(experiment, folder: Path, step: int | None = None):
         checkpoints.close()
 
 
-@pytest.mark.parametrize('fields', [{'model.words': 4}, {'model.bnneck': True}, {'model.pooling': 'average'}, {'optimizer.name': 'adamw'},
-                                    {'optimizer.ema': 0.0}], ids=lambda f: '='.join(map(str, *f.items())))
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'model.words': 4},
+        {'model.bnneck': True},
+        {'model.pooling': 'average'},
+        {'optimizer.name': 'adamw'},
+        {'optimizer.ema': 0.0},
+    ],
+    ids=lambda f: '='.join(map(str, *f.items())),
+)
 def test_a_checkpoint_of_another_network_is_refused(made, micro_data, fields):
     _, _, folder = made
     other = prepare(micro_config(micro_data, **{**FIELDS, **fields}))
@@ -100,9 +114,14 @@ def test_a_checkpoint_of_another_network_is_refused(made, micro_data, fields):
         restore(other, folder)
 
 
-@pytest.mark.parametrize(('number', 'message'), [
-    (0, 'checkpoint format 0; this program reads 2'), (3, 'checkpoint format 3; this program reads 2'),
-    (1, 'without one of the BatchNorm statistics')])
+@pytest.mark.parametrize(
+    ('number', 'message'),
+    [
+        (0, 'checkpoint format 0; this program reads 2'),
+        (3, 'checkpoint format 3; this program reads 2'),
+        (1, 'without one of the BatchNorm statistics'),
+    ],
+)
 def test_another_format_is_refused(made, tmp_path, number, message):
     experiment, _, folder = made
     shutil.copytree(folder, tmp_path / 'c')
@@ -134,10 +153,10 @@ def test_a_damaged_checkpoint_is_told_or_harmless(made, tmp_path, how):
         if how == 'gone':
             path.unlink()
         elif how == 'cut':
-            path.write_bytes(content[:len(content) // 2])
+            path.write_bytes(content[: len(content) // 2])
         elif content:
             middle = len(content) // 2
-            path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1:])
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1 :])
         try:
             state, data = restore(experiment, tmp_path / 'c')
         except UserError as error:

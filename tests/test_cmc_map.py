@@ -17,8 +17,11 @@ from tests.helpers.cmc_map_oracle import evaluate
 
 
 def labels(person, camera, prefix='t'):
-    return Labels(person_id=np.array(person, np.int32), camera_id=np.array(camera, np.int32),
-                  tracklet=np.array([f'{prefix}{i}' for i in range(len(person))]))
+    return Labels(
+        person_id=np.array(person, np.int32),
+        camera_id=np.array(camera, np.int32),
+        tracklet=np.array([f'{prefix}{i}' for i in range(len(person))]),
+    )
 
 
 def table(ranking):
@@ -54,7 +57,12 @@ def test_a_tie_is_counted_against_the_result():
     assert ranking.num_matches[2] == 0 and np.isnan(ranking.ap[2])
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(PROTOCOLS)), st.sampled_from(['refuse', 'other', 'ignore']), st.booleans())
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(sorted(PROTOCOLS)),
+    st.sampled_from(['refuse', 'other', 'ignore']),
+    st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
 def test_equals_the_plain_evaluator(seed, protocol, unknown_cameras, ties):
     rng = np.random.default_rng(seed)
@@ -69,7 +77,9 @@ def test_equals_the_plain_evaluator(seed, protocol, unknown_cameras, ties):
     distances = rng.integers(0, 6, (n_query, n_gallery)) / 4 if ties else rng.random((n_query, n_gallery))
     distances = distances.astype(rng.choice([np.float32, np.float64]))
     ranking = rank(check_matrix(distances), *label_arrays(query, gallery), PROTOCOLS[protocol], unknown_cameras)
-    np.testing.assert_allclose(table(ranking), evaluate(distances, query, gallery, protocol, unknown_cameras), atol=1e-12)
+    np.testing.assert_allclose(
+        table(ranking), evaluate(distances, query, gallery, protocol, unknown_cameras), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize('n_tracklets', [40, 150])  # below and above what is counted by passes
@@ -99,7 +109,9 @@ def test_both_ways_of_counting_agree():
     num_matches = jnp.asarray([3, 16, 1, 7, 0], jnp.int32)
     thresholds = np.sort(rng.integers(0, 20, (5, 16)), axis=1).astype(np.float32)
     thresholds[np.arange(16)[None, :] >= np.asarray(num_matches)[:, None]] = np.inf
-    by_passes, by_search = (f(scores, jnp.asarray(thresholds), num_matches) for f in (cmc_map._count_by_passes, cmc_map._count_by_search))
+    by_passes, by_search = (
+        f(scores, jnp.asarray(thresholds), num_matches) for f in (cmc_map._count_by_passes, cmc_map._count_by_search)
+    )
     counts = np.arange(16)[None, :] < np.asarray(num_matches)[:, None]
     np.testing.assert_array_equal(np.asarray(by_passes)[counts], np.asarray(by_search)[counts])
 
@@ -109,8 +121,12 @@ def walkers(seed=0, n_people=12, size=16, noise=1.0):
     person = np.repeat(np.arange(1, n_people + 1), 6)
     camera = np.tile([0, 0, 1, 1, 2, 2], n_people)
     centre = rng.standard_normal((n_people + 1, size))
-    return Embeddings(embedding=(centre[person] + noise * rng.standard_normal((len(person), size))).astype(np.float32), person_id=person,
-                      camera_id=camera, tracklet=np.array([f'walk{i}' for i in range(len(person))]))
+    return Embeddings(
+        embedding=(centre[person] + noise * rng.standard_normal((len(person), size))).astype(np.float32),
+        person_id=person,
+        camera_id=camera,
+        tracklet=np.array([f'walk{i}' for i in range(len(person))]),
+    )
 
 
 def metrics(result):
@@ -123,10 +139,14 @@ def test_embeddings_equal_the_plain_evaluator_on_their_distances(protocol):
     query, gallery = everybody.select(np.arange(0, 72, 2)), everybody
     if protocol == 'gallery_only':
         gallery = everybody.select(np.arange(1, 72, 2))
-    unit = [t.embedding.astype(np.float64) / np.linalg.norm(t.embedding, axis=1, keepdims=True) for t in (query, gallery)]
+    unit = [
+        t.embedding.astype(np.float64) / np.linalg.norm(t.embedding, axis=1, keepdims=True) for t in (query, gallery)
+    ]
     expected = evaluate(1 - unit[0] @ unit[1].T, query, gallery, protocol)
     result = score(query, gallery, protocol)
-    np.testing.assert_allclose([result.mAP, result.mAP_trapezoidal, result.mINP], expected[:, 2:].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        [result.mAP, result.mAP_trapezoidal, result.mINP], expected[:, 2:].mean(axis=0), atol=1e-6
+    )
     assert result.rank_1 == pytest.approx(np.mean(expected[:, 1] == 1))
 
 
@@ -137,8 +157,12 @@ def test_neither_order_nor_junk_nor_scale_changes_a_result(distance):
     expected = metrics(score(query, gallery, distance=distance))
     order = np.random.default_rng(0).permutation(len(gallery))
     np.testing.assert_allclose(metrics(score(query, gallery.select(order), distance=distance)), expected, atol=1e-12)
-    junk = Embeddings(embedding=query.embedding[:20] + 0.01, person_id=np.full(20, -1), camera_id=np.full(20, -1),
-                      tracklet=np.array([f'junk{i}' for i in range(20)]))
+    junk = Embeddings(
+        embedding=query.embedding[:20] + 0.01,
+        person_id=np.full(20, -1),
+        camera_id=np.full(20, -1),
+        tracklet=np.array([f'junk{i}' for i in range(20)]),
+    )
     with_junk = score(query, gallery.join(junk), distance=distance)
     assert with_junk.n_junk == 20
     np.testing.assert_allclose(metrics(with_junk), expected, atol=1e-12)
@@ -181,12 +205,15 @@ def test_ranks_of_different_shapes_are_never_mixed():
         score(walkers().select(np.arange(10)), walkers(), 'mars_official', 'euclidean')
 
 
-@pytest.mark.parametrize(('matrix', 'says'), [
-    (np.zeros((3, 5), np.float32), '3 x 5, but there are labels of 3 queries and 6'),
-    (np.zeros((3, 6), np.int64), 'floats'),
-    (np.where(np.eye(3, 6) > 0, np.nan, 0), 'NaN or Inf, first in row 0'),
-    (np.where(np.eye(3, 6, -1) > 0, np.inf, 0), 'NaN or Inf, first in row 1'),
-])
+@pytest.mark.parametrize(
+    ('matrix', 'says'),
+    [
+        (np.zeros((3, 5), np.float32), '3 x 5, but there are labels of 3 queries and 6'),
+        (np.zeros((3, 6), np.int64), 'floats'),
+        (np.where(np.eye(3, 6) > 0, np.nan, 0), 'NaN or Inf, first in row 0'),
+        (np.where(np.eye(3, 6, -1) > 0, np.inf, 0), 'NaN or Inf, first in row 1'),
+    ],
+)
 def test_a_matrix_that_cannot_be_ranked_is_refused(matrix, says):
     with pytest.raises(UserError, match=says):
         score_matrix(matrix, QUERY, GALLERY, 'gallery_only')

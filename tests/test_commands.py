@@ -47,14 +47,19 @@ def refuse(error):
     raise error
 
 
-@pytest.mark.parametrize(('job', 'code', 'says'), [
-    (lambda: refuse(UserError('Not so.')), 2, 'Error: Not so.'),
-    (lambda: refuse(PermissionError(13, 'Permission denied', 'x')), 69, 'Error: x cannot be used'),
-    (lambda: cannot_write(errno.ENOSPC, 'x'), 69, 'Error: x cannot be written'),
-    (lambda: cannot_write(errno.EROFS, 'x'), 69, 'Error: x cannot be written'),
-    (lambda: cannot_write(errno.EISDIR, 'x'), 2, 'Error: x cannot be written'),
-    (lambda: refuse(ModuleNotFoundError('', name='pyarrow')), 2, 'Error: this needs pyarrow'),
-    (lambda: refuse(KeyboardInterrupt()), 130, 'Interrupted'), (lambda: None, 0, '')])
+@pytest.mark.parametrize(
+    ('job', 'code', 'says'),
+    [
+        (lambda: refuse(UserError('Not so.')), 2, 'Error: Not so.'),
+        (lambda: refuse(PermissionError(13, 'Permission denied', 'x')), 69, 'Error: x cannot be used'),
+        (lambda: cannot_write(errno.ENOSPC, 'x'), 69, 'Error: x cannot be written'),
+        (lambda: cannot_write(errno.EROFS, 'x'), 69, 'Error: x cannot be written'),
+        (lambda: cannot_write(errno.EISDIR, 'x'), 2, 'Error: x cannot be written'),
+        (lambda: refuse(ModuleNotFoundError('', name='pyarrow')), 2, 'Error: this needs pyarrow'),
+        (lambda: refuse(KeyboardInterrupt()), 130, 'Interrupted'),
+        (lambda: None, 0, ''),
+    ],
+)
 def test_every_end_has_its_exit_code_and_one_sentence(job, code, says, capsys):
     assert dispatcher.exit_code(job) == code
     error = capsys.readouterr().err
@@ -67,9 +72,11 @@ def test_a_fault_of_the_program_keeps_its_traceback():
 
 
 def test_help_imports_no_jax():
-    code = ('import sys; from pvlad_jax.commands import dispatcher\n'
-            'for name in dispatcher.COMMANDS: dispatcher.main([name, "--help"])\n'
-            'sys.exit("jax" in sys.modules or "pyarrow" in sys.modules)')
+    code = (
+        'import sys; from pvlad_jax.commands import dispatcher\n'
+        'for name in dispatcher.COMMANDS: dispatcher.main([name, "--help"])\n'
+        'sys.exit("jax" in sys.modules or "pyarrow" in sys.modules)'
+    )
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True).returncode == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import quick_compilation
 
 FIELDS = {'training.checkpoint_every': 1, 'training.log_every': 1, 'training.eval_untrained': True}
-STARTS = '''
+STARTS = """
 import sys
 from absl import flags
 import main
@@ -32,15 +32,19 @@ steps = int(steps)
 for workdir in workdirs:
     done = []
     assert main.run(micro_config_dict(data, **{'compile_cache': cache}, **FIELDS), workdir, 'train') == 75
-'''
+"""
 
 
 def programs_after(data: Path, cache: Path, steps: int, *workdirs: Path) -> set[str]:
     """What is in the cache after a process that makes this number of steps in each working directory."""
     ended = subprocess.run(
         [sys.executable, '-c', f'FIELDS = {FIELDS}\n{STARTS}', str(data), str(cache), str(steps), *map(str, workdirs)],
-        cwd=Path(__file__).resolve().parents[1], env=os.environ | {'XLA_FLAGS': quick_compilation.xla_flags(devices=1)},
-        capture_output=True, text=True, check=False)
+        cwd=Path(__file__).resolve().parents[1],
+        env=os.environ | {'XLA_FLAGS': quick_compilation.xla_flags(devices=1)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
     return {path.name for path in cache.rglob('*-cache')}
 

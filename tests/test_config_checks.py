@@ -24,7 +24,10 @@ def config(**fields):
 REFUSED = [
     # A part of a batch with one person has no negatives: the losses would be exactly 0.
     ({'batch.people': 16, 'optimizer.accumulate': 16}, r'accumulate = 16 .* leaves one person .* to 8 or lower'),
-    ({'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0, 'loss.circle': 1.0}, 'loss.circle compares people'),
+    (
+        {'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0, 'loss.circle': 1.0},
+        'loss.circle compares people',
+    ),
     ({'batch.people': 16, 'optimizer.accumulate': 3}, 'must divide config.batch.people'),
     ({'batch.tracklets': 1}, 'triplet compares tracklets of one person'),
     ({'batch.people': 1}, 'triplet compares people'),
@@ -72,24 +75,37 @@ def test_a_combination_that_cannot_work_is_refused(fields, message):
         config(**fields)
 
 
-@pytest.mark.parametrize('fields', [
-    {'batch.people': 16, 'optimizer.accumulate': 8},
-    {'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0},  # the cross-entropy needs no other people
-    {'batch.group_size': 2}, {'model.parts': 0}, {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},
-    {'model.backbone.batch_norm': 'frozen', 'model.backbone.weights': 'weights.safetensors'}, {'profile': '190:200'},
-])
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'batch.people': 16, 'optimizer.accumulate': 8},
+        {
+            'batch.people': 16,
+            'optimizer.accumulate': 16,
+            'loss.triplet': 0.0,
+        },  # the cross-entropy needs no other people
+        {'batch.group_size': 2},
+        {'model.parts': 0},
+        {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},
+        {'model.backbone.batch_norm': 'frozen', 'model.backbone.weights': 'weights.safetensors'},
+        {'profile': '190:200'},
+    ],
+)
 def test_its_neighbour_that_works_is_not(fields):
     config(**fields)
 
 
-@pytest.mark.parametrize(('fields', 'platform', 'message'), [
-    ({'model.dtype': 'bfloat16', 'model.bnneck': True}, 'cpu', 'slow on a CPU'),
-    ({'optimizer.warmup_steps': 200, 'model.bnneck': True}, 'cpu', 'never reaches its peak'),
-    ({'training.frozen_backbone_steps': 300, 'model.bnneck': True}, 'gpu', 'stays frozen in the whole run'),
-    ({'training.frozen_backbone_steps': 10, 'model.bnneck': True}, 'gpu', 'backbone of random weights first'),
-    ({'optimizer.accumulate': 2, 'model.bnneck': True}, 'gpu', 'among the 4 people of a part'),
-    ({}, 'gpu', 'collapse'),
-])
+@pytest.mark.parametrize(
+    ('fields', 'platform', 'message'),
+    [
+        ({'model.dtype': 'bfloat16', 'model.bnneck': True}, 'cpu', 'slow on a CPU'),
+        ({'optimizer.warmup_steps': 200, 'model.bnneck': True}, 'cpu', 'never reaches its peak'),
+        ({'training.frozen_backbone_steps': 300, 'model.bnneck': True}, 'gpu', 'stays frozen in the whole run'),
+        ({'training.frozen_backbone_steps': 10, 'model.bnneck': True}, 'gpu', 'backbone of random weights first'),
+        ({'optimizer.accumulate': 2, 'model.bnneck': True}, 'gpu', 'among the 4 people of a part'),
+        ({}, 'gpu', 'collapse'),
+    ],
+)
 def test_a_costly_setting_is_said_in_one_line(fields, platform, message):
     lines = remarks(config(**fields), platform)
     assert len(lines) == 1 and message in lines[0]
@@ -101,13 +117,24 @@ def test_settings_that_cost_nothing_are_not_mentioned():
 
 
 def test_a_field_that_the_user_gave_in_vain_is_named():
-    argv = ['main.py', '--config=configs/synthetic.py:twins,pooling=average,words=8', '--config.vlad_init.batches=3', '--workdir=x',
-            '--config.optimizer.momentum', '0.5', '--config.loss.label_smoothing=0.2']
+    argv = [
+        'main.py',
+        '--config=configs/synthetic.py:twins,pooling=average,words=8',
+        '--config.vlad_init.batches=3',
+        '--workdir=x',
+        '--config.optimizer.momentum',
+        '0.5',
+        '--config.loss.label_smoothing=0.2',
+    ]
     given = given_fields(argv, short_names(Config))
     assert given == ['model.pooling', 'model.words', 'vlad_init.batches', 'optimizer.momentum', 'loss.label_smoothing']
     average = config(**{'model.pooling': 'average'})
     lines = without_effect(average, given)
-    assert [line.split()[0] for line in lines] == ['config.model.words', 'config.vlad_init.batches', 'config.optimizer.momentum']
+    assert [line.split()[0] for line in lines] == [
+        'config.model.words',
+        'config.vlad_init.batches',
+        'config.optimizer.momentum',
+    ]
     assert without_effect(config(), ['model.words', 'vlad_init.batches', 'loss.triplet_margin']) == []
 
 

@@ -17,7 +17,8 @@ def test_the_page_is_up_to_date():
     names = [line for line in page.splitlines() if line.startswith('| `model.backbone.name`')]
     kept = [line for line in page.splitlines() if line not in names]
     assert kept == [line for line in written.splitlines() if not line.startswith('| `model.backbone.name`')], (
-        'docs/configuration.md is out of date: python .ci/configuration_page.py')
+        'docs/configuration.md is out of date: python .ci/configuration_page.py'
+    )
 
 
 def test_help_lists_every_field_with_its_meaning():

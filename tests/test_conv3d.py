@@ -96,7 +96,9 @@ def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, tog
     rng = np.random.default_rng(4)
     x = jnp.asarray(rng.normal(size=(2, 5, 6, 7, 9)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(*kernel, 9, 4)), jnp.float32)
-    y, pull = jax.vjp(lambda x, w: cpu_conv3d(x, w, strides, padding), x, w)  # not `conv3d`, which keeps what it traced once
+    y, pull = jax.vjp(
+        lambda x, w: cpu_conv3d(x, w, strides, padding), x, w
+    )  # not `conv3d`, which keeps what it traced once
     g = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
     assert asked
     assert_same((y, *pull(g)), oracle_of(x, w, strides, padding, g), 3e-6)
@@ -105,12 +107,25 @@ def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, tog
 def test_what_keeps_threads_busy():
     """As measured with two threads: cores used by 3x3 convolutions by the picture's width and channels."""
     for width, c_in, c_out, cores in [
-        (32, 64, 64, 1.0), (64, 64, 64, 1.0), (72, 64, 64, 1.1), (80, 64, 64, 1.3), (96, 64, 64, 1.6), (128, 64, 64, 2.0),
-        (16, 64, 128, 1.0), (16, 128, 128, 2.0), (64, 64, 128, 2.0), (8, 128, 192, 1.5), (8, 32, 96, 1.0), (4, 160, 320, 1.67),
+        (32, 64, 64, 1.0),
+        (64, 64, 64, 1.0),
+        (72, 64, 64, 1.1),
+        (80, 64, 64, 1.3),
+        (96, 64, 64, 1.6),
+        (128, 64, 64, 2.0),
+        (16, 64, 128, 1.0),
+        (16, 128, 128, 2.0),
+        (64, 64, 128, 2.0),
+        (8, 128, 192, 1.5),
+        (8, 32, 96, 1.0),
+        (4, 160, 320, 1.67),
     ]:
         assert 2 * cpu_frame_conv.utilisation(width, 9 * c_in, c_out, threads=2) == pytest.approx(cores, abs=0.15)
     assert cpu_frame_conv.choose_packing(32, 576, 64, clips=4, frames=8, threads=2) == (1, 8)
-    assert cpu_frame_conv.choose_packing(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (4, 2)  # the frames of one clip are not enough
+    assert cpu_frame_conv.choose_packing(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (
+        4,
+        2,
+    )  # the frames of one clip are not enough
     assert cpu_frame_conv.choose_packing(16, 9 * 128, 128, clips=4, frames=4, threads=2) == (1, 1)  # busy as they are
     assert cpu_frame_conv.choose_packing(32, 576, 64, clips=4, frames=8, threads=1) == (1, 1)
 
@@ -152,18 +167,24 @@ def test_the_matrices_for_the_height_are_exact(taps):
     np.testing.assert_allclose(bilinear, expected, atol=1e-15)
 
 
-@pytest.mark.parametrize(('kernel', 'strides', 'size'), [((3, 3), (1, 1), (9, 8)), ((7, 7), (2, 2), (16, 14)), ((3, 3), (2, 2), (7, 8))])
+@pytest.mark.parametrize(
+    ('kernel', 'strides', 'size'), [((3, 3), (1, 1), (9, 8)), ((7, 7), (2, 2), (16, 14)), ((3, 3), (2, 2), (7, 8))]
+)
 def test_in_half_precision_no_rows_are_added(kernel, strides, size):
     """Products of half precision's own numbers, summed in float32: what is lost is what float32 loses."""
     rng = np.random.default_rng(7)
     padding = tuple((k // 2, k // 2) for k in kernel)
     x = jnp.asarray(rng.normal(size=(2, 1, *size, 8)), jnp.bfloat16)
     g = jnp.asarray(rng.normal(size=(2, 1, *(-(-n // s) for n, s in zip(size, strides)), 4)), jnp.bfloat16)
-    exact = oracle_of(x.astype(jnp.float32), np.zeros((1, *kernel, 8, 4)), (1, *strides), ((0, 0), *padding), g.astype(jnp.float32))[2][0]
+    exact = oracle_of(
+        x.astype(jnp.float32), np.zeros((1, *kernel, 8, 4)), (1, *strides), ((0, 0), *padding), g.astype(jnp.float32)
+    )[2][0]
     assert_same([np.asarray(cpu_kernel_gradient.frame_kernel_gradient(x, g, kernel, strides, padding))], [exact], 1e-6)
 
 
-@pytest.mark.parametrize(('frames', 'padding'), [(3, (1, 1)), (4, (1, 1)), (7, (1, 1)), (8, (1, 1)), (8, (2, 0)), (6, (0, 0)), (5, (2, 2))])
+@pytest.mark.parametrize(
+    ('frames', 'padding'), [(3, (1, 1)), (4, (1, 1)), (7, (1, 1)), (8, (1, 1)), (8, (2, 0)), (6, (0, 0)), (5, (2, 2))]
+)
 def test_filtering_along_time_is_the_convolution(frames, padding):
     rng = np.random.default_rng(5)
     x = jnp.asarray(np.maximum(rng.normal(size=(2, frames, 5, 4, 24)), 0), jnp.float32)

@@ -24,8 +24,8 @@ def test_exact_search_is_a_stable_sort(n):
             distance = 1 - np.einsum('e,ne->n', queries[query].astype(np.float64), stored.astype(np.float64))
             order = np.lexsort((np.arange(n), np.maximum(distance, 0)))
             order = [i for i in order if mask[i] and allowed[query, i]][:k]
-            assert result[query][:len(order)].tolist() == order and (result[query][len(order):] == -1).all()
-            np.testing.assert_allclose(distances[query][:len(order)], np.maximum(distance[order], 0), atol=1e-15)
+            assert result[query][: len(order)].tolist() == order and (result[query][len(order) :] == -1).all()
+            np.testing.assert_allclose(distances[query][: len(order)], np.maximum(distance[order], 0), atol=1e-15)
 
 
 def test_blocks_and_order_change_nothing(monkeypatch):

@@ -43,15 +43,24 @@ def test_weights_take_the_options_that_they_declare(monkeypatch):
         return ImportedWeights({}, ('r3d_18',), 'here', 'none', '0', (0.5,) * 3, (0.5,) * 3)
 
     monkeypatch.setitem(WEIGHT_SOURCES, 'mine', WeightSource(read_mine, ('channels',)))
-    assert read_source('mine', 'x.pth', channels='rgb').origin == 'here' and taken == {'file': 'x.pth', 'channels': 'rgb'}
-    with pytest.raises(UserError, match='--backbone belongs to --source=torchreid or torchvision-2d, not to --source=mine'):
+    assert read_source('mine', 'x.pth', channels='rgb').origin == 'here' and taken == {
+        'file': 'x.pth',
+        'channels': 'rgb',
+    }
+    with pytest.raises(
+        UserError, match='--backbone belongs to --source=torchreid or torchvision-2d, not to --source=mine'
+    ):
         read_source('mine', 'x.pth', backbone='osnet_x0_25')
-    with pytest.raises(UserError, match=r'--source = .other. is unknown; choose one of: i3d-kinetics, torchvision, c3d'):
+    with pytest.raises(
+        UserError, match=r'--source = .other. is unknown; choose one of: i3d-kinetics, torchvision, c3d'
+    ):
         read_source('other', 'x.pth')
 
 
 def test_imports_define_no_flags():
-    script = ('from absl import flags\nbefore = set(flags.FLAGS)\nimport data_prep.build_tfds, data_prep.import_weights\n'
-              'import data_prep.synthetic_walkers.contact_sheet\n'
-              'assert not {"dataset", "source", "output", "people"} & set(flags.FLAGS), set(flags.FLAGS) - before')
+    script = (
+        'from absl import flags\nbefore = set(flags.FLAGS)\nimport data_prep.build_tfds, data_prep.import_weights\n'
+        'import data_prep.synthetic_walkers.contact_sheet\n'
+        'assert not {"dataset", "source", "output", "people"} & set(flags.FLAGS), set(flags.FLAGS) - before'
+    )
     subprocess.run([sys.executable, '-c', script], check=True, timeout=100, cwd=ROOT)

@@ -30,13 +30,19 @@ def test_groups_equal_as_many_batches_apart(groups):
     parts = [run(*part) for part in zip(jnp.split(x, groups), jnp.split(valid, groups))]
     np.testing.assert_allclose(got, np.concatenate([part[0] for part in parts]), rtol=1e-5, atol=1e-5)
     for name, value in after['batch_stats'].items():
-        np.testing.assert_allclose(value, np.mean([part[1]['batch_stats'][name] for part in parts], 0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            value, np.mean([part[1]['batch_stats'][name] for part in parts], 0), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_the_training_step_takes_them_device_by_device(micro_data):
-    """The first gradient differs from that of global statistics, and nothing of the backbone's forward pass crosses devices."""
-    experiments = {kind: prepare(micro_config(micro_data, **{'model.backbone.batch_norm': kind, 'batch.tracklets': 4}))
-                   for kind in ('sync', 'local')}
+    """The first gradient differs from that of global statistics, and nothing of the backbone's forward pass crosses
+    devices.
+    """
+    experiments = {
+        kind: prepare(micro_config(micro_data, **{'model.backbone.batch_norm': kind, 'batch.tracklets': 4}))
+        for kind in ('sync', 'local')
+    }
     after, reductions = {}, {}
     for kind, e in experiments.items():
         state = e.initial_state()

@@ -14,30 +14,47 @@ from pvlad_jax.gallery.exact_search import top_k
 
 
 def people(n_people=20, size=12, seed=0, noise=1.0, nuisance=0.0, cameras=3, first=1):
-    """Embeddings with a centre a person, noise, and a strong disturbance along two directions that tells nobody apart."""
+    """Embeddings with a centre a person, noise, and a strong disturbance along two directions that tells nobody
+    apart.
+    """
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(first, first + n_people), 2 * cameras)
     centre = rng.standard_normal((n_people, size))[person - first]
-    disturbance = rng.standard_normal((len(person), 2)) @ np.linalg.qr(np.random.default_rng(99).standard_normal((size, 2)))[0].T
+    disturbance = (
+        rng.standard_normal((len(person), 2)) @ np.linalg.qr(np.random.default_rng(99).standard_normal((size, 2)))[0].T
+    )
     x = centre + noise * rng.standard_normal(centre.shape) + nuisance * disturbance
-    return Embeddings(embedding=x.astype(np.float32), person_id=person, camera_id=np.tile(np.arange(cameras).repeat(2), n_people),
-                      tracklet=np.array([f'{first}-{i}' for i in range(len(person))]))
+    return Embeddings(
+        embedding=x.astype(np.float32),
+        person_id=person,
+        camera_id=np.tile(np.arange(cameras).repeat(2), n_people),
+        tracklet=np.array([f'{first}-{i}' for i in range(len(person))]),
+    )
 
 
 def test_cosine_and_euclidean_equal_their_definitions():
     query, gallery = people(3), people(5, seed=1)
     rows = np.arange(len(query))
-    np.testing.assert_allclose(pairwise_distance(query, gallery, 'cosine').distances(rows),
-                               cdist(query.embedding, gallery.embedding, 'cosine'), atol=1e-6)
-    np.testing.assert_allclose(pairwise_distance(query, gallery, 'euclidean').distances(rows),
-                               cdist(query.embedding, gallery.embedding, 'sqeuclidean'), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        pairwise_distance(query, gallery, 'cosine').distances(rows),
+        cdist(query.embedding, gallery.embedding, 'cosine'),
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        pairwise_distance(query, gallery, 'euclidean').distances(rows),
+        cdist(query.embedding, gallery.embedding, 'sqeuclidean'),
+        rtol=1e-5,
+        atol=1e-4,
+    )
 
 
 def test_euclidean_distances_far_from_the_origin_keep_their_digits():
     query, gallery = people(3), people(5, seed=1)
     far = [Embeddings(**{**vars(t), 'embedding': t.embedding + np.float32(4096)}) for t in (query, gallery)]
     expected = cdist(far[0].embedding.astype(float), far[1].embedding.astype(float), 'sqeuclidean')
-    np.testing.assert_allclose(pairwise_distance(*far, 'euclidean').distances(np.arange(len(query))), expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        pairwise_distance(*far, 'euclidean').distances(np.arange(len(query))), expected, rtol=1e-5, atol=1e-4
+    )
 
 
 def pair_covariances(x, person, camera):
@@ -56,7 +73,7 @@ def xqda_by_the_formula(within, between_people):
     """Of the authors' code: ridge, left singular vectors above 1, difference of the inverses in their span."""
     within = within + 0.001 * np.eye(len(within))
     vectors, values, _ = np.linalg.svd(np.linalg.inv(within) @ between_people)
-    w = vectors[:, :max(1, (values > 1).sum())]
+    w = vectors[:, : max(1, (values > 1).sum())]
     return w @ (np.linalg.inv(w.T @ within @ w) - np.linalg.inv(w.T @ between_people @ w)) @ w.T
 
 
@@ -76,15 +93,19 @@ def with_unknown_cameras(table):
     return Embeddings(**{**vars(table), 'camera_id': camera})
 
 
-@pytest.mark.parametrize('train', [people(), with_unknown_cameras(people()), people(6, size=40, cameras=2), people(noise=9.0)],
-                         ids=['cameras', 'some unknown', 'more numbers than tracklets', 'little to tell people by'])
+@pytest.mark.parametrize(
+    'train',
+    [people(), with_unknown_cameras(people()), people(6, size=40, cameras=2), people(noise=9.0)],
+    ids=['cameras', 'some unknown', 'more numbers than tracklets', 'little to tell people by'],
+)
 def test_xqda_equals_its_formula_on_listed_pairs(train):
     expected = xqda_by_the_formula(*pair_covariances(train.embedding.astype(float), train.person_id, train.camera_id))
     np.testing.assert_allclose(xqda(train).matrix, expected, atol=1e-9 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(('train', 'components'), [(people(nuisance=3.0), 5), (people(8, size=6, noise=9.0), 6)],
-                         ids=['definite', 'clipped'])
+@pytest.mark.parametrize(
+    ('train', 'components'), [(people(nuisance=3.0), 5), (people(8, size=6, noise=9.0), 6)], ids=['definite', 'clipped']
+)
 def test_kissme_equals_its_formula_on_listed_pairs(train, components):
     expected = kissme_by_the_formula(train.embedding.astype(float), train.person_id, train.camera_id, components)
     found = kissme(train, components)
@@ -94,19 +115,29 @@ def test_kissme_equals_its_formula_on_listed_pairs(train, components):
 
 def two_views(golden) -> Embeddings:
     n = len(golden['label'])
-    return Embeddings(embedding=np.concatenate([golden['g'], golden['p']]), person_id=np.tile(golden['label'], 2) + 1,
-                      camera_id=np.repeat([1, 2], n), tracklet=np.array([f'{i:03d}' for i in range(2 * n)]))
+    return Embeddings(
+        embedding=np.concatenate([golden['g'], golden['p']]),
+        person_id=np.tile(golden['label'], 2) + 1,
+        camera_id=np.repeat([1, 2], n),
+        tracklet=np.array([f'{i:03d}' for i in range(2 * n)]),
+    )
 
 
 def test_xqda_gives_the_distances_that_the_authors_code_wrote(shared):
     golden = np.load(shared / 'data' / 'golden' / 'xqda.npz')
     learned = xqda(two_views(golden))
     difference = golden['tg'][:, None] - golden['tp'][None]
-    np.testing.assert_allclose(np.einsum('ije,ef,ijf->ij', difference, learned.matrix, difference), golden['distance'], rtol=1e-12)
+    np.testing.assert_allclose(
+        np.einsum('ije,ef,ijf->ij', difference, learned.matrix, difference), golden['distance'], rtol=1e-12
+    )
     # Through float32 embeddings and the product that ranks.
     labels = {'person_id': golden['tlabel'] + 1, 'camera_id': np.ones(len(golden['tlabel']), int)}
-    query, gallery = (Embeddings(embedding=golden[x], tracklet=np.array([f'{x}{i}' for i in range(len(golden[x]))]), **labels).checked(x)
-                      for x in ('tg', 'tp'))
+    query, gallery = (
+        Embeddings(
+            embedding=golden[x], tracklet=np.array([f'{x}{i}' for i in range(len(golden[x]))]), **labels
+        ).checked(x)
+        for x in ('tg', 'tp')
+    )
     metric = linear_map('xqda', two_views(golden).checked('train'))
     found = pairwise_distance(query, gallery, 'xqda', metric).distances(np.arange(len(query)))
     np.testing.assert_allclose(found, golden['distance'], atol=1e-6 * golden['distance'].max())
@@ -138,14 +169,19 @@ def test_learned_distances_look_past_what_disturbs_everybody_alike(distance):
 
 def test_shrinkage_helps_where_there_are_fewer_training_tracklets_than_dimensions():
     train, test = people(20, size=100, cameras=2), people(20, size=100, seed=5, first=100)
-    mean_ap = {d: score(test.select(np.arange(0, len(test), 3)), test, distance=d, train=train).mAP for d in ('xqda', 'xqda_shrunk')}
+    mean_ap = {
+        d: score(test.select(np.arange(0, len(test), 3)), test, distance=d, train=train).mAP
+        for d in ('xqda', 'xqda_shrunk')
+    }
     assert mean_ap['xqda_shrunk'] > mean_ap['xqda'] + 0.2 and mean_ap['xqda'] > 0.2  # by chance 0.05
 
 
 def test_the_shrunk_form_equals_its_formula_and_knows_no_scale():
     train = people()
-    within, between_people = (shrunk(c, len(train) - n) for c, n in zip(
-        pair_covariances(train.embedding.astype(float), train.person_id, train.camera_id), (20, 1)))
+    within, between_people = (
+        shrunk(c, len(train) - n)
+        for c, n in zip(pair_covariances(train.embedding.astype(float), train.person_id, train.camera_id), (20, 1))
+    )
     values, vectors = scipy.linalg.eig(np.linalg.inv(within) @ between_people)
     w = vectors[:, values.real > 1].real
     expected = w @ (np.linalg.inv(w.T @ within @ w) - np.linalg.inv(w.T @ between_people @ w)) @ w.T
@@ -169,7 +205,9 @@ def test_training_embeddings_that_are_all_the_same_are_refused():
 
 
 @pytest.mark.parametrize('distance', ['cosine', 'euclidean'])
-@pytest.mark.parametrize(('factor', 'kind'), [(1e-30, np.float32), (1e30, np.float32), (1e-200, np.float64), (2.0**-6, np.float16)])
+@pytest.mark.parametrize(
+    ('factor', 'kind'), [(1e-30, np.float32), (1e30, np.float32), (1e-200, np.float64), (2.0**-6, np.float16)]
+)
 def test_the_scale_and_type_of_the_embeddings_change_no_ranking(distance, factor, kind):
     test = people(10, seed=5)
     test = Embeddings(**{**vars(test), 'embedding': test.embedding.astype(np.float16).astype(np.float64)})
@@ -210,7 +248,9 @@ def test_bad_use_is_refused():
         pairwise_distance(people(3, size=6), people(3, size=6), 'xqda', xqda(query))
     with pytest.raises(UserError, match='12 numbers, those of the gallery 6'):
         score(query, people(3, size=6, first=9))
-    zero = Embeddings(**{**vars(query), 'embedding': query.embedding * (np.arange(len(query)) != 4)[:, None].astype(np.float32)})
+    zero = Embeddings(
+        **{**vars(query), 'embedding': query.embedding * (np.arange(len(query)) != 4)[:, None].astype(np.float32)}
+    )
     with pytest.raises(UserError, match=r"'1-4'.*all zeros"):
         score(zero, people(5, seed=1, first=10))
 

@@ -53,7 +53,9 @@ def test_frame_policies_reach_the_embedding(made, micro_data, policy):
     config = micro_config(micro_data, **{'evaluation.frames': policy})
     embed = TrackletEmbedder(experiment.network, config, experiment.dataset)
     together = embed(variables, experiment.partition.query)
-    np.testing.assert_allclose(together, one_by_one(experiment, variables, experiment.partition.query, policy), atol=1e-5)
+    np.testing.assert_allclose(
+        together, one_by_one(experiment, variables, experiment.partition.query, policy), atol=1e-5
+    )
     everything = one_by_one(experiment, variables, experiment.partition.query)
     assert np.abs(together - everything).max() > 1e-4
 

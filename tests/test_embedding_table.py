@@ -9,14 +9,7 @@ from pvlad_jax.evaluation import Embeddings, write_embeddings
 
 pa = pytest.importorskip('pyarrow')
 pq = pytest.importorskip('pyarrow.parquet')
-from pvlad_jax.gallery.embedding_table import (  # noqa: E402
-    EmbeddingTable,
-    TableReader,
-    TableWriter,
-    read_table,
-    schema,
-    write_table,
-)
+from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, TableWriter, read_table, schema, write_table  # noqa: E402
 
 
 def table(n: int = 5, size: int = 4, start: int = 0, fingerprint: str = 'm1', **columns) -> EmbeddingTable:
@@ -26,9 +19,16 @@ def table(n: int = 5, size: int = 4, start: int = 0, fingerprint: str = 'm1', **
 
 
 def test_what_is_written_is_read(tmp_path):
-    written = table(3, source=['a', '../b', '<script>'], camera=['1', '', 'Tür'],
-                    first_frame=[0, 5, -1], last_frame=[9, 5, -1], frames=[10, 1, 0],
-                    start_seconds=[0.0, 1.5, float('nan')], end_seconds=[0.5, 1.5, None])
+    written = table(
+        3,
+        source=['a', '../b', '<script>'],
+        camera=['1', '', 'Tür'],
+        first_frame=[0, 5, -1],
+        last_frame=[9, 5, -1],
+        frames=[10, 1, 0],
+        start_seconds=[0.0, 1.5, float('nan')],
+        end_seconds=[0.5, 1.5, None],
+    )
     write_table(tmp_path / 't.parquet', written)
     read = read_table(tmp_path / 't.parquet')
     assert read.metadata == written.metadata and read.fingerprint == 'm1'
@@ -61,18 +61,22 @@ def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['t.parquet']
 
 
-@pytest.mark.parametrize(('change', 'says'), [
-    ({'embedding': np.full((2, 4), np.nan, np.float32)}, 'NaN or Inf'),
-    ({'embedding': np.zeros((2, 4), np.float32)}, 'all zeros'),
-    ({'embedding': np.ones((3, 4), np.float32)}, 'embedding must be'),
-    ({'embedding': np.ones((2, 4), int)}, 'embedding must be'),
-    ({'tracklet': ['a', 'a']}, "'a' occurs twice"),
-    ({'tracklet': ['a', '']}, 'no name'),
-    ({'tracklet': ['a', 'b' * 1001]}, 'more than 1000'),
-    ({'tracklet': ['a', '\ud800']}, 'tracklet is string'),
-    ({'frames': [1]}, 'has 1 values'),
-    ({'frames': ['x', 'y']}, 'frames is int32'),
-    ({'colour': [1, 2]}, 'has the columns')])
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        ({'embedding': np.full((2, 4), np.nan, np.float32)}, 'NaN or Inf'),
+        ({'embedding': np.zeros((2, 4), np.float32)}, 'all zeros'),
+        ({'embedding': np.ones((3, 4), np.float32)}, 'embedding must be'),
+        ({'embedding': np.ones((2, 4), int)}, 'embedding must be'),
+        ({'tracklet': ['a', 'a']}, "'a' occurs twice"),
+        ({'tracklet': ['a', '']}, 'no name'),
+        ({'tracklet': ['a', 'b' * 1001]}, 'more than 1000'),
+        ({'tracklet': ['a', '\ud800']}, 'tracklet is string'),
+        ({'frames': [1]}, 'has 1 values'),
+        ({'frames': ['x', 'y']}, 'frames is int32'),
+        ({'colour': [1, 2]}, 'has the columns'),
+    ],
+)
 def test_bad_rows_are_refused(change, says):
     columns = {'tracklet': ['a', 'b'], 'embedding': np.ones((2, 4), np.float32), **change}
     with pytest.raises(UserError, match=says):
@@ -94,16 +98,26 @@ def test_files_that_are_no_such_table_are_refused(tmp_path):
     pq.write_table(pa.table({'x': [1]}), tmp_path / 'other')
     pq.write_table(schema(4, '').empty_table(), tmp_path / 'empty')
     pq.write_table(schema(4, '').empty_table().replace_schema_metadata({b'pvlad_format': b'9'}), tmp_path / 'later')
-    for name, says in (('none', 'There is no file'), ('text', 'not a readable'), ('cut', 'not a readable'),
-                       ('other', 'not a table of'), ('empty', 'is empty'), ('later', 'format version 9')):
+    for name, says in (
+        ('none', 'There is no file'),
+        ('text', 'not a readable'),
+        ('cut', 'not a readable'),
+        ('other', 'not a table of'),
+        ('empty', 'is empty'),
+        ('later', 'format version 9'),
+    ):
         with pytest.raises(UserError, match=says):
             read_table(tmp_path / name)
 
 
 def test_the_npz_of_an_evaluation_is_read_too(tmp_path):
     vectors = np.ones((2, 3), np.float32)
-    write_embeddings(tmp_path / 'e.npz', Embeddings(
-        embedding=vectors, person_id=np.array([1, 2]), camera_id=np.array([-1, 4]), tracklet=np.array(['a', 'b'])))
+    write_embeddings(
+        tmp_path / 'e.npz',
+        Embeddings(
+            embedding=vectors, person_id=np.array([1, 2]), camera_id=np.array([-1, 4]), tracklet=np.array(['a', 'b'])
+        ),
+    )
     read = read_table(tmp_path / 'e.npz')
     assert read.names == ['a', 'b'] and read.metadata['camera'].to_pylist() == ['', '4'] and read.fingerprint == ''
 

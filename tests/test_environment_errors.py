@@ -35,13 +35,28 @@ KNOWN = [
     (os_error(errno.ENOMEM), 'too little memory'),
     (os_error(errno.ECONNREFUSED, None), 'A file, folder or connection cannot be used: as the system says it'),
     (MemoryError(), 'This machine has too little memory. Make'),
-    (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore'), 'device has too little memory (RES'),
-    (RuntimeError("Unable to initialize backend 'tpu': INTERNAL: x (set JAX_PLATFORMS='' to ...)"), "backend 'tpu': INTERNAL: x). Install"),
+    (
+        jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore'),
+        'device has too little memory (RES',
+    ),
+    (
+        RuntimeError("Unable to initialize backend 'tpu': INTERNAL: x (set JAX_PLATFORMS='' to ...)"),
+        "backend 'tpu': INTERNAL: x). Install",
+    ),
     (jax.errors.JaxRuntimeError('INTERNAL: CUDA_ERROR_ECC_UNCORRECTABLE'), 'The device failed'),
-    (StorageError('403: no access to bucket'), 'Object storage refused the request (StorageError) (403: no access to bucket)'),
+    (
+        StorageError('403: no access to bucket'),
+        'Object storage refused the request (StorageError) (403: no access to bucket)',
+    ),
 ]
-UNKNOWN = [ValueError('x'), KeyError('x'), AssertionError(), RuntimeError('x'), jax.errors.JaxRuntimeError('INVALID_ARGUMENT: x'),
-           ZeroDivisionError()]
+UNKNOWN = [
+    ValueError('x'),
+    KeyError('x'),
+    AssertionError(),
+    RuntimeError('x'),
+    jax.errors.JaxRuntimeError('INVALID_ARGUMENT: x'),
+    ZeroDivisionError(),
+]
 
 
 @pytest.mark.parametrize(('error', 'says'), KNOWN, ids=[says[:30] for _, says in KNOWN])
@@ -102,10 +117,13 @@ def fails_in(module: str, function: str, arguments: list[str], monkeypatch) -> i
         return end.code
 
 
-@pytest.mark.parametrize(('module', 'function', 'arguments'), [
-    ('data_prep.build_tfds', 'run', ['build_tfds.py']),
-    ('pvlad_jax.evaluation.__main__', 'read_embeddings', ['--query=q', '--gallery=g']),
-])
+@pytest.mark.parametrize(
+    ('module', 'function', 'arguments'),
+    [
+        ('data_prep.build_tfds', 'run', ['build_tfds.py']),
+        ('pvlad_jax.evaluation.__main__', 'read_embeddings', ['--query=q', '--gallery=g']),
+    ],
+)
 def test_other_commands_end_with_it_too(capfd, monkeypatch, module, function, arguments):
     assert fails_in(module, function, arguments, monkeypatch) == EXIT_USER_ERROR
     said = capfd.readouterr().err

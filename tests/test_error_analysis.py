@@ -9,8 +9,12 @@ from pvlad_jax.evaluation import Embeddings, score
 
 def table(rng, rows: int, first: int) -> Embeddings:
     person = rng.integers(-1, 6, rows)
-    return Embeddings(embedding=rng.standard_normal((rows, 3)).astype(np.float32), person_id=person, camera_id=rng.integers(1, 4, rows),
-                      tracklet=np.array([f't{first + i}' for i in range(rows)]))
+    return Embeddings(
+        embedding=rng.standard_normal((rows, 3)).astype(np.float32),
+        person_id=person,
+        camera_id=rng.integers(1, 4, rows),
+        tracklet=np.array([f't{first + i}' for i in range(rows)]),
+    )
 
 
 @pytest.mark.parametrize('seed', range(5))

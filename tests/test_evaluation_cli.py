@@ -19,8 +19,12 @@ def walkers(first=1):
     rng = np.random.default_rng(first)
     person = np.repeat(np.arange(first, first + 8), 6)
     embedding = rng.standard_normal((9, 10))[person - first] + rng.standard_normal((48, 10))
-    return Embeddings(embedding=embedding.astype(np.float32), person_id=person, camera_id=np.tile([0, 1, 2], 16),
-                      tracklet=np.array([f'{p:04d}/é{i}' for i, p in enumerate(person)]))
+    return Embeddings(
+        embedding=embedding.astype(np.float32),
+        person_id=person,
+        camera_id=np.tile([0, 1, 2], 16),
+        tracklet=np.array([f'{p:04d}/é{i}' for i, p in enumerate(person)]),
+    )
 
 
 @pytest.fixture
@@ -52,8 +56,13 @@ def test_embeddings_come_back_as_they_were(files):
 
 def test_other_codes_dtypes_are_read(tmp_path):
     table = walkers()
-    np.savez(tmp_path / 'other.npz', embedding=table.embedding.astype(np.float64), person_id=table.person_id.astype(np.uint16),
-             camera_id=table.camera_id.astype(np.int8), tracklet=np.char.encode(table.tracklet, 'utf-8'))
+    np.savez(
+        tmp_path / 'other.npz',
+        embedding=table.embedding.astype(np.float64),
+        person_id=table.person_id.astype(np.uint16),
+        camera_id=table.camera_id.astype(np.int8),
+        tracklet=np.char.encode(table.tracklet, 'utf-8'),
+    )
     again = read_embeddings(tmp_path / 'other.npz')
     np.testing.assert_array_equal(again.embedding, table.embedding)
     assert again.tracklet.tolist() == table.tracklet.tolist()
@@ -61,31 +70,83 @@ def test_other_codes_dtypes_are_read(tmp_path):
 
 def test_the_command_writes_the_result_and_prints_the_table(files, tmp_path, capsys):
     output = tmp_path / 'deep' / 'result.json'
-    said = ['--dataset=walkers', '--split=test', '--step=7', '--frames=even:8', '--convention=first half is test', '--partial']
+    said = [
+        '--dataset=walkers',
+        '--split=test',
+        '--step=7',
+        '--frames=even:8',
+        '--convention=first half is test',
+        '--partial',
+    ]
     assert main([*flags(files, 'query', 'gallery'), f'--output={output}', *said]) == 0
     result = json.loads(output.read_text())
-    expected = score(read_embeddings(files['query']), read_embeddings(files['gallery']), dataset='walkers', split='test', step=7,
-                     frames='even:8', convention='first half is test', partial=True)
+    expected = score(
+        read_embeddings(files['query']),
+        read_embeddings(files['gallery']),
+        dataset='walkers',
+        split='test',
+        step=7,
+        frames='even:8',
+        convention='first half is test',
+        partial=True,
+    )
     assert result == expected.to_json()
-    assert list(result)[:15] == ['dataset', 'split', 'protocol', 'step', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk', 'frames',
-                                 'distance', 'rerank', 'mAP', 'mAP_trapezoidal', 'mINP', 'rank_1']
-    assert result['n_query'] == 10 and result['n_gallery'] == 48 and 0 <= result['mAP'] <= 1 and 'pessimistic' in result['tie_rule']
+    assert list(result)[:15] == [
+        'dataset',
+        'split',
+        'protocol',
+        'step',
+        'n_query',
+        'n_query_valid',
+        'n_gallery',
+        'n_junk',
+        'frames',
+        'distance',
+        'rerank',
+        'mAP',
+        'mAP_trapezoidal',
+        'mINP',
+        'rank_1',
+    ]
+    assert (
+        result['n_query'] == 10
+        and result['n_gallery'] == 48
+        and 0 <= result['mAP'] <= 1
+        and 'pessimistic' in result['tie_rule']
+    )
     printed = capsys.readouterr().out
     assert f'{100 * result["mAP"]:.2f}' in printed and 'PARTIAL DATA' in printed and 'mars_official' in printed
     assert list(output.parent.iterdir()) == [output]
 
 
-@pytest.mark.parametrize('options', [['--distance=euclidean'], ['--distance=xqda', 'train'], ['--distance=kissme', 'train', '--rerank'],
-                                     ['--protocol=gallery_only'], ['--protocol=cross_camera']])
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['--distance=euclidean'],
+        ['--distance=xqda', 'train'],
+        ['--distance=kissme', 'train', '--rerank'],
+        ['--protocol=gallery_only'],
+        ['--protocol=cross_camera'],
+    ],
+)
 def test_every_choice_runs(files, tmp_path, options):
-    arguments = [*flags(files, 'query', 'gallery', *(o for o in options if o == 'train')), *(o for o in options if o != 'train')]
+    arguments = [
+        *flags(files, 'query', 'gallery', *(o for o in options if o == 'train')),
+        *(o for o in options if o != 'train'),
+    ]
     assert main([*arguments, f'--output={tmp_path / "r.json"}']) == 0
     result = json.loads((tmp_path / 'r.json').read_text())
     assert result['rank_20'] > 0.5 and result['rerank'] == ('--rerank' in options)
 
 
 def test_as_a_module(files, tmp_path):
-    command = [sys.executable, '-m', 'pvlad_jax.evaluation', *flags(files, 'query'), f'--gallery={tmp_path / "none.npz"}']
+    command = [
+        sys.executable,
+        '-m',
+        'pvlad_jax.evaluation',
+        *flags(files, 'query'),
+        f'--gallery={tmp_path / "none.npz"}',
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[1])
     assert done.returncode == 2
     assert done.stderr.startswith('error: There is no file') and done.stderr.count('\n') == 1 and done.stdout == ''
@@ -103,24 +164,33 @@ def with_nan(x):
     return x
 
 
-@pytest.mark.parametrize(('change', 'says'), [
-    (lambda c: {'camera_id': None}, 'lacks camera_id'),
-    (lambda c: {'embedding': with_nan(c['embedding'])}, "NaN or Inf, first in row 3 (tracklet '0001/é3')"),
-    (lambda c: {'embedding': c['embedding'].astype(np.float64) * 1e60}, 'a number beyond the range of float32, first in row 0'),
-    (lambda c: {'embedding': c['embedding'].astype(np.int32)}, 'must be a matrix of floats'),
-    (lambda c: {'embedding': c['embedding'][:, 0]}, 'must be a matrix of floats'),
-    (lambda c: {'embedding': c['embedding'][:, :0]}, 'must be a matrix of floats'),
-    (lambda c: {'person_id': c['person_id'].astype(np.float32)}, 'person_id must be one integer a tracklet'),
-    (lambda c: {'person_id': c['person_id'] - 4}, 'person_id holds -3 to 4'),
-    (lambda c: {'camera_id': c['camera_id'] - 7}, 'camera_id holds -7 to -5'),
-    (lambda c: {'camera_id': np.repeat(c['camera_id'], 9)}, 'embedding 48'),
-    (lambda c: {'tracklet': c['tracklet'].astype(object)}, 'fixed-width text'),
-    (lambda c: {'tracklet': np.arange(48)}, 'tracklet must be one name'),
-    (lambda c: {'tracklet': np.where(np.arange(48) == 5, c['tracklet'][4], c['tracklet'])}, "'0001/é4' stands 2 times"),
-    (lambda c: {k: v[:0] for k, v in c.items()}, 'is empty'),
-    (lambda c: {'embedding': np.repeat(c['embedding'], 2, axis=1)}, 'must come from the same network'),
-    (lambda c: {'person_id': c['person_id'] + 1}, 'out of step'),
-])
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        (lambda c: {'camera_id': None}, 'lacks camera_id'),
+        (lambda c: {'embedding': with_nan(c['embedding'])}, "NaN or Inf, first in row 3 (tracklet '0001/é3')"),
+        (
+            lambda c: {'embedding': c['embedding'].astype(np.float64) * 1e60},
+            'a number beyond the range of float32, first in row 0',
+        ),
+        (lambda c: {'embedding': c['embedding'].astype(np.int32)}, 'must be a matrix of floats'),
+        (lambda c: {'embedding': c['embedding'][:, 0]}, 'must be a matrix of floats'),
+        (lambda c: {'embedding': c['embedding'][:, :0]}, 'must be a matrix of floats'),
+        (lambda c: {'person_id': c['person_id'].astype(np.float32)}, 'person_id must be one integer a tracklet'),
+        (lambda c: {'person_id': c['person_id'] - 4}, 'person_id holds -3 to 4'),
+        (lambda c: {'camera_id': c['camera_id'] - 7}, 'camera_id holds -7 to -5'),
+        (lambda c: {'camera_id': np.repeat(c['camera_id'], 9)}, 'embedding 48'),
+        (lambda c: {'tracklet': c['tracklet'].astype(object)}, 'fixed-width text'),
+        (lambda c: {'tracklet': np.arange(48)}, 'tracklet must be one name'),
+        (
+            lambda c: {'tracklet': np.where(np.arange(48) == 5, c['tracklet'][4], c['tracklet'])},
+            "'0001/é4' stands 2 times",
+        ),
+        (lambda c: {k: v[:0] for k, v in c.items()}, 'is empty'),
+        (lambda c: {'embedding': np.repeat(c['embedding'], 2, axis=1)}, 'must come from the same network'),
+        (lambda c: {'person_id': c['person_id'] + 1}, 'out of step'),
+    ],
+)
 def test_a_spoilt_file_is_named_with_what_is_wrong(files, capsys, change, says):
     spoil(files['gallery'], **change(columns(files['gallery'])))
     assert main(flags(files, 'query', 'gallery')) == 2
@@ -133,8 +203,13 @@ def test_files_of_other_kinds_are_refused(files, tmp_path):
     (tmp_path / 'text.npz').write_text('not an archive')
     np.save(tmp_path / 'one.npy', np.zeros(3))
     whole = files['gallery'].read_bytes()
-    (tmp_path / 'cut.npz').write_bytes(whole[:len(whole) // 2])
-    for name, says in (('text.npz', 'not a readable'), ('one.npy', 'single array'), ('cut.npz', 'not a readable'), ('', 'not a readable')):
+    (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
+    for name, says in (
+        ('text.npz', 'not a readable'),
+        ('one.npy', 'single array'),
+        ('cut.npz', 'not a readable'),
+        ('', 'not a readable'),
+    ):
         with pytest.raises(UserError, match=says):
             read_embeddings(tmp_path / name)
 

@@ -1,4 +1,6 @@
-"""An export is the network of its working directory: for JAX alone, for this program, and for nobody once it is damaged."""
+"""An export is the network of its working directory: for JAX alone, for this program, and for nobody once it is
+damaged.
+"""
 
 import importlib.util
 import json
@@ -54,7 +56,8 @@ import sys
 
 class Absent:
     def find_spec(self, name, *_):
-        if name.partition('.')[0] in ('pvlad_jax', 'flax', 'safetensors', 'orbax', 'jaxtyping', 'cv2', 'ml_collections'):
+        if name.partition('.')[0] in ('pvlad_jax', 'flax', 'safetensors', 'orbax', 'jaxtyping', 'cv2',
+                                      'ml_collections'):
             raise ImportError(name)
 
 sys.meta_path.insert(0, Absent())
@@ -142,12 +145,29 @@ def test_the_card_has_the_results_of_its_checkpoint_and_no_markup_of_names(folde
     traced = jax.export.deserialize((folder / 'model.jax').read_bytes())
     monkeypatch.setattr('pvlad_jax.runs.export.exported_program', lambda *_: traced)
     numbers = {name: 0.5 for name in ('mAP', 'mAP_trapezoidal', 'mINP', 'rank_1', 'rank_5', 'rank_10', 'rank_20')}
-    about = {'dataset': '`<script>|\n# x', 'split': '<b>test', 'protocol': 'mars_official', 'step': 2, 'cmc': [0.5], **numbers}
-    counts = {'n_query': 3, 'n_query_valid': 3, 'n_gallery': 4, 'n_junk': 0, 'frames': 'all', 'distance': 'cosine', 'rerank': False}
+    about = {
+        'dataset': '`<script>|\n# x',
+        'split': '<b>test',
+        'protocol': 'mars_official',
+        'step': 2,
+        'cmc': [0.5],
+        **numbers,
+    }
+    counts = {
+        'n_query': 3,
+        'n_query_valid': 3,
+        'n_gallery': 4,
+        'n_junk': 0,
+        'frames': 'all',
+        'distance': 'cosine',
+        'rerank': False,
+    }
     changed = copied(workdir, tmp_path / 'work')
     write_result(changed / 'eval' / 'latest.json', Result(**about, **counts))
     card = (exported(changed, flip=True) / 'MODEL_CARD.md').read_text()
-    assert '| rank-1 | 50.00 % |' in card and '3 of 3 queries valid' in card and 'another setting of mirror images' in card
+    assert (
+        '| rank-1 | 50.00 % |' in card and '3 of 3 queries valid' in card and 'another setting of mirror images' in card
+    )
     assert "`'<script>/ # x`" in card and r'\<b\>test' in card
     write_result(changed / 'eval' / 'latest.json', Result(**{**about, 'step': 1}, **counts))
     manifest = json.loads((exported(changed) / 'model.json').read_text())
@@ -195,7 +215,10 @@ def other_weights(folder: Path) -> None:
         (lambda folder: changed_json(folder, schema=99), 'has schema 99'),
         (lambda folder: changed_json(folder, files=3), 'files missing or of a wrong type'),
         (lambda folder: changed_json(folder, input={'clip': 7}), 'damaged'),
-        (lambda folder: changed_json(folder, architecture={'model.backbone.name': 'unknown'}), 'does not fit this version'),
+        (
+            lambda folder: changed_json(folder, architecture={'model.backbone.name': 'unknown'}),
+            'does not fit this version',
+        ),
         (lambda folder: changed_json(folder, architecture={'model.backbone.name': 'micro'}), 'was altered'),
         (lambda folder: changed_json(folder, flip=True), 'was altered'),
         (other_weights, 'was altered'),

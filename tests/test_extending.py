@@ -68,7 +68,9 @@ def test_a_loss():
     labels = jnp.array([0, 0, 1, 1])
 
     def value(embedding):
-        return total_loss({'contrastive': WeightedTerm(2.0, term)}, SimpleNamespace(embedding=embedding), labels, {}, {})
+        return total_loss(
+            {'contrastive': WeightedTerm(2.0, term)}, SimpleNamespace(embedding=embedding), labels, {}, {}
+        )
 
     assert float(value(near)[0]) == 0
     loss, metrics, _ = value(far)

@@ -10,8 +10,13 @@ from pvlad_jax.runs.training_evaluation import TrainingEvaluation
 from tests.helpers.micro import micro_config_dict
 
 # Saved at 2 because it is evaluated then, and at 3 because it is the last; checkpoint_every asks for none.
-FIELDS = {'training.steps': 3, 'training.eval_every': 2, 'training.checkpoint_every': 100, 'dataset.validation_share': 0.34,
-          'model.pooling': 'average'}
+FIELDS = {
+    'training.steps': 3,
+    'training.eval_every': 2,
+    'training.checkpoint_every': 100,
+    'dataset.validation_share': 0.34,
+    'model.pooling': 'average',
+}
 
 
 def damage(monkeypatch, *tracklets: str) -> None:
@@ -41,7 +46,10 @@ def test_a_bad_test_frame_costs_no_step_and_the_result_can_be_had_afterwards(mic
     assert 'Traceback' not in said.err
     assert (workdir / 'checkpoints' / '3').is_dir() and not (workdir / 'eval').exists()
     assert logged(workdir) == [('validation', 2), ('evaluation_failed', 2), ('validation', 3)]
-    assert json.loads((workdir / 'checkpoints' / '2' / 'evaluation.json').read_text()).keys() == {'validation', 'failed'}
+    assert json.loads((workdir / 'checkpoints' / '2' / 'evaluation.json').read_text()).keys() == {
+        'validation',
+        'failed',
+    }
 
     assert main.run(config, workdir, 'train') == 2  # nothing is trained again, and the message is the same
     again = capfd.readouterr()

@@ -61,7 +61,8 @@ CERTAIN: dict[str, Sequence[Sequence[str]]] = {
     'hours without padding': [[f'{h}h{m}m{s}s' for h, m, s in ((9, 59, 58), (9, 59, 59), (10, 0, 0), (10, 0, 1))]],
     'midnight': [['2023-04-30_23-59-58', '2023-04-30_23-59-59', '2023-05-01_00-00-00', '2023-05-01_00-00-01']],
     'day first': [['30-04-2023_23-59-58', '30-04-2023_23-59-59', '01-05-2023_00-00-00', '01-05-2023_00-00-01']],
-    'compact time': [[f'20230501_1234{s:02d}_{ms:03d}' for s in range(57, 60) for ms in (100, 500, 900)] + ['20230501_123500_100']],
+    'compact time': [[*(f'20230501_1234{s:02d}_{ms:03d}' for s in range(57, 60) for ms in (100, 500, 900)),
+                      '20230501_123500_100']],
     'ISO': [[f'2023-05-01T12:34:{ms // 1000:02d}.{ms % 1000:03d}Z' for ms in range(57900, 59999, 40)]],
     # datetime.isoformat() leaves out a fraction of zero.
     'fractions of any length': [[f'2023-05-01T12:34:{s}' for s in ('56', '56.04', '56.1', '56.12', '57', '57.040001')]],
@@ -69,7 +70,9 @@ CERTAIN: dict[str, Sequence[Sequence[str]]] = {
     'epoch, milliseconds': [[str(1683000000000 + 33 * f + RANDOM.randint(0, 9)) for f in range(20)]],
     'epoch, nanoseconds': [[str(1683000000000000000 + 33000123 * f) for f in range(9)]],
     'epoch, seconds': [[str(1683000000 + f / 25) for f in range(20)]],
-    'epoch and score': [[f'{1683000000000 + 33 * f + RANDOM.randint(0, 9)}_{RANDOM.randint(50, 99)}' for f in range(20)]],
+    'epoch and score': [
+        [f'{1683000000000 + 33 * f + RANDOM.randint(0, 9)}_{RANDOM.randint(50, 99)}' for f in range(20)]
+    ],
     'camera, epoch, x': [[f'cam2_{1683000000000 + 33 * f + RANDOM.randint(0, 9)}_{310 - 4 * f}' for f in range(20)]],
     'number and time': [[f'frame{f}_t{0.04 * f:.2f}' for f in range(1, 120)]],
     'one frame': [['crop'], ['17'], ['frame_0003_0.91']],
@@ -79,8 +82,12 @@ CERTAIN: dict[str, Sequence[Sequence[str]]] = {
 SAID: dict[str, Sequence[Sequence[str]]] = {
     'box, few': [[f'{6 * f:06d}_{BOXES[f - 1]:02d}' for f in F]],
     'score first, few': [[f'{SCORES[f - 1]}_{f}' for f in F]],
-    'DeepSORT': [[f'{k}_{100 + f}_{310 - 4 * f}_{near(120)}_{near(64)}_{near(128)}' for f in range(20)] for k in range(5)],
-    'DeepSORT, frame last': [[f'{k}_{310 - 4 * f}_{near(120)}_{near(64)}_{near(128)}_{f:05d}' for f in range(20)] for k in range(5)],
+    'DeepSORT': [
+        [f'{k}_{100 + f}_{310 - 4 * f}_{near(120)}_{near(64)}_{near(128)}' for f in range(20)] for k in range(5)
+    ],
+    'DeepSORT, frame last': [
+        [f'{k}_{310 - 4 * f}_{near(120)}_{near(64)}_{near(128)}_{f:05d}' for f in range(20)] for k in range(5)
+    ],
     'countdown': [[f'{f}_{30 - f}' for f in range(31)]],
     'dash before all': [[f'frame_-{f}' for f in range(1, 6)]],
     'scores only': [[f'0.{s}' for s in (11, 15, 32, 58, 83)]],
@@ -126,12 +133,14 @@ def test_the_note_names_what_was_taken_and_its_pattern_takes_the_other():
 @pytest.mark.parametrize(
     'tracklet, issue',
     [
-        (['frame_0001_0.91', 'frame_0001_0.87', 'frame_0002_0.90', 'frame_0003_0.5'], 'has the frame number 1, as frame_0001_0.87.jpg has'),
+        (['frame_0001_0.91', 'frame_0001_0.87', 'frame_0002_0.90', 'frame_0003_0.5'],
+         'has the frame number 1, as frame_0001_0.87.jpg has'),
         (['f_1', 'f_01', 'f_2'], 'has the frame number 1'),
         (['1', '2', 'cover'], 'cover.jpg has no frame number'),
         (['frame_a', 'frame_b'], 'frame_a.jpg has no frame number'),
         (['im', 'im0', 'im1'], 'im.jpg has no frame number, while others of its tracklet count from 0'),
-        ([f'{random.Random(7 + i).getrandbits(128):032x}' for i in range(10)], 'no number in the names of its frames gives their order'),
+        ([f'{random.Random(7 + i).getrandbits(128):032x}' for i in range(10)],
+         'no number in the names of its frames gives their order'),
     ],
 )  # fmt: skip
 def test_what_has_no_order_is_a_fault(tracklet, issue):
@@ -200,7 +209,9 @@ def test_hashes_are_not_ordered_silently(digits):
     for seed in range(100):
         source = random.Random(seed)
         frames = source.randint(2, 8)
-        tracklets = [[f'{source.getrandbits(4 * digits):0{digits}x}' for _ in range(frames)] for _ in range(source.randint(1, 5))]
+        tracklets = [
+            [f'{source.getrandbits(4 * digits):0{digits}x}' for _ in range(frames)] for _ in range(source.randint(1, 5))
+        ]
         result, _ = ordered(tracklets)
         assert result.notes or result.issues, tracklets
 

@@ -52,19 +52,32 @@ else:
 """
 
 
-@pytest.mark.parametrize(('change', 'moment', 'left'), [
-    ('add', 'commit', range(5)),  # all is written, and no state names it
-    ('delete', 'finish', (0, 2, 3, 4))])  # the new state stands, and the old files still lie there
+@pytest.mark.parametrize(
+    ('change', 'moment', 'left'),
+    [
+        ('add', 'commit', range(5)),  # all is written, and no state names it
+        ('delete', 'finish', (0, 2, 3, 4)),
+    ],
+)  # the new state stands, and the old files still lie there
 def test_killed_during_a_change_is_the_old_state_or_the_new(change, moment, left, tmp_path, table):
     for i in range(8):
         (tmp_path / f'crops/t{i}').mkdir(parents=True)
         (tmp_path / f'crops/t{i}/1.png').write_bytes(f'crop of t{i}.'.encode())
     gallery, expected = make(tmp_path / 'g'), {f't{i}' for i in left}
     gallery.add(table(0, 5), tmp_path / 'crops')
-    command = [sys.executable, '-c', KILLED, str(tmp_path / 'g'), moment, change, str(table(5, 8)),
-               str(tmp_path / 'crops')]
-    killed = subprocess.run(command, cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True,
-                            text=True)
+    command = [
+        sys.executable,
+        '-c',
+        KILLED,
+        str(tmp_path / 'g'),
+        moment,
+        change,
+        str(table(5, 8)),
+        str(tmp_path / 'crops'),
+    ]
+    killed = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True
+    )
     assert killed.returncode == 9, killed.stderr
     query = EmbeddingTable.from_columns({'tracklet': ['q']}, rows(0, 1).embedding, 'm1')
     for name in ('gallery', 'unfinished'):
@@ -142,15 +155,24 @@ def test_other_models_and_sizes_are_refused(tmp_path, table):
     write_table(tmp_path / 'other.parquet', rows(7, 9, fingerprint='m2'))
     vectors = rows(7, 9).embedding
     write_table(tmp_path / 'short.parquet', EmbeddingTable.from_columns({'tracklet': ['x', 'y']}, vectors[:, :4], 'm1'))
-    write_embeddings(tmp_path / 'e.npz', Embeddings(embedding=vectors, person_id=np.array([1, 2]),
-                                                    camera_id=np.array([1, 2]), tracklet=np.array(['n1', 'n2'])))
-    for name, says in (('other.parquet', 'of the model m2'), ('short.parquet', '4 numbers'),
-                       ('e.npz', 'nothing says which model')):
+    write_embeddings(
+        tmp_path / 'e.npz',
+        Embeddings(
+            embedding=vectors, person_id=np.array([1, 2]), camera_id=np.array([1, 2]), tracklet=np.array(['n1', 'n2'])
+        ),
+    )
+    for name, says in (
+        ('other.parquet', 'of the model m2'),
+        ('short.parquet', '4 numbers'),
+        ('e.npz', 'nothing says which model'),
+    ):
         with pytest.raises(UserError, match=says):
             gallery.add(tmp_path / name)
     assert gallery.add(tmp_path / 'e.npz', fingerprint='m1').added == 2
-    for queries, says in ((rows(0, 1, fingerprint='m2'), 'of the model m2'),
-                          (rows(0, 1, fingerprint=''), 'nothing says')):
+    for queries, says in (
+        (rows(0, 1, fingerprint='m2'), 'of the model m2'),
+        (rows(0, 1, fingerprint=''), 'nothing says'),
+    ):
         with pytest.raises(UserError, match=says):
             gallery.search(queries)
 
@@ -179,10 +201,14 @@ def test_no_gallery_and_damaged_ones(tmp_path, table):
     with pytest.raises(UserError, match=r'is damaged.*not there'):
         gallery.search(rows(0, 1))
     state = json.loads((tmp_path / 'g/gallery.json').read_text())
-    for text, says in (('{"format"', 'is damaged'), ('{}', 'is damaged'), ('[]', 'is damaged'),
-                       ('{"format": 99}', 'format version 99'),
-                       (json.dumps({**state, 'version': 'x'}), "is damaged .version is 'x'"),
-                       (json.dumps({**state, 'index': []}), 'is damaged .index is')):
+    for text, says in (
+        ('{"format"', 'is damaged'),
+        ('{}', 'is damaged'),
+        ('[]', 'is damaged'),
+        ('{"format": 99}', 'format version 99'),
+        (json.dumps({**state, 'version': 'x'}), "is damaged .version is 'x'"),
+        (json.dumps({**state, 'index': []}), 'is damaged .index is'),
+    ):
         (tmp_path / 'g/gallery.json').write_text(text)
         with pytest.raises(UserError, match=says):
             Gallery(tmp_path / 'g')

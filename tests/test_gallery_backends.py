@@ -10,16 +10,20 @@ from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table  # noq
 from pvlad_jax.gallery.filters import Filters  # noqa: E402
 from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows  # noqa: E402
 
-BACKENDS = [pytest.param({'backend': 'exact'}, id='exact'),
-            pytest.param({'backend': 'faiss', 'kind': 'flat'}, id='faiss'),
-            pytest.param({'backend': 'milvus'}, id='milvus')]
-FILTERS = [(Filters(), lambda q, r: True),
-           (Filters(cameras=('a', '')), lambda q, r: r['camera'] in ('a', '')),
-           (Filters(sources=('video1', '" or 1 == 1')), lambda q, r: r['source'] == 'video1'),
-           (Filters(after=5.0, before=12.0), lambda q, r: r['end_seconds'] >= 5 and r['start_seconds'] <= 12),
-           (Filters(other_camera=True), lambda q, r: r['camera'] != q['camera'] or not r['camera']),
-           (Filters(other_source=True, cameras=('b',)), lambda q, r: r['camera'] == 'b' and r['source'] != q['source']),
-           (Filters(cameras=('nowhere',)), lambda q, r: False)]
+BACKENDS = [
+    pytest.param({'backend': 'exact'}, id='exact'),
+    pytest.param({'backend': 'faiss', 'kind': 'flat'}, id='faiss'),
+    pytest.param({'backend': 'milvus'}, id='milvus'),
+]
+FILTERS = [
+    (Filters(), lambda q, r: True),
+    (Filters(cameras=('a', '')), lambda q, r: r['camera'] in ('a', '')),
+    (Filters(sources=('video1', '" or 1 == 1')), lambda q, r: r['source'] == 'video1'),
+    (Filters(after=5.0, before=12.0), lambda q, r: r['end_seconds'] >= 5 and r['start_seconds'] <= 12),
+    (Filters(other_camera=True), lambda q, r: r['camera'] != q['camera'] or not r['camera']),
+    (Filters(other_source=True, cameras=('b',)), lambda q, r: r['camera'] == 'b' and r['source'] != q['source']),
+    (Filters(cameras=('nowhere',)), lambda q, r: False),
+]
 
 
 @pytest.fixture
@@ -64,12 +68,14 @@ def test_a_life(options, tmp_path, table):
         assert not holds(tmp_path / 'milvus.db', gone)
         assert holds(tmp_path / 'milvus.db', segments.unit(rows(5, 6).embedding).tobytes())
     assert gallery.add(table(4, 5)).added == 1  # the name is free again
-    assert found(gallery, queries, 40) == [[name for name in row if name in names | {'t4'}]
-                                           for row in sorted_by_cosine(rows(0, 30), queries, 40)]
+    assert found(gallery, queries, 40) == [
+        [name for name in row if name in names | {'t4'}] for row in sorted_by_cosine(rows(0, 30), queries, 40)
+    ]
 
 
 def test_ivfpq_rescores_exactly_forgets_what_is_deleted_and_finds_nearly_all(tmp_path, monkeypatch):
     from pvlad_jax.gallery import faiss_index
+
     monkeypatch.setattr(faiss_index, 'MIN_ROWS', 500)
     rng = np.random.default_rng(0)
     people = rng.standard_normal((60, 16))
@@ -78,13 +84,18 @@ def test_ivfpq_rescores_exactly_forgets_what_is_deleted_and_finds_nearly_all(tmp
     cameras = [str(i % 4) for i in range(660)]
     gallery = make(tmp_path / 'g', 'faiss', kind='ivfpq')
     for start, end in ((0, 300), (300, 600), (600, 660)):  # below the size of an index; trained; added to
-        write_table(tmp_path / 't.parquet', EmbeddingTable.from_columns(
-            {'tracklet': names[start:end], 'camera': cameras[start:end]}, vectors[start:end], 'm1'))
+        write_table(
+            tmp_path / 't.parquet',
+            EmbeddingTable.from_columns(
+                {'tracklet': names[start:end], 'camera': cameras[start:end]}, vectors[start:end], 'm1'
+            ),
+        )
         gallery.add(tmp_path / 't.parquet')
         assert bool(gallery.state.index) == (end > 500)
     stored = EmbeddingTable.from_columns({'tracklet': names, 'camera': cameras}, vectors, 'm1')
-    queries = EmbeddingTable.from_columns({'tracklet': [f'q{i}' for i in range(60)], 'camera': ['1'] * 60},
-                                          people.astype(np.float32), 'm1')
+    queries = EmbeddingTable.from_columns(
+        {'tracklet': [f'q{i}' for i in range(60)], 'camera': ['1'] * 60}, people.astype(np.float32), 'm1'
+    )
     filters = Filters(other_camera=True)
     expected = sorted_by_cosine(stored, queries, 5, lambda q, r: r['camera'] != '1')
     answers = gallery.search(queries, 5, filters, probes=8, candidates=100)
@@ -98,4 +109,4 @@ def test_ivfpq_rescores_exactly_forgets_what_is_deleted_and_finds_nearly_all(tmp
     index = faiss_index.read(gallery.folder, gallery.state.index)
     assert index.ntotal == 649 and len(list((tmp_path / 'g/index').iterdir())) == 1
     for i in range(11):
-        assert not holds(tmp_path / 'g', segments.unit(vectors[i:i + 1]).tobytes())
+        assert not holds(tmp_path / 'g', segments.unit(vectors[i : i + 1]).tobytes())

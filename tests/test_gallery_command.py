@@ -24,9 +24,15 @@ def folder(tmp_path, monkeypatch):
     make(tmp_path / 'g').add(write_rows(tmp_path, 0, 20))
     write_rows(tmp_path, 30, 32).rename('q.parquet')
     people = np.arange(40) // 2 + 1
-    write_embeddings(tmp_path / 'e.npz', Embeddings(
-        embedding=np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32), person_id=people,
-        camera_id=np.arange(40) % 2, tracklet=np.array([f'e{i}' for i in range(40)])))
+    write_embeddings(
+        tmp_path / 'e.npz',
+        Embeddings(
+            embedding=np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32),
+            person_id=people,
+            camera_id=np.arange(40) % 2,
+            tracklet=np.array([f'e{i}' for i in range(40)]),
+        ),
+    )
     (tmp_path / 'folder.json').mkdir()
     (tmp_path / 'text.json').write_text('no')
     return tmp_path
@@ -36,23 +42,38 @@ SEARCH = 'gallery search --gallery=g --input=q.parquet'
 CALIBRATE = 'calibrate --query=e.npz --gallery=e.npz --false_accept_rate=0.1 --resamples=5 --output=t.json'
 
 
-@pytest.mark.parametrize(('command', 'says'), [
-    ('gallery', 'create|add|search|delete|info'), ('gallery info --gallery=', 'the path is empty'),
-    ('gallery info --gallery=nowhere', 'is not a gallery'), ('gallery info --gallery=q.parquet', 'is not a gallery'),
-    ('gallery add --gallery=g --input=none.parquet', 'There is no file'),
-    ('gallery add --gallery=g --input=text.json', 'not a readable Parquet file'),
-    ('gallery add --gallery=g --input=folder.json', 'There is no file'),
-    ('gallery add --gallery=g --input=q.parquet --crops=nowhere', 'no folder'),
-    (f'{SEARCH} --k=0', 'not a whole number from 1'), (f'{SEARCH} --after=nan', 'neither seconds nor a date'),
-    (f'{SEARCH} --after=2026-13-01', 'neither seconds nor a date'), (f'{SEARCH} --after=5 --before=4', 'No time'),
-    (f'{SEARCH} --threshold=none.json', 'There is no file'), (f'{SEARCH} --threshold=folder.json', 'There is no file'),
-    (f'{SEARCH} --threshold=text.json', 'is not a threshold'), (f'{SEARCH} --output=r.txt', 'must end in .json or .png'),
-    (f'{SEARCH} --output=folder.json', 'is a folder'), (f'{SEARCH} --output=text.json/r.json', 'cannot be written'),
-    (f'{SEARCH} --output=r.png --query_crops=nowhere', 'There is no folder'),
-    ('gallery delete --gallery=g', 'Say what to delete'), ('gallery delete --gallery=g --tracklet=x', 'no tracklet'),
-    ('gallery delete --gallery=g --source=', 'source is unknown'), (f'{CALIBRATE} --false_accept_rate=-1', 'Rates are'),
-    (f'{CALIBRATE} --seed=-1', 'not a whole number from 0'), (f'{CALIBRATE} --output=folder.json', 'is a folder'),
-    (f'{CALIBRATE} --curves=c.txt', 'must end in .png'), (f'{CALIBRATE} --query=q.parquet', 'not a readable .npz')])
+@pytest.mark.parametrize(
+    ('command', 'says'),
+    [
+        ('gallery', 'create|add|search|delete|info'),
+        ('gallery info --gallery=', 'the path is empty'),
+        ('gallery info --gallery=nowhere', 'is not a gallery'),
+        ('gallery info --gallery=q.parquet', 'is not a gallery'),
+        ('gallery add --gallery=g --input=none.parquet', 'There is no file'),
+        ('gallery add --gallery=g --input=text.json', 'not a readable Parquet file'),
+        ('gallery add --gallery=g --input=folder.json', 'There is no file'),
+        ('gallery add --gallery=g --input=q.parquet --crops=nowhere', 'no folder'),
+        (f'{SEARCH} --k=0', 'not a whole number from 1'),
+        (f'{SEARCH} --after=nan', 'neither seconds nor a date'),
+        (f'{SEARCH} --after=2026-13-01', 'neither seconds nor a date'),
+        (f'{SEARCH} --after=5 --before=4', 'No time'),
+        (f'{SEARCH} --threshold=none.json', 'There is no file'),
+        (f'{SEARCH} --threshold=folder.json', 'There is no file'),
+        (f'{SEARCH} --threshold=text.json', 'is not a threshold'),
+        (f'{SEARCH} --output=r.txt', 'must end in .json or .png'),
+        (f'{SEARCH} --output=folder.json', 'is a folder'),
+        (f'{SEARCH} --output=text.json/r.json', 'cannot be written'),
+        (f'{SEARCH} --output=r.png --query_crops=nowhere', 'There is no folder'),
+        ('gallery delete --gallery=g', 'Say what to delete'),
+        ('gallery delete --gallery=g --tracklet=x', 'no tracklet'),
+        ('gallery delete --gallery=g --source=', 'source is unknown'),
+        (f'{CALIBRATE} --false_accept_rate=-1', 'Rates are'),
+        (f'{CALIBRATE} --seed=-1', 'not a whole number from 0'),
+        (f'{CALIBRATE} --output=folder.json', 'is a folder'),
+        (f'{CALIBRATE} --curves=c.txt', 'must end in .png'),
+        (f'{CALIBRATE} --query=q.parquet', 'not a readable .npz'),
+    ],
+)
 def test_a_mistake_is_one_sentence(folder, command, says, capsys):
     before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file() and p.name != '.lock'}
     assert main(command.split()) == 2
@@ -67,21 +88,33 @@ def test_a_camera_that_is_not_there_is_said(folder, capsys):
     assert [answer['hits'] for answer in json.loads((folder / 'r.json').read_text())] == [[], []]
 
 
-@pytest.mark.parametrize(('library', 'file', 'command'), [
-    ('pyarrow', 'use', 'gallery info --gallery=g'), ('matplotlib', 'use', f'{CALIBRATE} --curves=c.png'),
-    ('faiss', 'search', 'gallery create --gallery=new --backend=faiss'),
-    ('pymilvus', 'search', 'gallery create --gallery=new --backend=milvus --uri=m.db')])
+@pytest.mark.parametrize(
+    ('library', 'file', 'command'),
+    [
+        ('pyarrow', 'use', 'gallery info --gallery=g'),
+        ('matplotlib', 'use', f'{CALIBRATE} --curves=c.png'),
+        ('faiss', 'search', 'gallery create --gallery=new --backend=faiss'),
+        ('pymilvus', 'search', 'gallery create --gallery=new --backend=milvus --uri=m.db'),
+    ],
+)
 def test_a_missing_library_is_one_sentence_before_any_work(folder, library, file, command):
-    code = (f'import sys; sys.modules[{library!r}] = None; from pvlad_jax.commands.dispatcher import main; '
-            f'sys.exit(main({command.split()}))')
-    done = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True,
-                          capture_output=True)
+    code = (
+        f'import sys; sys.modules[{library!r}] = None; from pvlad_jax.commands.dispatcher import main; '
+        f'sys.exit(main({command.split()}))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True, capture_output=True
+    )
     assert done.returncode == 2 and f'requirements-{file}.txt' in done.stderr and done.stderr.count('\n') == 1
     assert not (folder / 't.json').exists() and not (folder / 'new').exists()
 
 
 def test_a_reader_that_leaves_does_not_end_the_command(folder):
     command = f'{sys.executable} -m pvlad_jax {SEARCH} --k=20 | head -1'
-    done = subprocess.run(['bash', '-c', f'set -o pipefail; {command}'], env={**os.environ, 'PYTHONPATH': str(ROOT)},
-                          text=True, capture_output=True)
+    done = subprocess.run(
+        ['bash', '-c', f'set -o pipefail; {command}'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        text=True,
+        capture_output=True,
+    )
     assert done.returncode == 0 and not done.stderr

@@ -79,7 +79,11 @@ def test_ilids_passes_at_full_size(ls_set):
     sources = raw.splits['everyone']
     assert len(sources) == 600 and raw.encoding == 'png' and raw.layout == 'people_splits'
     assert {s.camera_id for s in sources} == {1, 2} and {s.person_id for s in sources} == set(PEOPLE)
-    assert raw.metadata['query_camera'] == 1 and raw.metadata['gallery_camera'] == 2 and raw.metadata['halves'] == 'wang2014'
+    assert (
+        raw.metadata['query_camera'] == 1
+        and raw.metadata['gallery_camera'] == 2
+        and raw.metadata['halves'] == 'wang2014'
+    )
     assert all(len(s['train']) == len(s['test']) == 150 for s in raw.metadata['people_splits'])
 
 
@@ -96,7 +100,10 @@ def test_ilids_faults(ls_set):
     one = names[5]
     gone = [n for n in names if 'cam2/person004' not in n]
     message = refusal(check_ilids(listing(gone), ls_set))
-    assert 'Sequences are missing (1): person004 in cam2' in message and 'people in cam2: expected 300, found 299' in message
+    assert (
+        'Sequences are missing (1): person004 in cam2' in message
+        and 'people in cam2: expected 300, found 299' in message
+    )
     message = refusal(check_ilids(listing([*names, one.replace('.png', '.gif')]), ls_set))
     assert 'Files not named camC_personNNN_FFFFF.png (1): ' in message
     message = refusal(check_ilids(listing([*names, one.replace('cam1_person001_00', 'cam2_person001_00')]), ls_set))
@@ -140,7 +147,9 @@ def test_prid_faults(prid_splits):
     names = prid_names()
     message = refusal(check_prid(listing([n for n in names if 'cam_b/person_0700' not in n]), prid_splits))
     assert 'people in cam_b: expected 749, found 748' in message
-    message = refusal(check_prid(listing([n for n in names if not n.endswith('cam_a/person_0003/0027.png')]), prid_splits))
+    message = refusal(
+        check_prid(listing([n for n in names if not n.endswith('cam_a/person_0003/0027.png')]), prid_splits)
+    )
     assert 'People with under 27 frames in a camera (1): person_0003' in message
     more = [n.replace('0001.png', f'{f:04d}.png') for n in names if 'person_0006/0001' in n for f in range(21, 40)]
     message = refusal(check_prid(listing(names + more), prid_splits))
@@ -202,7 +211,9 @@ def small_ilids(tmp_path, monkeypatch):
             for frame in (9, 10, 11):
                 path = root / f'sequences/cam{camera}/person{person:03d}/cam{camera}_person{person:03d}_{frame}.png'
                 path.parent.mkdir(parents=True, exist_ok=True)
-                picture = np.random.default_rng(person * 100 + camera * 20 + frame).integers(0, 255, (128, 64, 3), dtype=np.uint8)
+                picture = np.random.default_rng(person * 100 + camera * 20 + frame).integers(
+                    0, 255, (128, 64, 3), dtype=np.uint8
+                )
                 cv2.imwrite(str(path), cv2.GaussianBlur(picture, (0, 0), 4))
     splits = root / 'train-test people splits' / 'train_test_splits_ilidsvid.mat'
     splits.parent.mkdir()
@@ -218,7 +229,9 @@ def test_png_frames_are_kept_as_they_are(tmp_path, small_ilids):
     raw = require_complete(scan_ilids_vid(small_ilids), allow_partial=False)
     assert raw.metadata['people_splits'][0] == {'train': [5, 7], 'test': [1, 2]}
     path = build(raw, tmp_path / 'data', progress=False)
-    record = tfds.builder_from_directory(path).as_data_source('everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[1]
+    record = tfds.builder_from_directory(path).as_data_source(
+        'everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}}
+    )[1]
     assert record['tracklet'] == b'cam2_person001' and record['frame_numbers'].tolist() == [9, 10, 11]
     assert record['frames'][1]['image'] == (small_ilids / 'sequences/cam2/person001/cam2_person001_10.png').read_bytes()
     assert verify(path, Console(quiet=True), raw, recount_ilids_vid, progress=False) == 24
@@ -228,7 +241,9 @@ def test_reencoding_is_said_and_close(tmp_path, small_ilids):
     raw = require_complete(scan_ilids_vid(small_ilids, jpeg_quality=95), allow_partial=False)
     path = build(raw, tmp_path / 'data', progress=False)
     assert json.loads((path / 'metadata.json').read_text())['jpeg_quality'] == 95
-    record = tfds.builder_from_directory(path).as_data_source('everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})[0]
+    record = tfds.builder_from_directory(path).as_data_source(
+        'everyone', decoders={'frames': {'image': tfds.decode.SkipDecoding()}}
+    )[0]
     picture = simplejpeg.decode_jpeg(record['frames'][0]['image'], colorspace='BGR')
     source = cv2.imread(str(small_ilids / 'sequences/cam1/person001/cam1_person001_9.png'))
     assert np.abs(picture.astype(int) - source).mean() < 2  # of 255
@@ -264,4 +279,9 @@ def test_prid_on_disk(tmp_path, monkeypatch):
     assert part.name == 'prid2011_partial' and part.metadata['people_splits'][0] == {'train': [1], 'test': [2]}
     path = build(part, tmp_path / 'data', progress=False)
     assert verify(path, Console(quiet=True), part, recount_prid2011, progress=False) == 10
-    assert [s.name for s in part.splits['everyone']] == ['cam_a/person_0001', 'cam_b/person_0001', 'cam_a/person_0002', 'cam_b/person_0002']
+    assert [s.name for s in part.splits['everyone']] == [
+        'cam_a/person_0001',
+        'cam_b/person_0001',
+        'cam_a/person_0002',
+        'cam_b/person_0002',
+    ]

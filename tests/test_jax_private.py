@@ -1,4 +1,6 @@
-"""The names of JAX that are not public exist in this version of it: a newer one that lacks them is to fail here, not in a run."""
+"""The names of JAX that are not public exist in this version of it: a newer one that lacks them is to fail here, not in
+a run.
+"""
 
 import jax
 

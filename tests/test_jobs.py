@@ -21,16 +21,40 @@ from pvlad_jax.images import decode_image
 from tests.helpers.micro import micro_config_dict, micro_raw
 
 ROOT = Path(__file__).resolve().parents[1]
-FIELDS = ('dataset', 'split', 'protocol', 'step', 'n_query', 'n_query_valid', 'n_gallery', 'frames', 'distance', 'mAP', 'mAP_trapezoidal',
-          'rank_1', 'rank_5', 'rank_10', 'rank_20')
+FIELDS = (
+    'dataset',
+    'split',
+    'protocol',
+    'step',
+    'n_query',
+    'n_query_valid',
+    'n_gallery',
+    'frames',
+    'distance',
+    'mAP',
+    'mAP_trapezoidal',
+    'rank_1',
+    'rank_5',
+    'rank_10',
+    'rank_20',
+)
 
 
 @pytest.fixture(scope='module')
 def run(micro_data, tmp_path_factory):
     """(configuration, working directory) of a finished run."""
     workdir = tmp_path_factory.mktemp('run') / 'work'
-    config = micro_config_dict(micro_data, **{'training.eval_untrained': True, 'training.eval_every': 3, 'evaluation.strips': 2,
-                                              'dataset.validation_share': 0.34, 'batch.people': 4, 'optimizer.ema': 0.5})
+    config = micro_config_dict(
+        micro_data,
+        **{
+            'training.eval_untrained': True,
+            'training.eval_every': 3,
+            'evaluation.strips': 2,
+            'dataset.validation_share': 0.34,
+            'batch.people': 4,
+            'optimizer.ema': 0.5,
+        },
+    )
     assert main.run(config, workdir, 'train') == 0
     return config, workdir
 
@@ -39,9 +63,16 @@ def test_a_run_leaves_results_embeddings_metrics_and_pictures(run):
     _, workdir = run
     result = json.loads((workdir / 'eval' / 'latest.json').read_text())
     assert set(FIELDS) <= set(result)
-    assert (result['dataset'], result['split'], result['protocol'], result['step']) == ('micro', 'test', 'mars_official', 6)
+    assert (result['dataset'], result['split'], result['protocol'], result['step']) == (
+        'micro',
+        'test',
+        'mars_official',
+        6,
+    )
     assert (result['n_query'], result['n_query_valid'], result['n_gallery'], result['frames']) == (8, 8, 16, 'all')
-    assert 0 <= result['mAP'] <= 1 and result['rank_1'] <= result['rank_5'] <= result['rank_10'] <= result['rank_20'] <= 1
+    assert (
+        0 <= result['mAP'] <= 1 and result['rank_1'] <= result['rank_5'] <= result['rank_10'] <= result['rank_20'] <= 1
+    )
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     assert [(x['kind'], x['step']) for x in lines if x['kind'] == 'eval'] == [('eval', 0), ('eval', 3), ('eval', 6)]
     assert [x['step'] for x in lines if x['kind'] == 'train'] == [1, 2, 3, 4, 5, 6]
@@ -66,7 +97,10 @@ def test_embeddings_are_what_was_scored(run):
 def test_the_working_directory_is_all_that_the_library_needs(run, micro_data):
     _, workdir = run
     model, dataset = pvlad_jax.load(workdir), TrackletDataset.open(str(micro_data), 'micro')
-    tracklets = [[decode_image(image) for image in dataset.read('query', row).frames] for row in range(len(dataset.tables['query']))]
+    tracklets = [
+        [decode_image(image) for image in dataset.read('query', row).frames]
+        for row in range(len(dataset.tables['query']))
+    ]
     expected = read_embeddings(workdir / 'embeddings' / 'query.npz').embedding
     np.testing.assert_allclose(model.embed_many(tracklets), expected, atol=1e-5)
 
@@ -82,10 +116,16 @@ def test_eval_scores_the_last_checkpoint_again(run, capfd):
 def test_the_working_directory_holds_the_configuration(run):
     config, workdir = run
     given = main.with_saved_config(['main.py', '--mode', 'eval', f'--workdir={workdir}'])
-    assert given[1] == f'--config={ROOT / "configs" / "run.py"}:{workdir}' and given[2:] == ['--mode', 'eval', f'--workdir={workdir}']
+    assert given[1] == f'--config={ROOT / "configs" / "run.py"}:{workdir}' and given[2:] == [
+        '--mode',
+        'eval',
+        f'--workdir={workdir}',
+    ]
     assert freeze(saved_run.get_config(str(workdir))) == freeze(config)
     folder = f'--workdir={workdir}'
-    assert main.with_saved_config(['main.py', '--workdir=a', '--mode=train', '--mode=eval', folder])[1] == given[1]  # the last, as absl
+    assert (
+        main.with_saved_config(['main.py', '--workdir=a', '--mode=train', '--mode=eval', folder])[1] == given[1]
+    )  # the last, as absl
     for arguments in (['--mode=train', folder], ['--mode=eval', folder, '--config=mine.py'], ['--mode=eval']):
         assert main.with_saved_config(['main.py', *arguments]) == ['main.py', *arguments]
 
@@ -100,7 +140,9 @@ def test_an_evaluation_with_an_output_leaves_the_run_as_it_is(run, tmp_path, cap
     before = state()
     assert main.run(saved_run.get_config(str(workdir)), workdir, 'eval', output=tmp_path / 'out') == 0
     assert state() == before
-    first, second = (json.loads((folder / 'eval' / 'latest.json').read_text()) for folder in (workdir, tmp_path / 'out'))
+    first, second = (
+        json.loads((folder / 'eval' / 'latest.json').read_text()) for folder in (workdir, tmp_path / 'out')
+    )
     assert first == second and (tmp_path / 'out' / 'embeddings' / 'query.npz').is_file()
     capfd.readouterr()
     assert main.run(config, workdir, 'train', output=tmp_path / 'out') == 2
@@ -132,15 +174,27 @@ def test_other_data_sets_are_scored_beside_the_own_one(run, micro_data, tmp_path
     _, workdir = run
     shutil.copytree(micro_data / 'micro', tmp_path / 'data' / 'micro')
     strangers = micro_raw(name='strangers', seed=3)
-    build(dataclasses.replace(strangers, splits={role: strangers.splits[role] for role in ('query', 'gallery')}), tmp_path / 'data',
-          workers=1, progress=False)
+    build(
+        dataclasses.replace(strangers, splits={role: strangers.splits[role] for role in ('query', 'gallery')}),
+        tmp_path / 'data',
+        workers=1,
+        progress=False,
+    )
     config = saved_run.get_config(str(workdir))
-    config.dataset.data_dir, config.evaluation.dataset, out = str(tmp_path / 'data'), 'micro,strangers', tmp_path / 'out'
+    config.dataset.data_dir, config.evaluation.dataset, out = (
+        str(tmp_path / 'data'),
+        'micro,strangers',
+        tmp_path / 'out',
+    )
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob('*')}
     assert main.run(config, workdir, 'eval', output=out) == 0
-    assert {path: path.stat().st_mtime_ns for path in workdir.rglob('*')} == before and not (out / 'eval' / 'latest.json').exists()
-    own, again, other = (json.loads(path.read_text()) for path in (
-        workdir / 'eval' / 'latest.json', out / 'eval' / 'micro.json', out / 'eval' / 'strangers.json'))
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob('*')} == before and not (
+        out / 'eval' / 'latest.json'
+    ).exists()
+    own, again, other = (
+        json.loads(path.read_text())
+        for path in (workdir / 'eval' / 'latest.json', out / 'eval' / 'micro.json', out / 'eval' / 'strangers.json')
+    )
     assert again == own and (other['dataset'], other['n_query'], other['step']) == ('strangers', 8, 6)
     for name, result in (('micro', again), ('strangers', other)):
         query, gallery = (read_embeddings(out / 'embeddings' / name / f'{role}.npz') for role in ('query', 'gallery'))
@@ -149,7 +203,8 @@ def test_other_data_sets_are_scored_beside_the_own_one(run, micro_data, tmp_path
     said = capfd.readouterr().out
     assert 'micro (its own)' in said and said.rstrip().count('strangers') > 1
     assert 'no training people, so it can only be tested on' in fails(
-        capfd, micro_config_dict(tmp_path / 'data', **{'dataset.name': 'strangers'}), tmp_path / 'new')
+        capfd, micro_config_dict(tmp_path / 'data', **{'dataset.name': 'strangers'}), tmp_path / 'new'
+    )
 
 
 def test_a_finished_run_given_again_only_reports(run, capfd):
@@ -157,7 +212,7 @@ def test_a_finished_run_given_again_only_reports(run, capfd):
     before = (workdir / 'metrics.jsonl').read_text().splitlines()
     assert main.run(config, workdir, 'train') == 0
     assert 'after step 6 of 6' in capfd.readouterr().out
-    assert (workdir / 'metrics.jsonl').read_text().splitlines()[:len(before)] == before
+    assert (workdir / 'metrics.jsonl').read_text().splitlines()[: len(before)] == before
 
 
 def fails(capfd, config, workdir, mode='train') -> str:
@@ -183,35 +238,42 @@ def test_mistakes_in_the_data_set_are_told(micro_data, tmp_path, capfd):
 
 def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
     whole = micro_raw(people=3)
-    for name, train in (('alone', [t for t in whole.splits['train'] if t.person_id == 1]),
-                        ('single', [t for t in whole.splits['train'] if t.person_id > 1 or t.name == 'p1c1t1'])):
+    for name, train in (
+        ('alone', [t for t in whole.splits['train'] if t.person_id == 1]),
+        ('single', [t for t in whole.splits['train'] if t.person_id > 1 or t.name == 'p1c1t1']),
+    ):
         raw = type(whole)(**{**vars(whole), 'name': name, 'splits': {**whole.splits, 'train': train}})
         build(raw, tmp_path, workers=1, progress=False)
     config = micro_config_dict(tmp_path, **{'dataset.name': 'alone', 'batch.people': 2, 'batch.tracklets': 4})
     assert 'holds 1 person' in fails(capfd, config, tmp_path / 'a')
-    config = micro_config_dict(tmp_path, **{'dataset.name': 'single', 'batch.people': 2, 'batch.tracklets': 4, 'training.steps': 2,
-                                            'augment.flip': 0.0})
+    config = micro_config_dict(
+        tmp_path,
+        **{'dataset.name': 'single', 'batch.people': 2, 'batch.tracklets': 4, 'training.steps': 2, 'augment.flip': 0.0},
+    )
     assert main.run(config, tmp_path / 'b', 'train') == 0
 
 
-@pytest.mark.parametrize(('fields', 'says'), [
-    ({'model.pooling': 'vlad'}, "model.pooling = 'vlad' is unknown; choose one of: person_vlad"),
-    ({'model.backbone.name': 'resnet'}, "'resnet'"),
-    ({'model.backbone.weights': 'none.safetensors'}, 'none.safetensors (config.model.backbone.weights)'),
-    ({'clips.height': 2}, 'smaller than the stride'),
-    ({'batch.people': 32}, 'holds 6 people'),
-    ({'batch.people': 3, 'batch.tracklets': 2}, 'cannot be split evenly over 8'),
-    ({'evaluation.clips_per_step': 12}, 'cannot be split evenly over 8'),
-    ({'model.words': 5000}, 'words'),
-    ({'dataset.split': '7'}, "split = '7'"),
-    ({'loss.identity': -1.0}, 'must not be negative'),
-    ({'training.steps': 0}, 'at least 1'),
-    ({'augment.erase_area': (3,)}, 'two shares'),
-    ({'augment.flip': 1.5}, 'must lie in [0, 1]'),
-    ({'input.prefetch': -1}, 'must not be negative'),
-    ({'mesh.data': 3}, 'does not fit 8 device'),
-    ({'dataset.validation_share': 0.99}, 'validation_share'),
-])
+@pytest.mark.parametrize(
+    ('fields', 'says'),
+    [
+        ({'model.pooling': 'vlad'}, "model.pooling = 'vlad' is unknown; choose one of: person_vlad"),
+        ({'model.backbone.name': 'resnet'}, "'resnet'"),
+        ({'model.backbone.weights': 'none.safetensors'}, 'none.safetensors (config.model.backbone.weights)'),
+        ({'clips.height': 2}, 'smaller than the stride'),
+        ({'batch.people': 32}, 'holds 6 people'),
+        ({'batch.people': 3, 'batch.tracklets': 2}, 'cannot be split evenly over 8'),
+        ({'evaluation.clips_per_step': 12}, 'cannot be split evenly over 8'),
+        ({'model.words': 5000}, 'words'),
+        ({'dataset.split': '7'}, "split = '7'"),
+        ({'loss.identity': -1.0}, 'must not be negative'),
+        ({'training.steps': 0}, 'at least 1'),
+        ({'augment.erase_area': (3,)}, 'two shares'),
+        ({'augment.flip': 1.5}, 'must lie in [0, 1]'),
+        ({'input.prefetch': -1}, 'must not be negative'),
+        ({'mesh.data': 3}, 'does not fit 8 device'),
+        ({'dataset.validation_share': 0.99}, 'validation_share'),
+    ],
+)
 def test_fields_that_do_not_fit_are_told(micro_data, tmp_path, capfd, fields, says):
     assert says in fails(capfd, micro_config_dict(micro_data, **fields), tmp_path / 'run')
     assert not list((tmp_path / 'run').glob('checkpoints/*'))
@@ -227,7 +289,9 @@ def test_another_configuration_leaves_the_run_alone(run, capfd):
 
 
 def test_a_corrupt_record_ends_the_run_with_its_name(micro_data, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr('pvlad_jax.data.tracklet_dataset._LazyFrames.__getitem__', lambda self, index: b'\xff\xd8 no image')
+    monkeypatch.setattr(
+        'pvlad_jax.data.tracklet_dataset._LazyFrames.__getitem__', lambda self, index: b'\xff\xd8 no image'
+    )
     said = fails(capfd, micro_config_dict(micro_data, **{'model.pooling': 'average'}), tmp_path / 'run')
     assert 'Tracklet' in said and 'cannot be decoded' in said
 
@@ -238,19 +302,30 @@ def test_nothing_to_evaluate_and_nowhere_to_write(micro_data, tmp_path, capfd):
     assert 'cannot be written' in fails(capfd, micro_config_dict(micro_data), tmp_path / 'file' / 'run')
 
 
-@pytest.mark.parametrize(('arguments', 'says'), [
-    (['--config=configs/synthetic.py', '--workdir=w', '--config.model.part=3'], 'Did you mean model.parts'),
-    (['--config=configs/synthetic.py', '--workdir=w', '--config.model.bacbone.name=c3d'], "Unknown config field 'model.bacbone.name'"),
-    (['--config=configs/synthetic.py:pool=max', '--workdir=w'], "'pool=max' is not NAME=VALUE"),
-    (['--config=configs/synthetic.py', '--workdir=w', '--config.model.parts=many'], 'invalid literal'),
-    (['--config=configs/mars.py:seed=x', '--workdir=w'], "'seed=x': config.seed must be a whole number"),
-    (['--config=configs/mars.py:position=maybe', '--workdir=w'], 'config.model.position_term must be true or false'),
-    (['--config=configs/none.py', '--workdir=w'], 'configs/none.py cannot be loaded: there is no such file'),
-    (['--config', 'README.md', '--workdir=w'], 'README.md cannot be loaded: it is not Python'),
-    (['--config=configs', '--workdir=w'], 'configs cannot be loaded'),
-    (['--config=configs/synthetic.py'], '--workdir=... must be given'),
-    (['--config=configs/synthetic.py', '--workdir=w', '--mode=test'], 'train|eval'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['--config=configs/synthetic.py', '--workdir=w', '--config.model.part=3'], 'Did you mean model.parts'),
+        (
+            ['--config=configs/synthetic.py', '--workdir=w', '--config.model.bacbone.name=c3d'],
+            "Unknown config field 'model.bacbone.name'",
+        ),
+        (['--config=configs/synthetic.py:pool=max', '--workdir=w'], "'pool=max' is not NAME=VALUE"),
+        (['--config=configs/synthetic.py', '--workdir=w', '--config.model.parts=many'], 'invalid literal'),
+        (['--config=configs/mars.py:seed=x', '--workdir=w'], "'seed=x': config.seed must be a whole number"),
+        (
+            ['--config=configs/mars.py:position=maybe', '--workdir=w'],
+            'config.model.position_term must be true or false',
+        ),
+        (['--config=configs/none.py', '--workdir=w'], 'configs/none.py cannot be loaded: there is no such file'),
+        (['--config', 'README.md', '--workdir=w'], 'README.md cannot be loaded: it is not Python'),
+        (['--config=configs', '--workdir=w'], 'configs cannot be loaded'),
+        (['--config=configs/synthetic.py'], '--workdir=... must be given'),
+        (['--config=configs/synthetic.py', '--workdir=w', '--mode=test'], 'train|eval'),
+    ],
+)
 def test_mistakes_on_the_command_line_are_told(arguments, says):
-    ended = subprocess.run([sys.executable, 'main.py', *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, 'main.py', *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 2 and says in ended.stderr and 'Traceback' not in ended.stderr, ended.stderr

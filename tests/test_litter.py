@@ -11,8 +11,9 @@ from data_prep.sources.system_files import is_system_file, skipped_files_note
 
 @pytest.mark.parametrize(
     'path',
-    ['a/Thumbs.db', 'thumbs.db', 'a/.DS_Store', 'a/@eaDir/1.jpg', 'Desktop.ini', '__MACOSX/a/1.jpg', 'a/._1.jpg', '$RECYCLE.BIN/1.jpg',
-     'System Volume Information/x', '@Recycle/1.jpg', '#recycle/1.jpg', 'a/1.jpg~', 'lost+found/1', 'a/Icon\r', '~$notes.docx'],
+    ['a/Thumbs.db', 'thumbs.db', 'a/.DS_Store', 'a/@eaDir/1.jpg', 'Desktop.ini', '__MACOSX/a/1.jpg', 'a/._1.jpg',
+     '$RECYCLE.BIN/1.jpg', 'System Volume Information/x', '@Recycle/1.jpg', '#recycle/1.jpg', 'a/1.jpg~',
+     'lost+found/1', 'a/Icon\r', '~$notes.docx'],
 )  # fmt: skip
 def test_litter(path):
     assert is_system_file(path)

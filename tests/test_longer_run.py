@@ -1,4 +1,6 @@
-"""A run that goes on with more steps: what may change between its sessions, what config.json keeps, and the learning rate."""
+"""A run that goes on with more steps: what may change between its sessions, what config.json keeps, and the learning
+rate.
+"""
 
 import json
 
@@ -14,7 +16,14 @@ from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.splits import _claim_config
 from pvlad_jax.runs.training_run import TrainingRun
-from pvlad_jax.runs.workdir import check_config, planned_ends, read_config, record_more_steps, saved_config, write_config
+from pvlad_jax.runs.workdir import (
+    check_config,
+    planned_ends,
+    read_config,
+    record_more_steps,
+    saved_config,
+    write_config,
+)
 from pvlad_jax.training.schedule import learning_rate, longer_run, steps_of_schedule
 from tests.helpers.micro import micro_config
 
@@ -48,11 +57,15 @@ def test_the_configuration_keeps_what_was_before(tmp_path):
     plain = (workdir / 'config.json').read_text()
     record_more_steps(workdir, with_steps(6, **{'training.log_every': 5}), 6)
     record_more_steps(workdir, with_steps(5), 6)
-    assert (workdir / 'config.json').read_text() == plain and json.loads(plain) == json.loads(json.dumps(flatten(first)))
+    assert (workdir / 'config.json').read_text() == plain and json.loads(plain) == json.loads(
+        json.dumps(flatten(first))
+    )
     record_more_steps(workdir, with_steps(12, **{'training.log_every': 5}), 4)
     record_more_steps(workdir, with_steps(20, **{'training.log_every': 5}), 12)
-    assert read_config(workdir / 'config.json')[1] == [{'step': 4, 'before': {'training.log_every': 1, 'training.steps': 6}},
-                                       {'step': 12, 'before': {'training.steps': 12}}]
+    assert read_config(workdir / 'config.json')[1] == [
+        {'step': 4, 'before': {'training.log_every': 1, 'training.steps': 6}},
+        {'step': 12, 'before': {'training.steps': 12}},
+    ]
     assert planned_ends(workdir) == [6, 12, 20]
     assert saved_config(workdir) == with_steps(20, **{'training.log_every': 5})  # for whoever reads a run
     assert differences(read_config(workdir / 'config.json')[0], with_steps(20)) == []
@@ -115,5 +128,7 @@ def test_a_finished_run_goes_on_and_says_how(micro_data, tmp_path, monkeypatch):
         with TrainingRun(experiment, tmp_path, lines.append, StopRequest()) as run:
             assert run.step == 4 and planned_ends(tmp_path) == [4, 8]
     said = [line for line in lines if 'instead of' in line]
-    assert said == ['8 steps instead of 4: the learning rate falls at the same steps as before, shares of the first 4, and goes on at '
-                    '1e-05.']
+    assert said == [
+        '8 steps instead of 4: the learning rate falls at the same steps as before, shares of the first 4, and goes on '
+        'at 1e-05.'
+    ]

@@ -22,6 +22,7 @@ masks = pytest.fixture(loss_inputs.masks)
 
 # PyTorch, in float64, pair by pair with plain loops.
 
+
 def torch_cross_entropy(torch, logits, smoothing):
     return torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS), label_smoothing=smoothing)
 
@@ -29,7 +30,9 @@ def torch_cross_entropy(torch, logits, smoothing):
 def torch_triplet(torch, x, margin):
     losses = []
     for a in range(len(LABELS)):
-        positive = [torch.linalg.vector_norm(x[a] - x[i]) for i in range(len(LABELS)) if i != a and LABELS[i] == LABELS[a]]
+        positive = [
+            torch.linalg.vector_norm(x[a] - x[i]) for i in range(len(LABELS)) if i != a and LABELS[i] == LABELS[a]
+        ]
         negative = [torch.linalg.vector_norm(x[a] - x[i]) for i in range(len(LABELS)) if LABELS[i] != LABELS[a]]
         if positive and negative:
             gap = torch.stack(positive).max() - torch.stack(negative).min()
@@ -46,7 +49,9 @@ def torch_circle(torch, x, margin, scale):
             if i == a:
                 continue
             if same:
-                sums[same] = sums[same] + torch.exp(-scale * torch.clamp(1 + margin - s.detach(), min=0) * (s - 1 + margin))
+                sums[same] = sums[same] + torch.exp(
+                    -scale * torch.clamp(1 + margin - s.detach(), min=0) * (s - 1 + margin)
+                )
             else:
                 sums[same] = sums[same] + torch.exp(scale * torch.clamp(s.detach() + margin, min=0) * (s - margin))
         if not isinstance(sums[True], int) and not isinstance(sums[False], int):
@@ -62,8 +67,12 @@ def torch_diversity(torch, masks):
     values = []
     for video in masks:
         flat = video.reshape(-1, video.shape[-1]).T
-        values += [torch.nn.functional.cosine_similarity(flat[p], flat[q], dim=0)
-                   for p in range(len(flat)) for q in range(len(flat)) if p != q]
+        values += [
+            torch.nn.functional.cosine_similarity(flat[p], flat[q], dim=0)
+            for p in range(len(flat))
+            for q in range(len(flat))
+            if p != q
+        ]
     return torch.stack(values).mean()
 
 
@@ -83,17 +92,23 @@ def check_against_torch(ours, theirs, *inputs, rtol=2e-5):
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_cross_entropy_equals_torch(logits, smoothing):
-    check_against_torch(lambda x: cross_entropy(x, IDS, smoothing), lambda t, x: torch_cross_entropy(t, x, smoothing), logits)
+    check_against_torch(
+        lambda x: cross_entropy(x, IDS, smoothing), lambda t, x: torch_cross_entropy(t, x, smoothing), logits
+    )
 
 
 @pytest.mark.parametrize('margin', [0.3, 1.2, -1.0])
 def test_triplet_equals_torch(embedding, margin):
-    check_against_torch(lambda x: batch_hard_triplet(x, IDS, margin)[0], lambda t, x: torch_triplet(t, x, margin), embedding)
+    check_against_torch(
+        lambda x: batch_hard_triplet(x, IDS, margin)[0], lambda t, x: torch_triplet(t, x, margin), embedding
+    )
 
 
 @pytest.mark.parametrize(('margin', 'scale'), [(0.25, 8.0), (0.4, 64.0)])
 def test_circle_equals_torch(embedding, margin, scale):
-    check_against_torch(lambda x: circle_loss(x, IDS, margin, scale), lambda t, x: torch_circle(t, x, margin, scale), embedding)
+    check_against_torch(
+        lambda x: circle_loss(x, IDS, margin, scale), lambda t, x: torch_circle(t, x, margin, scale), embedding
+    )
 
 
 def test_centre_equals_torch(embedding, table):
@@ -107,7 +122,9 @@ def test_diversity_equals_torch(masks):
 def test_oim_equals_torch(embedding, table):
     check_against_torch(
         lambda x: oim_loss(x, IDS, jnp.asarray(table), 0.1, 0.5)[0],
-        lambda t, x: torch_cross_entropy(t, x @ t.tensor(table, dtype=t.float64).T / 0.1, 0.0), embedding)
+        lambda t, x: torch_cross_entropy(t, x @ t.tensor(table, dtype=t.float64).T / 0.1, 0.0),
+        embedding,
+    )
 
 
 def test_oim_table_is_the_papers_for_one_video_a_person(table):
@@ -127,7 +144,9 @@ def test_oim_table_moves_by_the_mean_of_a_persons_videos(embedding, table):
     for label in set(LABELS):
         row = 0.7 * expected[label] + 0.3 * embedding[LABELS == label].mean(0)
         expected[label] = row / np.linalg.norm(row)
-    np.testing.assert_allclose(oim_loss(jnp.asarray(embedding), IDS, jnp.asarray(table), 0.1, 0.7)[1], expected, atol=1e-6)
+    np.testing.assert_allclose(
+        oim_loss(jnp.asarray(embedding), IDS, jnp.asarray(table), 0.1, 0.7)[1], expected, atol=1e-6
+    )
 
 
 def test_oim_table_begins_with_the_first_embeddings_and_has_no_gradient(embedding):

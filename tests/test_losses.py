@@ -1,4 +1,6 @@
-"""Laws of the weighted sum of losses: invariances, finite gradients where vectors coincide, sums in float32, what is off."""
+"""Laws of the weighted sum of losses: invariances, finite gradients where vectors coincide, sums in float32, what is
+off.
+"""
 
 import dataclasses
 import functools
@@ -32,11 +34,15 @@ def run_total(config, embedding, logits, masks, labels, parameters, state, dtype
         x = x.astype(dtype)
         normalised = x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + 1e-12)
         valid = jnp.ones(m.shape[:3], bool)
-        output = types.SimpleNamespace(logits=z.astype(dtype), feature=x, embedding=normalised, part_masks=m, valid=valid)
+        output = types.SimpleNamespace(
+            logits=z.astype(dtype), feature=x, embedding=normalised, part_masks=m, valid=valid
+        )
         value, metrics, new_state = total_loss(build_losses(config), output, jnp.asarray(labels), p, state)
         return value, (metrics, new_state)
+
     (value, (metrics, new_state)), gradients = jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True)(
-        embedding, logits, masks, parameters)
+        embedding, logits, masks, parameters
+    )
     return value, metrics, new_state, gradients
 
 
@@ -70,8 +76,15 @@ def test_names_of_people_change_nothing(everything):
     new_name = np.random.default_rng(7).permutation(PEOPLE)  # person i is called new_name[i]
     old_name = np.argsort(new_name)
     one = run_total(ALL_ON, embedding, logits, masks, LABELS, parameters, state)
-    other = run_total(ALL_ON, embedding, logits[:, old_name], masks, new_name[LABELS],
-                      jax.tree.map(lambda x: x[old_name], parameters), jax.tree.map(lambda x: x[old_name], state))
+    other = run_total(
+        ALL_ON,
+        embedding,
+        logits[:, old_name],
+        masks,
+        new_name[LABELS],
+        jax.tree.map(lambda x: x[old_name], parameters),
+        jax.tree.map(lambda x: x[old_name], state),
+    )
     for name in one[1]:
         np.testing.assert_allclose(one[1][name], other[1][name], rtol=1e-5, err_msg=name)
     np.testing.assert_allclose(one[2]['oim_table'][old_name], other[2]['oim_table'], atol=1e-6)
@@ -82,8 +95,9 @@ def test_names_of_people_change_nothing(everything):
     assert circle_loss(embedding, far, 0.25, 64.0) == circle_loss(embedding, IDS, 0.25, 64.0)
 
 
-@pytest.mark.parametrize('case', ['all equal', 'pairs equal', 'all zero', 'one person', 'all alone', 'opposite',
-                                  'masks zero', 'huge logits'])
+@pytest.mark.parametrize(
+    'case', ['all equal', 'pairs equal', 'all zero', 'one person', 'all alone', 'opposite', 'masks zero', 'huge logits']
+)
 @pytest.mark.parametrize('margin', [0.3, -1.0])
 def test_gradients_are_finite_where_vectors_coincide(everything, case, margin):
     (embedding, logits, masks), parameters, state = everything
@@ -157,12 +171,15 @@ def test_gradient_accumulation_is_exact_for_means_over_videos(everything):
     np.testing.assert_allclose(sum(p[3][3]['loss_centres'] for p in parts) / 2, whole[3][3]['loss_centres'], atol=1e-6)
 
 
-@pytest.mark.parametrize(('change', 'names'), [
-    ({'triplet': -1.0}, 'loss.triplet'),
-    ({'identity': 0.0, 'triplet': 0.0, 'diversity': 1.0}, 'identity, triplet, circle'),
-    ({'label_smoothing': 1.0}, 'label_smoothing'),
-    ({'oim': 1.0, 'oim_temperature': 0.0}, 'oim_temperature'),
-])
+@pytest.mark.parametrize(
+    ('change', 'names'),
+    [
+        ({'triplet': -1.0}, 'loss.triplet'),
+        ({'identity': 0.0, 'triplet': 0.0, 'diversity': 1.0}, 'identity, triplet, circle'),
+        ({'label_smoothing': 1.0}, 'label_smoothing'),
+        ({'oim': 1.0, 'oim_temperature': 0.0}, 'oim_temperature'),
+    ],
+)
 def test_wrong_settings_are_named(change, names):
     config = get_config()
     config.loss.update(change)

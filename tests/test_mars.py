@@ -64,10 +64,16 @@ def test_the_official_lists_pass_at_full_size(official):
 def test_one_absent_frame_among_half_a_million_is_named(official):
     found = [n for n in official.lists['train'] if n != '0003C5T0009F002.jpg']
     listed = compare_split('train', found, official.tables['train'], official.lists['train'])
-    assert listed.absent.lines() == ['Frames are missing in bbox_train (1): 0003C5T0009F002.jpg'] and not listed.inconsistencies
+    assert (
+        listed.absent.lines() == ['Frames are missing in bbox_train (1): 0003C5T0009F002.jpg']
+        and not listed.inconsistencies
+    )
     rebuilt = compare_split('train', found, official.tables['train'], None)
     (line,) = rebuilt.absent.lines()
-    assert line.startswith('Tracklets of another length in bbox_train (1): 0003C5T0009 (expected') and 'no frame 2)' in line
+    assert (
+        line.startswith('Tracklets of another length in bbox_train (1): 0003C5T0009 (expected')
+        and 'no frame 2)' in line
+    )
 
 
 def test_counts_of_the_query_table(official):
@@ -80,7 +86,11 @@ def test_counts_of_the_query_table(official):
     assert spread == found['tracklets of the same person in other cameras, a query: fewest, most, median']
     rest = np.setdiff1d(np.flatnonzero(t[:, 2] >= 0), q)
     alone = [i for i in q if not ((t[rest, 2] == t[i, 2]) & (t[rest, 3] != t[i, 3])).any()]
-    assert (len(rest), len(alone)) == (found['gallery without queries and junk'], found['queries without a match in it']) == (9330, 140)
+    assert (
+        (len(rest), len(alone))
+        == (found['gallery without queries and junk'], found['queries without a match in it'])
+        == (9330, 140)
+    )
 
 
 @pytest.mark.parametrize('lists', [True, False])
@@ -89,8 +99,12 @@ def test_small_copy_converts(tmp_path, small_counts, lists):
     raw = require_complete(scan_mars(source), allow_partial=False)
     assert raw.layout == 'query_rows' and raw.metadata['query_rows'] == [3, 4, 6, 7]
     path = build(raw, tmp_path / 'data', progress=False)
-    records = tfds.builder_from_directory(path).as_data_source('test', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
-    assert [r['tracklet'].decode() for r in records] == [f'{p}C{c}T{t:04d}' for p, c, t, _ in small_mars.TRACKLETS['test']]
+    records = tfds.builder_from_directory(path).as_data_source(
+        'test', decoders={'frames': {'image': tfds.decode.SkipDecoding()}}
+    )
+    assert [r['tracklet'].decode() for r in records] == [
+        f'{p}C{c}T{t:04d}' for p, c, t, _ in small_mars.TRACKLETS['test']
+    ]
     assert [int(r['person_id']) for r in records] == [-1, -1, 0, 2, 2, 2, 4, 4, 6]
     assert [int(r['camera_id']) for r in records] == [1, 6, 3, 1, 4, 4, 2, 5, 5]
     assert records[0]['frames'][1]['image'] == small_mars.FRAME and records[0]['person'] == b'00-1'
@@ -125,10 +139,15 @@ def test_archives_are_read_as_they_are(tmp_path, small_counts, kind):
     a = require_complete(scan_mars(packed, info_dir=source / 'info'), allow_partial=False)
     b = scan_mars(source)
     for split in SPLITS:
-        assert [(s.name, s.frame_numbers) for s in a.splits[split]] == [(s.name, s.frame_numbers) for s in b.splits[split]]
+        assert [(s.name, s.frame_numbers) for s in a.splits[split]] == [
+            (s.name, s.frame_numbers) for s in b.splits[split]
+        ]
     path = build(a, tmp_path / 'data', progress=False)
     assert verify(path, Console(quiet=True), b, recount_mars, progress=False) == 30
-    assert sorted(p.name for p in packed.iterdir()) == [f'bbox_test.{kind}', f'bbox_train.{kind}']  # nothing was unpacked there
+    assert sorted(p.name for p in packed.iterdir()) == [
+        f'bbox_test.{kind}',
+        f'bbox_train.{kind}',
+    ]  # nothing was unpacked there
 
 
 def test_partial(tmp_path, small_counts):
@@ -143,9 +162,15 @@ def test_partial(tmp_path, small_counts):
     part = require_complete(raw, allow_partial=True)
     assert part.name == 'mars_partial' and part.metadata['partial'] is True and part.metadata['differences']
     kept = [s.name for s in part.splits['test']]
-    assert '0002C1T0001' not in kept and [kept[i] for i in part.metadata['query_rows']] == ['0002C4T0002', '0004C2T0001', '0004C5T0002']
+    assert '0002C1T0001' not in kept and [kept[i] for i in part.metadata['query_rows']] == [
+        '0002C4T0002',
+        '0004C2T0001',
+        '0004C5T0002',
+    ]
     path = build(part, tmp_path / 'data', progress=False)
-    assert path.parts[-2] == 'mars_partial' and verify(path, Console(quiet=True), part, recount_mars, progress=False) == 27
+    assert (
+        path.parts[-2] == 'mars_partial' and verify(path, Console(quiet=True), part, recount_mars, progress=False) == 27
+    )
 
 
 def test_verify_names_what_was_changed(tmp_path, small_counts):
@@ -171,7 +196,9 @@ def test_verify_against_a_source_that_changed(tmp_path, small_counts):
     frame = source / 'bbox_train/0003/0003C1T0002F004.jpg'
     frame.write_bytes(small_mars.cv2.imencode('.jpg', np.full((256, 128, 3), 91, np.uint8))[1].tobytes())
     assert verify(path, Console(quiet=True), progress=False) == 30
-    with pytest.raises(UserError, match=r'train record 3, 0003C1T0002: frame 4 is not that of the source \(.*F004.jpg\)'):
+    with pytest.raises(
+        UserError, match=r'train record 3, 0003C1T0002: frame 4 is not that of the source \(.*F004.jpg\)'
+    ):
         verify(path, Console(quiet=True), scan_mars(source), progress=False)
 
 

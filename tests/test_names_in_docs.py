@@ -11,7 +11,11 @@ from pvlad_jax.core.settings import describe
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ('pvlad_jax', 'data_prep', 'configs', 'benchmarks', 'docs', '.ci')
-FILES = [*ROOT.glob('*.md'), *ROOT.glob('*.py'), *(p for f in FOLDERS for p in (ROOT / f).rglob('*') if p.suffix in ('.py', '.md'))]
+FILES = [
+    *ROOT.glob('*.md'),
+    *ROOT.glob('*.py'),
+    *(p for f in FOLDERS for p in (ROOT / f).rglob('*') if p.suffix in ('.py', '.md')),
+]
 
 
 def named(pattern: str) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
-"""A working directory in object storage: a file system in memory stands in for it, or a server on this machine for whole runs.
+"""A working directory in object storage: a file system in memory stands in for it, or a server on this machine for
+whole runs.
 
-    python -m tests.test_object_storage 10     # the long form of the killed run, with 10 SIGKILLs
+python -m tests.test_object_storage 10     # the long form of the killed run, with 10 SIGKILLs
 """
 
 import importlib.util
@@ -56,8 +57,12 @@ def test_configuration_metrics_and_results_go_to_the_bucket(bucket, micro_data, 
     log.close()
     MetricWriter(folder, 2).close()  # taken up at step 2
     assert [json.loads(line)['step'] for line in (folder / 'metrics.jsonl').read_text().splitlines()] == [1, 2]
-    made = Embeddings(embedding=np.eye(2, dtype=np.float32), person_id=np.array([1, 2]),
-                      camera_id=np.array([1, 2]), tracklet=np.array(['a', 'b']))
+    made = Embeddings(
+        embedding=np.eye(2, dtype=np.float32),
+        person_id=np.array([1, 2]),
+        camera_id=np.array([1, 2]),
+        tracklet=np.array(['a', 'b']),
+    )
     write_embeddings(folder / 'embeddings' / 'query.npz', made)
     (tmp_path / 'query.npz').write_bytes((folder / 'embeddings' / 'query.npz').read_bytes())
     np.testing.assert_array_equal(read_embeddings(tmp_path / 'query.npz').embedding, made.embedding)
@@ -85,7 +90,11 @@ def ended(process, code: int = 0) -> str:
 
 
 def committed(bucket) -> set[int]:
-    return {int(name.split('/')[-2]) for name in bucket.objects if name.endswith('/commit_success.txt') and name.split('/')[-2].isdigit()}
+    return {
+        int(name.split('/')[-2])
+        for name in bucket.objects
+        if name.endswith('/commit_success.txt') and name.split('/')[-2].isdigit()
+    }
 
 
 @pytest.mark.skipif(not GCSFS, reason='needs gcsfs: pip install -r requirements-gcs.txt')
@@ -113,12 +122,19 @@ def test_a_whole_run_in_a_bucket_killed_in_a_save_equals_the_local_one(micro_dat
         bucket.delete('runs/one/eval/latest.json')
         # Another process is saving the next checkpoint meanwhile: an evaluation leaves it alone, as it does all others.
         begun = bucket.objects[f'runs/one/checkpoints/{STEPS}/about/metadata']
-        for unfinished in (f'checkpoints/{STEPS + 1}/about/metadata', f'checkpoints/{STEPS + 2}.orbax-checkpoint-tmp/about/metadata'):
+        for unfinished in (
+            f'checkpoints/{STEPS + 1}/about/metadata',
+            f'checkpoints/{STEPS + 2}.orbax-checkpoint-tmp/about/metadata',
+        ):
             bucket.objects[f'runs/one/{unfinished}'] = begun
         checkpoints = {name: stored.content for name, stored in bucket.objects.items() if '/checkpoints/' in name}
         ended(start(micro_data, WORKDIR, '--mode', 'eval'))
-        assert {name: stored.content for name, stored in bucket.objects.items() if '/checkpoints/' in name} == checkpoints
-        scored, trained = (json.loads(bucket.objects[f'runs/one/eval/{name}.json'].content) for name in ('latest', f'step_{STEPS}'))
+        assert {
+            name: stored.content for name, stored in bucket.objects.items() if '/checkpoints/' in name
+        } == checkpoints
+        scored, trained = (
+            json.loads(bucket.objects[f'runs/one/eval/{name}.json'].content) for name in ('latest', f'step_{STEPS}')
+        )
         assert scored == trained
 
 
@@ -151,7 +167,10 @@ def by_hand(kills: int) -> None:
             ended(start(folder / 'data', WORKDIR))
             assert_same_run(folder / 'data', downloaded(bucket, folder / 'copy'), folder / 'local')
             runs += 1
-    print(f'{count} SIGKILLs in {runs} runs of {STEPS} steps in a bucket, the end the same to the bit; {time.monotonic() - began:.0f} s')
+    print(
+        f'{count} SIGKILLs in {runs} runs of {STEPS} steps in a bucket, the end the same to the bit; '
+        f'{time.monotonic() - began:.0f} s'
+    )
     shutil.rmtree(folder)
 
 

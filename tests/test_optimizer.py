@@ -1,4 +1,6 @@
-"""Laws of the optimiser: the rates it promises, what it leaves alone, the two stages, equality with PyTorch's optimisers."""
+"""Laws of the optimiser: the rates it promises, what it leaves alone, the two stages, equality with PyTorch's
+optimisers.
+"""
 
 import dataclasses
 import functools
@@ -56,9 +58,15 @@ def train(config, params, steps=STEPS, frozen_backbone_steps=0, state=None, firs
 # Weight decay
 
 UNDECAYED = {
-    'backbone/stem/norm/scale', 'backbone/stem/norm/bias', 'aggregator/part_alignment/part_mask/bias',
-    'aggregator/part_alignment/position_term', 'aggregator/vlad/assignment_weight', 'aggregator/vlad/assignment_bias',
-    'aggregator/vlad/centres', 'classifier/bias', 'loss_centres',
+    'backbone/stem/norm/scale',
+    'backbone/stem/norm/bias',
+    'aggregator/part_alignment/part_mask/bias',
+    'aggregator/part_alignment/position_term',
+    'aggregator/vlad/assignment_weight',
+    'aggregator/vlad/assignment_bias',
+    'aggregator/vlad/centres',
+    'classifier/bias',
+    'loss_centres',
 }
 
 
@@ -84,12 +92,20 @@ def test_without_gradient_decay_moves_only_what_it_should(params, name, frozen_b
 
 # Equality with PyTorch
 
+
 @pytest.mark.parametrize('name', ['adamw', 'adam', 'sgd'])
 @pytest.mark.parametrize('clip_norm', [0.0, 1.5])
 def test_equals_torch(params, name, clip_norm):
     torch = pytest.importorskip('torch')
-    config = dataclasses.replace(BASE, name=name, weight_decay=0.05, clip_norm=clip_norm, backbone_factor=0.3, layer_decay=0.5,
-                                 learning_rate=0.02)
+    config = dataclasses.replace(
+        BASE,
+        name=name,
+        weight_decay=0.05,
+        clip_norm=clip_norm,
+        backbone_factor=0.3,
+        layer_decay=0.5,
+        learning_rate=0.02,
+    )
     factors = {'backbone/stem': 0.3 * 0.25, 'backbone/stage1': 0.3 * 0.5, 'backbone/stage2': 0.3}
     history, _ = train(config, params)
     tensors, groups = {}, []
@@ -113,12 +129,15 @@ def test_equals_torch(params, name, clip_norm):
 
 # Rates of layers
 
+
 def test_rates_of_stages_multiply(params):
     plain = train(dataclasses.replace(BASE, name='sgd', weight_decay=0.0), params, steps=1)[0][-1]
     config = dataclasses.replace(BASE, name='sgd', weight_decay=0.0, backbone_factor=0.5, layer_decay=0.25)
     layered = train(config, params, steps=1)[0][-1]
     for path, before in names(params).items():
-        factor = {'stem': 0.5 / 16, 'stage1': 0.5 / 4, 'stage2': 0.5}.get(path.split('/')[1] if '/' in path else '', 1.0)
+        factor = {'stem': 0.5 / 16, 'stage1': 0.5 / 4, 'stage2': 0.5}.get(
+            path.split('/')[1] if '/' in path else '', 1.0
+        )
         change = names(layered)[path] - before
         np.testing.assert_allclose(change, factor * (names(plain)[path] - before), rtol=0, atol=3e-7, err_msg=path)
 
@@ -126,6 +145,7 @@ def test_rates_of_stages_multiply(params):
 @pytest.mark.parametrize('name', PROJECT_BACKBONES)
 def test_layers_at_one_resolution_share_a_rate(name):
     """As published: a digit in the layer's name counts stages, and a stem comes before the first."""
+
     def number(layer):
         return 0 if layer == 'stem' else int(re.search(r'\d', layer.replace('3d', ''))[0])
 
@@ -143,6 +163,7 @@ def test_head_only_networks_have_rate_one(params):
 
 # Two stages
 
+
 @pytest.mark.parametrize('name', ['adamw', 'adam', 'sgd'])
 def test_first_stage_leaves_the_backbone_alone_to_the_bit(params, name):
     config = dataclasses.replace(BASE, name=name, weight_decay=0.1, clip_norm=2.0)
@@ -159,8 +180,8 @@ def test_first_stage_leaves_the_backbone_alone_to_the_bit(params, name):
 
 @pytest.mark.parametrize('name', ['adamw', 'sgd'])
 def test_a_freed_backbone_begins_as_if_new(params, name):
-    # Its first free updates are those of an optimiser that never saw the first stage, at the run's learning rate by then: moments
-    # and their bias correction start afresh.
+    # Its first free updates are those of an optimiser that never saw the first stage, at the run's learning rate by
+    # then: moments and their bias correction start afresh.
     config = dataclasses.replace(BASE, name=name, schedule='constant', warmup_steps=0)
     history, _ = train(config, params, steps=10, frozen_backbone_steps=6)
     tx, update = stepper(config, keys=('backbone',))
@@ -173,7 +194,8 @@ def test_a_freed_backbone_begins_as_if_new(params, name):
 
 
 def test_the_head_learns_as_if_there_were_no_backbone(params):
-    # In the first stage the gradient of the backbone, here not even finite, counts neither in the clipping nor anywhere else.
+    # In the first stage the gradient of the backbone, here not even finite, counts neither in the clipping nor anywhere
+    # else.
     config = dataclasses.replace(BASE, clip_norm=1.0)
     head = {name: value for name, value in params.items() if name != 'backbone'}
     (tx_a, update_a), (tx_b, update_b) = stepper(config, frozen_backbone_steps=5), stepper(config, keys=tuple(head))
@@ -199,7 +221,9 @@ def test_resumed_equals_uninterrupted(params, cut):
 
 
 def test_clipping_bounds_the_update(params):
-    config = dataclasses.replace(BASE, name='sgd', momentum=0.0, weight_decay=0.0, warmup_steps=0, learning_rate=1.0, clip_norm=0.25)
+    config = dataclasses.replace(
+        BASE, name='sgd', momentum=0.0, weight_decay=0.0, warmup_steps=0, learning_rate=1.0, clip_norm=0.25
+    )
     tx = make_optimizer(config, STEPS, params, stages=STAGES)
     gradient, update = gradients(params, 0), jax.jit(tx.update)
     updates, _ = update(gradient, tx.init(params), params)
@@ -217,16 +241,19 @@ def test_optimizer_may_be_built_from_shapes(params):
     assert equal(one, other)
 
 
-@pytest.mark.parametrize(('change', 'words'), [
-    ({'name': 'lion'}, "'adamw', 'adam', 'sgd'"),
-    ({'schedule': 'poly'}, "'cosine', 'steps', 'constant'"),
-    ({'clip_norm': -1.0}, 'clip_norm'),
-    ({'weight_decay': -1.0}, 'weight_decay'),
-    ({'momentum': 1.0}, 'momentum'),
-    ({'learning_rate': 0.0}, 'learning_rate'),
-    ({'warmup_steps': -1}, 'warmup_steps'),
-    ({'schedule': 'steps', 'decay_steps': (0.5, 80)}, 'decay_steps'),
-])
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'name': 'lion'}, "'adamw', 'adam', 'sgd'"),
+        ({'schedule': 'poly'}, "'cosine', 'steps', 'constant'"),
+        ({'clip_norm': -1.0}, 'clip_norm'),
+        ({'weight_decay': -1.0}, 'weight_decay'),
+        ({'momentum': 1.0}, 'momentum'),
+        ({'learning_rate': 0.0}, 'learning_rate'),
+        ({'warmup_steps': -1}, 'warmup_steps'),
+        ({'schedule': 'steps', 'decay_steps': (0.5, 80)}, 'decay_steps'),
+    ],
+)
 def test_wrong_settings_are_named(change, words):
     config = get_config()
     config.optimizer.update(change)

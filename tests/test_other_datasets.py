@@ -1,4 +1,6 @@
-"""Mistakes in what a trained network is to be scored on (config.evaluation.dataset) are told before anything is embedded."""
+"""Mistakes in what a trained network is to be scored on (config.evaluation.dataset) are told before anything is
+embedded.
+"""
 
 import json
 
@@ -24,18 +26,28 @@ def nothing_is_embedded(monkeypatch):
     monkeypatch.setattr('pvlad_jax.runs.other_datasets.Evaluator', lambda *_: pytest.fail('embedded'))
 
 
-@pytest.mark.parametrize(('fields', 'says'), [
-    ({'evaluation.dataset': 'micro,'}, 'names of data sets by commas, each once'),
-    ({'evaluation.dataset': 'micro,micro'}, 'each once'),
-    ({'evaluation.dataset': 'step_6'}, 'would overwrite eval/step_6.json'),
-    ({'evaluation.dataset': 'none'}, "No data set 'none'"),
-    ({'evaluation.dataset': 'micro@3'}, "config.dataset.split = '3': data set 'micro' has the splits 0"),
-    ({'evaluation.dataset': 'micro', 'evaluation.checkpoint': 'untrained'}, 'is for a trained network'),
-    ({'evaluation.dataset': 'micro', 'dataset.split': 'all'}, 'such as WORKDIR/split_0'),
-    ({'evaluation.dataset': 'micro', 'evaluation.protocol': 'cross_camera', 'evaluation.checkpoint': 'best',
-      'dataset.validation_share': 0.5}, 'validation_share: 0.0 before'),
-    ({'evaluation.dataset': 'micro'}, "1 of the 4 people of the test set of 'micro' (test) were trained on"),
-])
+@pytest.mark.parametrize(
+    ('fields', 'says'),
+    [
+        ({'evaluation.dataset': 'micro,'}, 'names of data sets by commas, each once'),
+        ({'evaluation.dataset': 'micro,micro'}, 'each once'),
+        ({'evaluation.dataset': 'step_6'}, 'would overwrite eval/step_6.json'),
+        ({'evaluation.dataset': 'none'}, "No data set 'none'"),
+        ({'evaluation.dataset': 'micro@3'}, "config.dataset.split = '3': data set 'micro' has the splits 0"),
+        ({'evaluation.dataset': 'micro', 'evaluation.checkpoint': 'untrained'}, 'is for a trained network'),
+        ({'evaluation.dataset': 'micro', 'dataset.split': 'all'}, 'such as WORKDIR/split_0'),
+        (
+            {
+                'evaluation.dataset': 'micro',
+                'evaluation.protocol': 'cross_camera',
+                'evaluation.checkpoint': 'best',
+                'dataset.validation_share': 0.5,
+            },
+            'validation_share: 0.0 before',
+        ),
+        ({'evaluation.dataset': 'micro'}, "1 of the 4 people of the test set of 'micro' (test) were trained on"),
+    ],
+)
 def test_mistakes_are_told_before_anything_is_embedded(micro_data, workdir, capfd, fields, says):
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob('*') if path.name != '.lock'}
     assert main.run(micro_config_dict(micro_data, **{'compile_cache': '', **fields}), workdir, 'eval') == 2
@@ -50,12 +62,15 @@ def test_a_training_takes_its_data_set_elsewhere(micro_data, tmp_path, capfd):
 
 
 def test_another_split_of_the_same_data_set_was_trained_on(tmp_path, capfd):
-    """Of a run of split 0, split 1 tests on three people, split 2 on all that were trained on, split 0 on none of them."""
+    """Of a run of split 0, split 1 tests on three people, split 2 on all that were trained on, split 0 on none of
+    them.
+    """
     build_micro_splits(tmp_path)
     config = micro_config_dict(tmp_path, **{'compile_cache': '', 'dataset.name': 'micro_splits'})
     folder = write_workdir(tmp_path / 'run', **{'dataset.name': 'micro_splits'})
-    (folder / 'data.json').write_text(json.dumps({'trained_on': [
-        {**PEOPLE, 'data_set': 'micro_splits', 'people': [str(p) for p in range(1, 7)]}]}))
+    (folder / 'data.json').write_text(
+        json.dumps({'trained_on': [{**PEOPLE, 'data_set': 'micro_splits', 'people': [str(p) for p in range(1, 7)]}]})
+    )
     for split, says in (('1', '3 of the 6 people'), ('2', '6 of the 6 people')):
         config.evaluation.dataset = f'micro_splits@{split}'
         assert main.run(config, folder, 'eval') == 2

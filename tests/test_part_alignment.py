@@ -49,9 +49,14 @@ def test_same_in_pytorch_forward_and_backward(kernel):
     x, variables = made(module)
     p = jax.tree.map(lambda v: torch.tensor(np.asarray(v), requires_grad=True), variables['params'])
     tx = torch.tensor(np.asarray(x)).permute(0, 4, 1, 2, 3)
-    mask = torch.sigmoid(torch.nn.functional.conv3d(tx, p['part_mask']['kernel'].permute(4, 3, 0, 1, 2), p['part_mask']['bias'],
-                                                    padding=kernel // 2)).permute(0, 2, 3, 4, 1)
-    u = (tx.permute(0, 2, 3, 4, 1) @ p['part_descriptor']['kernel'] + p['part_descriptor']['bias']).reshape(2, 3, 4, 2, 4, 5)
+    mask = torch.sigmoid(
+        torch.nn.functional.conv3d(
+            tx, p['part_mask']['kernel'].permute(4, 3, 0, 1, 2), p['part_mask']['bias'], padding=kernel // 2
+        )
+    ).permute(0, 2, 3, 4, 1)
+    u = (tx.permute(0, 2, 3, 4, 1) @ p['part_descriptor']['kernel'] + p['part_descriptor']['bias']).reshape(
+        2, 3, 4, 2, 4, 5
+    )
     (mask[..., None] * u).square().sum().backward()
 
     def ours(params):

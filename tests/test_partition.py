@@ -13,8 +13,15 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 def table(person, camera, split: str = 'train') -> TrackletTable:
     n = len(person)
     names = np.array([f'{split}{i}' for i in range(n)], dtype=np.str_)
-    return TrackletTable(split=np.full(n, split), row=np.arange(n), tracklet=names, person=np.array([str(p) for p in person]),
-                         person_id=np.array(person, np.int64), camera_id=np.array(camera, np.int64), n_frames=np.full(n, 5))
+    return TrackletTable(
+        split=np.full(n, split),
+        row=np.arange(n),
+        tracklet=names,
+        person=np.array([str(p) for p in person]),
+        person_id=np.array(person, np.int64),
+        camera_id=np.array(camera, np.int64),
+        n_frames=np.full(n, 5),
+    )
 
 
 class DataSet(TrackletDataset):
@@ -44,14 +51,24 @@ TEN = list(range(1, 11))
 @pytest.fixture
 def roles():
     train = table(np.repeat(TEN, 4), [1, 1, 2, 3] * 10)
-    return DataSet({'train': train, 'query': table([20, 21], [1, 2], 'query'), 'gallery': table([20, 21, 0, -1], [2, 1, 1, 1], 'gallery')},
-                   layout='roles')
+    return DataSet(
+        {
+            'train': train,
+            'query': table([20, 21], [1, 2], 'query'),
+            'gallery': table([20, 21, 0, -1], [2, 1, 1, 1], 'gallery'),
+        },
+        layout='roles',
+    )
 
 
 @pytest.fixture
 def mars():
     test = table([-1, 0, 20, 20, 20, 21, 21], [1, 2, 1, 1, 2, 3, 4], 'test')
-    return DataSet({'train': table(np.repeat(TEN, 4), [1, 1, 2, 3] * 10), 'test': test}, layout='query_rows', query_rows=[6, 2, 4, 5])
+    return DataSet(
+        {'train': table(np.repeat(TEN, 4), [1, 1, 2, 3] * 10), 'test': test},
+        layout='query_rows',
+        query_rows=[6, 2, 4, 5],
+    )
 
 
 @pytest.fixture
@@ -59,14 +76,22 @@ def split_people():
     everyone = table(np.repeat(np.arange(1, 21), 2), [1, 2] * 20, 'everyone')
     order = [np.random.default_rng(s).permutation(20) + 1 for s in range(3)]
     splits = [{'train': sorted(o[:10].tolist()), 'test': sorted(o[10:].tolist())} for o in order]
-    return DataSet({'everyone': everyone}, layout='people_splits', people_splits=splits, query_camera=1, gallery_camera=2,
-                   halves='wang2014')
+    return DataSet(
+        {'everyone': everyone},
+        layout='people_splits',
+        people_splits=splits,
+        query_camera=1,
+        gallery_camera=2,
+        halves='wang2014',
+    )
 
 
 def test_roles_are_what_the_data_set_says(roles):
     p = partition(roles)
     assert all(names(getattr(p, role)) == names(roles.tables[role]) for role in ('train', 'query', 'gallery'))
-    assert (p.protocol, p.name, p.convention) == ('mars_official', 'test', '') and len(p.validation_query) == len(p.validation_gallery) == 0
+    assert (p.protocol, p.name, p.convention) == ('mars_official', 'test', '') and len(p.validation_query) == len(
+        p.validation_gallery
+    ) == 0
 
 
 def test_query_rows_are_queries_in_the_tables_order_and_the_rest_is_the_gallery(mars):
@@ -82,9 +107,16 @@ def test_a_split_parts_people_and_cameras(split_people, split, halves):
     p = partition(split_people, split, halves)
     given_split = split_people.metadata['people_splits'][int(split)]
     train, test = (given_split[h] for h in (('train', 'test') if halves == 'wang2014' else ('test', 'train')))
-    assert people(p.train) == set(train) and people(p.query) == people(p.gallery) == set(test) and not people(p.train) & people(p.query)
+    assert (
+        people(p.train) == set(train)
+        and people(p.query) == people(p.gallery) == set(test)
+        and not people(p.train) & people(p.query)
+    )
     assert set(p.query.camera_id) == {1} and set(p.gallery.camera_id) == {2}
-    assert len(p.train) + len(p.query) + len(p.gallery) == 40 and (p.protocol, p.name) == ('cross_camera', f'split {split}')
+    assert len(p.train) + len(p.query) + len(p.gallery) == 40 and (p.protocol, p.name) == (
+        'cross_camera',
+        f'split {split}',
+    )
 
 
 def test_swapped_halves_are_the_other_way_round_and_are_named(split_people):
@@ -98,7 +130,13 @@ def test_swapped_halves_are_the_other_way_round_and_are_named(split_people):
 
 def test_splits_are_named_and_others_refused(roles, split_people):
     assert split_names(roles) == ['0'] and split_names(split_people) == ['0', '1', '2']
-    for data, split in ((roles, '1'), (split_people, '3'), (split_people, '-1'), (split_people, 'all'), (split_people, '01')):
+    for data, split in (
+        (roles, '1'),
+        (split_people, '3'),
+        (split_people, '-1'),
+        (split_people, 'all'),
+        (split_people, '01'),
+    ):
         with pytest.raises(UserError, match='has the splits'):
             partition(data, split)
     with pytest.raises(UserError, match="unknown layout 'pairs'"):
@@ -111,7 +149,12 @@ def test_people_held_out_are_of_the_training_set_and_nobody_trains_on_them(data,
     data = request.getfixturevalue(data)
     whole, p = partition(data), partition(data, validation_share=share, seed=3)
     held = people(p.validation_query)
-    assert held and not held & people(p.train) and people(p.train) | held == people(whole.train) and people(p.validation_gallery) == held
+    assert (
+        held
+        and not held & people(p.train)
+        and people(p.train) | held == people(whole.train)
+        and people(p.validation_gallery) == held
+    )
     assert len(held) == round(share * len(people(whole.train)))
     assert not held & (people(p.query) | people(p.gallery))
     assert (names(p.query), names(p.gallery)) == (names(whole.query), names(whole.gallery))  # the test stays as it is
@@ -126,7 +169,8 @@ def test_held_out_people_are_drawn_by_the_seed(roles):
 def test_validation_follows_the_protocol_of_the_test(mars, split_people):
     p = partition(mars, validation_share=0.3)
     assert sorted(zip(p.validation_query.person_id.tolist(), p.validation_query.camera_id.tolist())) == [
-        (person, camera) for person in sorted(people(p.validation_query)) for camera in (1, 2, 3)]
+        (person, camera) for person in sorted(people(p.validation_query)) for camera in (1, 2, 3)
+    ]
     p = partition(split_people, '2', validation_share=0.3)
     assert set(p.validation_query.camera_id) == {1} and set(p.validation_gallery.camera_id) == {2}
 
@@ -137,7 +181,9 @@ def test_one_query_for_every_person_and_camera_of_people_seen_twice(t):
     assert sorted(names(query) + names(gallery)) == sorted(names(t))
     asked = list(zip(query.person_id.tolist(), query.camera_id.tolist()))
     cameras = {p: {c for q, c in zip(t.person_id.tolist(), t.camera_id.tolist()) if q == p} for p in people(t)}
-    assert sorted(asked) == sorted((p, c) for p, seen in cameras.items() if len(seen) >= 2 for c in seen)  # MARS's rule, each once
+    assert sorted(asked) == sorted(
+        (p, c) for p, seen in cameras.items() if len(seen) >= 2 for c in seen
+    )  # MARS's rule, each once
 
 
 @given(tables(), st.floats(0.01, 0.9), st.integers(0, 5))
@@ -164,7 +210,11 @@ def test_nothing_is_held_out_without_a_share(t):
 def test_labels_number_the_people_from_zero(t):
     labels, who = person_labels(t)
     np.testing.assert_array_equal(who[labels], t.person_id)
-    assert labels.dtype == np.int32 and sorted(set(labels.tolist())) == list(range(len(people(t)))) and (np.diff(who) > 0).all()
+    assert (
+        labels.dtype == np.int32
+        and sorted(set(labels.tolist())) == list(range(len(people(t))))
+        and (np.diff(who) > 0).all()
+    )
 
 
 def test_a_share_that_leaves_nobody_is_told(roles):
@@ -183,8 +233,13 @@ def test_people_without_cameras_are_scored_by_a_protocol_that_needs_none(roles):
 
 def test_people_without_cameras_are_held_out_by_their_tracklets():
     train = table([1, 1, 2, 2, 2, 3, 4, 4, 5, 5], [-1] * 10)
-    p = partition(DataSet({'train': train, 'query': table([20], [-1], 'query'), 'gallery': table([20], [-1], 'gallery')}, layout='roles'),
-                  validation_share=0.5)
+    p = partition(
+        DataSet(
+            {'train': train, 'query': table([20], [-1], 'query'), 'gallery': table([20], [-1], 'gallery')},
+            layout='roles',
+        ),
+        validation_share=0.5,
+    )
     held = people(p.validation_query)
     assert len(held) == 2 and 3 not in held and held == people(p.validation_gallery) and not held & people(p.train)
     assert len(p.validation_query) == 2 and len(p.train) + len(p.validation_query) + len(p.validation_gallery) == 10

@@ -1,4 +1,6 @@
-"""PersonVLAD's sums against their plain definition, NetVLAD, numerical gradients and an independent computation in PyTorch."""
+"""PersonVLAD's sums against their plain definition, NetVLAD, numerical gradients and an independent computation in
+PyTorch.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,13 @@ N, L, P, K, D = 2, 7, 3, 4, 5
 @pytest.fixture
 def given():
     rng = np.random.default_rng(0)
-    return {'u': rng.normal(size=(N, L, P, D)), 'weight': rng.random((N, L, P)), 'w': 3 * rng.normal(size=(P, K, D)),
-            'b': rng.normal(size=(P, K)), 'c': rng.normal(size=(P, K, D))}
+    return {
+        'u': rng.normal(size=(N, L, P, D)),
+        'weight': rng.random((N, L, P)),
+        'w': 3 * rng.normal(size=(P, K, D)),
+        'b': rng.normal(size=(P, K)),
+        'c': rng.normal(size=(P, K, D)),
+    }
 
 
 def float32(given):
@@ -49,7 +56,10 @@ def test_sums_add_over_places_in_any_order(given):
     x = float32(given)
     whole, _ = residual_sums(**x)
     order = np.random.default_rng(1).permutation(L)
-    parts = [residual_sums(**(x | {'u': x['u'][:, rows], 'weight': x['weight'][:, rows]}))[0] for rows in (order[:2], order[2:])]
+    parts = [
+        residual_sums(**(x | {'u': x['u'][:, rows], 'weight': x['weight'][:, rows]}))[0]
+        for rows in (order[:2], order[2:])
+    ]
     np.testing.assert_allclose(parts[0] + parts[1], whole, atol=1e-5)
 
 
@@ -105,7 +115,7 @@ def test_same_in_pytorch_forward_and_backward(given):
     residual = unit.unsqueeze(3) - t['c']
     vlad = (t['weight'][..., None, None] * a[..., None] * residual).sum(1)
     theirs = functional.normalize(functional.normalize(vlad, dim=-1).flatten(1), dim=-1)
-    (theirs ** 3).sum().backward()
+    (theirs**3).sum().backward()
 
     def ours(x):
         return (vlad_descriptor(residual_sums(**x)[0]) ** 3).sum()

@@ -56,7 +56,9 @@ def test_missing_frame(source):
 def test_missing_frame_without_name_lists(source):
     frame(source, '0003C1T0002F002.jpg').unlink()
     (source / 'info/train_name.txt').unlink()
-    assert faults_of(source) == ['Tracklets of another length in bbox_train (1): 0003C1T0002 (expected 4, found 3; no frame 2)']
+    assert faults_of(source) == [
+        'Tracklets of another length in bbox_train (1): 0003C1T0002 (expected 4, found 3; no frame 2)'
+    ]
 
 
 def test_extra_frame(source):
@@ -86,7 +88,9 @@ def test_swapped_split(tmp_path, lists):
     (source / 'bbox_train').rename(source / 'x')
     (source / 'bbox_test').rename(source / 'bbox_train')
     (source / 'x').rename(source / 'bbox_test')
-    assert faults_of(source) == ['bbox_train and bbox_test are swapped: each holds the people of the other (1): all of them']
+    assert faults_of(source) == [
+        'bbox_train and bbox_test are swapped: each holds the people of the other (1): all of them'
+    ]
 
 
 def test_person_in_the_wrong_split(source):
@@ -97,7 +101,12 @@ def test_person_in_the_wrong_split(source):
 @pytest.mark.parametrize('folder', ['bbox_{split}/bbox_{split}', 'MARS/bbox_{split}'])
 def test_doubled_folder_is_accepted(tmp_path, folder):
     source = small_mars.write(tmp_path / 'set', folder=folder)
-    assert require_complete(scan_mars(source), allow_partial=False).splits['train'][0].frames[0].startswith(folder.format(split='train'))
+    assert (
+        require_complete(scan_mars(source), allow_partial=False)
+        .splits['train'][0]
+        .frames[0]
+        .startswith(folder.format(split='train'))
+    )
 
 
 def test_same_file_twice(source):
@@ -154,7 +163,10 @@ def test_unsorted_names(source):
     names[3:7] = names[6:2:-1]
     (source / 'info/test_name.txt').write_text('\n'.join(names))
     (line,) = faults_of(source)
-    assert line.startswith('test_name.txt is not sorted, while the tables count lines of the sorted list') and 'line 5: ' in line
+    assert (
+        line.startswith('test_name.txt is not sorted, while the tables count lines of the sorted list')
+        and 'line 5: ' in line
+    )
 
 
 def test_list_of_other_names(source):
@@ -190,7 +202,10 @@ def test_zero_length_tracklet_on_disk(source):
     for number in (1, 2):
         frame(source, f'0003C1T0001F00{number}.jpg').unlink()
     (source / 'bbox_train/0005').mkdir()
-    assert faults_of(source) == ['Empty folders (1): bbox_train/0005', 'Tracklets are missing in bbox_train (1): 0003C1T0001 (2 frames)']
+    assert faults_of(source) == [
+        'Empty folders (1): bbox_train/0005',
+        'Tracklets are missing in bbox_train (1): 0003C1T0001 (2 frames)',
+    ]
 
 
 def test_other_grammar(source):
@@ -203,7 +218,10 @@ def test_other_grammar(source):
 
 def test_frame_in_the_folder_of_another_person(source):
     frame(source, '0001C1T0001F001.jpg').rename(source / 'bbox_train/0003/0001C1T0001F001.jpg')
-    assert faults_of(source)[0] == 'Files that do not lie in the folder of their person (1): bbox_train/0003/0001C1T0001F001.jpg'
+    assert (
+        faults_of(source)[0]
+        == 'Files that do not lie in the folder of their person (1): bbox_train/0003/0001C1T0001F001.jpg'
+    )
 
 
 def test_no_mars_at_all(tmp_path, source):

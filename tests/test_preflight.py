@@ -38,9 +38,17 @@ def told(capfd, config, workdir, mode='train') -> str:
     return said.err
 
 
-@pytest.mark.parametrize(('error', 'says'), [
-    (RuntimeError("Unable to initialize backend 'tpu': INTERNAL: no libtpu.so (set JAX_PLATFORMS='' to choose)"), 'no libtpu.so. Install'),
-    (AssertionError(), 'its plugin for JAX is not installed')], ids=['tpu', 'gpu'])
+@pytest.mark.parametrize(
+    ('error', 'says'),
+    [
+        (
+            RuntimeError("Unable to initialize backend 'tpu': INTERNAL: no libtpu.so (set JAX_PLATFORMS='' to choose)"),
+            'no libtpu.so. Install',
+        ),
+        (AssertionError(), 'its plugin for JAX is not installed'),
+    ],
+    ids=['tpu', 'gpu'],
+)
 def test_a_device_that_is_not_there(micro_data, tmp_path, capfd, monkeypatch, nothing_computed, error, says):
     def devices(*_):
         raise error
@@ -52,8 +60,15 @@ def test_a_device_that_is_not_there(micro_data, tmp_path, capfd, monkeypatch, no
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('fields', [{'mesh.data': 3}, {'batch.people': 3, 'batch.tracklets': 2}, {'evaluation.clips_per_step': 12},
-                                    {'batch.people': 7, 'batch.tracklets': 8}])
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'mesh.data': 3},
+        {'batch.people': 3, 'batch.tracklets': 2},
+        {'evaluation.clips_per_step': 12},
+        {'batch.people': 7, 'batch.tracklets': 8},
+    ],
+)
 def test_sizes_that_the_devices_or_the_data_do_not_allow(micro_data, tmp_path, capfd, nothing_computed, fields):
     said = told(capfd, micro_config_dict(micro_data, **fields), tmp_path / 'run')
     assert '8 device' in said or 'holds 6 people' in said
@@ -78,10 +93,18 @@ def test_a_folder_without_permission_is_told(micro_data, tmp_path, capfd, monkey
     assert 'permission denied' in told(capfd, micro_config_dict(micro_data), tmp_path / 'run')
 
 
-@pytest.mark.parametrize(('free', 'saved', 'step', 'fits'), [
-    (4000, 0, 0, True), (3999, 0, 0, False),  # two to keep, the best, and the one that is being written
-    (1999, 2, 4, False), (2000, 2, 4, True), (1000, 4, 4, True), (999, 4, 4, False),
-    (0, 3, 10, True)])  # finished: it is only evaluated
+@pytest.mark.parametrize(
+    ('free', 'saved', 'step', 'fits'),
+    [
+        (4000, 0, 0, True),
+        (3999, 0, 0, False),  # two to keep, the best, and the one that is being written
+        (1999, 2, 4, False),
+        (2000, 2, 4, True),
+        (1000, 4, 4, True),
+        (999, 4, 4, False),
+        (0, 3, 10, True),
+    ],
+)  # finished: it is only evaluated
 def test_space_for_the_checkpoints_that_are_to_come(micro_data, tmp_path, monkeypatch, free, saved, step, fits):
     config = micro_config(micro_data, **{'training.steps': 10, 'training.checkpoint_every': 2})
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(total=10_000, free=free))
@@ -96,20 +119,32 @@ def test_space_for_the_checkpoints_that_are_to_come(micro_data, tmp_path, monkey
 def test_space_is_asked_for_before_training(micro_data, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(total=10_000, free=100))
     monkeypatch.setattr('pvlad_jax.runs.training_run.compile_ahead', lambda *a: pytest.fail('compiled'))
-    assert 'No space left for checkpoints' in told(capfd, micro_config_dict(micro_data, **{'model.pooling': 'average'}), tmp_path / 'run')
+    assert 'No space left for checkpoints' in told(
+        capfd, micro_config_dict(micro_data, **{'model.pooling': 'average'}), tmp_path / 'run'
+    )
     assert not (tmp_path / 'run' / 'config.json').exists()
 
 
-@pytest.mark.parametrize(('change', 'says'), [
-    ({'person_id': lambda ids: ids * 0}, 'junk .* cannot be looked for'),
-    ({'camera_id': lambda ids: ids * 0 - 1}, 'compares cameras'),
-    ({'camera_id': lambda ids: ids * 0 + 1}, 'none of the 8 queries has a tracklet of the same person and another camera'),
-    ({'tracklet': lambda names: np.repeat(names[:1], len(names))}, 'names must be unique')], ids=['junk', 'unknown', 'one camera', 'names'])
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        ({'person_id': lambda ids: ids * 0}, 'junk .* cannot be looked for'),
+        ({'camera_id': lambda ids: ids * 0 - 1}, 'compares cameras'),
+        (
+            {'camera_id': lambda ids: ids * 0 + 1},
+            'none of the 8 queries has a tracklet of the same person and another camera',
+        ),
+        ({'tracklet': lambda names: np.repeat(names[:1], len(names))}, 'names must be unique'),
+    ],
+    ids=['junk', 'unknown', 'one camera', 'names'],
+)
 def test_labels_that_no_query_can_be_scored_by(opened, micro_data, change, says):
     _, roles = opened
     ((field, altered),) = change.items()
-    tables = {role: dataclasses.replace(getattr(roles, role), **{field: altered(getattr(getattr(roles, role), field))})
-              for role in ('query', 'gallery')}
+    tables = {
+        role: dataclasses.replace(getattr(roles, role), **{field: altered(getattr(getattr(roles, role), field))})
+        for role in ('query', 'gallery')
+    }
     with pytest.raises(UserError, match=f'The test tracklets cannot be evaluated: .*{says}'):
         preflight.check_labels_of(micro_config(micro_data), dataclasses.replace(roles, **tables))
 
@@ -117,15 +152,20 @@ def test_labels_that_no_query_can_be_scored_by(opened, micro_data, change, says)
 def test_labels_that_fit_pass_in_each_protocol(opened, micro_data):
     _, roles = opened
     for protocol in ('mars_official', 'gallery_only', 'cross_camera'):
-        preflight.check_labels_of(micro_config(micro_data, **{'evaluation.protocol': protocol, 'evaluation.distance': 'xqda'}), roles)
+        preflight.check_labels_of(
+            micro_config(micro_data, **{'evaluation.protocol': protocol, 'evaluation.distance': 'xqda'}), roles
+        )
     one_camera = dataclasses.replace(roles.train, camera_id=roles.train.camera_id * 0 + 1)
     with pytest.raises(UserError, match='learned from pairs'):
-        preflight.check_labels_of(micro_config(micro_data, **{'evaluation.distance': 'kissme'}),
-                                  dataclasses.replace(roles, train=one_camera))
+        preflight.check_labels_of(
+            micro_config(micro_data, **{'evaluation.distance': 'kissme'}), dataclasses.replace(roles, train=one_camera)
+        )
     empty = roles.train.select(np.zeros(len(roles.train), bool))
     with pytest.raises(UserError, match='validation'):
-        preflight.check_labels_of(micro_config(micro_data, **{'dataset.validation_share': 0.4}),
-                                  dataclasses.replace(roles, validation_query=empty, validation_gallery=empty))
+        preflight.check_labels_of(
+            micro_config(micro_data, **{'dataset.validation_share': 0.4}),
+            dataclasses.replace(roles, validation_query=empty, validation_gallery=empty),
+        )
 
 
 class Altered(TrackletDataset):
@@ -148,30 +188,46 @@ def test_headers_of_frames_to_be_tested(opened, micro_data, tmp_path):
     def frames(change):
         return lambda record: dataclasses.replace(record, frames=[change(f) for f in record.frames])
 
-    altered = Altered(dataset, p7c1t1=frames(lambda f: f[:30]), p7c2t1=frames(lambda f: b''), p8c1t1=frames(lambda f: png + f[:3]),
-                      p8c2t1=lambda record: dataclasses.replace(record, frames=list(record.frames)[1:]),
-                      p9c1t1=lambda record: dataclasses.replace(record, tracklet='p9c9t9'))
+    altered = Altered(
+        dataset,
+        p7c1t1=frames(lambda f: f[:30]),
+        p7c2t1=frames(lambda f: b''),
+        p8c1t1=frames(lambda f: png + f[:3]),
+        p8c2t1=lambda record: dataclasses.replace(record, frames=list(record.frames)[1:]),
+        p9c1t1=lambda record: dataclasses.replace(record, tracklet='p9c9t9'),
+    )
     damaged = damaged_tracklets(altered, roles.query)
     assert set(damaged) == {'p7c1t1', 'p7c2t1', 'p8c1t1', 'p8c2t1', 'p9c1t1'}
     assert 'the table of tracklets says' in damaged['p8c2t1'] and 'out of step' in damaged['p9c1t1']
     last = Altered(dataset, p7c1t1=lambda record: dataclasses.replace(record, frames=[*list(record.frames)[:-1], b'']))
-    assert not damaged_tracklets(last, roles.query, 'first:1') and damaged_tracklets(last, roles.query)  # those that are scored
+    assert not damaged_tracklets(last, roles.query, 'first:1') and damaged_tracklets(
+        last, roles.query
+    )  # those that are scored
     config, data = micro_config(micro_data), RunData(tmp_path, dataset, 6)
     with pytest.raises(UserError, match=r'p7c1t1.*So are p7c2t1, p8c1t1.*on_error=skip'):
         preflight.check_frames(config, altered, roles, data)
     preflight.check_frames(micro_config(micro_data, **{'input.on_error': 'skip'}), altered, roles, data)
     preflight.check_frames(config, dataset, roles, data)
     data.write()
-    preflight.check_frames(config, altered, roles, RunData(tmp_path, dataset, 6))  # not looked at again for the same data
+    preflight.check_frames(
+        config, altered, roles, RunData(tmp_path, dataset, 6)
+    )  # not looked at again for the same data
     with pytest.raises(UserError, match='p7c1t1'):
-        preflight.check_frames(micro_config(micro_data, **{'evaluation.frames': 'even:2'}), altered, roles, RunData(tmp_path, dataset, 6))
+        preflight.check_frames(
+            micro_config(micro_data, **{'evaluation.frames': 'even:2'}), altered, roles, RunData(tmp_path, dataset, 6)
+        )
 
 
 def test_damage_is_found_before_training(micro_data, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr('pvlad_jax.runs.training_run.compile_ahead', lambda *a: pytest.fail('compiled'))
     read = TrackletDataset.read
-    monkeypatch.setattr(TrackletDataset, 'read', lambda self, split, row: dataclasses.replace(read(self, split, row), frames=[])
-                        if split == 'gallery' else read(self, split, row))
+    monkeypatch.setattr(
+        TrackletDataset,
+        'read',
+        lambda self, split, row: (
+            dataclasses.replace(read(self, split, row), frames=[]) if split == 'gallery' else read(self, split, row)
+        ),
+    )
     config = micro_config_dict(micro_data, **{'model.pooling': 'average'})
     assert 'A tracklet to be tested is damaged' in told(capfd, config, tmp_path / 'run')
     assert not (tmp_path / 'run' / 'config.json').exists() and freeze(config).input.on_error == 'stop'

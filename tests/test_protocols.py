@@ -34,7 +34,9 @@ def labels(person, camera, names):
 def test_verdicts_follow_the_words_for_every_combination_of_labels(protocol, unknown_cameras):
     people, cameras = np.meshgrid([-1, 0, 1, 2], [-1, 0, 1])
     gallery = labels(people.ravel(), cameras.ravel(), [f'g{i}' for i in range(12)])
-    query = labels([1, 1, 1, 2], [-1, 0, 1, 1], ['q0', 'q1', 'g10', 'q3'])  # g10 is person 1, camera 1: the third query itself
+    query = labels(
+        [1, 1, 1, 2], [-1, 0, 1, 1], ['q0', 'q1', 'g10', 'q3']
+    )  # g10 is person 1, camera 1: the third query itself
     query_arrays, gallery_arrays = label_arrays(query, gallery)
     rows, columns = LabelArrays(*(a[:, None] for a in query_arrays)), LabelArrays(*(a[None] for a in gallery_arrays))
     good, ignored = PROTOCOLS[protocol].relevance(rows, columns, unknown_cameras)
@@ -79,13 +81,20 @@ def test_rows_of_finds_names_in_any_order():
 
 
 def random_embeddings(person, camera, names, size=8, seed=0):
-    return Embeddings(embedding=np.random.default_rng(seed).standard_normal((len(person), size)).astype(np.float32),
-                      person_id=np.asarray(person), camera_id=np.asarray(camera), tracklet=np.asarray(names))
+    return Embeddings(
+        embedding=np.random.default_rng(seed).standard_normal((len(person), size)).astype(np.float32),
+        person_id=np.asarray(person),
+        camera_id=np.asarray(camera),
+        tracklet=np.asarray(names),
+    )
 
 
 def test_appending_the_queries_equals_giving_them():
     everybody = random_embeddings(np.repeat(np.arange(1, 9), 4), np.tile([0, 1, 2, 3], 8), [f't{i}' for i in range(32)])
-    query, rest = everybody.select(np.arange(0, 32, 3)), everybody.select(np.setdiff1d(np.arange(32), np.arange(0, 32, 3)))
+    query, rest = (
+        everybody.select(np.arange(0, 32, 3)),
+        everybody.select(np.setdiff1d(np.arange(32), np.arange(0, 32, 3))),
+    )
     assert score(query, rest, 'mars_official') == score(query, rest.join(query), 'mars_official')
     assert score(query, rest, 'gallery_only') == score(query, everybody, 'gallery_only')
 
@@ -126,8 +135,11 @@ def test_without_cameras_a_query_never_finds_itself():
     with pytest.raises(UserError, match=r'compares cameras.*choose the protocol all_but_query'):
         score(query, everybody)
     assert score(query, everybody, 'all_but_query') == dataclasses.replace(
-        score(query, everybody, unknown_cameras='other'), protocol='all_but_query', unknown_cameras='refuse')
-    assert score(query, everybody, unknown_cameras='other').rank_1 < 0.6  # by chance about 0.1; with itself it would be 1
+        score(query, everybody, unknown_cameras='other'), protocol='all_but_query', unknown_cameras='refuse'
+    )
+    assert (
+        score(query, everybody, unknown_cameras='other').rank_1 < 0.6
+    )  # by chance about 0.1; with itself it would be 1
     with pytest.raises(UserError, match='none of the 8 queries'):
         score(query, everybody, unknown_cameras='ignore')
 
@@ -135,9 +147,16 @@ def test_without_cameras_a_query_never_finds_itself():
 def test_all_but_query_finds_tracklets_of_the_same_camera_and_never_the_query():
     everybody = random_embeddings([1, 1, 2, 2, 0, -1], [3, 3, -1, 4, -1, -1], list('abcdef'))
     query = everybody.select([0, 2])
-    given = [score(query, gallery, 'all_but_query') for gallery in (everybody, everybody.select([1, 3, 4, 5]))]  # with and without queries
+    given = [
+        score(query, gallery, 'all_but_query') for gallery in (everybody, everybody.select([1, 3, 4, 5]))
+    ]  # with and without queries
     assert given[0] == given[1]
-    assert (given[0].n_query_valid, given[0].n_gallery, given[0].n_junk, given[0].protocol) == (2, 6, 1, 'all_but_query')
+    assert (given[0].n_query_valid, given[0].n_gallery, given[0].n_junk, given[0].protocol) == (
+        2,
+        6,
+        1,
+        'all_but_query',
+    )
     with pytest.raises(UserError, match='none of the 1 queries has another tracklet of the same person in the gallery'):
         score(everybody.select([0]), everybody.select([2, 3]), 'all_but_query')
 
@@ -146,21 +165,41 @@ label_rows = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 2)), min_siz
 
 
 @settings(deadline=None)
-@given(label_rows, label_rows, st.integers(0, 3), st.sampled_from(sorted(PROTOCOLS)), st.sampled_from(['refuse', 'other', 'ignore']))
-def test_labels_are_refused_before_training_exactly_where_scoring_refuses_them(query, gallery, shared_names, protocol, unknown_cameras):
-    query, gallery = (labels(*zip(*rows), [f'{kind if i >= shared_names else "both"}{i}' for i in range(len(rows))])
-                      for kind, rows in (('q', query), ('g', gallery)))
+@given(
+    label_rows,
+    label_rows,
+    st.integers(0, 3),
+    st.sampled_from(sorted(PROTOCOLS)),
+    st.sampled_from(['refuse', 'other', 'ignore']),
+)
+def test_labels_are_refused_before_training_exactly_where_scoring_refuses_them(
+    query, gallery, shared_names, protocol, unknown_cameras
+):
+    query, gallery = (
+        labels(*zip(*rows), [f'{kind if i >= shared_names else "both"}{i}' for i in range(len(rows))])
+        for kind, rows in (('q', query), ('g', gallery))
+    )
     outcomes = []
-    for call in (lambda: check_protocol(protocol, query, gallery, unknown_cameras), lambda: MatchLists(
-            *label_arrays(query, composed(protocol, query, gallery)), PROTOCOLS[protocol], unknown_cameras).counts().astype(bool).sum()):
+    for call in (
+        lambda: check_protocol(protocol, query, gallery, unknown_cameras),
+        lambda: (
+            MatchLists(*label_arrays(query, composed(protocol, query, gallery)), PROTOCOLS[protocol], unknown_cameras)
+            .counts()
+            .astype(bool)
+            .sum()
+        ),
+    ):
         try:
             outcomes.append(int(call()))
         except UserError:
             outcomes.append(0)
     if not outcomes[0]:
         with pytest.raises(UserError):
-            score(*(random_embeddings(t.person_id, t.camera_id, t.tracklet) for t in (query, gallery)), protocol,
-                  unknown_cameras=unknown_cameras)
+            score(
+                *(random_embeddings(t.person_id, t.camera_id, t.tracklet) for t in (query, gallery)),
+                protocol,
+                unknown_cameras=unknown_cameras,
+            )
     else:
         assert outcomes[0] == outcomes[1]
 
@@ -184,9 +223,13 @@ def test_the_number_of_queries_with_something_to_find():
 def test_cameras_are_left_out_where_no_pair_could_be_judged_by_them(query, gallery):
     query, gallery = (labels(*zip(*rows), [f'{i}' for i in range(len(rows))]) for rows in (query, gallery))
     chosen = default_protocol(query, gallery)
-    blind = [t for t in (query, gallery) if (t.person_id > 0).any() and not ((t.person_id > 0) & (t.camera_id >= 0)).any()]
+    blind = [
+        t for t in (query, gallery) if (t.person_id > 0).any() and not ((t.person_id > 0) & (t.camera_id >= 0)).any()
+    ]
     assert chosen == ('all_but_query' if blind else 'mars_official')
-    assert chosen == ('mars_official' if knows_cameras(query) and knows_cameras(gallery) else 'all_but_query')  # the rule of data sets
+    assert chosen == (
+        'mars_official' if knows_cameras(query) and knows_cameras(gallery) else 'all_but_query'
+    )  # the rule of data sets
 
 
 @pytest.mark.parametrize('person', [0, -1])
@@ -196,7 +239,9 @@ def test_nobody_can_look_for_junk_or_distractors(person):
 
 
 def test_unknown_protocols_are_refused():
-    with pytest.raises(UserError, match="'mars' is unknown; choose one of: mars_official, gallery_only, cross_camera, all_but_query"):
+    with pytest.raises(
+        UserError, match="'mars' is unknown; choose one of: mars_official, gallery_only, cross_camera, all_but_query"
+    ):
         PROTOCOLS['mars']
 
 

@@ -9,12 +9,26 @@ from pvlad_jax.evaluation import Embeddings
 from pvlad_jax.evaluation.distances import MatrixDistance
 from pvlad_jax.evaluation.protocols import PROTOCOLS
 from pvlad_jax.evaluation.ranked_lists import top_ranked
-from pvlad_jax.report.ranked_strips import _BLUE, _BORDER, _GAP, _GREEN, _RED, draw_strips, ranked_strips, spread_queries, write_strips
+from pvlad_jax.report.ranked_strips import (
+    _BLUE,
+    _BORDER,
+    _GAP,
+    _GREEN,
+    _RED,
+    draw_strips,
+    ranked_strips,
+    spread_queries,
+    write_strips,
+)
 
 
 def table(people, cameras, prefix):
-    return Embeddings(embedding=np.eye(len(people), 4, dtype=np.float32) + 0.1, person_id=np.array(people), camera_id=np.array(cameras),
-                      tracklet=np.array([f'{prefix}{i}' for i in range(len(people))]))
+    return Embeddings(
+        embedding=np.eye(len(people), 4, dtype=np.float32) + 0.1,
+        person_id=np.array(people),
+        camera_id=np.array(cameras),
+        tracklet=np.array([f'{prefix}{i}' for i in range(len(people))]),
+    )
 
 
 QUERY = table([1, 2], [0, 1], 'q')
@@ -27,7 +41,9 @@ def test_ignored_tracklets_are_left_out_and_ties_are_as_in_the_metrics():
     ranked = top_ranked(MatrixDistance(MATRIX), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0, 1]), top=5)
     assert ranked.gallery.tolist() == [[0, 1, 5, 4, -1], [1, 3, 4, 5, -1]]
     assert ranked.good.tolist() == [[False, True, True, False, False], [False] * 5]
-    tied = top_ranked(MatrixDistance(np.zeros((2, 6), np.float32)), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0]), top=3)
+    tied = top_ranked(
+        MatrixDistance(np.zeros((2, 6), np.float32)), QUERY, GALLERY, PROTOCOLS['gallery_only'], np.array([0]), top=3
+    )
     assert tied.gallery.tolist() == [[0, 4, 1]]
 
 
@@ -49,8 +65,10 @@ def test_borders_and_frames_stand_where_they_belong():
         assert tuple(picture[_GAP + 1, x + 1]) == border
         assert tuple(picture[_GAP + _BORDER + 5, x + _BORDER + 5]) == colour_of(name)
         second = tuple(picture[_GAP + _BORDER + 5, x + _BORDER + width + 5])
-        assert second == ((200, 200, 200) if name == 'g1' else colour_of(name))  # a tracklet of one frame is not shown twice
-    assert (picture[:_GAP + height, _GAP + 5 * (cell + _GAP) + _GAP:] == 255).all()  # the gallery has ended
+        assert second == (
+            (200, 200, 200) if name == 'g1' else colour_of(name)
+        )  # a tracklet of one frame is not shown twice
+    assert (picture[: _GAP + height, _GAP + 5 * (cell + _GAP) + _GAP :] == 255).all()  # the gallery has ended
 
 
 def test_a_picture_from_embeddings(tmp_path):

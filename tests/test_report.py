@@ -116,7 +116,9 @@ def test_a_page_shows_pictures_and_fetches_nothing(tmp_path, monkeypatch):
     pictures = [image['src'] for image in page.all('img') if 'src' in image]
     assert len(pictures) >= 8 and all((folder / path).read_bytes()[:2] == b'\xff\xd8' for path in pictures)
     assert all(image['loading'] == 'lazy' for image in page.all('img') if 'src' in image)
-    assert not [a for _, attributes in page.elements for a in attributes.values() if a and re.search(r'//|javascript:', a)]
+    assert not [
+        a for _, attributes in page.elements for a in attributes.values() if a and re.search(r'//|javascript:', a)
+    ]
     assert len(page.all('section')) == 4 and len(page.all('polyline')) >= 5
     assert not page.all('link') and len(page.all('script')) == 1
     assert 'mars_official' in page.said and '4 of 4 queries valid' in page.said
@@ -147,6 +149,8 @@ def test_what_cannot_be_reported_is_one_sentence(tmp_path, capfd):
 
 
 def test_a_curve_of_one_point_or_of_none():
-    assert line_chart('t', 'x', 'y', {'a': ([], [])}) is None and line_chart('t', 'x', 'y', {'a': ([1], [np.nan])}) is None
+    assert (
+        line_chart('t', 'x', 'y', {'a': ([], [])}) is None and line_chart('t', 'x', 'y', {'a': ([1], [np.nan])}) is None
+    )
     chart = line_chart('t', 'x', 'y', {'a': ([5], [0.0]), 'b': ([5], [np.nan])})
     assert all(np.isfinite(float(number)) for number in re.split('[ ,]', chart.curves[0].points))

@@ -15,8 +15,12 @@ def people(n_people, size=8, seed=0, each=4):
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(1, n_people + 1), each)
     x = rng.standard_normal((n_people + 1, size))[person] + 0.6 * rng.standard_normal((len(person), size))
-    return Embeddings(embedding=x.astype(np.float32), person_id=person, camera_id=np.tile(np.arange(each), n_people),
-                      tracklet=np.array([f't{i}' for i in range(len(person))]))
+    return Embeddings(
+        embedding=x.astype(np.float32),
+        person_id=person,
+        camera_id=np.tile(np.arange(each), n_people),
+        tracklet=np.array([f't{i}' for i in range(len(person))]),
+    )
 
 
 def dense(distances, k1, k2, share):
@@ -26,7 +30,7 @@ def dense(distances, k1, k2, share):
     order = np.argsort(distances, axis=1, kind='stable')
 
     def reciprocal(i, k):
-        return {j for j in order[i, :k + 1] if i in order[j, :k + 1]}
+        return {j for j in order[i, : k + 1] if i in order[j, : k + 1]}
 
     v = np.zeros((n, n))
     for i in range(n):
@@ -52,7 +56,9 @@ def test_equals_the_dense_form(k1, k2, share, distance):
     np.fill_diagonal(original, 0)
     queries = np.array([3, 0, 17, 44, 59])
     sparse = k_reciprocal(pairwise, queries, k1=k1, k2=k2, share=share)
-    np.testing.assert_allclose(sparse.distances(np.arange(5)), dense(original.astype(float), k1, k2, share)[queries], atol=2e-6)
+    np.testing.assert_allclose(
+        sparse.distances(np.arange(5)), dense(original.astype(float), k1, k2, share)[queries], atol=2e-6
+    )
     np.testing.assert_array_equal(np.asarray(sparse.rows(np.array([2, 1])))[:, :60], sparse.distances(np.array([2, 1])))
 
 
@@ -61,11 +67,20 @@ def test_junk_takes_no_part_and_queries_count_once():
     query = all_tracklets.select(np.arange(0, 60, 4))
     rest = all_tracklets.select(np.arange(60) % 4 != 0)
     rng = np.random.default_rng(1)
-    junk = Embeddings(embedding=rng.standard_normal((9, 8)).astype(np.float32), person_id=np.full(9, -1), camera_id=np.zeros(9, int),
-                      tracklet=np.array([f'junk{i}' for i in range(9)]))
-    results = [score(query, gallery, rerank=True) for gallery in (rest, all_tracklets, rest.join(junk), junk.join(all_tracklets))]
+    junk = Embeddings(
+        embedding=rng.standard_normal((9, 8)).astype(np.float32),
+        person_id=np.full(9, -1),
+        camera_id=np.zeros(9, int),
+        tracklet=np.array([f'junk{i}' for i in range(9)]),
+    )
+    results = [
+        score(query, gallery, rerank=True)
+        for gallery in (rest, all_tracklets, rest.join(junk), junk.join(all_tracklets))
+    ]
     for other in results[1:]:
-        np.testing.assert_allclose((other.mAP, other.mINP, other.rank_1), (results[0].mAP, results[0].mINP, results[0].rank_1), atol=1e-12)
+        np.testing.assert_allclose(
+            (other.mAP, other.mINP, other.rank_1), (results[0].mAP, results[0].mINP, results[0].rank_1), atol=1e-12
+        )
     assert all(r.rerank for r in results)
 
 

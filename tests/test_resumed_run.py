@@ -21,11 +21,20 @@ FIELDS = {'training.steps': 2, 'training.checkpoint_every': 1, 'model.pooling': 
 def write_weights(path, changed=None) -> None:
     """Weights of the micro backbone, as the importer writes them."""
     rng = np.random.default_rng(3)
-    tensors = {'params/stem/conv/kernel': rng.normal(size=(3, 3, 3, 3, 8)).astype(np.float32) * 0.1,
-               'params/stem/norm/scale': np.ones(8, np.float32), 'params/stem/norm/bias': np.zeros(8, np.float32),
-               'batch_stats/stem/norm/mean': np.zeros(8, np.float32), 'batch_stats/stem/norm/var': np.ones(8, np.float32)} | (changed or {})
-    about = dict.fromkeys(METADATA, 'x') | {'format': FORMAT, 'backbones': 'micro', 'tensors_sha256': tensors_digest(tensors),
-                                            'pixel_mean': '0.5,0.5,0.5', 'pixel_std': '0.25,0.25,0.25'}
+    tensors = {
+        'params/stem/conv/kernel': rng.normal(size=(3, 3, 3, 3, 8)).astype(np.float32) * 0.1,
+        'params/stem/norm/scale': np.ones(8, np.float32),
+        'params/stem/norm/bias': np.zeros(8, np.float32),
+        'batch_stats/stem/norm/mean': np.zeros(8, np.float32),
+        'batch_stats/stem/norm/var': np.ones(8, np.float32),
+    } | (changed or {})
+    about = dict.fromkeys(METADATA, 'x') | {
+        'format': FORMAT,
+        'backbones': 'micro',
+        'tensors_sha256': tensors_digest(tensors),
+        'pixel_mean': '0.5,0.5,0.5',
+        'pixel_std': '0.25,0.25,0.25',
+    }
     save_file(tensors, path, about)
 
 
@@ -35,7 +44,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp('resumed')
     build_micro(folder / 'data')
     write_weights(folder / 'backbone.safetensors')
-    config = micro_config_dict(folder / 'data', **FIELDS, **{'model.backbone.weights': str(folder / 'backbone.safetensors')})
+    config = micro_config_dict(
+        folder / 'data', **FIELDS, **{'model.backbone.weights': str(folder / 'backbone.safetensors')}
+    )
     assert main.run(config, folder / 'run', 'train') == 0
     return config, folder / 'run'
 
@@ -71,16 +82,24 @@ def test_weights_are_needed_for_a_new_run_only(run, tmp_path, capfd, path):
     np.testing.assert_array_equal(*(state.params['backbone']['stem']['conv']['kernel'] for state in states))
     if path:
         assert main.run(without, tmp_path / 'new', 'train') == 2
-        assert f'no weights file {tmp_path / path}' in capfd.readouterr().err and not (tmp_path / 'new' / 'config.json').exists()
+        assert (
+            f'no weights file {tmp_path / path}' in capfd.readouterr().err
+            and not (tmp_path / 'new' / 'config.json').exists()
+        )
 
 
 def test_weights_that_do_not_fit_are_told_before_anything_is_computed(run, tmp_path, monkeypatch):
     config, _ = run
-    monkeypatch.setattr('pvlad_jax.training.initialisation.pretrained.tensors_digest', lambda tensors: pytest.fail('the tensors were read'))
+    monkeypatch.setattr(
+        'pvlad_jax.training.initialisation.pretrained.tensors_digest',
+        lambda tensors: pytest.fail('the tensors were read'),
+    )
     write_weights(tmp_path / 'other.safetensors', {'params/stem/norm/scale': np.ones(9, np.float32)})
     (tmp_path / 'cut.safetensors').write_bytes((tmp_path / 'other.safetensors').read_bytes()[:50])
-    for name, says in {'other': r'stem/norm/scale is \(9,\) in the file and \(8,\) in the network',
-                       'cut': 'not a whole safetensors'}.items():
+    for name, says in {
+        'other': r'stem/norm/scale is \(9,\) in the file and \(8,\) in the network',
+        'cut': 'not a whole safetensors',
+    }.items():
         with_file = another(config, **{'model.backbone.weights': str(tmp_path / f'{name}.safetensors')})
         experiment = prepare(freeze(with_file))
         with pytest.raises(UserError, match=says):

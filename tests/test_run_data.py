@@ -1,4 +1,6 @@
-"""A run knows the data that it was trained on: a copy or an identical rebuild is the same, anything else is noticed and named."""
+"""A run knows the data that it was trained on: a copy or an identical rebuild is the same, anything else is noticed and
+named.
+"""
 
 import json
 import re
@@ -117,7 +119,9 @@ def test_an_accepted_change_is_remembered(built, tmp_path):
     again.check(saved, 'stop', pytest.fail)  # without asking once more, though the checkpoint is of before
     assert not again.checked('frames')  # of the new ones, nothing has been looked at
     with pytest.raises(UserError, match='other names, labels, cameras or order'):
-        RunData(tmp_path, changed(built['mine'], tmp_path / 'c', lambda t: t['camera_id'].fill(1)), 6).check(saved, 'stop', print)
+        RunData(tmp_path, changed(built['mine'], tmp_path / 'c', lambda t: t['camera_id'].fill(1)), 6).check(
+            saved, 'stop', print
+        )
 
 
 def test_another_number_of_people_cannot_be_accepted(built, tmp_path):

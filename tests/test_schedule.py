@@ -28,7 +28,9 @@ def test_cosine_is_half_way_in_the_middle_and_ends_at_the_final_factor():
 
 
 def test_steps_fall_at_their_shares_of_the_run():
-    config = dataclasses.replace(BASE, schedule='steps', learning_rate=1.0, warmup_steps=0, decay_steps=(0.5, 0.8), decay_factor=0.1)
+    config = dataclasses.replace(
+        BASE, schedule='steps', learning_rate=1.0, warmup_steps=0, decay_steps=(0.5, 0.8), decay_factor=0.1
+    )
     rate = learning_rate(config, 50)
     np.testing.assert_allclose([rate(s) for s in (0, 24, 25, 39, 40, 49)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
 

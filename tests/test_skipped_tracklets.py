@@ -1,4 +1,6 @@
-"""config.input.on_error = 'skip': tracklets that cannot be decoded are replaced in training, and left out and counted in evaluation."""
+"""config.input.on_error = 'skip': tracklets that cannot be decoded are replaced in training, and left out and counted
+in evaluation.
+"""
 
 import dataclasses
 import shutil
@@ -132,7 +134,9 @@ def scored(micro_data):
     def score(damage, **fields):
         lines = []
         config = micro_config(micro_data, **{**SKIP, **fields})
-        evaluator = Evaluator(dataclasses.replace(experiment, config=config, dataset=Damaged(experiment.dataset, damage)), lines.append)
+        evaluator = Evaluator(
+            dataclasses.replace(experiment, config=config, dataset=Damaged(experiment.dataset, damage)), lines.append
+        )
         return evaluator(variables, 3), lines
 
     return score
@@ -144,7 +148,10 @@ def test_evaluation_leaves_out_counts_and_names(scored, capsys):
     some, lines = scored(bad)
     assert (some.result.skipped_query, some.result.skipped_gallery) == (1, 2)
     assert (whole.result.skipped_query, whole.result.skipped_gallery) == (0, 0)
-    assert (some.result.n_query, some.result.n_gallery) == (whole.result.n_query - 1, whole.result.n_gallery - 3)  # with queries in it
+    assert (some.result.n_query, some.result.n_gallery) == (
+        whole.result.n_query - 1,
+        whole.result.n_gallery - 3,
+    )  # with queries in it
     for name, (before, after) in {'query': (whole.query, some.query), 'gallery': (whole.gallery, some.gallery)}.items():
         kept = ~np.isin(before.tracklet, list(bad))
         assert after.tracklet.tolist() == before.tracklet[kept].tolist(), name
@@ -171,8 +178,17 @@ def gathered(monkeypatch, parts: list[dict]) -> list:
     """What `_gather` gives, or raises, in each of several processes that hold these parts of a table of five rows."""
     shares = [np.array([0, 3, 4]), np.array([1, 2])]
     mine = [np.full((len(share), 2), i + 1, np.float32) for i, share in enumerate(shares)]
-    asked = [(mine[i], np.isin(shares[i], part.get('skipped', [])), shares, 5, part.get('stopped', False), part.get('failure'))
-             for i, part in enumerate(parts)]
+    asked = [
+        (
+            mine[i],
+            np.isin(shares[i], part.get('skipped', [])),
+            shares,
+            5,
+            part.get('stopped', False),
+            part.get('failure'),
+        )
+        for i, part in enumerate(parts)
+    ]
     sent, results = [], []
 
     def send(tree):
@@ -183,7 +199,9 @@ def gathered(monkeypatch, parts: list[dict]) -> list:
         with pytest.raises(_Sent) as here:
             embedding._gather(*arguments)
         sent.append(here.value.args[0])
-    monkeypatch.setattr(embedding.multihost_utils, 'process_allgather', lambda tree: tuple(np.stack(x) for x in zip(*sent)))
+    monkeypatch.setattr(
+        embedding.multihost_utils, 'process_allgather', lambda tree: tuple(np.stack(x) for x in zip(*sent))
+    )
     for arguments in asked:
         try:
             results.append(embedding._gather(*arguments))
@@ -200,7 +218,9 @@ def test_processes_agree_on_what_is_left_out_and_on_failures(monkeypatch):
         assert isinstance(error, UserError) and str(error) == 'Tracklet é, frame 3 cannot be decoded.'
     for error in gathered(monkeypatch, [{'failure': CorruptRecord('x' * 5000)}, {'stopped': True}]):
         assert isinstance(error, UserError) and set(str(error)) == {'x'}
-    assert all(isinstance(error, embedding.EmbeddingStopped) for error in gathered(monkeypatch, [{'stopped': True}, {}]))
+    assert all(
+        isinstance(error, embedding.EmbeddingStopped) for error in gathered(monkeypatch, [{'stopped': True}, {}])
+    )
 
 
 def test_training_tracklets_of_a_learned_distance_are_left_out(scored):
@@ -209,7 +229,9 @@ def test_training_tracklets_of_a_learned_distance_are_left_out(scored):
 
 
 def test_a_damaged_file_is_a_damaged_record(micro_data, tmp_path):
-    """Bytes of the ArrayRecord file itself, as a failing disk leaves them: whatever its reader raises is a CorruptRecord."""
+    """Bytes of the ArrayRecord file itself, as a failing disk leaves them: whatever its reader raises is a
+    CorruptRecord.
+    """
     shutil.copytree(micro_data / 'micro', tmp_path / 'micro')
     shard = next(tmp_path.rglob('micro-train.array_record-*'))
     content = bytearray(shard.read_bytes())

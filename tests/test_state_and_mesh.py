@@ -1,4 +1,6 @@
-"""One device equals eight, a sharded state equals a replicated one, parts of a batch equal the whole where they should."""
+"""One device equals eight, a sharded state equals a replicated one, parts of a batch equal the whole where they
+should.
+"""
 
 import dataclasses
 
@@ -16,9 +18,13 @@ from tests.helpers.micro import micro_config
 
 
 def trained(config, devices, monkeypatch, steps=3, history=None):
-    """(metrics of each step, final state on the host, shardings) of a run on that number of devices; states go into `history`."""
+    """(metrics of each step, final state on the host, shardings) of a run on that number of devices; states go into
+    `history`.
+    """
     monkeypatch.setattr(meshes, 'make_mesh', make_mesh)
-    monkeypatch.setattr('pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:devices]))
+    monkeypatch.setattr(
+        'pvlad_jax.runs.experiment.make_mesh', lambda data, fsdp: make_mesh(data, fsdp, jax.devices()[:devices])
+    )
     experiment = prepare(config)
     state = experiment.initial_state()
     step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, state)
@@ -40,14 +46,21 @@ def assert_same(one, other, atol=2e-5):
         for key in a:
             assert a[key] == pytest.approx(b[key], abs=1e-4, rel=1e-4), key
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one[1]), jax.tree.leaves(other[1])):
-        # Rounding goes by a tensor's largest values: on an AMD EPYC one and eight round the stem's gradient (up to 1.2) by 8e-5 apart.
+        # Rounding goes by a tensor's largest values: on an AMD EPYC one and eight round the stem's gradient (up to 1.2)
+        # by 8e-5 apart.
         allowed = max(atol, 1e-4 * np.abs(b).max(initial=0))
         np.testing.assert_allclose(a, b, atol=allowed, rtol=1e-3, err_msg=jax.tree_util.keystr(path))
 
 
 # SGD: Adam's first steps divide gradients by their own size and make any rounding of a zero visible.
-FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'model.bnneck': True, 'loss.oim': 0.5,
-          'loss.centre': 0.01}
+FIELDS = {
+    'optimizer.name': 'sgd',
+    'optimizer.learning_rate': 0.05,
+    'optimizer.ema': 0.9,
+    'model.bnneck': True,
+    'loss.oim': 0.5,
+    'loss.centre': 0.01,
+}
 
 
 @pytest.mark.parametrize('mesh', [{}, {'mesh.data': 2, 'mesh.fsdp': 4}], ids=['data', 'fsdp'])
@@ -69,7 +82,9 @@ def frozen_batch_norm(config):
 def test_accumulated_parts_equal_the_whole_without_batch_statistics_and_mining(micro_data, monkeypatch):
     fields = {'optimizer.name': 'sgd', 'loss.triplet': 0.0}
     whole = trained(frozen_batch_norm(micro_config(micro_data, **fields)), 1, monkeypatch)
-    parts = trained(frozen_batch_norm(micro_config(micro_data, **fields, **{'optimizer.accumulate': 2})), 1, monkeypatch)
+    parts = trained(
+        frozen_batch_norm(micro_config(micro_data, **fields, **{'optimizer.accumulate': 2})), 1, monkeypatch
+    )
     assert_same(whole, parts)
 
 
@@ -110,9 +125,13 @@ def test_what_is_evaluated_averages_statistics_like_parameters(micro_data, monke
     average = {'params': states[0].params, 'batch_stats': states[0].batch_stats}
     for step, state in enumerate(states[1:]):
         d = min(0.6, (1 + step) / (10 + step))
-        average = jax.tree.map(lambda a, b, d=d: d * a + (1 - d) * b, average, {'params': state.params, 'batch_stats': state.batch_stats})
+        average = jax.tree.map(
+            lambda a, b, d=d: d * a + (1 - d) * b, average, {'params': state.params, 'batch_stats': state.batch_stats}
+        )
     evaluated = states[-1].variables()
     assert set(evaluated['batch_stats']) == {'backbone', 'neck'}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), evaluated, average)
     last = states[-1].batch_stats
-    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(jax.tree.leaves(evaluated['batch_stats']), jax.tree.leaves(last)))
+    assert any(
+        np.abs(a - b).max() > 1e-3 for a, b in zip(jax.tree.leaves(evaluated['batch_stats']), jax.tree.leaves(last))
+    )

@@ -1,4 +1,6 @@
-"""Builds that are interrupted, killed, meet another one or a full disk: nothing but a whole data set is ever left behind."""
+"""Builds that are interrupted, killed, meet another one or a full disk: nothing but a whole data set is ever left
+behind.
+"""
 
 import os
 import resource
@@ -26,7 +28,9 @@ def test_interrupt_leaves_nothing_and_can_be_repeated(tmp_path):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return read(source)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which programs in the background of a script are without
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which programs in the background of a script are without
     try:
         with pytest.raises(KeyboardInterrupt):
             build(raw(read_frames=interrupt), tmp_path, progress=False)

@@ -1,6 +1,7 @@
-"""Runs that are killed, asked to stop, refused or out of room, as processes of their own: what is on disk afterwards is what it should be.
+"""Runs that are killed, asked to stop, refused or out of room, as processes of their own: what is on disk afterwards is
+what it should be.
 
-    python -m tests.test_survival 20     # the long form of the kill loop, with 20 SIGKILLs
+python -m tests.test_survival 20     # the long form of the kill loop, with 20 SIGKILLs
 """
 
 import gc
@@ -46,7 +47,8 @@ def last_saved(workdir) -> int:
 def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float) -> list[tuple[str, int]]:
     """SIGKILLs a run once for each kind of moment, then lets it end. Returns (kind, last step saved) of each kill.
 
-    'any': a random time after the start, at most `longest` seconds; 'step': after a save or two; 'save': while the next is being written.
+    'any': a random time after the start, at most `longest` seconds; 'step': after a save or two; 'save': while the next
+      is being written.
     """
     rng, kills = random.Random(seed), []
     for kind in kinds:
@@ -84,10 +86,15 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(micro_data, u
     saved = [step for _, step in kills]
     assert saved == sorted(saved) and saved[0] > 0  # what was saved once is never lost
     assert_same_run(micro_data, tmp_path / 'run', uninterrupted)
-    assert not list((tmp_path / 'run' / 'checkpoints').glob('*tmp*')) and not (tmp_path / 'run' / 'checkpoints' / 'deleted').exists()
+    assert (
+        not list((tmp_path / 'run' / 'checkpoints').glob('*tmp*'))
+        and not (tmp_path / 'run' / 'checkpoints' / 'deleted').exists()
+    )
 
 
-def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(micro_data, uninterrupted, tmp_path, capfd):
+def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(
+    micro_data, uninterrupted, tmp_path, capfd
+):
     workdir = tmp_path / 'run'
     fields = {'training.checkpoint_every': 100}
     process = start(micro_data, workdir, '--step_seconds', '0.8', fields=fields)
@@ -106,7 +113,8 @@ def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(m
     assert_same_run(micro_data, workdir, uninterrupted)
 
 
-# A main thread that runs no signal handler for a while, as in a compilation: joining a thread that C code holds would be the same.
+# A main thread that runs no signal handler for a while, as in a compilation: joining a thread that C code holds would
+# be the same.
 BUSY = """
 import ctypes, sys, time
 from pvlad_jax.launch import preemption
@@ -123,10 +131,14 @@ sys.exit(3)
 """
 
 
-@pytest.mark.parametrize(('case', 'code', 'says'), [('nothing', 75, 'nothing to save yet'), ('slow', 75, 'not saved within 0.5 s'),
-                                                    ('quick', 3, '')])
+@pytest.mark.parametrize(
+    ('case', 'code', 'says'),
+    [('nothing', 75, 'nothing to save yet'), ('slow', 75, 'not saved within 0.5 s'), ('quick', 3, '')],
+)
 def test_sigterm_ends_the_process_within_the_grace_time_whatever_it_does(case, code, says):
-    process = subprocess.Popen([sys.executable, '-c', BUSY, case], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, '-c', BUSY, case], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == 'ready\n'
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -144,7 +156,9 @@ def test_no_room_for_a_checkpoint_is_told_and_leaves_the_earlier_ones(micro_data
     # Bytes a file; the arrays of a checkpoint take more.
     process = start(micro_data, workdir, '--file_limit', '6000', fields={'compile_cache': ''})
     _, err = process.communicate(timeout=100)
-    assert process.returncode == 2 and err.strip().splitlines()[-1].startswith('Error: File too large: the checkpoint'), err
+    assert process.returncode == 2 and err.strip().splitlines()[-1].startswith(
+        'Error: File too large: the checkpoint'
+    ), err
     after = states(micro_data, workdir)
     assert list(after) == list(before)
     assert start(micro_data, workdir).wait(timeout=100) == 0
@@ -167,7 +181,9 @@ def test_threads_of_a_failed_save_have_no_say(message, told, capfd, monkeypatch)
 
 
 @pytest.mark.parametrize('what', ['loss', 'gradient'])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_data, tmp_path, capfd, monkeypatch, what):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(
+    micro_data, tmp_path, capfd, monkeypatch, what
+):
     from pvlad_jax.runs import training_run as job
 
     made = job.make_train_step
@@ -184,7 +200,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(micro_d
         return spoiled
 
     monkeypatch.setattr(job, 'make_train_step', make)
-    config = micro_config_dict(micro_data, **{'training.steps': 8, 'training.checkpoint_every': 2, 'training.log_every': 4})
+    config = micro_config_dict(
+        micro_data, **{'training.steps': 8, 'training.checkpoint_every': 2, 'training.log_every': 4}
+    )
     assert main.run(config, tmp_path / 'run', 'train') == 2
     err = capfd.readouterr().err
     assert f'The {what} of step 5' in err and 'nan' in err and 'checkpoint (step 4) is kept' in err
@@ -204,8 +222,15 @@ def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
     from pvlad_jax.launch.preemption import Preempted, StopRequest
     from pvlad_jax.runs.train import train
 
-    fields = {**RUN, 'training.steps': 5, 'mesh.data': 2, 'mesh.fsdp': 4, 'batch.tracklets': 4, 'optimizer.accumulate': 2,
-              'training.eval_every': 0}
+    fields = {
+        **RUN,
+        'training.steps': 5,
+        'mesh.data': 2,
+        'mesh.fsdp': 4,
+        'batch.tracklets': 4,
+        'optimizer.accumulate': 2,
+        'training.eval_every': 0,
+    }
     config = micro_config(micro_data, **fields)
     heard: list[str] = []
     train(prepare(config), tmp_path / 'whole', heard.append)
@@ -248,7 +273,9 @@ def by_hand(kills: int) -> None:
         happened = kill_loop(folder / 'data', folder / f'run{loops}', kinds, seed + loops, longest=8)
         assert_same_run(folder / 'data', folder / f'run{loops}', folder / 'whole')
         count, loops = count + len(happened), loops + 1
-        print(f'{len(happened)} kills, (moment, last step saved): {happened}; the end is the same to the bit', flush=True)
+        print(
+            f'{len(happened)} kills, (moment, last step saved): {happened}; the end is the same to the bit', flush=True
+        )
     print(f'{count} SIGKILLs in {loops} runs of {STEPS} steps, seed {seed}, {time.monotonic() - began:.0f} s')
     shutil.rmtree(folder)
 

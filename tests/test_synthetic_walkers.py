@@ -95,7 +95,9 @@ def test_steps_come_with_the_gaits_own_frequency(number):
     strength = np.abs(np.fft.rfft(apart - apart.mean(), 16 * len(apart)))
     strides_a_second = np.argmax(strength) / (16 * len(apart)) * FRAMES_A_SECOND
     assert strides_a_second == pytest.approx(tracklet.gait.frequency, abs=0.03)
-    assert tracklet.gait.frequency == pytest.approx(person(3, 0).gait.frequency, rel=0.07)  # the person's, but for a little noise
+    assert tracklet.gait.frequency == pytest.approx(
+        person(3, 0).gait.frequency, rel=0.07
+    )  # the person's, but for a little noise
     assert 0.5 < walking_speed(tracklet.person.build, tracklet.gait) < 2.6  # metres a second
 
 
@@ -151,8 +153,9 @@ def test_contact_sheet_has_a_row_a_tracklet():
     assert contact_sheet(range(1, 3), range(1, 3), frames=2, columns=2).shape == (2 * 130, 2 * (2 * 65 + 3), 3)
 
 
-@pytest.mark.parametrize('wrong', [{'cameras': 1}, {'train_people': 0}, {'tracklets_per_camera': 1},
-                                   {'min_frames': 9, 'max_frames': 8}])
+@pytest.mark.parametrize(
+    'wrong', [{'cameras': 1}, {'train_people': 0}, {'tracklets_per_camera': 1}, {'min_frames': 9, 'max_frames': 8}]
+)
 def test_options_that_give_no_data_set_are_told(wrong):
     with pytest.raises(UserError):
         synthetic_raw_dataset(**{**OPTIONS, **wrong})

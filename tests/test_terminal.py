@@ -1,4 +1,6 @@
-"""What is printed never ends a program: any encoding, closed pipes and closed streams, and names that would steer a terminal."""
+"""What is printed never ends a program: any encoding, closed pipes and closed streams, and names that would steer a
+terminal.
+"""
 
 import ast
 import io
@@ -39,18 +41,30 @@ class Broken(io.StringIO):
         raise self.error
 
 
-@pytest.mark.parametrize(('encoding', 'errors', 'expected'), [
-    ('ascii', 'strict', b'caf\\xe9 \\u4eba \\udcff\n'),
-    ('latin-1', 'strict', b'caf\xe9 \\u4eba \\udcff\n'), ('ascii', 'replace', b'caf? ? ?\n'),
-    ('utf-8', 'strict', 'café 人 \\udcff\n'.encode())])
+@pytest.mark.parametrize(
+    ('encoding', 'errors', 'expected'),
+    [
+        ('ascii', 'strict', b'caf\\xe9 \\u4eba \\udcff\n'),
+        ('latin-1', 'strict', b'caf\xe9 \\u4eba \\udcff\n'),
+        ('ascii', 'replace', b'caf? ? ?\n'),
+        ('utf-8', 'strict', 'café 人 \\udcff\n'.encode()),
+    ],
+)
 def test_characters_that_the_stream_cannot_encode_are_escaped(monkeypatch, encoding, errors, expected):
     monkeypatch.setattr(sys, 'stdout', stream(encoding, errors))
     assert terminal.say('café 人 \udcff')
     assert sys.stdout.buffer.getvalue() == expected
 
 
-@pytest.mark.parametrize('error', [BrokenPipeError(), OSError(28, 'No space left on device'), ValueError('I/O operation on closed file'),
-                                   BlockingIOError()])
+@pytest.mark.parametrize(
+    'error',
+    [
+        BrokenPipeError(),
+        OSError(28, 'No space left on device'),
+        ValueError('I/O operation on closed file'),
+        BlockingIOError(),
+    ],
+)
 def test_a_stream_that_cannot_be_written_is_given_up(monkeypatch, error):
     monkeypatch.setattr(sys, 'stdout', Broken(error))
     assert not terminal.say('text')
@@ -78,8 +92,20 @@ def test_names_cannot_steer_the_terminal(monkeypatch):
 def result(**changes) -> Result:
     numbers = dict.fromkeys(('mAP', 'mAP_trapezoidal', 'mINP', 'rank_1', 'rank_5', 'rank_10', 'rank_20'), 0.5)
     said = {'dataset': '', 'split': 'test', 'protocol': 'all_but_query', 'frames': 'all', 'distance': 'cosine'}
-    return Result(**{'step': 1, 'n_query': 1, 'n_query_valid': 1, 'n_gallery': 2, 'n_junk': 0, 'rerank': False, 'cmc': [0.5] * 50,
-                     **numbers, **said, **changes})
+    return Result(
+        **{
+            'step': 1,
+            'n_query': 1,
+            'n_query_valid': 1,
+            'n_gallery': 2,
+            'n_junk': 0,
+            'rerank': False,
+            'cmc': [0.5] * 50,
+            **numbers,
+            **said,
+            **changes,
+        }
+    )
 
 
 @pytest.mark.parametrize('encoding', ['ascii', 'utf-8'])
@@ -105,7 +131,12 @@ def scored():
     config.evaluation.strips = 0
     experiment = Experiment.__new__(Experiment)
     object.__setattr__(experiment, 'config', freeze(config))
-    table = Embeddings(embedding=np.ones((1, 2), np.float32), person_id=np.array([1]), camera_id=np.array([1]), tracklet=np.array(['a']))
+    table = Embeddings(
+        embedding=np.ones((1, 2), np.float32),
+        person_id=np.array([1]),
+        camera_id=np.array([1]),
+        tracklet=np.array(['a']),
+    )
     return experiment, Scored(result(), table, table, None)
 
 
@@ -148,6 +179,8 @@ def test_a_program_outlives_its_reader_and_leaves_with_0(tmp_path, redirection):
     if 'full' in redirection and not os.path.exists('/dev/full'):
         pytest.skip('needs /dev/full')
     command = f'set -o pipefail; {sys.executable} -c "$CHILD" {tmp_path / "file"} {redirection}'
-    ended = subprocess.run(['bash', '-c', command], capture_output=True, text=True, cwd=ROOT, env={**os.environ, 'CHILD': CHILD})
+    ended = subprocess.run(
+        ['bash', '-c', command], capture_output=True, text=True, cwd=ROOT, env={**os.environ, 'CHILD': CHILD}
+    )
     assert (ended.returncode, ended.stderr) == (0, 'done\n')
     assert (tmp_path / 'file').read_text() == 'written'

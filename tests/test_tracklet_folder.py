@@ -79,7 +79,9 @@ def test_builds_and_keeps_the_bytes(tmp_path):
     source = make(tmp_path / 'set', data=PNG)
     (source / 'train/0007/c1/t0/.DS_Store').write_text('system_files')
     path = build(scan_tracklet_folder(source, 'mine'), tmp_path / 'data', progress=False)
-    records = tfds.builder_from_directory(path).as_data_source('train', decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
+    records = tfds.builder_from_directory(path).as_data_source(
+        'train', decoders={'frames': {'image': tfds.decode.SkipDecoding()}}
+    )
     assert [f['image'] for f in records[1]['frames']] == [PNG] * 3
     assert records[2]['person'].decode() == 'anna b'
 
@@ -116,7 +118,12 @@ def test_faults_are_listed_together(tmp_path):
     (source / 'query/0011').mkdir()
     with pytest.raises(UserError) as error:
         scan_tracklet_folder(source)
-    for issue in ('f_2.jpg has the frame number', 'x.jpg has no frame number', 'query/0009/c5/t9 is empty', 'query/0011 is empty'):
+    for issue in (
+        'f_2.jpg has the frame number',
+        'x.jpg has no frame number',
+        'query/0009/c5/t9 is empty',
+        'query/0011 is empty',
+    ):
         assert issue in str(error.value)
 
 
@@ -163,7 +170,11 @@ def test_the_frame_order_is_kept_and_a_pattern_goes_into_the_metadata(tmp_path):
 
 def test_cameras_that_count_from_0_are_kept_and_those_that_are_unknown(tmp_path):
     def names(*cameras):
-        return [f'{role}/{p}/{c}/t/1.jpg' for role, p in (('train', 1), ('train', 2), ('query', 3), ('gallery', 3)) for c in cameras]
+        return [
+            f'{role}/{p}/{c}/t/1.jpg'
+            for role, p in (('train', 1), ('train', 2), ('query', 3), ('gallery', 3))
+            for c in cameras
+        ]
 
     raw = scan_tracklet_folder(make(tmp_path / 'zero', names('0', '1')))
     assert {s.camera_id for s in raw.splits['query']} == {0, 1} and raw.metadata['cameras'] == {'0': 0, '1': 1}
@@ -187,10 +198,14 @@ def test_junk_and_distractors(tmp_path):
 
 
 def test_litter_and_other_files_are_passed_over_with_a_note(tmp_path):
-    system_files = ['Thumbs.db', '.DS_Store', 'train/@eaDir/0007/1.jpg', 'train/0007/c1/t0/thumbs.db', 'train/0007/c1/t0/._f_1.jpg',
-              'gallery/desktop.ini', 'train/0007/c1/t0/f_1.txt', 'train/0007/c1/t0/f_2.txt', 'query/labels.csv',
+    system_files = ['Thumbs.db', '.DS_Store', 'train/@eaDir/0007/1.jpg', 'train/0007/c1/t0/thumbs.db',
+              'train/0007/c1/t0/._f_1.jpg', 'gallery/desktop.ini', 'train/0007/c1/t0/f_1.txt',
+              'train/0007/c1/t0/f_2.txt', 'query/labels.csv',
               'val/0007/c1/t0/1.jpg']  # fmt: skip
-    clean, raw = scan_tracklet_folder(make(tmp_path / 'a')), scan_tracklet_folder(make(tmp_path / 'b', [*GOOD, *system_files]))
+    clean, raw = (
+        scan_tracklet_folder(make(tmp_path / 'a')),
+        scan_tracklet_folder(make(tmp_path / 'b', [*GOOD, *system_files])),
+    )
     assert raw.splits == clean.splits and not any('Passed over' in n for n in clean.notes)
     outside, note = raw.notes[-2:]
     assert outside == 'Pictures outside train, query and gallery are not read: val (1).'
@@ -225,4 +240,8 @@ def test_options_of_own_tracklets_are_refused_for_benchmarks(flag):
 
 def test_command_line_refuses_unknown_data_sets():
     refused = command('data_prep/build_tfds.py', '--dataset=market')
-    assert refused.returncode == 2 and refused.stderr.startswith("--dataset is 'market'") and refused.stderr.count('\n') == 1
+    assert (
+        refused.returncode == 2
+        and refused.stderr.startswith("--dataset is 'market'")
+        and refused.stderr.count('\n') == 1
+    )

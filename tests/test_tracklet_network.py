@@ -1,4 +1,6 @@
-"""Laws of the whole network at test: order, neighbours, padding and length change nothing that they should not change."""
+"""Laws of the whole network at test: order, neighbours, padding and length change nothing that they should not
+change.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +24,14 @@ def make(pooling='person_vlad', **fields):
         config.model.backbone.name = 'micro'
         config.model.update({'parts': 2, 'words': 3, 'descriptor': 8, 'embedding': 16, **fields})
     network = build_network(freeze(config).model, num_identities=5)
-    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 1, T, H, W, 3), jnp.uint8), jnp.ones((1, 1, T), bool))
+    variables = jax.jit(network.init)(
+        jax.random.key(0), jnp.zeros((1, 1, T, H, W, 3), jnp.uint8), jnp.ones((1, 1, T), bool)
+    )
     # Statistics as after some training, so that no layer is an identity by chance.
     key = jax.random.key(1)
-    variables['batch_stats'] = jax.tree.map(lambda s: s + 0.2 * jnp.abs(jax.random.normal(key, s.shape)), variables['batch_stats'])
+    variables['batch_stats'] = jax.tree.map(
+        lambda s: s + 0.2 * jnp.abs(jax.random.normal(key, s.shape)), variables['batch_stats']
+    )
     return network, variables
 
 
@@ -105,7 +111,9 @@ def test_no_frames_is_an_error_and_no_valid_frame_is_finite(made):
     clips, valid = map(jnp.asarray, videos())
 
     def loss(params):
-        output = network.apply(variables | {'params': params}, clips, jnp.zeros_like(valid), train=True, mutable=['batch_stats'])[0]
+        output = network.apply(
+            variables | {'params': params}, clips, jnp.zeros_like(valid), train=True, mutable=['batch_stats']
+        )[0]
         return output.logits.sum() + output.embedding.sum()
 
     gradients = jax.jit(jax.grad(loss))(variables['params'])
@@ -127,7 +135,9 @@ def test_bnneck_serves_the_necked_embedding_at_test_only():
     clips, valid = map(jnp.asarray, videos())
     assert set(variables['params']['neck']) == {'scale'} and 'bias' not in variables['params']['classifier']
     trained, _ = network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])
-    np.testing.assert_allclose(trained.embedding, trained.feature / np.linalg.norm(trained.feature, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(
+        trained.embedding, trained.feature / np.linalg.norm(trained.feature, axis=1, keepdims=True), atol=1e-5
+    )
     served = network.apply(variables, clips, valid)
     stats, scale = variables['batch_stats']['neck'], variables['params']['neck']['scale']
     necked = (served.feature - stats['mean']) / np.sqrt(stats['var'] + 1e-5) * scale

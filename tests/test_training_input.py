@@ -1,4 +1,6 @@
-"""The training input: balanced, the same for any number of threads and processes, and never looped or padded in silence."""
+"""The training input: balanced, the same for any number of threads and processes, and never looped or padded in
+silence.
+"""
 
 import dataclasses
 
@@ -28,7 +30,7 @@ def test_segments_are_frames_of_the_tracklet_in_order_none_twice(n, segments, fr
     for clip in clips:
         valid = clip[clip >= 0]
         assert (np.diff(valid) > 0).all()  # no loop, no repetition
-        assert (clip[len(valid):] == -1).all()  # the mask is a tail
+        assert (clip[len(valid) :] == -1).all()  # the mask is a tail
     first = clips[0][clips[0] >= 0]
     assert len(first) == min(n, frames)  # a clip is as full as the tracklet lets it be
     if n >= segments * ((frames - 1) * stride + 1):
@@ -88,7 +90,7 @@ def test_neighbours_meet_in_a_batch(opened):
 
 def test_a_person_with_few_tracklets_gives_them_again(opened):
     _, roles = opened
-    one = roles.train.select(np.r_[0, 4:len(roles.train)])  # person 1 keeps a single tracklet
+    one = roles.train.select(np.r_[0, 4 : len(roles.train)])  # person 1 keeps a single tracklet
     rows = [PKSampler(one, 6, 4, 0).rows(s) for s in range(2)]
     for batch in rows:
         counts = np.bincount(one.person_id[batch])
@@ -145,8 +147,12 @@ def test_padding_is_black_and_masked(opened, micro_data):
 def test_a_short_tracklet_is_coloured_by_its_own_frames(opened, micro_data):
     dataset, roles = opened
     fields = {'augment.erase': 0.0, 'augment.pad': 0, 'augment.contrast': 0.9}
-    long, short = (TrainBatches(dataset, roles.train, micro_config(micro_data, **{**fields, 'clips.segments': 1, 'clips.frames': frames}))
-                   for frames in (16, 13))  # no tracklet has more than 12, so that one is padded by four frames and more, the other less
+    long, short = (
+        TrainBatches(
+            dataset, roles.train, micro_config(micro_data, **{**fields, 'clips.segments': 1, 'clips.frames': frames})
+        )
+        for frames in (16, 13)
+    )  # no tracklet has more than 12, so that one is padded by four frames and more, the other less
     for step in range(3):
         a, b = long[step], short[step]
         assert (a['row'] == b['row']).all() and not a['valid'][:, :, 13:].any()
@@ -162,6 +168,7 @@ def test_only_the_sampled_frames_are_read():
             return super().__getitem__(i)
 
     import simplejpeg
+
     image = simplejpeg.encode_jpeg(np.zeros((16, 8, 3), np.uint8))
     decode_clips(Spy([image] * 9), np.array([[1, 4, -1], [4, 8, -1]]), 16, 8, 'x')
     assert sorted(Spy.read) == [1, 4, 8]
@@ -176,7 +183,9 @@ def test_a_corrupt_frame_is_named(opened, micro_data):
 
         def read(self, split, row):
             record = dataset.read(split, row)
-            return dataclasses.replace(record, frames=[b'\xff\xd8 no image'] * len(record.frames)) if row == 0 else record
+            return (
+                dataclasses.replace(record, frames=[b'\xff\xd8 no image'] * len(record.frames)) if row == 0 else record
+            )
 
     with pytest.raises(CorruptRecord, match=r'p1c1t1.*frame'):
         decode_clips(Broken().read('train', 0).frames, np.array([0]), 16, 8, 'p1c1t1')
@@ -199,7 +208,9 @@ def augmented(clip=CLIP, seed=0, **fields):
 def test_every_frame_of_a_clip_is_treated_alike():
     still = np.repeat(CLIP[:1], 3, axis=0)
     for seed in range(10):
-        out = augmented(still, seed, flip=0.5, pad=2, erase=0.5, brightness=0.3, contrast=0.3, saturation=0.3, channel=0.3)
+        out = augmented(
+            still, seed, flip=0.5, pad=2, erase=0.5, brightness=0.3, contrast=0.3, saturation=0.3, channel=0.3
+        )
         assert (out == out[:1]).all()
 
 
@@ -211,7 +222,7 @@ def test_each_kind_of_augmentation():
         out = augmented(seed=seed, pad=1)
         for dy in (-1, 0, 1):
             for dx in (-1, 0, 1):
-                padded = np.pad(CLIP, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, 1 - dy:17 - dy, 1 - dx:9 - dx]
+                padded = np.pad(CLIP, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, 1 - dy : 17 - dy, 1 - dx : 9 - dx]
                 if (out == padded).all():
                     shifts.add((dy, dx))
     assert len(shifts) == 9
@@ -219,7 +230,7 @@ def test_each_kind_of_augmentation():
     changed = (erased != CLIP).any((0, 3))
     assert 0.05 < changed.mean() < 0.3
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-    assert changed[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].mean() > 0.95  # one rectangle
+    assert changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() > 0.95  # one rectangle
 
 
 def jittered(clip, *factors):

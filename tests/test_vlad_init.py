@@ -1,4 +1,6 @@
-"""Laws of the data-dependent initialisation: what α means, clusters found again, samples that do not depend on how data comes."""
+"""Laws of the data-dependent initialisation: what α means, clusters found again, samples that do not depend on how data
+comes.
+"""
 
 import os
 
@@ -89,8 +91,10 @@ def test_assignment_is_the_softmax_of_distances(rule):
     distance = np.linalg.norm(points[:, None] - centres[None], axis=-1)
     if rule == 'netvlad':  # the formula with the distances themselves
         two = np.sort(distance, axis=1)[:, :2]
-        np.testing.assert_allclose(alpha, 0.5 * -np.log(0.01) / np.mean(two[:, 1]**2 - two[:, 0]**2), rtol=1e-9)
-    np.testing.assert_allclose(softmax(points @ weight.T.astype(np.float64) + bias), softmax(-alpha * distance**2), atol=1e-5)
+        np.testing.assert_allclose(alpha, 0.5 * -np.log(0.01) / np.mean(two[:, 1] ** 2 - two[:, 0] ** 2), rtol=1e-9)
+    np.testing.assert_allclose(
+        softmax(points @ weight.T.astype(np.float64) + bias), softmax(-alpha * distance**2), atol=1e-5
+    )
 
 
 def test_one_word_takes_all():
@@ -101,6 +105,7 @@ def test_one_word_takes_all():
 
 def test_start_fits_the_networks_words_part_by_part():
     from pvlad_jax.models.pooling.vlad_codebook import NetVlad
+
     parts, words, n = 3, 4, 120
     points = np.random.default_rng(4).normal(size=(n, parts, SIZE)).astype(np.float32)
     points[:, 1] += 2  # parts differ
@@ -148,10 +153,15 @@ def test_limit_holds_for_a_shared_codebook():
     points = np.random.default_rng(7).normal(size=(100, 3, SIZE)).astype(np.float32)
     with pytest.raises(UserError, match='among 20'):
         initial_codebook(points, 21, 0, cluster_centres, shared_codebook=True, limit=20)
-    assert initial_codebook(points, 20, 0, cluster_centres, shared_codebook=True, limit=20)['centres'].shape == (1, 20, SIZE)
+    assert initial_codebook(points, 20, 0, cluster_centres, shared_codebook=True, limit=20)['centres'].shape == (
+        1,
+        20,
+        SIZE,
+    )
 
 
 # Samples
+
 
 def stream(n=1000, parts=2):
     descriptors = np.zeros((n, parts, 3), np.float32)
@@ -185,8 +195,8 @@ def test_padding_never_enters_a_sample_nor_changes_it():
     places = np.flatnonzero(valid)[:300]
     valid[:] = False
     valid[places] = True
-    padded[places] = descriptors[:len(places)]
-    np.testing.assert_array_equal(sample(padded, [100, 450], valid=valid), sample(descriptors[:len(places)], []))
+    padded[places] = descriptors[: len(places)]
+    np.testing.assert_array_equal(sample(padded, [100, 450], valid=valid), sample(descriptors[: len(places)], []))
 
 
 def test_a_short_stream_is_kept_whole():
@@ -202,6 +212,7 @@ def test_every_place_is_as_likely():
 
 
 # Mistakes
+
 
 def test_more_words_than_descriptors_is_named():
     points = l2_normalise_rows(np.random.default_rng(0).normal(size=(10, SIZE)))

@@ -35,10 +35,14 @@ def test_words_stand_where_the_descriptors_are(micro_data, shared):
     u = descriptors_of(experiment, state)
     np.testing.assert_allclose(u.mean(0), 0, atol=1e-5)  # centred
     unit = u / np.linalg.norm(u, axis=-1, keepdims=True)
-    weight, bias = (np.broadcast_to(words[k], (2, *words[k].shape[1:])) for k in ('assignment_weight', 'assignment_bias'))
+    weight, bias = (
+        np.broadcast_to(words[k], (2, *words[k].shape[1:])) for k in ('assignment_weight', 'assignment_bias')
+    )
     logits = np.einsum('npd,pkd->npk', unit, weight) + bias
     ordered = np.sort(logits, axis=-1)
-    assert np.mean(ordered[..., -1] - ordered[..., -2]) == pytest.approx(np.log(100), rel=0.05)  # what NetVLAD's α means
+    assert np.mean(ordered[..., -1] - ordered[..., -2]) == pytest.approx(
+        np.log(100), rel=0.05
+    )  # what NetVLAD's α means
     distance = ((unit[:, :, None] - np.broadcast_to(words['centres'], (2, 3, 4))) ** 2).sum(-1)
     np.testing.assert_array_equal(logits.argmax(-1), distance.argmin(-1))
     assert all((np.bincount(logits.argmax(-1)[:, p], minlength=3) > 0).all() for p in range(2))  # no word is empty
@@ -50,7 +54,9 @@ def test_the_start_is_the_same_every_time_and_for_the_average(micro_data):
     jax.tree.map(np.testing.assert_array_equal, one, other)
     jax.tree.map(np.testing.assert_array_equal, {'params': one.params, 'batch_stats': one.batch_stats}, one.ema)
     _, third = started(micro_data, seed=1)
-    assert np.abs(third.params['aggregator']['vlad']['centres'] - one.params['aggregator']['vlad']['centres']).max() > 1e-3
+    assert (
+        np.abs(third.params['aggregator']['vlad']['centres'] - one.params['aggregator']['vlad']['centres']).max() > 1e-3
+    )
 
 
 def test_a_start_without_centring_leaves_the_bias(micro_data):
@@ -58,11 +64,17 @@ def test_a_start_without_centring_leaves_the_bias(micro_data):
     np.testing.assert_array_equal(plain.params['aggregator']['part_alignment']['part_descriptor']['bias'], 0)
 
 
-@pytest.mark.parametrize(('batch_norm', 'accumulate', 'devices'), [('sync', 1, 1), ('sync', 2, 1), ('local', 1, 2), ('local', 2, 2)])
+@pytest.mark.parametrize(
+    ('batch_norm', 'accumulate', 'devices'), [('sync', 1, 1), ('sync', 2, 1), ('local', 1, 2), ('local', 2, 2)]
+)
 def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accumulate, devices):
     """The network that k-means sees is the one that the first updates see: BatchNorm takes the same statistics."""
-    fields = {'model.backbone.batch_norm': batch_norm, 'optimizer.accumulate': accumulate, 'vlad_init.batches': 1,
-              'vlad_init.descriptors': 10_000}
+    fields = {
+        'model.backbone.batch_norm': batch_norm,
+        'optimizer.accumulate': accumulate,
+        'vlad_init.batches': 1,
+        'vlad_init.descriptors': 10_000,
+    }
     experiment, state = started(micro_data, **fields, **{'batch.tracklets': 4})
     variables = jax.tree.map(jnp.asarray, {'params': state.params, 'batch_stats': state.batch_stats})
     batches = TrainBatches(experiment.dataset, experiment.partition.train, experiment.config, augment=False)
@@ -78,7 +90,9 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
         expected.append(np.asarray(output.part_descriptors)[places])
     expected = np.concatenate(expected)
     np.testing.assert_allclose(sampled, expected, rtol=1e-4, atol=1e-5)
-    evaluated = np.asarray(experiment.network.apply(variables, jnp.asarray(batch['clips']), jnp.asarray(batch['valid'])).part_descriptors)
+    evaluated = np.asarray(
+        experiment.network.apply(variables, jnp.asarray(batch['clips']), jnp.asarray(batch['valid'])).part_descriptors
+    )
     # With the running statistics of the start the same descriptors are not centred: the comparison above can fail.
     assert np.abs(evaluated.reshape(-1, 2, 4).mean(0)).max() > 10 * np.abs(expected.mean(0)).max()
 

@@ -36,15 +36,17 @@ def beam_writer(
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
-        raise UserError('--beam needs Apache Beam: pip install -r requirements-beam.txt, in an environment of its '
-                        'own.') from error
+        raise UserError(
+            '--beam needs Apache Beam: pip install -r requirements-beam.txt, in an environment of its own.'
+        ) from error
     try:
         parsed = PipelineOptions(shlex.split(options))
         beam.Pipeline(options=parsed)  # makes the runner, and so knows whether it can
     except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(f'Beam does not take --beam_options={options!r}: {error}') from error
-    return partial(_write_shards, checked_reader(raw, decode), raw.encoding, parsed,
-                   FrameCounts() if counts is None else counts)
+    return partial(
+        _write_shards, checked_reader(raw, decode), raw.encoding, parsed, FrameCounts() if counts is None else counts
+    )
 
 
 def _write_shards(

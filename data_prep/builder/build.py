@@ -35,8 +35,9 @@ _NAME = re.compile(r'[a-z][a-z0-9_]*')
 def data_set_path(data_dir: str | Path, name: str) -> Path:
     """Where a data set lies, built or not. Raises UserError for a name that TFDS could not read back."""
     if not _NAME.fullmatch(name):
-        raise UserError(f'{name!r} cannot name a data set: use lower-case letters, digits and _, beginning with a '
-                        'letter.')
+        raise UserError(
+            f'{name!r} cannot name a data set: use lower-case letters, digits and _, beginning with a letter.'
+        )
     return user_path(data_dir) / name / FOLDER_VERSION
 
 
@@ -92,8 +93,12 @@ def build(
             counts = FrameCounts() if counts is None else counts
             reader = partial(_read, checked_reader(raw, decode), raw.workers, workers, advance, counts)
             builder = TrackletBuilder(
-                raw=raw, read_all=reader, write_shards=write_shards, data_dir=os.fspath(root), counts=counts,
-                decoded=decode
+                raw=raw,
+                read_all=reader,
+                write_shards=write_shards,
+                data_dir=os.fspath(root),
+                counts=counts,
+                decoded=decode,
             )
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints notes on downloads there
@@ -177,8 +182,9 @@ def _lock(path: Path, wait: bool) -> Iterator[None]:
         with open(lock, 'w') as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = os.path.samestat(os.fstat(f.fileno()),
-                                        os.stat(lock))  # not one that its last holder has just removed
+                ours = os.path.samestat(
+                    os.fstat(f.fileno()), os.stat(lock)
+                )  # not one that its last holder has just removed
             except (BlockingIOError, FileNotFoundError):
                 ours = False
             if ours:
@@ -190,8 +196,9 @@ def _lock(path: Path, wait: bool) -> Iterator[None]:
                         path.parent.rmdir()  # only where nothing was built
                 return
         if not wait:
-            raise UserError(f'Another process builds {path} right now. Wait for it, or build under another --name or '
-                            '--data_dir.')
+            raise UserError(
+                f'Another process builds {path} right now. Wait for it, or build under another --name or --data_dir.'
+            )
         time.sleep(0.2)
 
 
@@ -213,8 +220,13 @@ def _replace(path: Path, built: Path) -> None:
 @contextlib.contextmanager
 def _progress_bar(raw: RawDataset, show: bool) -> Iterator[Any]:
     total = sum(len(s.frames) for sources in raw.splits.values() for s in sources)
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=terminal.console(), disable=not show, redirect_stdout=False) as bar:
         task = bar.add_task(f'{raw.name}: frames', total=total)
         yield lambda n: bar.advance(task, n)
@@ -250,13 +262,16 @@ def _require_same(path: Path, raw: RawDataset) -> None:
         wanted.pop(found_by_build, None)
     if difference := _first_difference(metadata, wanted):
         key, existing, requested = difference
-        raise UserError(f'{path} exists already, but was built with {key} = {_short(existing)} instead of '
-                        f'{_short(requested)}. {remedy}')
+        raise UserError(
+            f'{path} exists already, but was built with {key} = {_short(existing)} instead of '
+            f'{_short(requested)}. {remedy}'
+        )
     for split, sources in raw.splits.items():
         table = path / table_file(split)
         if not table.exists() or not _same_table(table, sources):
-            raise UserError(f'{path} exists already, but its tracklets of split {split} are not those of the source. '
-                            f'{remedy}')
+            raise UserError(
+                f'{path} exists already, but its tracklets of split {split} are not those of the source. {remedy}'
+            )
 
 
 def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:
@@ -281,4 +296,3 @@ def _first_difference(existing: dict, requested: dict, prefix: str = '') -> tupl
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + '...'
-

@@ -83,8 +83,9 @@ class CheckedReader:
                 self._stored(frame)
             except ImageError as error:
                 bad.append(f'{key} {error}')
-        return bad or [f'{source.name} could not be read at first, then could: check the disk or network and start '
-                       'again']
+        return bad or [
+            f'{source.name} could not be read at first, then could: check the disk or network and start again'
+        ]
 
 
 def checked_reader(raw: RawDataset, decode: bool = True) -> CheckedReader:
@@ -126,9 +127,7 @@ def bad_frames_error(bad: list[str]) -> UserError:
     """One message for all bad frames."""
     listed = '\n  '.join(bad[:MAX_REPORTED])
     some = 'At least these frames' if len(bad) >= MAX_REPORTED else 'These frames'
-    return UserError(
-        f'{some} cannot be used:\n  {listed}\nReplace or remove them and start again; nothing was built.'
-    )
+    return UserError(f'{some} cannot be used:\n  {listed}\nReplace or remove them and start again; nothing was built.')
 
 
 def _take(ahead: deque, bad: list[str]) -> Iterator[tuple[TrackletSource, CheckedFrames]]:

@@ -44,12 +44,7 @@ class FrameCounts:
 
 
 def stored_frame(
-    data: bytes,
-    *,
-    size: tuple[int, int] | None = None,
-    bit_depth: int = 0,
-    jpeg_quality: int = 0,
-    decode: bool = True,
+    data: bytes, *, size: tuple[int, int] | None = None, bit_depth: int = 0, jpeg_quality: int = 0, decode: bool = True
 ) -> StoredFrame:
     """The bytes to store of a frame.
 

@@ -116,14 +116,16 @@ def record_features(encoding: str) -> tfds.features.FeaturesDict:
     """The features of a record; frames stay encoded ('jpeg', 'png' or 'mixed'). TFDS stores bytes of either as they
     are."""
     image = tfds.features.Image(shape=(None, None, 3), encoding_format=None if encoding == 'mixed' else encoding)
-    return tfds.features.FeaturesDict({
-        'frames': tfds.features.Dataset({'image': image}),
-        'frame_numbers': tfds.features.Tensor(shape=(None,), dtype=np.int32),
-        'person': tfds.features.Text(),
-        'person_id': np.int32,
-        'camera_id': np.int32,
-        'tracklet': tfds.features.Text(),
-    })
+    return tfds.features.FeaturesDict(
+        {
+            'frames': tfds.features.Dataset({'image': image}),
+            'frame_numbers': tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            'person': tfds.features.Text(),
+            'person_id': np.int32,
+            'camera_id': np.int32,
+            'tracklet': tfds.features.Text(),
+        }
+    )
 
 
 def record_metadata(raw: RawDataset) -> dict:

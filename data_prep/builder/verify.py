@@ -83,8 +83,13 @@ def verify(
             issues.append(f'Split {split} has {len(records)} records and {len(table["tracklet"])} rows in its table')
             continue
         check = partial(_record_issues, records, table, sources[split], read)
-        shown = track(_ahead(check, len(records)), f'{path.parent.name}: {split}', len(records), console=console,
-                      disable=not progress)
+        shown = track(
+            _ahead(check, len(records)),
+            f'{path.parent.name}: {split}',
+            len(records),
+            console=console,
+            disable=not progress,
+        )
         for i, found in enumerate(shown):
             issues += [f'{split} record {i}, {table["tracklet"][i].decode()}: {issue}' for issue in found]
             frames += int(table['n_frames'][i])
@@ -100,15 +105,18 @@ def _metadata(path: Path) -> dict:
     try:
         metadata = json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path}/{METADATA_FILE} cannot be read: {error}. Build the data set again with '
-                        '--overwrite.') from error
+        raise UserError(
+            f'{path}/{METADATA_FILE} cannot be read: {error}. Build the data set again with --overwrite.'
+        ) from error
     if metadata.get('format_version') != FORMAT_VERSION:
         found = metadata.get('format_version')
-        raise UserError(f'{path} has format {found}, this program reads {FORMAT_VERSION}. Build it again with '
-                        '--overwrite.')
+        raise UserError(
+            f'{path} has format {found}, this program reads {FORMAT_VERSION}. Build it again with --overwrite.'
+        )
     if metadata.get('layout') not in LAYOUTS or metadata.get('encoding') not in ENCODINGS:
-        raise UserError(f'{path}/{METADATA_FILE} names an unknown layout or encoding. Build the data set again with '
-                        '--overwrite.')
+        raise UserError(
+            f'{path}/{METADATA_FILE} names an unknown layout or encoding. Build the data set again with --overwrite.'
+        )
     return metadata
 
 
@@ -116,11 +124,13 @@ def _table(path: Path, split: str) -> dict[str, np.ndarray]:
     try:
         columns = read_columns(path / table_file(split))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f'{path}/{table_file(split)} cannot be read: {error}. Build the data set again with '
-                        '--overwrite.') from error
+        raise UserError(
+            f'{path}/{table_file(split)} cannot be read: {error}. Build the data set again with --overwrite.'
+        ) from error
     if len({len(c) for c in columns.values()}) != 1:
-        raise UserError(f'{path}/{table_file(split)} has columns of different lengths. Build the data set again with '
-                        '--overwrite.')
+        raise UserError(
+            f'{path}/{table_file(split)} has columns of different lengths. Build the data set again with --overwrite.'
+        )
     return columns
 
 
@@ -155,8 +165,11 @@ def _record_issues(
         issues.append(f'has {len(frames)} frames and {len(numbers)} numbers, in the table {table["n_frames"][i]}')
     if any(a >= b for a, b in pairwise(numbers)):
         issues.append('frame numbers do not rise')
-    issues += [f'frame {n} cannot be decoded: it {issue}' for n,
-               frame in zip(numbers, frames) if (issue := _frame_issue(frame))]
+    issues += [
+        f'frame {n} cannot be decoded: it {issue}'
+        for n, frame in zip(numbers, frames)
+        if (issue := _frame_issue(frame))
+    ]
     if read is not None and (source := sources[i]) is not None:
         try:
             expected = read(source).frames
@@ -165,8 +178,9 @@ def _record_issues(
         if tuple(numbers) != source.frame_numbers:
             issues.append('frame numbers are not those of the source')
         pairs = zip(numbers, source.frames, frames, expected)
-        issues += [f'frame {n} is not that of the source ({key})' for n, key, a,
-                   b in pairs if a != b and not same_pixels(a, b)]
+        issues += [
+            f'frame {n} is not that of the source ({key})' for n, key, a, b in pairs if a != b and not same_pixels(a, b)
+        ]
     return issues
 
 

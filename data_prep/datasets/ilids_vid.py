@@ -38,8 +38,11 @@ SOURCE_HINT = (
 
 
 def scan_ilids_vid(
-    source: str | Path, name: str = 'ilids_vid', info_dir: str | Path | None = None, jpeg_quality: int = 0,
-    draw: int | None = None
+    source: str | Path,
+    name: str = 'ilids_vid',
+    info_dir: str | Path | None = None,
+    jpeg_quality: int = 0,
+    draw: int | None = None,
 ) -> RawDataset:
     """Scans the folder or archive. What differs from the documented counts is in `issues`, `inconsistencies` and
     `checks`.
@@ -128,12 +131,16 @@ def _people_of(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> t
         return [], issues
     if len(people) != PEOPLE:
         # Indices into another list of people would name the wrong ones.
-        issues.add(f'ls_set counts {PEOPLE} people in sorted order; with others its indices name other people',
-                   f'{len(people)} people found')
+        issues.add(
+            f'ls_set counts {PEOPLE} people in sorted order; with others its indices name other people',
+            f'{len(people)} people found',
+        )
         return [], issues
     splits = [
-        {'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]),
-         'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE])}
+        {
+            'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]),
+            'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE]),
+        }
         for row in ls_set.tolist()
     ]
     return splits, issues
@@ -145,8 +152,7 @@ def ilids_checks(sources: list[TrackletSource], splits: Splits) -> list[Check]:
     return ilids_counts([s.person_id for s in sources], [s.camera_id for s in sources], lengths, splits)
 
 
-def ilids_counts(people: list[int], cameras: list[int], lengths: list[int],
-                 splits: Splits) -> list[Check]:
+def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], splits: Splits) -> list[Check]:
     """The same from columns of labels, one entry a tracklet."""
     numbers = sorted(set(people))
     seen = {camera: {p for p, c in zip(people, cameras) if c == camera} for camera in (1, 2)}

@@ -36,8 +36,11 @@ SOURCE_HINT = (
 
 
 def scan_prid2011(
-    source: str | Path, name: str = 'prid2011', info_dir: str | Path | None = None, jpeg_quality: int = 0,
-    draw: int | None = None
+    source: str | Path,
+    name: str = 'prid2011',
+    info_dir: str | Path | None = None,
+    jpeg_quality: int = 0,
+    draw: int | None = None,
 ) -> RawDataset:
     """Scans the folder or archive; only the 178 people are kept. What differs stands in `issues`, `inconsistencies` and
     `checks`.
@@ -69,27 +72,28 @@ def check_prid2011(files: FrameFiles, source: SplitSource, name: str = 'prid2011
     shared = set(range(1, SHARED_PEOPLE + 1))
     enough = {p for p in shared if all(len(tracklets.get((p, c), ())) >= MIN_FRAMES for c in (1, 2))}
     used = shared - set(NOT_USED)
-    issues.extend(f'People with under {MIN_FRAMES} frames in a camera',
-                  [f'person_{p:04d}' for p in sorted(used - enough)])
-    issues.extend('People with enough frames who are known to have fewer',
-                  [f'person_{p:04d}' for p in sorted(enough - used)])
+    issues.extend(
+        f'People with under {MIN_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)]
+    )
+    issues.extend(
+        'People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)]
+    )
     splits, inconsistencies = source.halves(sorted(used), TEST_PEOPLE)
     kept = sorted(enough & used)
     if len(kept) < len(used):  # a partial data set: the splits name only people who are there
         splits = [{half: [p for p in ids if p in enough] for half, ids in split.items()} for split in splits]
     names = {1: 'cam_a', 2: 'cam_b'}
     sources = [
-        tracklet(f'person_{p:04d}', p, c, f'{names[c]}/person_{p:04d}', tracklets[p, c])
-        for p in kept
-        for c in (1, 2)
+        tracklet(f'person_{p:04d}', p, c, f'{names[c]}/person_{p:04d}', tracklets[p, c]) for p in kept for c in (1, 2)
     ]
     people_found = [
         Check('people in cam_a', 385, len(seen[1])),
         Check('people in cam_b', 749, len(seen[2])),
         Check(f'of the first {SHARED_PEOPLE}, people in both cameras', SHARED_PEOPLE, len(shared & seen[1] & seen[2])),
     ]
-    counts = prid_counts([s.person_id for s in sources], [s.camera_id for s in sources],
-                         [len(s.frames) for s in sources], splits)
+    counts = prid_counts(
+        [s.person_id for s in sources], [s.camera_id for s in sources], [len(s.frames) for s in sources], splits
+    )
     return two_camera_dataset(
         files,
         sources,
@@ -119,8 +123,7 @@ def _locate(parts: list[str]) -> tuple[int, int, int] | str:
     return int(person[1]), camera, int(frame[1])
 
 
-def prid_counts(people: list[int], cameras: list[int], lengths: list[int],
-                splits: Splits) -> list[Check]:
+def prid_counts(people: list[int], cameras: list[int], lengths: list[int], splits: Splits) -> list[Check]:
     """The counts of the 178 people, from columns of labels with one entry a tracklet."""
     return [
         Check('people used', 178, len(set(people))),

@@ -109,8 +109,10 @@ def _check(train_people, test_people, cameras, tracklets_per_camera, twins, seed
     if train_people < 2 or test_people < 2:
         refuse(f'{train_people} training and {test_people} test people', 'Ask for at least 2 of each')
     if twins and (train_people % 2 or test_people % 2):
-        refuse(f'twins come in pairs, but {train_people} training and {test_people} test people were asked for',
-               'Use even numbers')
+        refuse(
+            f'twins come in pairs, but {train_people} training and {test_people} test people were asked for',
+            'Use even numbers',
+        )
     if cameras < 2:
         refuse(f'cameras is {cameras}', 'Queries are matched across cameras: use at least 2')
     if tracklets_per_camera < 2:

@@ -14,6 +14,8 @@ from data_prep.sources.frame_suffixes import is_frame
 from pvlad_jax.data.dataset_format import EVERYONE
 
 QUERY_CAMERA, GALLERY_CAMERA = 1, 2
+
+
 def people_metadata(splits: Splits, seed: int | None) -> dict:
     """The metadata of the layout 'people_splits'. seed: of drawn splits."""
     drawn = {} if seed is None else {'splits_drawn_by_seed': seed}

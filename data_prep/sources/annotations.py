@@ -20,8 +20,10 @@ def find_annotation(files: FrameFiles, info_dir: str | Path | None, name: str) -
     if info_dir is not None:
         folder = user_path(info_dir)
         if not folder.is_dir():
-            raise UserError(f'--info_dir: {folder} is not a folder. It holds the tables that come with the data set, '
-                            f'such as {name}.')
+            raise UserError(
+                f'--info_dir: {folder} is not a folder. It holds the tables that come with the data set, '
+                f'such as {name}.'
+            )
         for path in (*sorted(folder.rglob(name)), *sorted(folder.rglob(name + '.gz'))):
             return _content(path.name, path.read_bytes())
     places = [n for n in files.names if n.rpartition('/')[2] in (name, name + '.gz')]

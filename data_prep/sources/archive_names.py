@@ -43,8 +43,10 @@ def refuse_escapes(path: Path, members: Iterable[tuple[str, str | None]]) -> Non
     outside = [name for name, link in members if _escapes(name) or (link is not None and _escapes(link, name))]
     if outside:
         listed = ', '.join(outside[:20])
-        raise UserError(f'{path} has members that point outside the archive: {listed}. It is refused; get it from its '
-                        'official source.')
+        raise UserError(
+            f'{path} has members that point outside the archive: {listed}. It is refused; get it from its '
+            'official source.'
+        )
 
 
 def _escapes(name: str, linked_from: str | None = None) -> bool:

@@ -190,8 +190,9 @@ def open_files(source: str | Path) -> FrameFiles:
     """
     source = user_path(source)
     if not source.exists():
-        raise UserError(f'The source {source} does not exist. --source names the folder or archive with the raw data '
-                        'set.')
+        raise UserError(
+            f'The source {source} does not exist. --source names the folder or archive with the raw data set.'
+        )
     if source.is_file():
         return _open_archive(source)
     try:
@@ -229,8 +230,9 @@ def _open_archive(path: Path) -> Zip | Tar:
         return Zip(path)
     if _is_archive(path.name) or tarfile.is_tarfile(path):
         return Tar(path)
-    raise UserError(f'{path} is a file but no zip or tar archive. --source names the folder or archive with the raw '
-                    'data set.')
+    raise UserError(
+        f'{path} is a file but no zip or tar archive. --source names the folder or archive with the raw data set.'
+    )
 
 
 def _walk(folder: str, prefix: str, files: Folder) -> None:
@@ -276,8 +278,9 @@ def _decompress(path: Path) -> str:
     except BaseException as error:
         _unlink(plain)
         if isinstance(error, OSError | EOFError):
-            raise UserError(f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its '
-                            'folder.') from error
+            raise UserError(
+                f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its folder.'
+            ) from error
         raise
     return plain
 

@@ -39,8 +39,9 @@ def _slabs(rng, scene, colour, slab: int, strength: float = 0.05) -> None:
         bottom = min(int(row + step), ground.shape[0] - 1)
         cv2.line(ground, (0, bottom), (WIDTH, bottom), tuple(map(float, joint)), 1, cv2.LINE_AA)
         for x in np.arange(rng.uniform(0, slab), WIDTH, slab):
-            cv2.line(ground, (int(x), int(row)), (int(x - 0.1 * step), bottom), tuple(map(float, joint)), 1,
-                     cv2.LINE_AA)
+            cv2.line(
+                ground, (int(x), int(row)), (int(x - 0.1 * step), bottom), tuple(map(float, joint)), 1, cv2.LINE_AA
+            )
         row, step = row + step, step * 1.22
 
 

@@ -76,7 +76,7 @@ def draw_build(rng: np.random.Generator) -> Build:
         hip_half=float(stature * 0.052),
         shoulder_half=float(shoulders),
         chest=float(stature * (0.088 + 0.010 * masculine) * girth),
-        waist=float(stature * (0.070 + 0.012 * masculine) * girth ** 1.4),
+        waist=float(stature * (0.070 + 0.012 * masculine) * girth**1.4),
         hips=float(stature * (0.098 - 0.008 * masculine) * girth),
         depth=float(rng.uniform(0.62, 0.74) * girth**0.4),
         girth=float(girth),

@@ -1,6 +1,6 @@
 """A picture of walkers: rows are people seen by cameras, columns are consecutive frames.
 
-    python -m data_prep.synthetic_walkers.contact_sheet --output=walkers.png --people=4
+python -m data_prep.synthetic_walkers.contact_sheet --output=walkers.png --people=4
 """
 
 import cv2
@@ -34,8 +34,9 @@ def contact_sheet(
 def main(_argv) -> None:
     people = range(flags.FLAGS.first, flags.FLAGS.first + flags.FLAGS.people)
     cameras = range(1, flags.FLAGS.cameras + 1)
-    sheet = contact_sheet(people, cameras, flags.FLAGS.frames, flags.FLAGS.twins, flags.FLAGS.seed,
-                          columns=flags.FLAGS.cameras)
+    sheet = contact_sheet(
+        people, cameras, flags.FLAGS.frames, flags.FLAGS.twins, flags.FLAGS.seed, columns=flags.FLAGS.cameras
+    )
     cv2.imwrite(flags.FLAGS.output, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     say(f'{flags.FLAGS.output}: {len(people)} people x {len(cameras)} cameras, {flags.FLAGS.frames} frames each')
 

@@ -62,8 +62,9 @@ def figure(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
             *_legs(build, outfit, pose), *_bag(build, outfit, pose)]  # fmt: skip
 
 
-def _round(pose: Pose, a, b, radius_a: float, radius_b: float, paint: Paint, cap: float = 1.0,
-           lift: float = 0.0) -> Part:
+def _round(
+    pose: Pose, a, b, radius_a: float, radius_b: float, paint: Paint, cap: float = 1.0, lift: float = 0.0
+) -> Part:
     return Part(a, b, (radius_a, radius_b), (radius_a, radius_b), pose.front, pose.left, paint, cap, lift)
 
 
@@ -86,16 +87,29 @@ def _head(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     middle = chin + 0.62 * h * up - 0.07 * h * front
     if outfit.haircut != 'bald':
         volume = 1.10 if outfit.haircut in ('long', 'tail', 'bun') else 1.05
-        parts.append(Part(middle - 0.06 * h * front, middle + 0.04 * h * up, (volume * wide,) * 2,
-                          (volume * 0.88 * deep,) * 2, front, left, plain_hair))
+        parts.append(
+            Part(
+                middle - 0.06 * h * front,
+                middle + 0.04 * h * up,
+                (volume * wide,) * 2,
+                (volume * 0.88 * deep,) * 2,
+                front,
+                left,
+                plain_hair,
+            )
+        )
     if outfit.haircut == 'long':
         down = pose.joints['neck'] - 0.06 * up - 0.085 * front
-        parts.append(Part(middle - 0.16 * h * front, down, (wide, 1.05 * wide), (0.26 * h, 0.16 * h), front, left,
-                          plain_hair, 0.6))
+        parts.append(
+            Part(
+                middle - 0.16 * h * front, down, (wide, 1.05 * wide), (0.26 * h, 0.16 * h), front, left, plain_hair, 0.6
+            )
+        )
     if outfit.haircut == 'tail':
         root = middle - 0.42 * h * front + 0.08 * h * up
-        parts.append(_round(pose, root, root - 0.16 * up * build.stature / 1.7 - 0.03 * front, 0.036, 0.024,
-                            plain_hair))
+        parts.append(
+            _round(pose, root, root - 0.16 * up * build.stature / 1.7 - 0.03 * front, 0.036, 0.024, plain_hair)
+        )
     if outfit.haircut == 'bun':
         bun = middle - 0.40 * h * front + 0.20 * h * up
         parts.append(_round(pose, bun, bun + 0.01 * up, 0.05, 0.05, plain_hair))
@@ -103,12 +117,34 @@ def _head(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         hat = Paint('plain', (HAT,))
         seat = chin + 0.74 * h * up - 0.03 * h * front
         rise = 0.10 if outfit.hat == 'cap' else 0.16
-        parts.append(Part(seat, seat + rise * h * up, (1.14 * wide, 1.02 * wide), (1.10 * deep, 0.98 * deep), front,
-                          left, hat, 0.75, 0.01))
+        parts.append(
+            Part(
+                seat,
+                seat + rise * h * up,
+                (1.14 * wide, 1.02 * wide),
+                (1.10 * deep, 0.98 * deep),
+                front,
+                left,
+                hat,
+                0.75,
+                0.01,
+            )
+        )
         if outfit.hat == 'cap':
             brim = seat + 0.34 * h * front
-            parts.append(Part(brim, brim + 0.34 * h * front - 0.04 * h * up, (0.062, 0.045), (0.02, 0.012), up, left,
-                              hat, 0.5, 0.01))
+            parts.append(
+                Part(
+                    brim,
+                    brim + 0.34 * h * front - 0.04 * h * up,
+                    (0.062, 0.045),
+                    (0.02, 0.012),
+                    up,
+                    left,
+                    hat,
+                    0.5,
+                    0.01,
+                )
+            )
     return parts
 
 
@@ -135,16 +171,37 @@ def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     yoke = SKIN if outfit.top == 'tank' else TOP
     for side, _ in SIDES:
         inner = j['neck'] - 0.012 * up
-        parts.append(_round(pose, inner, j[f'shoulder_{side}'], 0.055 + 0.4 * bulk, shoulder * build.girth**0.5,
-                            Paint('plain', (yoke,))))
+        parts.append(
+            _round(
+                pose,
+                inner,
+                j[f'shoulder_{side}'],
+                0.055 + 0.4 * bulk,
+                shoulder * build.girth**0.5,
+                Paint('plain', (yoke,)),
+            )
+        )
     if outfit.top in ('jacket', 'coat', 'shirt'):
         collar = j['neck'] + 0.01 * up
-        parts.append(Part(collar, collar + 0.035 * up, (0.072, 0.066), (0.074, 0.068), front, left,
-                          Paint('open', (TOP, INNER), 0.5), 0.2))
+        parts.append(
+            Part(
+                collar,
+                collar + 0.035 * up,
+                (0.072, 0.066),
+                (0.074, 0.068),
+                front,
+                left,
+                Paint('open', (TOP, INNER), 0.5),
+                0.2,
+            )
+        )
     if outfit.top == 'hoodie':
         hood = j['neck'] + 0.01 * up - 0.085 * front
-        parts.append(Part(hood - 0.05 * left, hood + 0.05 * left, (0.05, 0.05), (0.05, 0.05), front, left,
-                          Paint('plain', (TOP,))))
+        parts.append(
+            Part(
+                hood - 0.05 * left, hood + 0.05 * left, (0.05, 0.05), (0.05, 0.05), front, left, Paint('plain', (TOP,))
+            )
+        )
     if outfit.top == 'coat':
         knees = 0.5 * (j['knee_left'] + j['knee_right'])
         below = 0.25 * j['pelvis'] + 0.75 * knees
@@ -166,8 +223,11 @@ def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
 def _arms(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     j, g = pose.joints, build.girth**0.6
     bulk = outfit.bulk
-    upper = {'long': Paint('plain', (TOP,)), 'short': Paint('block', (TOP, SKIN), 0.62),
-             'none': Paint('plain', (SKIN,))}[outfit.sleeves]
+    upper = {
+        'long': Paint('plain', (TOP,)),
+        'short': Paint('block', (TOP, SKIN), 0.62),
+        'none': Paint('plain', (SKIN,)),
+    }[outfit.sleeves]
     if outfit.pattern == 'hoops' and outfit.sleeves == 'long':
         upper = Paint('hoops', (TOP, SECOND), 0.5 * outfit.pattern_size)
     if outfit.pattern == 'block' and outfit.sleeves == 'long':
@@ -206,8 +266,9 @@ def _legs(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         calf = knee + 0.30 * (ankle - knee) - 0.012 * pose.front
         parts.append(_round(pose, hip, knee, 0.082 * g + loose, 0.053 * g + shin_loose, thigh_paint, lift=lift))
         parts.append(_round(pose, knee, calf, 0.053 * g + shin_loose, 0.054 * g + shin_loose, shin_paint, lift=lift))
-        parts.append(_round(pose, calf, ankle, 0.054 * g + shin_loose, 0.034 * g + shin_loose + flare, shin_paint,
-                            lift=lift))
+        parts.append(
+            _round(pose, calf, ankle, 0.054 * g + shin_loose, 0.034 * g + shin_loose + flare, shin_paint, lift=lift)
+        )
         thick = np.array([0.0, 0.0, 0.034])
         sole_up = 0.75 * (ankle - heel)
         parts.append(_round(pose, heel + 0.45 * sole_up, toe + thick, 0.042, 0.036, shoe))
@@ -223,13 +284,24 @@ def _bag(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         behind = -(back + 0.065) * front
         low, high = j['pelvis'] + 0.30 * build.trunk * up + behind, j['neck'] - 0.10 * up + behind
         parts = [Part(low, high, (0.145, 0.125), (0.10, 0.08), front, left, Paint('block', (BAG, BAG), 0.5), 0.35)]
-        parts.append(Part(low + 0.06 * up - 0.08 * front, low + 0.16 * up - 0.08 * front, (0.09, 0.09), (0.035, 0.035),
-                          front, left, strap, 0.35))
+        parts.append(
+            Part(
+                low + 0.06 * up - 0.08 * front,
+                low + 0.16 * up - 0.08 * front,
+                (0.09, 0.09),
+                (0.035, 0.035),
+                front,
+                left,
+                strap,
+                0.35,
+            )
+        )
         for _name, sign in SIDES:
             top = j['neck'] - 0.01 * up + sign * 0.105 * left
             at = j['pelvis'] + 0.45 * build.trunk * up + sign * 0.125 * left + 0.75 * back * front
-            parts.append(_round(pose, top + 0.02 * front, top + 0.85 * back * front - 0.10 * up, 0.020, 0.020, strap,
-                                lift=0.03))
+            parts.append(
+                _round(pose, top + 0.02 * front, top + 0.85 * back * front - 0.10 * up, 0.020, 0.020, strap, lift=0.03)
+            )
             parts.append(_round(pose, top + 0.85 * back * front - 0.10 * up, at, 0.020, 0.016, strap, lift=0.03))
         return parts
     if outfit.bag == 'shoulder':

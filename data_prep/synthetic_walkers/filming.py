@@ -125,8 +125,9 @@ def _backgrounds(world: World, tracklet: Tracklet, view: View) -> list[Float[np.
     pictures = []
     for f in frames:
         factor = nearer[f] * background.SCALE / base[f] / tracklet.zoom[f]
-        matrix = np.array([[factor, 0, x[f] - factor * view.origin[f, 0]],
-                           [0, factor, feet[f] - factor * view.origin[f, 1]]])
+        matrix = np.array(
+            [[factor, 0, x[f] - factor * view.origin[f, 0]], [0, factor, feet[f] - factor * view.origin[f, 1]]]
+        )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         pictures.append(cv2.warpAffine(scene, matrix, (WIDTH, HEIGHT), flags=flags, borderMode=cv2.BORDER_REFLECT))
     return pictures
@@ -164,8 +165,9 @@ def _shadows(walker: Pose, view: View, sun: float) -> list[Float[np.ndarray, 'h 
     return masks
 
 
-def _passing(world: World, passage: Passage, tracklet: Tracklet, view: View,
-             rng: np.random.Generator) -> list[np.ndarray | None]:
+def _passing(
+    world: World, passage: Passage, tracklet: Tracklet, view: View, rng: np.random.Generator
+) -> list[np.ndarray | None]:
     """What passes in front, in each frame; None where it is out of the picture."""
     frames = np.arange(len(tracklet.phase))
     right, _ = _picture_speed(tracklet)

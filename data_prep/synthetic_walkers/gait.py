@@ -87,8 +87,14 @@ class JointAngles:
 
 # Standard deviations from tracklet to tracklet of one person: factors where the sign of the number is fixed, else sums.
 _FACTOR_NOISE = {'frequency': 0.03, 'stride': 0.05, 'knee_lift': 0.05, 'arm_swing': 0.08, 'elbow': 0.08}
-_SUM_NOISE = {'arm_lag': 0.006, 'arm_asymmetry': 0.03, 'leg_asymmetry': 0.01, 'lean': 0.012, 'sway': 0.006,
-              'twist': 0.01}
+_SUM_NOISE = {
+    'arm_lag': 0.006,
+    'arm_asymmetry': 0.03,
+    'leg_asymmetry': 0.01,
+    'lean': 0.012,
+    'sway': 0.006,
+    'twist': 0.01,
+}
 
 # Twins: ranges of the slower and the faster twin's frequency, strides a second.
 SLOW_TWIN = (0.50, 0.64)

@@ -61,6 +61,7 @@ def _bush(rng, height) -> np.ndarray:
         axes = (int(rng.integers(2, 6)), int(rng.integers(2, 4)))
         centre = (int(np.clip(x, 5, width - 6)), int(height - up))
         cv2.ellipse(sprite, centre, axes, float(rng.uniform(0, 180)), 0, 360, (*map(float, leaf), 1.0), -1, cv2.LINE_AA)
-    cv2.ellipse(sprite, (width // 2, height), (width // 2 - 6, int(0.55 * tall)), 0, 0, 360,
-                (*map(float, 0.6 * base), 1.0), 2)
+    cv2.ellipse(
+        sprite, (width // 2, height), (width // 2 - 6, int(0.55 * tall)), 0, 0, 360, (*map(float, 0.6 * base), 1.0), 2
+    )
     return sprite

@@ -90,8 +90,9 @@ def pose(build: Build, gait: Gait, phase: Float[np.ndarray, ' f']) -> Pose:
             f'heel_{name}': ankle - 0.22 * build.foot * along + build.ankle_height * below,
             f'toe_{name}': ankle + 0.70 * build.foot * along + build.ankle_height * below,
         }
-    up = _vectors(np.sin(angles.lean), np.sin(angles.sway) * np.cos(angles.lean),
-                  np.cos(angles.sway) * np.cos(angles.lean))
+    up = _vectors(
+        np.sin(angles.lean), np.sin(angles.sway) * np.cos(angles.lean), np.cos(angles.sway) * np.cos(angles.lean)
+    )
     # The chest's axes: up is the trunk's direction, left the shoulders' line made square to it.
     chest_left = chest_left - (chest_left * up).sum(-1, keepdims=True) * up
     chest_left /= np.linalg.norm(chest_left, axis=-1, keepdims=True)
@@ -114,8 +115,15 @@ def pose(build: Build, gait: Gait, phase: Float[np.ndarray, ' f']) -> Pose:
         joints |= {f'shoulder_{name}': shoulder, f'elbow_{name}': elbow, f'wrist_{name}': wrist, f'hand_{name}': hand}
     lowest = np.min([joints[f'{part}_{side}'][:, 2] for part in ('heel', 'toe') for side in ('left', 'right')], axis=0)
     root = _vectors(zero, 0.4 * gait.sway * np.sin(2 * np.pi * phase), bounce(gait, phase) - lowest)
-    return Pose({name: place + root for name, place in joints.items()}, front, chest_left, up, pelvis_front,
-                pelvis_left, head_front)
+    return Pose(
+        {name: place + root for name, place in joints.items()},
+        front,
+        chest_left,
+        up,
+        pelvis_front,
+        pelvis_left,
+        head_front,
+    )
 
 
 def walking_speed(build: Build, gait: Gait) -> float:

@@ -11,8 +11,12 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 
 # A norm's tensors by PyTorch's names; {} is the norm.
-NORM = {'weight': 'params/{}/scale', 'bias': 'params/{}/bias', 'running_mean': 'batch_stats/{}/mean',
-        'running_var': 'batch_stats/{}/var'}
+NORM = {
+    'weight': 'params/{}/scale',
+    'bias': 'params/{}/bias',
+    'running_mean': 'batch_stats/{}/mean',
+    'running_var': 'batch_stats/{}/var',
+}
 
 
 def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
@@ -46,8 +50,9 @@ def _pickled_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
-        raise UserError('PyTorch checkpoints need the package torch (a CPU build is enough): pip install '
-                        'torch.') from error
+        raise UserError(
+            'PyTorch checkpoints need the package torch (a CPU build is enough): pip install torch.'
+        ) from error
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are damaged or hold more than tensors

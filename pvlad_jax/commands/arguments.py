@@ -40,6 +40,7 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
     Args:
       suffixes: those that the name may have; none = any.
     """
+
     def path(text: str) -> Path:
         given = disk_path(text)
         if suffixes and given.suffix not in suffixes:

@@ -22,17 +22,30 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument('--query', required=True, type=disk_path, help='.npz with labels')
     parser.add_argument('--gallery', required=True, type=disk_path, help='.npz with labels; may be the same file')
     parser.add_argument('--false_accept_rate', type=float, default=0.01, help='default 0.01')
-    parser.add_argument('--per', default='pair', choices=('pair', 'search'),
-                        help='what the rate is a share of: pairs of two people (default), or searches for somebody who '
-                        'is not in the gallery')
-    parser.add_argument('--nobody_miss_rate', type=float, default=0.05,
-                        help='share of people in the gallery for whom "nobody here" may be said (default 0.05)')
+    parser.add_argument(
+        '--per',
+        default='pair',
+        choices=('pair', 'search'),
+        help='what the rate is a share of: pairs of two people (default), or searches for somebody who '
+        'is not in the gallery',
+    )
+    parser.add_argument(
+        '--nobody_miss_rate',
+        type=float,
+        default=0.05,
+        help='share of people in the gallery for whom "nobody here" may be said (default 0.05)',
+    )
     parser.add_argument('--model', default='', help='working directory or artifact of the model, or its fingerprint')
-    parser.add_argument('--output', type=output_file(), help='default: threshold.json in the working directory that '
-                        '--model names')
+    parser.add_argument(
+        '--output', type=output_file(), help='default: threshold.json in the working directory that --model names'
+    )
     parser.add_argument('--curves', type=output_file('.png'), help='.png for ROC and DET')
-    parser.add_argument('--unknown_cameras', default='refuse', choices=('refuse', 'other', 'ignore'),
-                        help='camera -1: an error where it matters, a camera of its own, or ignored')
+    parser.add_argument(
+        '--unknown_cameras',
+        default='refuse',
+        choices=('refuse', 'other', 'ignore'),
+        help='camera -1: an error where it matters, a camera of its own, or ignored',
+    )
     parser.add_argument('--resamples', type=positive, default=1000, help='of the bootstrap (default 1000)')
     parser.add_argument('--seed', type=natural, default=0, help='of the bootstrap')
 
@@ -45,8 +58,9 @@ def run(options: argparse.Namespace) -> None:
     output = options.output
     if output is None:
         if not options.model or not Path(options.model).expanduser().is_dir():
-            raise UserError('Say where to write it: --output=threshold.json, or --model=WORKDIR for '
-                            'WORKDIR/threshold.json.')
+            raise UserError(
+                'Say where to write it: --output=threshold.json, or --model=WORKDIR for WORKDIR/threshold.json.'
+            )
         output = disk_path(options.model) / 'threshold.json'
     model = fingerprint_of(options.model)
     from pvlad_jax.evaluation.calibration import calibrate
@@ -57,10 +71,18 @@ def run(options: argparse.Namespace) -> None:
         from pvlad_jax.report.error_curves import draw_curves  # which says now what to install
     query, gallery = read_embeddings(options.query), read_embeddings(options.gallery)
     with progress('queries and resamples', len(query) + options.resamples) as done:
-        calibration = calibrate(query, gallery, options.false_accept_rate, per=options.per,
-                                nobody_miss_rate=options.nobody_miss_rate, model=model,
-                                unknown_cameras=options.unknown_cameras, resamples=options.resamples, seed=options.seed,
-                                done=done)
+        calibration = calibrate(
+            query,
+            gallery,
+            options.false_accept_rate,
+            per=options.per,
+            nobody_miss_rate=options.nobody_miss_rate,
+            model=model,
+            unknown_cameras=options.unknown_cameras,
+            resamples=options.resamples,
+            seed=options.seed,
+            done=done,
+        )
     write_calibration(output, calibration)
     for line in summary(calibration):
         terminal.say(line)
@@ -74,6 +96,7 @@ def run(options: argparse.Namespace) -> None:
 
 def summary(calibration) -> list[str]:
     """What a person wants to know of a `threshold.Calibration`, a line each."""
+
     def rate(estimate) -> str:
         return f'{100 * estimate.value:.2f} % ({100 * estimate.low:.2f} to {100 * estimate.high:.2f})'
 
@@ -89,4 +112,5 @@ def summary(calibration) -> list[str]:
         f'  searches for people who are not there: nobody {rate(found["absent_nobody"])}, wrongly same '
         f'{rate(found["absent_same"])}',
         f'  searches for people who are there: same {rate(found["present_same"])}, same but somebody else '
-        f'{rate(found["present_wrong_person"])}, wrongly nobody {rate(found["present_nobody"])}']
+        f'{rate(found["present_wrong_person"])}, wrongly nobody {rate(found["present_nobody"])}',
+    ]

@@ -45,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if given else EXIT_USER_ERROR
     name, *rest = given
     if name not in COMMANDS:
-        complain(f'Error: there is no command {name!r}; choose one of: {", ".join(COMMANDS)}. {PROGRAM} --help '
-                 'describes them.')
+        complain(
+            f'Error: there is no command {name!r}; choose one of: {", ".join(COMMANDS)}. {PROGRAM} --help '
+            'describes them.'
+        )
         return EXIT_USER_ERROR
     module = importlib.import_module(COMMANDS[name][0])
     try:
@@ -61,8 +63,15 @@ def overview() -> str:
     """The text of --help."""
     width = max(map(len, COMMANDS), default=0)
     lines = [f'  {name:{width}}  {summary}' for name, (_, summary) in COMMANDS.items()]
-    return '\n'.join([f'usage: {PROGRAM} COMMAND ...', '', *lines, '',
-                      f'{PROGRAM} COMMAND --help describes a command, with an example.'])
+    return '\n'.join(
+        [
+            f'usage: {PROGRAM} COMMAND ...',
+            '',
+            *lines,
+            '',
+            f'{PROGRAM} COMMAND --help describes a command, with an example.',
+        ]
+    )
 
 
 def parser_of(name: str, module: ModuleType) -> argparse.ArgumentParser:

@@ -27,7 +27,9 @@ One embedding of each tracklet: of folders of frames, or of the people in a vide
 A folder is searched for folders of images, each of which is a tracklet. A video needs its tracks: MOT Challenge text,
 COCO-style JSON, or CSV with the columns frame, track, left, top, width, height. Stopped in any way, the same command
 resumes."""
-    parser.add_argument('--model', required=True, metavar='WORKDIR', help='working directory of a training, or an export of it')
+    parser.add_argument(
+        '--model', required=True, metavar='WORKDIR', help='working directory of a training, or an export of it'
+    )
     parser.add_argument(
         '--input', required=True, type=disk_path, metavar='PATH', help='a video file, or a folder of folders of frames'
     )

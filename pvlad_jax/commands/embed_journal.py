@@ -123,7 +123,11 @@ def open_journal(output: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
         output.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, 'a+b')
     except OSError as error:
-        reason = 'a part of its path is a file' if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        reason = (
+            'a part of its path is a file'
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
+        )
         raise UserError(f'{output} cannot be written: {reason}. Give another --output.') from error
     with file:
         try:

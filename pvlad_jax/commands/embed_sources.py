@@ -175,7 +175,9 @@ class VideoWithTracks(Source):
         dropped: dict[int, dict[str, int]] = {}
         with open_video(self.path) as video:
             try:
-                for event in stream_crops(self._counted(video, advance), self.tracks.without(sorted(finished)), self._rules):
+                for event in stream_crops(
+                    self._counted(video, advance), self.tracks.without(sorted(finished)), self._rules
+                ):
                     key = event.track
                     if isinstance(event, Crop):
                         self._seen(event)

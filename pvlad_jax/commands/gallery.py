@@ -29,8 +29,12 @@ def add_arguments(parser: Parser) -> None:
     parser.description = DESCRIPTION
     actions = parser.add_subparsers(dest='action', required=True, metavar='|'.join(ACTIONS))
     for name, (summary, example, arguments, job) in ACTIONS.items():
-        action = actions.add_parser(name, help=summary, description=f'{summary[0].upper()}{summary[1:]}.\n\nexample:\n'
-                                    f'  {parser.prog} {name} --gallery=street {example}')
+        action = actions.add_parser(
+            name,
+            help=summary,
+            description=f'{summary[0].upper()}{summary[1:]}.\n\nexample:\n'
+            f'  {parser.prog} {name} --gallery=street {example}',
+        )
         action.add_argument('--gallery', required=True, type=disk_path, help='folder of the gallery')
         action.set_defaults(job=job)
         arguments(action)
@@ -41,13 +45,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _create_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--model', default='', help='working directory or artifact of the model, or its fingerprint; '
-                        'default: that of the first table')
-    parser.add_argument('--backend', default='exact', choices=('exact', 'faiss', 'milvus'),
-                        help='exact (default) reads every vector; faiss and milvus need requirements-search.txt')
+    parser.add_argument(
+        '--model',
+        default='',
+        help='working directory or artifact of the model, or its fingerprint; default: that of the first table',
+    )
+    parser.add_argument(
+        '--backend',
+        default='exact',
+        choices=('exact', 'faiss', 'milvus'),
+        help='exact (default) reads every vector; faiss and milvus need requirements-search.txt',
+    )
     parser.add_argument('--kind', default='ivfpq', choices=('ivfpq', 'flat'), help='of the backend faiss')
-    parser.add_argument('--uri', default='', help='of the backend milvus: FILE.db, or http://HOST:PORT (the token is '
-                        'read from MILVUS_TOKEN)')
+    parser.add_argument(
+        '--uri',
+        default='',
+        help='of the backend milvus: FILE.db, or http://HOST:PORT (the token is read from MILVUS_TOKEN)',
+    )
     parser.add_argument('--collection', default='pvlad', help='of the backend milvus')
 
 
@@ -56,10 +70,12 @@ def _create(options: argparse.Namespace) -> None:
     from pvlad_jax.gallery.gallery import Gallery
 
     model = fingerprint_of(options.model)
-    Gallery.create(options.gallery, model, options.backend, kind=options.kind, uri=options.uri,
-                   collection=options.collection)
-    terminal.say(f'{options.gallery}: an empty gallery, backend {options.backend}, model '
-                 f'{model or "of the first table"}.')
+    Gallery.create(
+        options.gallery, model, options.backend, kind=options.kind, uri=options.uri, collection=options.collection
+    )
+    terminal.say(
+        f'{options.gallery}: an empty gallery, backend {options.backend}, model {model or "of the first table"}.'
+    )
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,10 +91,12 @@ def _add(options: argparse.Namespace) -> None:
 
     gallery, reader = _open(options), TableReader(options.input)
     with progress('tracklets read', reader.n_rows) as done:
-        added = gallery.add(reader, options.crops, replace=options.replace, fingerprint=fingerprint_of(options.model),
-                            done=done)
-    terminal.say(f'{added.added:,} tracklets added, {added.replaced:,} replaced, {added.already_there:,} were there '
-                 'already.')
+        added = gallery.add(
+            reader, options.crops, replace=options.replace, fingerprint=fingerprint_of(options.model), done=done
+        )
+    terminal.say(
+        f'{added.added:,} tracklets added, {added.replaced:,} replaced, {added.already_there:,} were there already.'
+    )
 
 
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,13 +109,20 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--other_camera', action='store_true', help="none of the query's own camera")
     parser.add_argument('--other_source', action='store_true', help="none of the query's own source")
     parser.add_argument('--threshold', type=disk_path, help='file of `calibrate`: adds same, not sure, nobody here')
-    parser.add_argument('--output', type=output_file('.json', '.png'), help='.json for all of it, .png for a sheet of pictures; default: '
-                        'a table on the terminal')
+    parser.add_argument(
+        '--output',
+        type=output_file('.json', '.png'),
+        help='.json for all of it, .png for a sheet of pictures; default: a table on the terminal',
+    )
     parser.add_argument('--query_crops', type=disk_path, help='pictures of the queries, for the sheet')
     parser.add_argument('--model', default='', help='the model of queries that do not say their own, such as .npz')
     parser.add_argument('--probes', type=positive, default=32, help='of FAISS IVF-PQ: lists that are read (default 32)')
-    parser.add_argument('--candidates', type=positive, default=1000,
-                        help='of FAISS IVF-PQ: candidates that are scored exactly (default 1000)')
+    parser.add_argument(
+        '--candidates',
+        type=positive,
+        default=1000,
+        help='of FAISS IVF-PQ: candidates that are scored exactly (default 1000)',
+    )
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -113,24 +138,49 @@ def _search(options: argparse.Namespace) -> None:
         from pvlad_jax.evaluation.threshold import read_calibration
 
         calibration = read_calibration(options.threshold, gallery.state.fingerprint)
-    filters = Filters(tuple(options.camera), tuple(options.source), options.after, options.before, options.other_camera,
-                      options.other_source)
+    filters = Filters(
+        tuple(options.camera),
+        tuple(options.source),
+        options.after,
+        options.before,
+        options.other_camera,
+        options.other_source,
+    )
     with progress('comparisons', len(queries) * len(gallery)) as done:
-        answers = gallery.search(queries, options.k, filters, fingerprint=fingerprint_of(options.model),
-                                 probes=options.probes, candidates=options.candidates, done=done)
+        answers = gallery.search(
+            queries,
+            options.k,
+            filters,
+            fingerprint=fingerprint_of(options.model),
+            probes=options.probes,
+            candidates=options.candidates,
+            done=done,
+        )
     rows = []
     for answer in answers:
-        decision, each = (calibration.decide([hit['distance'] for hit in answer.hits]) if calibration else
-                          ('', [''] * len(answer.hits)))
-        rows.append({'query': answer.query, 'decision': decision,
-                     'hits': [{'decision': d, **hit} for d, hit in zip(each, answer.hits)]})
+        decision, each = (
+            calibration.decide([hit['distance'] for hit in answer.hits])
+            if calibration
+            else ('', [''] * len(answer.hits))
+        )
+        rows.append(
+            {
+                'query': answer.query,
+                'decision': decision,
+                'hits': [{'decision': d, **hit} for d, hit in zip(each, answer.hits)],
+            }
+        )
     _show(rows, options, gallery)
     if not any(row['hits'] for row in rows):
-        terminal.complain('Note: no stored tracklet meets these conditions, for any query. `gallery info` says how many '
-                          'there are; names of cameras and sources must be given as the table has them.')
+        terminal.complain(
+            'Note: no stored tracklet meets these conditions, for any query. `gallery info` says how many '
+            'there are; names of cameras and sources must be given as the table has them.'
+        )
     if calibration and len(gallery) > 10 * calibration.gallery:
-        terminal.complain(f'Note: the threshold was calibrated with a gallery of {calibration.gallery:,} tracklets; in '
-                          'this one, many times larger, a stranger resembles somebody more often.')
+        terminal.complain(
+            f'Note: the threshold was calibrated with a gallery of {calibration.gallery:,} tracklets; in '
+            'this one, many times larger, a stranger resembles somebody more often.'
+        )
 
 
 def _show(rows: list[dict[str, Any]], options: argparse.Namespace, gallery: 'Gallery') -> None:
@@ -140,9 +190,14 @@ def _show(rows: list[dict[str, Any]], options: argparse.Namespace, gallery: 'Gal
     if options.output and options.output.suffix == '.png':
         from pvlad_jax.gallery.result_sheet import draw_sheet
 
-        draw_sheet(options.output, rows, lambda name: stored_crops(gallery.folder, name),
-                   lambda name: crops_of(options.query_crops, name) if options.query_crops else
-                   stored_crops(gallery.folder, name))
+        draw_sheet(
+            options.output,
+            rows,
+            lambda name: stored_crops(gallery.folder, name),
+            lambda name: (
+                crops_of(options.query_crops, name) if options.query_crops else stored_crops(gallery.folder, name)
+            ),
+        )
     elif options.output:
         with atomic_write(options.output) as partial:
             partial.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
@@ -157,8 +212,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
     decided = any(row['decision'] for row in rows)
     table = Table()
-    for column in ('query', 'rank', 'tracklet', 'distance', *(['decision'] if decided else []), 'camera', 'source',
-                   'seconds'):
+    for column in (
+        'query',
+        'rank',
+        'tracklet',
+        'distance',
+        *(['decision'] if decided else []),
+        'camera',
+        'source',
+        'seconds',
+    ):
         number = column in ('rank', 'distance', 'seconds')
         table.add_column(column, justify='right' if number else 'left', no_wrap=number, overflow='fold')
     for row in rows:
@@ -167,8 +230,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
             table.add_row(*map(terminal.printable, said), '', 'nothing found')
         for rank, hit in enumerate(row['hits'], start=1):
             time = '' if hit['start_seconds'] is None else f'{hit["start_seconds"]:.1f}'
-            cells = [said[0] if rank == 1 else '', str(rank), hit['tracklet'], f'{hit["distance"]:.4f}',
-                     *([hit['decision']] if decided else []), hit['camera'], hit['source'], time]
+            cells = [
+                said[0] if rank == 1 else '',
+                str(rank),
+                hit['tracklet'],
+                f'{hit["distance"]:.4f}',
+                *([hit['decision']] if decided else []),
+                hit['camera'],
+                hit['source'],
+                time,
+            ]
             table.add_row(*map(terminal.printable, cells), end_section=rank == len(row['hits']))
     terminal.console().print(table)
 
@@ -207,11 +278,23 @@ def _seconds(text: str) -> float:
 # Name: (what it does, the rest of an example, its arguments, the function).
 ACTIONS = {
     'create': ('make an empty gallery', '--backend=exact', _create_arguments, _create),
-    'add': ('add the tracklets of a table, all or none', '--input=monday.parquet --crops=monday_crops', _add_arguments,
-            _add),
-    'search': ('find the nearest tracklets of each query', '--input=query.parquet --k=10 --after=2026-11-25T14:30 '
-               '--other_camera', _search_arguments, _search),
-    'delete': ('remove tracklets, with vectors and crops, from the disk', '--source=monday.mp4', _delete_arguments,
-               _delete),
+    'add': (
+        'add the tracklets of a table, all or none',
+        '--input=monday.parquet --crops=monday_crops',
+        _add_arguments,
+        _add,
+    ),
+    'search': (
+        'find the nearest tracklets of each query',
+        '--input=query.parquet --k=10 --after=2026-11-25T14:30 --other_camera',
+        _search_arguments,
+        _search,
+    ),
+    'delete': (
+        'remove tracklets, with vectors and crops, from the disk',
+        '--source=monday.mp4',
+        _delete_arguments,
+        _delete,
+    ),
     'info': ('say what is in a gallery, as JSON', '', lambda parser: None, _info),
 }

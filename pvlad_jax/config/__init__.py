@@ -20,6 +20,26 @@ from pvlad_jax.config.fields import (
 from pvlad_jax.config.freezing import apply_arguments, freeze, profiled_steps
 from pvlad_jax.core.settings import changes, differences, flatten
 
-__all__ = ['AugmentConfig', 'BackboneConfig', 'BatchConfig', 'CheckpointConfig', 'ClipsConfig', 'Config', 'DatasetConfig',
-           'EvaluationConfig', 'InputConfig', 'LossConfig', 'MeshConfig', 'ModelConfig', 'OptimizerConfig', 'TrainingConfig',
-           'VladInitConfig', 'apply_arguments', 'changes', 'differences', 'flatten', 'freeze', 'profiled_steps']
+__all__ = [
+    'AugmentConfig',
+    'BackboneConfig',
+    'BatchConfig',
+    'CheckpointConfig',
+    'ClipsConfig',
+    'Config',
+    'DatasetConfig',
+    'EvaluationConfig',
+    'InputConfig',
+    'LossConfig',
+    'MeshConfig',
+    'ModelConfig',
+    'OptimizerConfig',
+    'TrainingConfig',
+    'VladInitConfig',
+    'apply_arguments',
+    'changes',
+    'differences',
+    'flatten',
+    'freeze',
+    'profiled_steps',
+]

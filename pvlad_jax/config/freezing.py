@@ -11,15 +11,21 @@ from pvlad_jax.core.settings import freeze_section, short_names
 
 
 def freeze(config: ConfigDict) -> Config:
-    """UserError that names the field: unknown, missing, of a wrong type, out of its range, or in conflict with another."""
+    """UserError that names the field: unknown, missing, of a wrong type, out of its range, or in conflict with
+    another.
+    """
     frozen = freeze_section(Config, config)
     area = frozen.augment.erase_area
     if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
-        raise UserError(f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
-                        'such as (0.02, 0.25).')
+        raise UserError(
+            f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
+            'such as (0.02, 0.25).'
+        )
     if not re.fullmatch(r'all|(even|every|first):[1-9][0-9]*', frozen.evaluation.frames):
-        raise UserError(f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N', 'every:N' or 'first:N' "
-                        'with N at least 1.')
+        raise UserError(
+            f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N', 'every:N' or 'first:N' "
+            'with N at least 1.'
+        )
     if frozen.profile:
         profiled_steps(frozen.profile)
     check_combinations(frozen)
@@ -43,7 +49,9 @@ def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
     for argument in filter(None, arguments.split(',')):
         name, equals, value = argument.partition('=')
         if not equals or name not in names:
-            raise ValueError(f'Config argument {argument!r} is not NAME=VALUE with NAME one of: {", ".join(sorted(names))}.')
+            raise ValueError(
+                f'Config argument {argument!r} is not NAME=VALUE with NAME one of: {", ".join(sorted(names))}.'
+            )
         *path, leaf = names[name].split('.')
         node = config
         for part in path:
@@ -51,7 +59,9 @@ def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
         try:
             node[leaf] = _parsed(value, type(node[leaf]))
         except ValueError as error:
-            raise ValueError(f'Config argument {argument!r}: config.{names[name]} must be {_KINDS[type(node[leaf])]}.') from error
+            raise ValueError(
+                f'Config argument {argument!r}: config.{names[name]} must be {_KINDS[type(node[leaf])]}.'
+            ) from error
     return config
 
 

@@ -31,8 +31,13 @@ _REASONS = {
     errno.EIO: 'the disk failed to read or write it (input/output error). Check the disk',
 }
 _OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory', 'out of memory', 'Failed to allocate')
-_NO_DEVICE = ('Unable to initialize backend', 'Unknown backend', 'no CUDA-capable device', 'CUDA_ERROR_NO_DEVICE',
-              'CUDA driver version is')
+_NO_DEVICE = (
+    'Unable to initialize backend',
+    'Unknown backend',
+    'no CUDA-capable device',
+    'CUDA_ERROR_NO_DEVICE',
+    'CUDA driver version is',
+)
 _DEVICE_LOST = ('CUDA_ERROR_', 'TPU initialization failed', 'device is lost')
 # Modules of the errors of object storage.
 _STORAGE = ('gcsfs', 'google.auth', 'google.api_core', 'google.cloud', 'aiohttp', 's3fs', 'botocore', 'fsspec')
@@ -46,22 +51,31 @@ def environment_error(error: BaseException) -> str | None:
     if reason := disk_full_reason(error):
         return f'{reason}: {_path(error) or "a file"} cannot be written. Make room and give the same command again.'
     if isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM:
-        return (f'This machine has too little memory{_own_words(text)}. Make batches or clips smaller, or use a '
-                'machine with more.')
+        return (
+            f'This machine has too little memory{_own_words(text)}. Make batches or clips smaller, or use a '
+            'machine with more.'
+        )
     if any(sign in text for sign in _OUT_OF_MEMORY) and _is_from_jax(error):
-        return (f'The device has too little memory{_own_words(text)}. Lower config.batch.people or '
-                f'config.batch.tracklets in training '
-                '(or see docs/cloud.md, what saves memory), config.evaluation.clips_per_step in an evaluation.')
+        return (
+            f'The device has too little memory{_own_words(text)}. Lower config.batch.people or '
+            f'config.batch.tracklets in training '
+            '(or see docs/cloud.md, what saves memory), config.evaluation.clips_per_step in an evaluation.'
+        )
     if any(sign in text for sign in _NO_DEVICE) or _without_plugin(error):
         text = text or 'its plugin for JAX is not installed'
-        return (f'There is no such device here{_own_words(text)}. Install JAX for it (docs/cloud.md), or use the CPU '
-                'with JAX_PLATFORMS=cpu.')
+        return (
+            f'There is no such device here{_own_words(text)}. Install JAX for it (docs/cloud.md), or use the CPU '
+            'with JAX_PLATFORMS=cpu.'
+        )
     if any(sign in text for sign in _DEVICE_LOST) and _is_from_jax(error):
-        return (f'The device failed{_own_words(text)}. Checkpoints are intact: give the same command again once it '
-                'works.')
+        return (
+            f'The device failed{_own_words(text)}. Checkpoints are intact: give the same command again once it works.'
+        )
     if (type(error).__module__ or '').startswith(_STORAGE):
-        return (f'Object storage refused the request ({type(error).__name__}){_own_words(text)}. Check its address, '
-                'your credentials and the network.')
+        return (
+            f'Object storage refused the request ({type(error).__name__}){_own_words(text)}. Check its address, '
+            'your credentials and the network.'
+        )
     if isinstance(error, OSError):
         where = _path(error) or 'A file, folder or connection'
         reason = _REASONS.get(error.errno or 0) or error.strerror or text or type(error).__name__
@@ -91,7 +105,7 @@ def _path(error: BaseException) -> str | None:
 def _own_words(text: str) -> str:
     """The first line of another program's message, in brackets."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), '')
-    line = re.sub(r"\s*\(set JAX_PLATFORMS=.*", '', line).rstrip('.')
+    line = re.sub(r'\s*\(set JAX_PLATFORMS=.*', '', line).rstrip('.')
     return f' ({line[:_MAX_REASON]})' if line else ''
 
 

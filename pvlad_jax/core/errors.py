@@ -2,11 +2,16 @@
 
 
 class UserError(Exception):
-    """Bad input or environment. The message says what is wrong, where, and how to fix it; commands print it without a traceback."""
+    """Bad input or environment.
+
+    The message says what is wrong, where, and how to fix it; commands print it without a traceback.
+    """
 
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells give it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: stopped on request; the same command resumes
-EXIT_PEER_LOST = 69  # EX_UNAVAILABLE: another process of the run has ended; the same command, given to all of them, resumes
+EXIT_PEER_LOST = (
+    69  # EX_UNAVAILABLE: another process of the run has ended; the same command, given to all of them, resumes
+)
 EXIT_ENVIRONMENT = 69  # EX_UNAVAILABLE: the machine refuses: disk full, no permission, a service that does not answer

@@ -17,5 +17,5 @@ def file_name(name: str) -> str:
     encoded = re.sub(r'^\.', '%2E', encoded).replace('~', '%7E')
     if len(encoded) > _MAX_BYTES or not encoded:
         # '~' occurs in no encoded name, so a short name cannot equal a cut one.
-        encoded = f'{encoded[:_MAX_BYTES - 33]}~{hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]}'
+        encoded = f'{encoded[: _MAX_BYTES - 33]}~{hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]}'
     return encoded

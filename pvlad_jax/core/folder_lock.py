@@ -15,7 +15,8 @@ class Locked(Exception):
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Locks an existing folder; keep what is returned open. The system releases the lock when the process ends, however it ends.
+    """Locks an existing folder; keep what is returned open. The system releases the lock when the process ends, however
+    it ends.
 
     Raises:
       Locked: another process holds it.

@@ -20,8 +20,14 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     if not screen.is_terminal:
         yield lambda done: None
         return
-    columns = (TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn('left:'), TimeRemainingColumn())
+    columns = (
+        TextColumn('{task.description}', markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn('left:'),
+        TimeRemainingColumn(),
+    )
     # Not redirected: the console writes to whatever sys.stderr is, and would write to itself.
     with Progress(*columns, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(printable(what), total=total)

@@ -8,9 +8,9 @@
     class Config:
         clips: ClipsConfig = section(ClipsConfig)
 
-Everything else is derived from that: the `ConfigDict` that command lines change (`to_config_dict`), its typed and checked form
-(`freeze_section`), short names on the command line (`short_names`), what a resumed run may change (`differences`), and the text of --help
-and of the documentation (`describe`).
+Everything else is derived from that: the `ConfigDict` that command lines change (`to_config_dict`), its typed and
+checked form (`freeze_section`), short names on the command line (`short_names`), what a resumed run may change
+(`differences`), and the text of --help and of the documentation (`describe`).
 """
 
 import dataclasses
@@ -25,12 +25,25 @@ from ml_collections import ConfigDict
 from pvlad_jax.core.errors import UserError
 
 
-def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float | None = None, above: float | None = None,
-            at_most: float | None = None, below: float | None = None, short: str = '', resumable: bool = False,
-            grows: bool = False, renamed_from: str = '', renamed_choices: Mapping[str, str] = types.MappingProxyType({})) -> Any:
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    choices: tuple = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    short: str = '',
+    resumable: bool = False,
+    grows: bool = False,
+    renamed_from: str = '',
+    renamed_choices: Mapping[str, str] = types.MappingProxyType({}),
+) -> Any:
     """A field of a configuration.
 
-    A field that is added later needs a default at which nothing changes: runs that were begun without it resume at that value.
+    A field that is added later needs a default at which nothing changes: runs that were begun without it resume at that
+    value.
 
     Args:
       default: of the type that the field is annotated with; tuples hold numbers; {} for mappings.
@@ -43,9 +56,19 @@ def setting(default: Any, meaning: str, *, choices: tuple = (), at_least: float 
       renamed_from: its former path, such as 'training.head_steps': refused in new configurations, read in saved ones.
       renamed_choices: {former value: present one}, likewise.
     """
-    metadata = {'meaning': meaning, 'choices': choices, 'at_least': at_least, 'above': above, 'at_most': at_most, 'below': below,
-                'short': short, 'resumable': resumable, 'grows': grows, 'renamed_from': renamed_from,
-                'renamed_choices': renamed_choices}
+    metadata = {
+        'meaning': meaning,
+        'choices': choices,
+        'at_least': at_least,
+        'above': above,
+        'at_most': at_most,
+        'below': below,
+        'short': short,
+        'resumable': resumable,
+        'grows': grows,
+        'renamed_from': renamed_from,
+        'renamed_choices': renamed_choices,
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: types.MappingProxyType(dict(default)), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -77,8 +100,16 @@ def describe(kind: type, prefix: str = '', resumable: bool = False) -> Iterator[
             yield from describe(hint, f'{path}.', free)
         else:
             default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-            yield Description(path, hint, default, field.metadata['meaning'], _allowed(field.metadata), field.metadata['short'], free,
-                              field.metadata['grows'])
+            yield Description(
+                path,
+                hint,
+                default,
+                field.metadata['meaning'],
+                _allowed(field.metadata),
+                field.metadata['short'],
+                free,
+                field.metadata['grows'],
+            )
 
 
 def short_names(kind: type) -> dict[str, str]:
@@ -89,12 +120,23 @@ def short_names(kind: type) -> dict[str, str]:
 def to_config_dict(settings: Any) -> ConfigDict:
     """The values of a dataclass of settings as a ConfigDict."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return ConfigDict({name: to_config_dict(value) if dataclasses.is_dataclass(value) else
-                       ConfigDict(dict(value)) if isinstance(value, Mapping) else value for name, value in values.items()})
+    return ConfigDict(
+        {
+            name: to_config_dict(value)
+            if dataclasses.is_dataclass(value)
+            else ConfigDict(dict(value))
+            if isinstance(value, Mapping)
+            else value
+            for name, value in values.items()
+        }
+    )
 
 
 def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str = '') -> Any:
-    """A `kind` with the values of a ConfigDict. UserError that names the field: unknown, missing, of a wrong type, out of its range."""
+    """A `kind` with the values of a ConfigDict.
+
+    UserError that names the field: unknown, missing, of a wrong type, out of its range.
+    """
     names = {field.name for field in dataclasses.fields(kind)}
     for field in dataclasses.fields(kind):
         former = field.metadata.get('renamed_from', '')
@@ -102,15 +144,19 @@ def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str =
             raise UserError(f'config.{former} is now called config.{path}{field.name}.')
     for what, wrong in (('unknown', set(node) - names), ('missing', names - set(node))):
         if wrong:
-            raise UserError(f'Config: {what} field {", ".join(sorted(path + name for name in wrong))}. '
-                            f'Fields of config.{path.rstrip(".") or "*"}: {", ".join(sorted(names))}.')
+            raise UserError(
+                f'Config: {what} field {", ".join(sorted(path + name for name in wrong))}. '
+                f'Fields of config.{path.rstrip(".") or "*"}: {", ".join(sorted(names))}.'
+            )
     values = {}
     for field, hint in _fields(kind):
         name, value = field.name, node[field.name]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, ConfigDict | Mapping):
-                raise UserError(f'config.{path}{name} = {value!r} is a value where fields are needed, such as config.{path}{name}.'
-                                f'{dataclasses.fields(hint)[0].name}.')
+                raise UserError(
+                    f'config.{path}{name} = {value!r} is a value where fields are needed, such as config.{path}{name}.'
+                    f'{dataclasses.fields(hint)[0].name}.'
+                )
             values[name] = freeze_section(hint, value, f'{path}{name}.')
         else:
             values[name] = _typed(value, hint, path + name)
@@ -165,15 +211,23 @@ def differences(saved: Mapping[str, Any], settings: Any) -> list[str]:
     """
     known = list(describe(type(settings)))
     free, grow = ({d.path for d in known if getattr(d, which)} for which in ('resumable', 'grows'))
-    other = {path: values for path, values in changes(saved, settings).items()
-             if not any(path == f or path.startswith(f'{f}.') for f in free) and not (path in grow and values[0] < values[1])}
-    return [f'{path}: {before!r} before, {now!r} now{" (it may only grow)" if path in grow else ""}'
-            for path, (before, now) in other.items()]
+    other = {
+        path: values
+        for path, values in changes(saved, settings).items()
+        if not any(path == f or path.startswith(f'{f}.') for f in free) and not (path in grow and values[0] < values[1])
+    }
+    return [
+        f'{path}: {before!r} before, {now!r} now{" (it may only grow)" if path in grow else ""}'
+        for path, (before, now) in other.items()
+    ]
 
 
 def changes(saved: Mapping[str, Any], settings: Any) -> dict[str, tuple[Any, Any]]:
     """{path: (before, now)} of all fields that differ, by path; None = no such field."""
-    now, defaults = _as_saved(flatten(settings)), _as_saved({d.path: _plain(d.default) for d in describe(type(settings))})
+    now, defaults = (
+        _as_saved(flatten(settings)),
+        _as_saved({d.path: _plain(d.default) for d in describe(type(settings))}),
+    )
     before = {**defaults, **saved}
     return {p: (before.get(p), now.get(p)) for p in sorted(set(now) | set(before)) if before.get(p) != now.get(p)}
 
@@ -213,8 +267,12 @@ def _check(value: Any, metadata: Mapping[str, Any], path: str) -> None:
     if metadata['choices'] and value not in metadata['choices']:
         raise UserError(f'config.{path} = {value!r} is not one of {", ".join(map(repr, metadata["choices"]))}.')
     low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))
-    inside = ((low is None or value >= low) and (above is None or value > above)
-              and (high is None or value <= high) and (below is None or value < below))
+    inside = (
+        (low is None or value >= low)
+        and (above is None or value > above)
+        and (high is None or value <= high)
+        and (below is None or value < below)
+    )
     if not inside:
         shown = f'{value:g}' if isinstance(value, float) else repr(value)
         raise UserError(f'config.{path} = {shown} must {_bounds(metadata)}.')
@@ -227,8 +285,13 @@ def _bounds(metadata: Mapping[str, Any]) -> str:
     if (low is None and above is None) or (high is None and below is None):
         if low == 0:
             return 'not be negative'
-        return f'be at least {low}' if low is not None else f'be above {above}' if above is not None else (
-            f'be at most {high}' if high is not None else f'be below {below}')
+        return (
+            f'be at least {low}'
+            if low is not None
+            else f'be above {above}'
+            if above is not None
+            else (f'be at most {high}' if high is not None else f'be below {below}')
+        )
     opening, closing = '[' if above is None else '(', ']' if below is None else ')'
     return f'lie in {opening}{above if low is None else low}, {below if high is None else high}{closing}'
 
@@ -239,4 +302,6 @@ def _allowed(metadata: Mapping[str, Any]) -> str:
         return 'one of ' + ', '.join(repr(c) if c == '' else str(c) for c in metadata['choices'])
     if all(metadata[name] is None for name in ('at_least', 'above', 'at_most', 'below')):
         return ''
-    return {'not be negative': 'at least 0'}.get(_bounds(metadata), _bounds(metadata).removeprefix('be ').removeprefix('lie '))
+    return {'not be negative': 'at least 0'}.get(
+        _bounds(metadata), _bounds(metadata).removeprefix('be ').removeprefix('lie ')
+    )

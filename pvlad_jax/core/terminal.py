@@ -1,8 +1,9 @@
-"""Printing that never ends a program: no terminal, encoding or closed pipe comes between a computation and the files it writes.
+"""Printing that never ends a program: no terminal, encoding or closed pipe comes between a computation and the files it
+writes.
 
-`say` and `complain` print a line to standard output and standard error, `console` gives a rich console for tables and progress.
-A character that the stream cannot encode is escaped. A stream that cannot be written any more (its reader has gone, as with `| head -1`,
-or it is closed) is given up silently: results are in files.
+`say` and `complain` print a line to standard output and standard error, `console` gives a rich console for tables and
+progress. A character that the stream cannot encode is escaped. A stream that cannot be written any more (its reader has
+gone, as with `| head -1`, or it is closed) is given up silently: results are in files.
 """
 
 import io
@@ -11,7 +12,8 @@ import re
 import sys
 from typing import Any
 
-# Control characters, except line breaks and tabs, and the marks that reverse the direction of text: a name must not steer a terminal.
+# Control characters, except line breaks and tabs, and the marks that reverse the direction of text: a name must not
+# steer a terminal.
 _CONTROL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 
 
@@ -94,7 +96,9 @@ def _encodable(text: str, stream: Any) -> str:
 
 
 def _give_up(stream: Any) -> None:
-    """What was not written goes nowhere; otherwise Python would try once more when it ends, complain, and leave with 120."""
+    """What was not written goes nowhere; otherwise Python would try once more when it ends, complain, and leave with
+    120.
+    """
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

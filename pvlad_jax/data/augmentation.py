@@ -1,7 +1,9 @@
-"""Training augmentation of clips, the same for all frames of a clip: a flip, a padded crop, colour jitter, an erased rectangle.
+"""Training augmentation of clips, the same for all frames of a clip: a flip, a padded crop, colour jitter, an erased
+rectangle.
 
-Each step goes over the clip frame by frame and in place, with OpenCV's loops: a frame stays in the core's cache, and new arrays of a
-clip's size (1.5 MB at 256x128) would cost more, in pages that the system must clear, than what is computed.
+Each step goes over the clip frame by frame and in place, with OpenCV's loops: a frame stays in the core's cache, and
+new arrays of a clip's size (1.5 MB at 256x128) would cost more, in pages that the system must clear, than what is
+computed.
 """
 
 import cv2
@@ -15,7 +17,10 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def augment_clip(clip: UInt8[np.ndarray, 'T H W 3'], config: AugmentConfig, rng: np.random.Generator) -> None:
-    """Changes a clip. Draws are made in a fixed order and number, so that turning one kind off leaves the others alone."""
+    """Changes a clip.
+
+    Draws are made in a fixed order and number, so that turning one kind off leaves the others alone.
+    """
     flip, shift = rng.random(), rng.random(2)
     colour, erase, rectangle = rng.uniform(-1, 1, 3), rng.random(), rng.random(4)
     channel = rng.uniform(-1, 1, 3)
@@ -25,7 +30,9 @@ def augment_clip(clip: UInt8[np.ndarray, 'T H W 3'], config: AugmentConfig, rng:
     if config.pad:
         _shift(clip, *(np.floor(shift * (2 * config.pad + 1)).astype(int) - config.pad).tolist())
     if config.brightness or config.contrast or config.saturation or config.channel:
-        jitter_colour(clip, *(1 + colour * (config.brightness, config.contrast, config.saturation)), 1 + channel * config.channel)
+        jitter_colour(
+            clip, *(1 + colour * (config.brightness, config.contrast, config.saturation)), 1 + channel * config.channel
+        )
     if erase < config.erase:
         _erase(clip, config.erase_area, rectangle)
 
@@ -40,18 +47,26 @@ def _shift(clip, down: int, right: int) -> None:
     """A crop at that offset out of the clip padded with black."""
     h, w = clip.shape[1:3]
     for frame in clip:
-        kept = frame[max(-down, 0):h + min(-down, 0), max(-right, 0):w + min(-right, 0)].copy()
+        kept = frame[max(-down, 0) : h + min(-down, 0), max(-right, 0) : w + min(-right, 0)].copy()
         frame[...] = 0
-        frame[max(down, 0):h + min(down, 0), max(right, 0):w + min(right, 0)] = kept
+        frame[max(down, 0) : h + min(down, 0), max(right, 0) : w + min(right, 0)] = kept
 
 
-def jitter_colour(clip: UInt8[np.ndarray, 'T H W 3'], brightness: float, contrast: float, saturation: float,
-                  channel: Float[np.ndarray, '3'] | tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
-    """Brightness, contrast about the clip's mean grey, saturation, then a factor a channel: one affine map of the colours, computed in
-    one pass. Factors of 1 change nothing; those of the channels imitate the white balance of another camera.
+def jitter_colour(
+    clip: UInt8[np.ndarray, 'T H W 3'],
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    channel: Float[np.ndarray, '3'] | tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> None:
+    """Brightness, contrast about the clip's mean grey, saturation, then a factor a channel: one affine map of the
+    colours, computed in one pass. Factors of 1 change nothing; those of the channels imitate the white balance of
+    another camera.
     """
     mean = float(_mean_colour(clip) @ LUMA) * brightness
-    mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * LUMA  # rows sum to 1, so a grey offset passes through
+    mix = (
+        saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * LUMA
+    )  # rows sum to 1, so a grey offset passes through
     affine = np.concatenate([mix * (brightness * contrast), np.full((3, 1), mean * (1 - contrast), np.float32)], axis=1)
     affine *= np.asarray(channel, np.float32)[:, None]
     for frame in clip:
@@ -59,10 +74,15 @@ def jitter_colour(clip: UInt8[np.ndarray, 'T H W 3'], brightness: float, contras
 
 
 def _erase(clip, area, draws) -> None:
-    """One rectangle of the given share of the picture, aspect 0.3 to 3.3 (Zhong 2020), filled with the clip's mean colour."""
+    """One rectangle of the given share of the picture, aspect 0.3 to 3.3 (Zhong 2020), filled with the clip's mean
+    colour.
+    """
     h, w = clip.shape[1:3]
     share = area[0] + draws[0] * (area[1] - area[0])
     aspect = np.exp(np.log(0.3) + draws[1] * (np.log(3.3) - np.log(0.3)))
-    eh, ew = (int(np.clip(round(v), 1, m)) for v, m in ((np.sqrt(share * h * w * aspect), h), (np.sqrt(share * h * w / aspect), w)))
+    eh, ew = (
+        int(np.clip(round(v), 1, m))
+        for v, m in ((np.sqrt(share * h * w * aspect), h), (np.sqrt(share * h * w / aspect), w))
+    )
     top, left = int(draws[2] * (h - eh + 1)), int(draws[3] * (w - ew + 1))
-    clip[:, top:top + eh, left:left + ew] = _mean_colour(clip).astype(np.uint8)
+    clip[:, top : top + eh, left : left + ew] = _mean_colour(clip).astype(np.uint8)

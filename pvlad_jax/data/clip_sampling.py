@@ -1,19 +1,21 @@
 """Which frames of a tracklet make its clips: segments over the whole length in training, all frames at test.
 
-Frames that do not exist are marked, not replaced: index -1. A tracklet is never looped to fill a clip (18 % of MARS's training
-tracklets are shorter than 16 frames; a loop would show the network motion that never happened).
+Frames that do not exist are marked, not replaced: index -1. A tracklet is never looped to fill a clip (18 % of MARS's
+training tracklets are shorter than 16 frames; a loop would show the network motion that never happened).
 """
 
 import numpy as np
 from jaxtyping import Int
 
 
-def segment_clips(n_frames: int, segments: int, frames: int, stride: int, rng: np.random.Generator) -> Int[np.ndarray, 'S T']:
+def segment_clips(
+    n_frames: int, segments: int, frames: int, stride: int, rng: np.random.Generator
+) -> Int[np.ndarray, 'S T']:
     """A training example: one clip from a random place in each of S equal stretches of the tracklet.
 
-    A clip spans `(T-1)·stride + 1` frames and may reach past its stretch, not past the tracklet. A tracklet too short for the stride
-    is read with the largest stride that it fills (at least 1). One too short for S clips side by side gives fewer of them, so that
-    no frame is counted twice for want of others; the clips left over are -1 throughout.
+    A clip spans `(T-1)·stride + 1` frames and may reach past its stretch, not past the tracklet. A tracklet too short
+    for the stride is read with the largest stride that it fills (at least 1). One too short for S clips side by side
+    gives fewer of them, so that no frame is counted twice for want of others; the clips left over are -1 throughout.
 
     Returns: indices into the tracklet's frames, -1 = none.
     """
@@ -32,7 +34,9 @@ def segment_clips(n_frames: int, segments: int, frames: int, stride: int, rng: n
 
 
 def kept_frames(n_frames: int, policy: str = 'all') -> Int[np.ndarray, 'L']:
-    """The frames that a test policy keeps: 'all', 'even:N' (N evenly spread), 'every:N' (0, N, 2 N, ...) or 'first:N'."""
+    """The frames that a test policy keeps: 'all', 'even:N' (N evenly spread), 'every:N' (0, N, 2 N, ...) or
+    'first:N'.
+    """
     kind, _, number = policy.partition(':')
     if kind == 'all':
         return np.arange(n_frames)
@@ -48,5 +52,5 @@ def consecutive_clips(index: Int[np.ndarray, 'L'], frames: int) -> Int[np.ndarra
     """A test video: the given frames one after the other in clips of T, the tail marked -1."""
     n_clips = -(-len(index) // frames)
     clips = np.full(n_clips * frames, -1, np.int64)
-    clips[:len(index)] = index
+    clips[: len(index)] = index
     return clips.reshape(n_clips, frames)

@@ -1,4 +1,6 @@
-"""The format of a data set on disk, which data_prep writes and this package reads (docs/design.md): names and versions."""
+"""The format of a data set on disk, which data_prep writes and this package reads (docs/design.md): names and
+versions.
+"""
 
 import zipfile
 from collections.abc import Iterable

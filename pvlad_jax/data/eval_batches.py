@@ -1,7 +1,7 @@
 """The test input: whole tracklets as one stream of fixed-shape steps of clips.
 
-Tracklets of very different lengths (MARS: 2 to 920 frames) follow each other without gaps, so every step but the last is full,
-one compiled program serves every length, and memory does not grow with a video.
+Tracklets of very different lengths (MARS: 2 to 920 frames) follow each other without gaps, so every step but the last
+is full, one compiled program serves every length, and memory does not grow with a video.
 """
 
 import dataclasses
@@ -17,10 +17,11 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 @dataclasses.dataclass(frozen=True)
 class EvalBatch:
-    """N clips. `segment` says which of the step's videos a clip belongs to, rising from 0; padding clips have segment N (none).
+    """N clips. `segment` says which of the step's videos a clip belongs to, rising from 0; padding clips have segment N
+    (none).
 
-    `videos[i]` is the row of segment i's video in the table; segment 0 continues a video of the last step where `continues`;
-    the step's last video continues in the next step where `unfinished`.
+    `videos[i]` is the row of segment i's video in the table; segment 0 continues a video of the last step where
+    `continues`; the step's last video continues in the next step where `unfinished`.
     """
 
     clips: UInt8[np.ndarray, 'N T H W 3']
@@ -31,16 +32,25 @@ class EvalBatch:
     unfinished: bool
 
 
-def eval_batches(dataset: TrackletDataset, table: TrackletTable, n_clips: int, frames: int, height: int, width: int,
-               policy: str = 'all', threads: int = 4, skipped: set[int] | None = None) -> Iterator[EvalBatch]:
+def eval_batches(
+    dataset: TrackletDataset,
+    table: TrackletTable,
+    n_clips: int,
+    frames: int,
+    height: int,
+    width: int,
+    policy: str = 'all',
+    threads: int = 4,
+    skipped: set[int] | None = None,
+) -> Iterator[EvalBatch]:
     """All frames (or those of `policy`) of all tracklets of the table, in its order, N clips of T frames a step.
 
-    Where `skipped` is given, rows of tracklets that cannot be decoded are added to it, and their clips are padding; the caller leaves
-    out whatever comes of them. Otherwise CorruptRecord is raised.
+    Where `skipped` is given, rows of tracklets that cannot be decoded are added to it, and their clips are padding; the
+    caller leaves out whatever comes of them. Otherwise CorruptRecord is raised.
     """
 
     def place(start: int) -> EvalBatch:
-        chosen = plan[start:start + n_clips]
+        chosen = plan[start : start + n_clips]
         clips = np.zeros((n_clips, frames, height, width, 3), np.uint8)
         valid = np.zeros((n_clips, frames), bool)
         segment = np.full(n_clips, n_clips, np.int32)
@@ -61,12 +71,24 @@ def eval_batches(dataset: TrackletDataset, table: TrackletTable, n_clips: int, f
                 if skipped is None:
                     raise
                 skipped.add(row)
-        before, after = plan[start - 1] if start else None, plan[start + n_clips] if start + n_clips < len(plan) else None
-        return EvalBatch(clips, valid, segment, videos, before is not None and before[0] == chosen[0][0],
-                        after is not None and after[0] == chosen[-1][0])
+        before, after = (
+            plan[start - 1] if start else None,
+            plan[start + n_clips] if start + n_clips < len(plan) else None,
+        )
+        return EvalBatch(
+            clips,
+            valid,
+            segment,
+            videos,
+            before is not None and before[0] == chosen[0][0],
+            after is not None and after[0] == chosen[-1][0],
+        )
 
-    plan = [(row, index) for row in range(len(table))
-            for index in consecutive_clips(kept_frames(int(table.n_frames[row]), policy), frames)]
+    plan = [
+        (row, index)
+        for row in range(len(table))
+        for index in consecutive_clips(kept_frames(int(table.n_frames[row]), policy), frames)
+    ]
     with decoding_threads(threads) as pool:
         starts = iter(range(0, len(plan), n_clips))
         ahead = [pool.submit(place, s) for _, s in zip(range(threads + 1), starts)]

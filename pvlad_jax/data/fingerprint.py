@@ -25,8 +25,11 @@ class Fingerprint:
     splits: dict[str, tuple[int, int, int]]
 
     def to_json(self) -> dict:
-        return {'labels': self.labels, 'content': self.content,
-                'splits': {name: list(counts) for name, counts in self.splits.items()}}
+        return {
+            'labels': self.labels,
+            'content': self.content,
+            'splits': {name: list(counts) for name, counts in self.splits.items()},
+        }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> 'Fingerprint':
@@ -52,10 +55,13 @@ def _counted(counts: tuple[int, int, int] | None) -> str:
 
 def fingerprint(dataset: TrackletDataset, content: str | None = None) -> Fingerprint:
     """`content`: the hash of the record files, where the caller knows it already."""
-    splits = {name: (len(table), len(np.unique(table.person_id)), int(table.n_frames.sum()))
-              for name, table in dataset.tables.items()}
-    return Fingerprint(labels_hash(dataset.tables, dataset.metadata),
-                       content or content_hash(dataset.folder, dataset.tables), splits)
+    splits = {
+        name: (len(table), len(np.unique(table.person_id)), int(table.n_frames.sum()))
+        for name, table in dataset.tables.items()
+    }
+    return Fingerprint(
+        labels_hash(dataset.tables, dataset.metadata), content or content_hash(dataset.folder, dataset.tables), splits
+    )
 
 
 def labels_hash(tables: Mapping[str, TrackletTable], metadata: Mapping[str, Any]) -> str:

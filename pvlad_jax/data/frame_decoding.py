@@ -1,4 +1,7 @@
-"""Encoded frame -> uint8 RGB of the network's size. JPEG and PNG are decoded without the GIL, so threads work in parallel."""
+"""Encoded frame -> uint8 RGB of the network's size.
+
+JPEG and PNG are decoded without the GIL, so threads work in parallel.
+"""
 
 import concurrent.futures
 
@@ -21,7 +24,10 @@ class CorruptRecord(UserError):
 
 
 def decode(encoded: bytes, out: UInt8[np.ndarray, 'H W 3']) -> None:
-    """RGB by the rules of pvlad_jax.images, resized (area average when it shrinks, bilinear when it grows). Raises ImageError."""
+    """RGB by the rules of pvlad_jax.images, resized (area average when it shrinks, bilinear when it grows).
+
+    Raises ImageError.
+    """
     height, width = out.shape[:2]
     image = decode_image(encoded, out=out)
     if image is not out:
@@ -36,11 +42,14 @@ def resized(image: UInt8[np.ndarray, 'h w 3'], height: int, width: int) -> UInt8
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def decode_clips(encoded, index, height: int, width: int, name: str,
-                 out: UInt8[np.ndarray, '*clips H W 3'] | None = None) -> UInt8[np.ndarray, '*clips H W 3']:
-    """The frames that `index` (any shape, -1 = none) names out of a sequence of encoded images; a frame named twice is decoded once.
+def decode_clips(
+    encoded, index, height: int, width: int, name: str, out: UInt8[np.ndarray, '*clips H W 3'] | None = None
+) -> UInt8[np.ndarray, '*clips H W 3']:
+    """The frames that `index` (any shape, -1 = none) names out of a sequence of encoded images; a frame named twice is
+    decoded once.
 
-    They go into `out`, an array of zeros, where there is one. Raises CorruptRecord with the tracklet's name and the frame.
+    They go into `out`, an array of zeros, where there is one. Raises CorruptRecord with the tracklet's name and the
+    frame.
     """
     index = np.asarray(index)
     whole = np.zeros((*index.shape, height, width, 3), np.uint8) if out is None else out
@@ -56,7 +65,9 @@ def decode_clips(encoded, index, height: int, width: int, name: str,
             decode(encoded[i], clips[place])
         except (ImageError, IndexError) as error:
             fault = f'it {error}' if isinstance(error, ImageError) else 'its record has fewer frames'
-            raise CorruptRecord(f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {fault}. Build the data set '
-                                'again from intact frames, or set --config.input.on_error=skip.') from error
+            raise CorruptRecord(
+                f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {fault}. Build the data set '
+                'again from intact frames, or set --config.input.on_error=skip.'
+            ) from error
         places[int(i)] = place
     return whole

@@ -1,4 +1,6 @@
-"""Who is trained on, who is asked for, and who is searched: the three lists of tracklets that a data set's layout and split define."""
+"""Who is trained on, who is asked for, and who is searched: the three lists of tracklets that a data set's layout and
+split define.
+"""
 
 import dataclasses
 from typing import Any
@@ -19,7 +21,10 @@ NO_CAMERAS = 'cameras unknown'
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """Tracklets by role. `gallery` never holds a query's record twice; protocols add the queries where they want them there."""
+    """Tracklets by role.
+
+    `gallery` never holds a query's record twice; protocols add the queries where they want them there.
+    """
 
     train: TrackletTable
     query: TrackletTable
@@ -28,7 +33,9 @@ class Partition:
     validation_gallery: TrackletTable
     protocol: str  # the data set's own; all_but_query where cameras are unknown
     name: str  # 'test', or 'split 3' where there are several
-    convention: str  # how the split's halves are read, where that is a choice, or that cameras are unknown; as results say it
+    convention: (
+        str  # how the split's halves are read, where that is a choice, or that cameras are unknown; as results say it
+    )
     trained_people: int = 0  # test people whom the run is known to have been trained on
 
 
@@ -37,8 +44,9 @@ def split_names(dataset: TrackletDataset) -> list[str]:
     return [str(i) for i in range(len(dataset.metadata.get('people_splits', [])) or 1)]
 
 
-def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang2014', validation_share: float = 0.0,
-              seed: int = 0) -> Partition:
+def partition(
+    dataset: TrackletDataset, split: str = '0', halves: str = 'wang2014', validation_share: float = 0.0, seed: int = 0
+) -> Partition:
     """The roles of a data set's tracklets.
 
     Args:
@@ -47,12 +55,17 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
       validation_share: share of the training people held out, drawn by `seed`, at least two where it is above 0.
     """
     if split not in split_names(dataset):
-        raise UserError(f'config.dataset.split = {split!r}: data set {dataset.name!r} has the splits {", ".join(split_names(dataset))}.')
+        raise UserError(
+            f'config.dataset.split = {split!r}: data set {dataset.name!r} has the splits '
+            f'{", ".join(split_names(dataset))}.'
+        )
     layout, tables = dataset.metadata['layout'], dataset.tables
     name, convention = 'test', ''
     if layout == 'roles':
         query, gallery = tables['query'], tables['gallery']
-        train = tables['train'] if 'train' in tables else query.select(slice(0))  # there is none in a data set to test on alone
+        train = (
+            tables['train'] if 'train' in tables else query.select(slice(0))
+        )  # there is none in a data set to test on alone
     elif layout == 'query_rows':
         train, test = tables['train'], tables['test']
         is_query = np.zeros(len(test), bool)
@@ -80,40 +93,50 @@ def partition(dataset: TrackletDataset, split: str = '0', halves: str = 'wang201
     if protocol == 'all_but_query':
         validation = first_of_each_person(held_out)
     elif protocol == 'cross_camera':
-        validation = (held_out.select(held_out.camera_id == dataset.metadata['query_camera']),
-                      held_out.select(held_out.camera_id == dataset.metadata['gallery_camera']))
+        validation = (
+            held_out.select(held_out.camera_id == dataset.metadata['query_camera']),
+            held_out.select(held_out.camera_id == dataset.metadata['gallery_camera']),
+        )
     else:
         validation = first_of_each_camera(held_out)
     return Partition(train, query, gallery, *validation, protocol, name, convention)
 
 
 def knows_cameras(table: Any) -> bool:
-    """Whether any person's camera is known; where none is, of the queries or of the gallery, no pair can be judged by cameras."""
+    """Whether any person's camera is known; where none is, of the queries or of the gallery, no pair can be judged by
+    cameras.
+    """
     people = table.person_id > 0
     return bool((table.camera_id[people] >= 0).any()) or not people.any()
 
 
-def hold_out(train: TrackletTable, share: float, seed: int, by_camera: bool = True) -> tuple[TrackletTable, TrackletTable]:
+def hold_out(
+    train: TrackletTable, share: float, seed: int, by_camera: bool = True
+) -> tuple[TrackletTable, TrackletTable]:
     """(kept, held out): whole people, a seeded choice among those who can be searched for.
 
     Args:
-      by_camera: these are people seen by two known cameras or more, and only their tracklets of known cameras are held out;
-        otherwise people with two tracklets or more.
+      by_camera: these are people seen by two known cameras or more, and only their tracklets of known cameras are held
+        out; otherwise people with two tracklets or more.
     """
     if share == 0:
         return train, train.select(np.zeros(len(train), bool))
     people_in_all = len(np.unique(train.person_id))
     usable = train.camera_id >= 0 if by_camera else np.ones(len(train), bool)
     place = train.camera_id if by_camera else np.arange(len(train))
-    seen = np.unique(np.stack([train.person_id[usable], place[usable]]), axis=1)[0]  # a person once for each camera, or tracklet
+    seen = np.unique(np.stack([train.person_id[usable], place[usable]]), axis=1)[
+        0
+    ]  # a person once for each camera, or tracklet
     people, places = np.unique(seen, return_counts=True)
     seen_twice = people[places >= 2]
     count = max(2, round(share * people_in_all))
     if len(seen_twice) < count or people_in_all < count + 2:
         such = 'seen by two cameras' if by_camera else 'with two tracklets'
-        raise UserError(f'config.dataset.validation_share = {share} holds out {count} people {such}, and must leave two to '
-                        f'train on; the training set has {len(seen_twice)} such people, {people_in_all} in all. '
-                        'Lower it, or set it to 0.')
+        raise UserError(
+            f'config.dataset.validation_share = {share} holds out {count} people {such}, and must leave two to '
+            f'train on; the training set has {len(seen_twice)} such people, {people_in_all} in all. '
+            'Lower it, or set it to 0.'
+        )
     people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
     out = np.isin(train.person_id, people)
     return train.select(~out), train.select(out & usable)
@@ -127,7 +150,9 @@ def first_of_each_person(table: TrackletTable) -> tuple[TrackletTable, TrackletT
 
 
 def first_of_each_camera(table: TrackletTable) -> tuple[TrackletTable, TrackletTable]:
-    """(query, gallery) as MARS chooses them: one query for every person and camera of people seen by two cameras or more."""
+    """(query, gallery) as MARS chooses them: one query for every person and camera of people seen by two cameras or
+    more.
+    """
     pairs, first = np.unique(np.stack([table.person_id, table.camera_id]), axis=1, return_index=True)
     _, person, cameras = np.unique(pairs[0], return_inverse=True, return_counts=True)
     is_query = np.zeros(len(table), bool)

@@ -13,11 +13,12 @@ from pvlad_jax.data.tracklet_dataset import TrackletTable
 class PKSampler:
     """Draws the tracklets of any step's batch without the steps before it, so that runs resume and shard.
 
-    Identities come in epochs: each is a new order of all of them, cut into batches, so that all are seen equally often however many
-    tracklets they have (one person of MARS has 271, one has 1). What is left of an epoch after whole batches is left for the next.
-    Of a person, tracklets of different cameras are preferred; one with fewer than K gives some of them again.
-    With `group_size` > 1, groups of that many people of consecutive numbers stay in one piece: look-alikes whose numbers a data set
-    has put next to each other then meet in a batch, and are each other's hardest negatives.
+    Identities come in epochs: each is a new order of all of them, cut into batches, so that all are seen equally often
+    however many tracklets they have (one person of MARS has 271, one has 1). What is left of an epoch after whole
+    batches is left for the next. Of a person, tracklets of different cameras are preferred; one with fewer than K gives
+    some of them again. With `group_size` > 1, groups of that many people of consecutive numbers stay in one piece:
+    look-alikes whose numbers a data set has put next to each other then meet in a batch, and are each other's hardest
+    negatives.
     """
 
     def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int, group_size: int = 1):
@@ -28,12 +29,14 @@ class PKSampler:
         self._rows = np.split(np.argsort(labels, kind='stable'), np.cumsum(np.bincount(labels))[:-1])
         self._cameras = train.camera_id
         group = (ids - 1) // group_size
-        self._order = functools.lru_cache(maxsize=4)(lambda epoch: _shuffled_groups(group, np.random.default_rng([seed, 1, epoch])))
+        self._order = functools.lru_cache(maxsize=4)(
+            lambda epoch: _shuffled_groups(group, np.random.default_rng([seed, 1, epoch]))
+        )
 
     def rows(self, step: int) -> Int[np.ndarray, 'B']:
         """Rows of the training table, P·K of them, person by person."""
         epoch, place = divmod(step, len(self.person_ids) // self.people)
-        chosen = self._order(epoch)[place * self.people:(place + 1) * self.people]
+        chosen = self._order(epoch)[place * self.people : (place + 1) * self.people]
         return np.concatenate([self.of_label(step, label) for label in chosen.tolist()])
 
     def rows_of_label(self, label: int) -> Int[np.ndarray, 'R']:
@@ -57,13 +60,17 @@ def check_identities(train: TrackletTable, people: int) -> None:
     """UserError where the training set has too few people for a batch."""
     there = len(person_labels(train)[1])
     if there == 0:
-        raise UserError('The data set has no training people, so it can only be tested on: --mode=eval --workdir=WORKDIR of a trained '
-                        'network --config.evaluation.dataset=NAME (docs/transfer.md).')
+        raise UserError(
+            'The data set has no training people, so it can only be tested on: --mode=eval --workdir=WORKDIR of a '
+            'trained network --config.evaluation.dataset=NAME (docs/transfer.md).'
+        )
     if there < 2:
         raise UserError(f'The training set holds {there} person(s); telling people apart takes at least two.')
     if there < people:
-        raise UserError(f'config.batch.people = {people}, but the training set holds {there} people. '
-                        f'Set --config.batch.people={there} or lower.')
+        raise UserError(
+            f'config.batch.people = {people}, but the training set holds {there} people. '
+            f'Set --config.batch.people={there} or lower.'
+        )
 
 
 def _shuffled_groups(group: Int[np.ndarray, 'I'], rng: np.random.Generator) -> Int[np.ndarray, 'I']:

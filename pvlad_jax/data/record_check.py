@@ -9,8 +9,9 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.images import ImageError, read_header
 
 
-def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: str = 'all',
-                      threads: int = 4) -> dict[str, str]:
+def damaged_tracklets(
+    dataset: TrackletDataset, table: TrackletTable, policy: str = 'all', threads: int = 4
+) -> dict[str, str]:
     """{tracklet: what is wrong with it} of those that an evaluation with this frame policy would stumble over.
 
     Frames are judged by their headers, which is cheap; a picture that is damaged further on is not found.
@@ -22,8 +23,9 @@ def damaged_tracklets(dataset: TrackletDataset, table: TrackletTable, policy: st
             if record.tracklet != table.tracklet[row]:
                 return f'its record holds tracklet {record.tracklet!r}: the table of tracklets is out of step'
             if len(record.frames) != table.n_frames[row]:
-                return (f'its record holds {len(record.frames)} frames, the table of tracklets says '
-                        f'{table.n_frames[row]}')
+                return (
+                    f'its record holds {len(record.frames)} frames, the table of tracklets says {table.n_frames[row]}'
+                )
             for i in kept_frames(int(table.n_frames[row]), policy):
                 _look_at(record.frames[int(i)], int(i), record.tracklet)
         except CorruptRecord as error:
@@ -40,5 +42,7 @@ def _look_at(encoded: bytes, number: int, tracklet: str) -> None:
     try:
         read_header(encoded)
     except ImageError as error:
-        raise CorruptRecord(f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: it {error}. '
-                            'Build the data set again from intact frames, or set --config.input.on_error=skip.') from error
+        raise CorruptRecord(
+            f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: it {error}. '
+            'Build the data set again from intact frames, or set --config.input.on_error=skip.'
+        ) from error

@@ -14,8 +14,8 @@ from pvlad_jax.data.pk_sampler import PKSampler
 
 class Replacements:
     """Args:
-      identities: the batches that are drawn, and whose rows these are.
-      intact: whether all frames of a row's tracklet can be decoded; asked only where a tracklet has to be replaced.
+    identities: the batches that are drawn, and whose rows these are.
+    intact: whether all frames of a row's tracklet can be decoded; asked only where a tracklet has to be replaced.
     """
 
     def __init__(self, identities: PKSampler, seed: int, intact: Callable[[int], bool]):
@@ -43,6 +43,8 @@ class Replacements:
             drawn = ids.of_label(step, label)
             rest = np.setdiff1d(ids.rows_of_label(label), drawn)
             yield from filter(self._intact, dict.fromkeys((*np.roll(drawn, -turn).tolist(), *rest.tolist())))
-        raise UserError('config.input.on_error = skip: no tracklet of the training set can be decoded. Convert the '
-                        'data set again from '
-                        'intact frames.')
+        raise UserError(
+            'config.input.on_error = skip: no tracklet of the training set can be decoded. Convert the '
+            'data set again from '
+            'intact frames.'
+        )

@@ -1,4 +1,6 @@
-"""A converted data set on disk: its tables of tracklets and random access to their encoded frames (format: docs/design.md)."""
+"""A converted data set on disk: its tables of tracklets and random access to their encoded frames (format:
+docs/design.md).
+"""
 
 import dataclasses
 import functools
@@ -35,7 +37,9 @@ class TrackletTable:
 
     @staticmethod
     def concatenate(tables: Sequence['TrackletTable']) -> 'TrackletTable':
-        return TrackletTable(*(np.concatenate([getattr(t, f.name) for t in tables]) for f in dataclasses.fields(TrackletTable)))
+        return TrackletTable(
+            *(np.concatenate([getattr(t, f.name) for t in tables]) for f in dataclasses.fields(TrackletTable))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +57,13 @@ class TrackletDataset:
         self.name: str = info['name']
         version = str(self.metadata.get('format_version', 'unknown'))
         if version.split('.')[0] != str(FORMAT_VERSION):
-            raise UserError(f'{self.folder} is of data format {version}; this program reads {FORMAT_VERSION}.x. '
-                            'Convert the data set again with data_prep/build_tfds.py.')
+            raise UserError(
+                f'{self.folder} is of data format {version}; this program reads {FORMAT_VERSION}.x. '
+                'Convert the data set again with data_prep/build_tfds.py.'
+            )
         self.tables: dict[str, TrackletTable] = {
-            split['name']: _read_table(self.folder, split['name'], _shard_total(split)) for split in info['splits']}
+            split['name']: _read_table(self.folder, split['name'], _shard_total(split)) for split in info['splits']
+        }
 
     @classmethod
     def open(cls, data_dir: str, name: str) -> 'TrackletDataset':
@@ -65,8 +72,10 @@ class TrackletDataset:
         if folder is None:
             there = sorted({p.parents[1].name for p in user_path(data_dir).glob('*/*/dataset_info.json')})
             held = f' It holds {", ".join(there[:10])}.' if there else ''
-            raise UserError(f'No data set {name!r} in {user_path(data_dir)}.{held} Make it with: python data_prep/build_tfds.py '
-                            f'--dataset=... --name={name} --source=... --data_dir={data_dir}')
+            raise UserError(
+                f'No data set {name!r} in {user_path(data_dir)}.{held} Make it with: python data_prep/build_tfds.py '
+                f'--dataset=... --name={name} --source=... --data_dir={data_dir}'
+            )
         return cls(folder)
 
     @functools.cached_property
@@ -88,8 +97,10 @@ class TrackletDataset:
         except Exception as error:  # ArrayRecord and protobuf have classes of their own
             from pvlad_jax.data.frame_decoding import CorruptRecord
 
-            raise CorruptRecord(f'Tracklet {str(self.tables[split].tracklet[int(row)])!r} (record {row} of split {split} in {self.folder}) '
-                                f'is damaged: {error}. Convert the data set again, or set --config.input.on_error=skip.') from error
+            raise CorruptRecord(
+                f'Tracklet {str(self.tables[split].tracklet[int(row)])!r} (record {row} of split {split} in '
+                f'{self.folder}) is damaged: {error}. Convert the data set again, or set --config.input.on_error=skip.'
+            ) from error
 
 
 class _LazyFrames(Sequence):
@@ -107,7 +118,11 @@ class _LazyFrames(Sequence):
 
 def find_dataset(data_dir: str, name: str) -> Path | None:
     """DATA_DIR/NAME/VERSION of the highest complete version, or None. DATA_DIR may begin with '~'."""
-    versions = [p.parent for p in (user_path(data_dir) / name).glob('*/dataset_info.json') if not p.parent.name.startswith('incomplete')]
+    versions = [
+        p.parent
+        for p in (user_path(data_dir) / name).glob('*/dataset_info.json')
+        if not p.parent.name.startswith('incomplete')
+    ]
     return max(versions, key=lambda p: [int(n) if n.isdigit() else -1 for n in p.name.split('.')], default=None)
 
 
@@ -115,7 +130,9 @@ def _read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f'{path} cannot be read ({error}). Convert the data set again with data_prep/build_tfds.py.') from error
+        raise UserError(
+            f'{path} cannot be read ({error}). Convert the data set again with data_prep/build_tfds.py.'
+        ) from error
 
 
 def _shard_total(split: dict) -> int:
@@ -127,11 +144,17 @@ def _read_table(folder: Path, split: str, n_records: int) -> TrackletTable:
     try:
         columns = read_columns(path)
         length = len(columns['person_id'])
-        typed = {name: np.char.decode(columns[name], 'utf-8') if name in TEXT_COLUMNS else columns[name].astype(np.int64)
-                 for name in COLUMNS}
+        typed = {
+            name: np.char.decode(columns[name], 'utf-8') if name in TEXT_COLUMNS else columns[name].astype(np.int64)
+            for name in COLUMNS
+        }
         table = TrackletTable(split=np.full(length, split), row=np.arange(length), **typed)
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f'The table of tracklets {path} cannot be read ({error}). Convert the data set again.') from error
+        raise UserError(
+            f'The table of tracklets {path} cannot be read ({error}). Convert the data set again.'
+        ) from error
     if len(table) != n_records:
-        raise UserError(f'{path} lists {len(table)} tracklets, but the split holds {n_records} records. Convert the data set again.')
+        raise UserError(
+            f'{path} lists {len(table)} tracklets, but the split holds {n_records} records. Convert the data set again.'
+        )
     return table

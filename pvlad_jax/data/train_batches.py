@@ -24,35 +24,55 @@ Batch = dict[str, np.ndarray]
 class TrainBatches:
     """`self[step]` is this process's share of the batch of that step:
 
-    clips [b,S,T,H,W,3] uint8, valid [b,S,T] bool, label [b] int32 (0..I-1), row [b] int32 (of the training table), replaced [b] bool.
-    The rows of the global batch are cut evenly, in order, among the processes; which rows they are and how they are augmented depends on
-    (seed, step, place in the global batch) alone. With config.input.on_error = 'skip' another tracklet takes the place of one that cannot
-    be decoded (data/replacement.py), with its own label, and `replaced` says where; with 'stop' CorruptRecord is raised.
+    clips [b,S,T,H,W,3] uint8, valid [b,S,T] bool, label [b] int32 (0..I-1), row [b] int32 (of the training table),
+    replaced [b] bool. The rows of the global batch are cut evenly, in order, among the processes; which rows they are
+    and how they are augmented depends on (seed, step, place in the global batch) alone. With config.input.on_error =
+    'skip' another tracklet takes the place of one that cannot be decoded (data/replacement.py), with its own label, and
+    `replaced` says where; with 'stop' CorruptRecord is raised.
     """
 
-    def __init__(self, dataset: TrackletDataset, train: TrackletTable, config: Config, process: int = 0, processes: int = 1,
-                 augment: bool = True):
+    def __init__(
+        self,
+        dataset: TrackletDataset,
+        train: TrackletTable,
+        config: Config,
+        process: int = 0,
+        processes: int = 1,
+        augment: bool = True,
+    ):
         if config.batch.size % processes:
-            raise ValueError(f'A batch of {config.batch.size} tracklets cannot be cut evenly among {processes} processes.')
+            raise ValueError(
+                f'A batch of {config.batch.size} tracklets cannot be cut evenly among {processes} processes.'
+            )
         self.dataset, self.train, self.config, self.augment = dataset, train, config, augment
-        self.identities = PKSampler(train, config.batch.people, config.batch.tracklets, config.seed, config.batch.group_size)
+        self.identities = PKSampler(
+            train, config.batch.people, config.batch.tracklets, config.seed, config.batch.group_size
+        )
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
-        self.skipped: set[str] = set()  # tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them
+        self.skipped: set[str] = (
+            set()
+        )  # tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them
         self._replacements = Replacements(self.identities, config.seed, self._intact)
         self._known_intact: dict[int, bool] = {}
 
     @functools.cached_property
     def _threads(self) -> concurrent.futures.Executor:
-        # Tracklets are shared out, not batches: a batch of the MARS recipe is 200 MB, too much for every core to make one of its own.
+        # Tracklets are shared out, not batches: a batch of the MARS recipe is 200 MB, too much for every core to make
+        # one of its own.
         return decoding_threads(self.config.input.threads)
 
     def __getitem__(self, step: int) -> Batch:
         rows, clips = self.identities.rows(step)[self.places], self.config.clips
         b, shape = len(self.places), (clips.segments, clips.frames)
-        batch = {'clips': np.zeros((b, *shape, clips.height, clips.width, 3), np.uint8), 'valid': np.zeros((b, *shape), bool)}
-        made = [self._threads.submit(self._example, step, place, int(rows[i]), batch['clips'][i], batch['valid'][i])
-                for i, place in enumerate(self.places)]
+        batch = {
+            'clips': np.zeros((b, *shape, clips.height, clips.width, 3), np.uint8),
+            'valid': np.zeros((b, *shape), bool),
+        }
+        made = [
+            self._threads.submit(self._example, step, place, int(rows[i]), batch['clips'][i], batch['valid'][i])
+            for i, place in enumerate(self.places)
+        ]
         try:
             taken = np.array([example.result() for example in made], np.int32)
         finally:
@@ -60,7 +80,9 @@ class TrainBatches:
                 example.cancel()
         return batch | {'label': self.identities.labels[taken], 'row': taken, 'replaced': taken != rows}
 
-    def _example(self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']) -> int:
+    def _example(
+        self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']
+    ) -> int:
         """Fills in the clips of one tracklet, black at first, and their mask. Returns the row that was taken."""
         try:
             self._fill(step, place, row, clips, valid)
@@ -78,15 +100,21 @@ class TrainBatches:
                 continue
         raise AssertionError('unreachable: the last of the replacements is an error')
 
-    def _fill(self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']) -> None:
+    def _fill(
+        self, step: int, place: int, row: int, clips: UInt8[np.ndarray, 'S T H W 3'], valid: Bool[np.ndarray, 'S T']
+    ) -> None:
         config, clips_config = self.config, self.config.clips
         rng = np.random.default_rng([config.seed, 3, step, place])
-        index = segment_clips(int(self.train.n_frames[row]), clips_config.segments, clips_config.frames, clips_config.stride, rng)
+        index = segment_clips(
+            int(self.train.n_frames[row]), clips_config.segments, clips_config.frames, clips_config.stride, rng
+        )
         record = self.dataset.read(self.train.split[row], self.train.row[row])
         decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet, out=clips)
         np.greater_equal(index, 0, out=valid)
         if self.augment:
-            for clip, frames in zip(clips, valid.sum(axis=1)):  # they come first, and then the padding, which stays black
+            for clip, frames in zip(
+                clips, valid.sum(axis=1)
+            ):  # they come first, and then the padding, which stays black
                 if frames:
                     augment_clip(clip[:frames], config.augment, rng)
 
@@ -105,8 +133,8 @@ class TrainBatches:
         return self._known_intact[row]
 
     def iterator(self, first_step: int = 0, end: int = UNBOUNDED) -> grain.DatasetIterator[Batch]:
-        """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index': step};
-        it begins to read with the first `next()`, or with `start_prefetch()`.
+        """Batches from `first_step` to before `end`, made ahead, always in order. Its `get_state()` is {'next_index':
+        step}; it begins to read with the first `next()`, or with `start_prefetch()`.
         """
         ahead = self.config.input.prefetch
         # These threads wait for those that make the tracklets: one for each batch that is begun.

@@ -15,9 +15,16 @@ from pvlad_jax.models.tracklet_network import TrackletNetwork
 _jitted_step = jax.jit(embed_batch, static_argnums=(0,), static_argnames=('flip',))
 
 
-def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable, clip_frames: int,
-                clips_per_step: int = 8, flip: bool = False) -> Float[np.ndarray, 'E']:
-    """The unit embedding of one video, read frame by frame: device memory and compiled program are the same for any length.
+def embed_video(
+    network: TrackletNetwork,
+    variables: dict,
+    frames: Iterable,
+    clip_frames: int,
+    clips_per_step: int = 8,
+    flip: bool = False,
+) -> Float[np.ndarray, 'E']:
+    """The unit embedding of one video, read frame by frame: device memory and compiled program are the same for any
+    length.
 
     Args:
       frames: uint8 RGB arrays [H, W, 3] of one size, that of the network's training (`frame_arrays.checked_frames`).
@@ -40,7 +47,9 @@ def embed_video(network: TrackletNetwork, variables: dict, frames: Iterable, cli
         clips = np.where((index >= 0)[..., None, None, None], np.stack(some)[index], 0).astype(np.uint8)
         segment = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
         start = carry if carry is not None else initial_carry(network, variables, clips, index >= 0, flip)
-        return _jitted_step(network, variables, start, clips, index >= 0, segment, np.int32(0), np.bool_(unfinished), flip=flip)
+        return _jitted_step(
+            network, variables, start, clips, index >= 0, segment, np.int32(0), np.bool_(unfinished), flip=flip
+        )
 
     for frame in checked_frames(frames):
         if len(pending) == per_step:

@@ -1,4 +1,6 @@
-"""Scores embedding files: python -m pvlad_jax.evaluation --query=q.npz --gallery=g.npz --protocol=mars_official --output=result.json"""
+"""Scores embedding files: python -m pvlad_jax.evaluation --query=q.npz --gallery=g.npz --protocol=mars_official
+--output=result.json
+"""
 
 import argparse
 import sys
@@ -16,17 +18,32 @@ from pvlad_jax.evaluation.scoring import score
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='python -m pvlad_jax.evaluation', allow_abbrev=False,
-                                     description=f'Scores embeddings. Files are .npz with the fields {", ".join(FIELDS)}.')
+    parser = argparse.ArgumentParser(
+        prog='python -m pvlad_jax.evaluation',
+        allow_abbrev=False,
+        description=f'Scores embeddings. Files are .npz with the fields {", ".join(FIELDS)}.',
+    )
     parser.add_argument('--query', required=True, help='embeddings of the queries')
-    parser.add_argument('--gallery', required=True, help='embeddings of the gallery, with or without the queries (tracklet names tell)')
-    parser.add_argument('--protocol', default='', choices=PROTOCOLS,
-                        help='default: mars_official, or all_but_query where no camera is known')
+    parser.add_argument(
+        '--gallery', required=True, help='embeddings of the gallery, with or without the queries (tracklet names tell)'
+    )
+    parser.add_argument(
+        '--protocol',
+        default='',
+        choices=PROTOCOLS,
+        help='default: mars_official, or all_but_query where no camera is known',
+    )
     parser.add_argument('--distance', default='cosine', choices=DISTANCES)
-    parser.add_argument('--train', help='embeddings of the training set, for the learned distances xqda, kissme and xqda_shrunk')
+    parser.add_argument(
+        '--train', help='embeddings of the training set, for the learned distances xqda, kissme and xqda_shrunk'
+    )
     parser.add_argument('--rerank', action='store_true', help='k-reciprocal re-ranking')
-    parser.add_argument('--unknown_cameras', default='refuse', choices=UNKNOWN_CAMERAS,
-                        help='camera -1: an error where it matters, a camera of its own, or ignored')
+    parser.add_argument(
+        '--unknown_cameras',
+        default='refuse',
+        choices=UNKNOWN_CAMERAS,
+        help='camera -1: an error where it matters, a camera of its own, or ignored',
+    )
     parser.add_argument('--output', help='JSON file for the result')
     said = parser.add_argument_group('said in the result', 'what the files do not tell')
     said.add_argument('--dataset', default='')
@@ -41,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         paths = {name: options.pop(name) for name in ('query', 'gallery', 'train')}
         tables = {name: read_embeddings(remote_or_user_path(path)) if path else None for name, path in paths.items()}
-        options['protocol'] = options['protocol'] or _protocol(tables['query'], tables['gallery'], options['unknown_cameras'])
+        options['protocol'] = options['protocol'] or _protocol(
+            tables['query'], tables['gallery'], options['unknown_cameras']
+        )
         result = score(**tables, **options)
         try:
             if output:
@@ -50,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
             console = terminal.console()
             print_table(result, console)
         if not (output or console.file.written):
-            raise UserError('The result could not be printed, and no --output was given: it is lost. Give --output=result.json.')
+            raise UserError(
+                'The result could not be printed, and no --output was given: it is lost. Give --output=result.json.'
+            )
     except UserError as error:
         terminal.complain(f'error: {error}')
         return EXIT_USER_ERROR

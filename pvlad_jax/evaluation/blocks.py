@@ -10,8 +10,8 @@ _BLOCK_SCORES = 2**26
 _BLOCK_QUERIES = 128
 # Galleries are padded to a multiple: few compiled shapes, and every column of a product goes through the same code.
 _SMALL_MULTIPLE = 256
-# The number of columns that a CPU compares with every threshold in turn: their scores (1 MB) stay in a core's cache; passes over whole
-# rows of a large gallery would wait for memory.
+# The number of columns that a CPU compares with every threshold in turn: their scores (1 MB) stay in a core's cache;
+# passes over whole rows of a large gallery would wait for memory.
 TILE = 2048
 
 

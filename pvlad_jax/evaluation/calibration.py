@@ -34,9 +34,19 @@ _MIN_TAIL = 20_000
 _FEW_PEOPLE = 30
 
 
-def calibrate(query: Embeddings, gallery: Embeddings, false_accept_rate: float = 0.01, *, per: str = 'pair',
-              nobody_miss_rate: float = 0.05, model: str = '', unknown_cameras: str = 'refuse', resamples: int = 1000,
-              seed: int = 0, done: Callable[[int], None] = lambda count: None) -> Calibration:
+def calibrate(
+    query: Embeddings,
+    gallery: Embeddings,
+    false_accept_rate: float = 0.01,
+    *,
+    per: str = 'pair',
+    nobody_miss_rate: float = 0.05,
+    model: str = '',
+    unknown_cameras: str = 'refuse',
+    resamples: int = 1000,
+    seed: int = 0,
+    done: Callable[[int], None] = lambda count: None,
+) -> Calibration:
     """The threshold, with what it costs.
 
     Args:
@@ -67,8 +77,9 @@ def calibrate(query: Embeddings, gallery: Embeddings, false_accept_rate: float =
     people, of_query, of_gallery = _identities(query, gallery)
     warnings = _check_counts(false_accept_rate, per, people, of_query, of_gallery)
     if blind:
-        warnings.append('No cameras are known: pairs of one person and one camera count, and those are easier '
-                        'than others.')
+        warnings.append(
+            'No cameras are known: pairs of one person and one camera count, and those are easier than others.'
+        )
     pairs = _Pairs(of_query, of_gallery, false_accept_rate)
     scores = pairwise_distance(query, gallery)
     query_arrays, gallery_arrays = label_arrays(query, gallery)
@@ -77,45 +88,57 @@ def calibrate(query: Embeddings, gallery: Embeddings, false_accept_rate: float =
         rows = np.arange(start, min(start + block, len(query)))
         good, ignored = protocol.relevance(
             LabelArrays(*(labels[rows][:, None] for labels in query_arrays)),
-            LabelArrays(*(labels[None, :] for labels in gallery_arrays)), unknown_cameras)
+            LabelArrays(*(labels[None, :] for labels in gallery_arrays)),
+            unknown_cameras,
+        )
         pairs.add(rows, scores.distances(rows), good, ignored)
         done(len(rows))
     if not pairs.n_one or not pairs.n_two:
-        raise UserError(f'There are {pairs.n_one} pairs of one person (seen by two cameras) and {pairs.n_two} of two '
-                        'people; both are needed. Are these the right files, and their labels in step?')
+        raise UserError(
+            f'There are {pairs.n_one} pairs of one person (seen by two cameras) and {pairs.n_two} of two '
+            'people; both are needed. Are these the right files, and their labels in step?'
+        )
     return _Estimator(pairs, people, false_accept_rate, per, nobody_miss_rate, resamples, seed, done).calibration(
-        model=model, gallery=len(gallery), warnings=warnings)
+        model=model, gallery=len(gallery), warnings=warnings
+    )
 
 
 def _identities(query: Embeddings, gallery: Embeddings) -> tuple[int, Int[np.ndarray, 'Q'], Int[np.ndarray, 'N']]:
     """(how many, number of each query, of each gallery tracklet); every distractor is somebody else."""
     known, codes = np.unique(np.concatenate([query.person_id, gallery.person_id]), return_inverse=True)
-    of_query, of_gallery = codes[:len(query)], codes[len(query):].copy()
+    of_query, of_gallery = codes[: len(query)], codes[len(query) :].copy()
     distractors = gallery.person_id == DISTRACTOR
     of_gallery[distractors] = len(known) + np.arange(distractors.sum())
     numbers, packed = np.unique(np.concatenate([of_query, of_gallery]), return_inverse=True)
-    return len(numbers), packed[:len(query)], packed[len(query):]
+    return len(numbers), packed[: len(query)], packed[len(query) :]
 
 
-def _check_counts(rate: float, per: str, people: int, of_query: Int[np.ndarray, 'Q'],
-                  of_gallery: Int[np.ndarray, 'N']) -> list[str]:
+def _check_counts(
+    rate: float, per: str, people: int, of_query: Int[np.ndarray, 'Q'], of_gallery: Int[np.ndarray, 'N']
+) -> list[str]:
     """Warnings; UserError where the rate is below what this number of people can show."""
     asked, there = np.unique(of_query), np.unique(of_gallery)
     both = len(np.intersect1d(asked, there))
     n_pairs = len(asked) * len(there) - both - both * (both - 1) // 2  # of two people, each once
     trials, kind = (n_pairs, 'pairs of people') if per == 'pair' else (len(asked), 'people searched for')
     if trials * rate < 3:
-        raise UserError(f'A false-accept rate of {rate:g} for each {per} cannot be measured with {len(asked)} people '
-                        f'among the queries and {len(there)} in the gallery: that needs at least '
-                        f'{int(np.ceil(3 / rate)):,} {kind} (rule of three), there are {trials:,}. '
-                        f'The smallest rate is {3 / max(trials, 1):.2g}.')
+        raise UserError(
+            f'A false-accept rate of {rate:g} for each {per} cannot be measured with {len(asked)} people '
+            f'among the queries and {len(there)} in the gallery: that needs at least '
+            f'{int(np.ceil(3 / rate)):,} {kind} (rule of three), there are {trials:,}. '
+            f'The smallest rate is {3 / max(trials, 1):.2g}.'
+        )
     warnings = []
     if trials * rate < 30:
-        warnings.append(f'Few people for this rate: {trials:,} {kind} make {trials * rate:.1f} false accepts expected; '
-                        f'30 would give the rate to within 30 % (rule of 30). {30 / trials:.2g} could be measured '
-                        'that well.')
+        warnings.append(
+            f'Few people for this rate: {trials:,} {kind} make {trials * rate:.1f} false accepts expected; '
+            f'30 would give the rate to within 30 % (rule of 30). {30 / trials:.2g} could be measured '
+            'that well.'
+        )
     if len(asked) < _FEW_PEOPLE:
-        warnings.append(f'The queries show {len(asked)} people: with fewer than {_FEW_PEOPLE}, intervals are too narrow.')
+        warnings.append(
+            f'The queries show {len(asked)} people: with fewer than {_FEW_PEOPLE}, intervals are too narrow.'
+        )
     return warnings
 
 
@@ -134,8 +157,13 @@ class _Pairs:
         n = len(of_query)
         self.nearest_one, self.nearest_two = np.full(n, np.inf), np.full(n, np.inf)
 
-    def add(self, rows: Int[np.ndarray, 'b'], distance: Float[np.ndarray, 'b N'], good: Bool[np.ndarray, 'b N'],
-            ignored: Bool[np.ndarray, 'b N']) -> None:
+    def add(
+        self,
+        rows: Int[np.ndarray, 'b'],
+        distance: Float[np.ndarray, 'b N'],
+        good: Bool[np.ndarray, 'b N'],
+        ignored: Bool[np.ndarray, 'b N'],
+    ) -> None:
         query, column = np.nonzero(good)
         self.one.append(distance[good])
         self.one_person.append(self.of_query[rows[query]])
@@ -151,7 +179,7 @@ class _Pairs:
         new = apart[query, column].astype(np.float32), self.of_query[rows[query]], self.of_gallery[column]
         tail = [np.concatenate(both) for both in zip(self.tail, new)]
         if len(tail[0]) > self.tail_size:
-            nearest = np.argpartition(tail[0], self.tail_size)[:self.tail_size]
+            nearest = np.argpartition(tail[0], self.tail_size)[: self.tail_size]
             tail = [part[nearest] for part in tail]
         self.tail = tuple(tail)
 
@@ -163,8 +191,17 @@ def _bin(distance: Float[np.ndarray, '*p']) -> Int[np.ndarray, '*p']:
 class _Estimator:
     """Threshold and rates, of the people as they are and of resamples of them."""
 
-    def __init__(self, pairs: _Pairs, people: int, rate: float, per: str, nobody_rate: float, resamples: int, seed: int,
-                 done: Callable[[int], None]):
+    def __init__(
+        self,
+        pairs: _Pairs,
+        people: int,
+        rate: float,
+        per: str,
+        nobody_rate: float,
+        resamples: int,
+        seed: int,
+        done: Callable[[int], None],
+    ):
         self.pairs, self.people, self.rate, self.per, self.nobody_rate = pairs, people, rate, per, nobody_rate
         self.resamples, self.seed, self.done = resamples, seed, done
         order = np.argsort(pairs.tail[0], kind='stable')
@@ -187,15 +224,30 @@ class _Estimator:
             drawn.append({'same': self.threshold(weights), **self.rates(weights, same, nobody)})
             self.done(1)
         people = len(np.unique(self.pairs.of_query))
-        estimates = {name: Estimate(value, *_interval([d[name] for d in drawn], value, 0 if name == 'same' else people))
-                     for name, value in {'same': same, **values}.items()}
+        estimates = {
+            name: Estimate(value, *_interval([d[name] for d in drawn], value, 0 if name == 'same' else people))
+            for name, value in {'same': same, **values}.items()
+        }
         curve = self.curve()
         return Calibration(
-            model=model, false_accept_rate=self.rate, per=self.per, same=estimates.pop('same'), nobody=nobody,
-            nobody_miss_rate=self.nobody_rate, false_accepts=estimates.pop('false_accepts'),
-            misses=estimates.pop('misses'), open_set=estimates, people=people, identities=self.people,
-            queries=len(self.pairs.of_query), gallery=gallery, pairs_of_one_person=self.pairs.n_one,
-            pairs_of_two_people=self.pairs.n_two, warnings=warnings, curve=curve)
+            model=model,
+            false_accept_rate=self.rate,
+            per=self.per,
+            same=estimates.pop('same'),
+            nobody=nobody,
+            nobody_miss_rate=self.nobody_rate,
+            false_accepts=estimates.pop('false_accepts'),
+            misses=estimates.pop('misses'),
+            open_set=estimates,
+            people=people,
+            identities=self.people,
+            queries=len(self.pairs.of_query),
+            gallery=gallery,
+            pairs_of_one_person=self.pairs.n_one,
+            pairs_of_two_people=self.pairs.n_two,
+            warnings=warnings,
+            curve=curve,
+        )
 
     def threshold(self, weights: Float[np.ndarray, 'p']) -> float:
         """The largest distance at which no more than the share is accepted."""
@@ -213,14 +265,17 @@ class _Estimator:
         return float(np.nextafter(np.float32(distance[above]), np.float32(-np.inf)))  # as the distances are float32
 
     def pairs_of_two(self, weights: Float[np.ndarray, 'p']) -> float:
-        return float((weights @ self.per_query) * (weights @ self.per_gallery)
-                     - (weights**2 * self.per_query * self.per_gallery).sum())
+        return float(
+            (weights @ self.per_query) * (weights @ self.per_gallery)
+            - (weights**2 * self.per_query * self.per_gallery).sum()
+        )
 
     def rates(self, weights: Float[np.ndarray, 'p'], same: float, nobody: float) -> dict[str, float]:
         """Of pairs at `same`, and of searches at both thresholds."""
         accepted = np.searchsorted(self.tail[0], same, side='right')
-        false_accepts = _share((weights[self.tail[1][:accepted]] * weights[self.tail[2][:accepted]]).sum(),
-                               self.pairs_of_two(weights))
+        false_accepts = _share(
+            (weights[self.tail[1][:accepted]] * weights[self.tail[2][:accepted]]).sum(), self.pairs_of_two(weights)
+        )
         of_one = weights[self.one_person]
         misses = _share(of_one[self.one > same].sum(), of_one.sum())
         one, two = self.pairs.nearest_one, self.pairs.nearest_two
@@ -228,13 +283,19 @@ class _Estimator:
         absent = {'absent_nobody': two > nobody, 'absent_same': two <= same}
         there = np.isfinite(one)
         nearest = np.minimum(one, two)
-        present = {'present_same': (one <= same) & (one < two), 'present_wrong_person': (two <= same) & (two <= one),
-                   'present_nobody': nearest > nobody}
+        present = {
+            'present_same': (one <= same) & (one < two),
+            'present_wrong_person': (two <= same) & (two <= one),
+            'present_nobody': nearest > nobody,
+        }
         if self.per == 'search':
             false_accepts = _share(each[absent['absent_same']].sum(), each.sum())
-        return {'false_accepts': false_accepts, 'misses': misses,
-                **{name: _share(each[mask].sum(), each.sum()) for name, mask in absent.items()},
-                **{name: _share(each[mask & there].sum(), each[there].sum()) for name, mask in present.items()}}
+        return {
+            'false_accepts': false_accepts,
+            'misses': misses,
+            **{name: _share(each[mask].sum(), each.sum()) for name, mask in absent.items()},
+            **{name: _share(each[mask & there].sum(), each[there].sum()) for name, mask in present.items()},
+        }
 
     def curve(self) -> dict[str, list[float]]:
         """Both error rates over the threshold, at the places where one of them changes visibly."""
@@ -244,8 +305,11 @@ class _Estimator:
             place = np.round(one * 200) + 1000 * np.round(np.log10(np.maximum(two, 0.1 / self.pairs.n_two)) * 20)
         kept = np.flatnonzero(np.diff(place, prepend=np.nan) != 0)
         # A bin's upper edge: all of its distances are below.
-        return {'threshold': ((kept + 1) * (2 / _BINS)).tolist(), 'false_accepts': two[kept].tolist(),
-                'misses': (1 - one[kept]).tolist()}
+        return {
+            'threshold': ((kept + 1) * (2 / _BINS)).tolist(),
+            'false_accepts': two[kept].tolist(),
+            'misses': (1 - one[kept]).tolist(),
+        }
 
 
 def _share(part: float, total: float) -> float:

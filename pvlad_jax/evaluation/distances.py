@@ -1,6 +1,7 @@
 """Distances between queries and gallery as one product a block: d = left_bias + right_bias - left · right.
 
-Cosine, Euclidean and the learned metrics (a linear map, then signed squares) all have this form, so each streams in blocks of queries.
+Cosine, Euclidean and the learned metrics (a linear map, then signed squares) all have this form, so each streams in
+blocks of queries.
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ _LARGE, _SMALL = 1e15, 1e-6
 class BilinearDistance:
     """Distances of every query to every gallery tracklet, computed where they are asked for.
 
-    Scores leave out the query's own bias: it changes no order within a row, and adding it would cost digits (1 - cosine ties where cosine
-    does not).
+    Scores leave out the query's own bias: it changes no order within a row, and adding it would cost digits (1 - cosine
+    ties where cosine does not).
     """
 
     left: Float[np.ndarray, 'Q E']
@@ -44,9 +45,9 @@ class BilinearDistance:
         return _scores(jnp.asarray(self.left[index]), self.right, self.right_bias)
 
     def distances(self, index: Int[np.ndarray, 'b']) -> Float[np.ndarray, 'b N']:
-        """1 - cosine, the squared Euclidean distance, or the learned one; divided by a power of 4 where the embeddings' squares would not
-        fit float32."""
-        distances = np.asarray(self.rows(index))[:, :self.shape[1]] + self.left_bias[index, None]
+        """1 - cosine, the squared Euclidean distance, or the learned one; divided by a power of 4 where the embeddings'
+        squares would not fit float32."""
+        distances = np.asarray(self.rows(index))[:, : self.shape[1]] + self.left_bias[index, None]
         if self.definite:  # below 0 by rounding only
             distances = np.maximum(distances, 0)
         return distances
@@ -76,7 +77,9 @@ class MatrixDistance:
 
 
 @jax.jit
-def _scores(left: Float[Array, 'b E'], right: Float[Array, 'M E'], right_bias: Float[Array, 'M']) -> Float[Array, 'b M']:
+def _scores(
+    left: Float[Array, 'b E'], right: Float[Array, 'M E'], right_bias: Float[Array, 'M']
+) -> Float[Array, 'b M']:
     # 'highest': otherwise GPUs and TPUs multiply with fewer bits.
     product = jax.lax.dot_general(left, right, (((1,), (1,)), ((), ())), precision='highest')
     return right_bias[None, :] - product
@@ -101,33 +104,42 @@ def linear_map(distance: str, train: Embeddings | None) -> LearnedMetric | None:
     return learn(train)
 
 
-def pairwise_distance(query: Embeddings, gallery: Embeddings, distance: str = 'cosine',
-                      learned: LearnedMetric | None = None) -> BilinearDistance:
+def pairwise_distance(
+    query: Embeddings, gallery: Embeddings, distance: str = 'cosine', learned: LearnedMetric | None = None
+) -> BilinearDistance:
     """The distance of every query to every gallery tracklet.
 
     Args:
       learned: of `linear_map`, for the distances that are learned.
     """
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
-        raise UserError(f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
-                        f'{gallery.embedding.shape[1]}. They must come from the same network.')
+        raise UserError(
+            f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
+            f'{gallery.embedding.shape[1]}. They must come from the same network.'
+        )
     shape, width = (len(query), len(gallery)), padded_size(len(gallery))
     if distance == 'cosine':
         left, right = _unit(query, 'queries', len(query)), _unit(gallery, 'gallery', width)
-        return BilinearDistance(left, np.ones(len(left), np.float32), jnp.asarray(right), jnp.zeros(width, jnp.float32), shape)
+        return BilinearDistance(
+            left, np.ones(len(left), np.float32), jnp.asarray(right), jnp.zeros(width, jnp.float32), shape
+        )
     if learned is not None and learned.projection.shape[0] != query.embedding.shape[1]:
-        raise UserError(f'The metric was learned on embeddings of {learned.projection.shape[0]} numbers, '
-                        f'these have {query.embedding.shape[1]}.')
+        raise UserError(
+            f'The metric was learned on embeddings of {learned.projection.shape[0]} numbers, '
+            f'these have {query.embedding.shape[1]}.'
+        )
     # |q|² + |g|² - 2 q·g loses digits where vectors are far from the origin; distances do not change with it.
     origin = query.embedding.mean(axis=0, dtype=np.float64)
     exponent = _exponent(query, gallery, learned)
     left, right = (_mapped(t, origin, learned, n, exponent) for t, n in ((query, len(query)), (gallery, width)))
     signs = np.ones(left.shape[1]) if learned is None else learned.signs
-    left_bias, right_bias = (np.einsum('ne,ne,e->n', x, x, signs, dtype=np.float64, optimize=True).astype(np.float32)
-                             for x in (left, right))
+    left_bias, right_bias = (
+        np.einsum('ne,ne,e->n', x, x, signs, dtype=np.float64, optimize=True).astype(np.float32) for x in (left, right)
+    )
     left *= 2 * signs.astype(np.float32)
-    return BilinearDistance(left, left_bias, jnp.asarray(right), jnp.asarray(right_bias), shape,
-                            learned is None or learned.definite)
+    return BilinearDistance(
+        left, left_bias, jnp.asarray(right), jnp.asarray(right_bias), shape, learned is None or learned.definite
+    )
 
 
 def _exponent(query: Embeddings, gallery: Embeddings, learned: LearnedMetric | None) -> int:
@@ -142,14 +154,15 @@ def _blocks(n: int) -> Iterator[slice]:
 
 
 # Both write into the one padded array that is kept: galleries can be as large as memory.
-def _mapped(table: Embeddings, origin: Float[np.ndarray, 'E'], learned: LearnedMetric | None, width: int,
-            exponent: int) -> Float[np.ndarray, 'M R']:
+def _mapped(
+    table: Embeddings, origin: Float[np.ndarray, 'E'], learned: LearnedMetric | None, width: int, exponent: int
+) -> Float[np.ndarray, 'M R']:
     """Embeddings from a new origin, through the learned map, divided by a power of two; the rest zeros."""
     x = np.zeros((width, table.embedding.shape[1] if learned is None else learned.projection.shape[1]), np.float32)
     for rows in _blocks(len(table)):
         moved = table.embedding[rows] - origin
         moved = moved if learned is None else moved @ learned.projection
-        x[:len(table)][rows] = np.ldexp(moved, -exponent) if exponent else moved
+        x[: len(table)][rows] = np.ldexp(moved, -exponent) if exponent else moved
     return x
 
 
@@ -161,10 +174,12 @@ def _unit(table: Embeddings, name: str, width: int) -> Float[np.ndarray, 'M E']:
         largest = np.abs(block).max(axis=1)
         if not largest.all():
             row = rows.start + int((largest == 0).argmax())
-            raise UserError(f'The embedding of {str(table.tracklet[row])!r} ({name}) is all zeros: it has no direction, '
-                            'so no cosine distance.')
+            raise UserError(
+                f'The embedding of {str(table.tracklet[row])!r} ({name}) is all zeros: it has no direction, '
+                'so no cosine distance.'
+            )
         if largest.min() < _SMALL or largest.max() > _LARGE:  # else no square leaves the range
             block = block / largest[:, None].astype(np.float64)
         norm = np.sqrt(np.einsum('ne,ne->n', block, block, dtype=np.float64))
-        np.divide(block, norm[:, None].astype(block.dtype), out=x[:len(table)][rows], casting='same_kind')
+        np.divide(block, norm[:, None].astype(block.dtype), out=x[: len(table)][rows], casting='same_kind')
     return x

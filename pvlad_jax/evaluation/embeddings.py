@@ -1,4 +1,6 @@
-"""A table of embeddings with their labels, and its npz file: `embedding, person_id, camera_id, tracklet`, one row a tracklet."""
+"""A table of embeddings with their labels, and its npz file: `embedding, person_id, camera_id, tracklet`, one row a
+tracklet.
+"""
 
 import dataclasses
 import io
@@ -19,7 +21,8 @@ _ROWS_PER_CHECK = 65_536  # bounds the temporary of the check for NaN
 class Labels:
     """Who is seen in which tracklet.
 
-    person_id: -1 junk, 0 distractor, people from 1. camera_id: any number from 0, -1 = unknown. tracklet: unique names, str.
+    person_id: -1 junk, 0 distractor, people from 1. camera_id: any number from 0, -1 = unknown. tracklet: unique names,
+      str.
     """
 
     # Whatever a file holds, until `checked` has looked: then Int [N], Int [N] and text [N].
@@ -36,34 +39,58 @@ class Labels:
 
     def join(self, other):
         """The rows of both, `other` last."""
-        return type(self)(**{f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in dataclasses.fields(self)})
+        return type(self)(
+            **{
+                f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
+                for f in dataclasses.fields(self)
+            }
+        )
 
     def checked(self, name: str):
-        """The same rows with ids as int32 and names as str. UserError, which begins with `name`, where anything is wrong with them."""
-        person_id, camera_id = (_ids(self, name, *about) for about in (('person_id', '-1 = junk, 0 = distractor, people from 1'),
-                                                                       ('camera_id', '-1 = unknown, cameras from 0')))
+        """The same rows with ids as int32 and names as str.
+
+        UserError, which begins with `name`, where anything is wrong with them.
+        """
+        person_id, camera_id = (
+            _ids(self, name, *about)
+            for about in (
+                ('person_id', '-1 = junk, 0 = distractor, people from 1'),
+                ('camera_id', '-1 = unknown, cameras from 0'),
+            )
+        )
         tracklet = _names(self.tracklet, name)
         lengths = {f.name: np.shape(getattr(self, f.name))[:1] for f in dataclasses.fields(self)}
         if len(set(lengths.values())) > 1:
-            raise UserError(f'{name}: one row a tracklet is needed in every field, but their lengths differ: '
-                            + ', '.join(f'{k} {v[0] if v else "(a single value)"}' for k, v in lengths.items())
-                            + '. Ids per frame do not fit embeddings per tracklet.')
+            raise UserError(
+                f'{name}: one row a tracklet is needed in every field, but their lengths differ: '
+                + ', '.join(f'{k} {v[0] if v else "(a single value)"}' for k, v in lengths.items())
+                + '. Ids per frame do not fit embeddings per tracklet.'
+            )
         if not len(tracklet):
             raise UserError(f'{name} is empty: no tracklets.')
         names, counts = np.unique(tracklet, return_counts=True)
         if names[0] == '':
-            raise UserError(f'{name}: the tracklet of row {int((tracklet == "").argmax())} has an empty name. Names tell which gallery '
-                            'tracklet is the query itself: give each tracklet one.')
+            raise UserError(
+                f'{name}: the tracklet of row {int((tracklet == "").argmax())} has an empty name. Names tell which '
+                'gallery tracklet is the query itself: give each tracklet one.'
+            )
         if counts.max() > 1:
-            raise UserError(f'{name}: tracklet name {str(names[counts.argmax()])!r} occurs {counts.max()} times; names must be unique.')
-        return dataclasses.replace(self, person_id=person_id.astype(np.int32), camera_id=camera_id.astype(np.int32), tracklet=tracklet)
+            raise UserError(
+                f'{name}: tracklet name {str(names[counts.argmax()])!r} occurs {counts.max()} times; names must be '
+                'unique.'
+            )
+        return dataclasses.replace(
+            self, person_id=person_id.astype(np.int32), camera_id=camera_id.astype(np.int32), tracklet=tracklet
+        )
 
 
 def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Integer[np.ndarray, 'N']:
     ids = as_array(getattr(table, field), f'{name}: {field}')
     if ids.ndim != 1 or ids.dtype.kind not in 'iu':
-        raise UserError(f'{name}: {field} must be one integer a tracklet; got {ids.dtype} of shape {ids.shape}. '
-                        'Number them, for instance with np.unique(ids, return_inverse=True)[1] + 1.')
+        raise UserError(
+            f'{name}: {field} must be one integer a tracklet; got {ids.dtype} of shape {ids.shape}. '
+            'Number them, for instance with np.unique(ids, return_inverse=True)[1] + 1.'
+        )
     if len(ids) and (ids.min() < -1 or ids.max() > np.iinfo(np.int32).max):
         raise UserError(f'{name}: {field} holds {ids.min()} to {ids.max()}; allowed are 32-bit numbers with {meaning}.')
     return ids
@@ -73,15 +100,19 @@ def _names(tracklet: Any, name: str) -> Shaped[np.ndarray, 'N']:
     """As str. Bytes are UTF-8."""
     tracklet = as_array(tracklet, f'{name}: tracklet')
     if tracklet.ndim != 1 or tracklet.dtype.kind not in 'US':
-        raise UserError(f'{name}: tracklet must be one name (fixed-width text) a tracklet; got {tracklet.dtype} of shape {tracklet.shape}. '
-                        'Make it with np.array(names, dtype=str).')
+        raise UserError(
+            f'{name}: tracklet must be one name (fixed-width text) a tracklet; got {tracklet.dtype} of shape '
+            f'{tracklet.shape}. Make it with np.array(names, dtype=str).'
+        )
     if tracklet.dtype.kind == 'U':
         return tracklet
     try:
         return np.char.decode(tracklet, 'utf-8')
     except UnicodeDecodeError as error:
-        raise UserError(f'{name}: tracklet {error.object!r} is not text in UTF-8. Decode the names, with np.char.decode(names, ENCODING), '
-                        'before they are written.') from error
+        raise UserError(
+            f'{name}: tracklet {error.object!r} is not text in UTF-8. Decode the names, with np.char.decode(names, '
+            'ENCODING), before they are written.'
+        ) from error
 
 
 def as_array(values: Any, what: str) -> np.ndarray:
@@ -103,11 +134,15 @@ class Embeddings(Labels):
         return Labels(person_id=self.person_id, camera_id=self.camera_id, tracklet=self.tracklet)
 
     def checked(self, name: str) -> 'Embeddings':
-        """As `Labels.checked`, and embeddings as finite float32, or float64 where they have more digits than float32 holds."""
+        """As `Labels.checked`, and embeddings as finite float32, or float64 where they have more digits than float32
+        holds.
+        """
         embedding = as_array(self.embedding, f'{name}: embedding')
         if embedding.ndim != 2 or embedding.dtype.kind != 'f' or not embedding.shape[1]:
-            raise UserError(f'{name}: embedding must be a matrix of floats [tracklets, size]; '
-                            f'got {embedding.dtype} of shape {embedding.shape}. Integers are converted by .astype(np.float32).')
+            raise UserError(
+                f'{name}: embedding must be a matrix of floats [tracklets, size]; '
+                f'got {embedding.dtype} of shape {embedding.shape}. Integers are converted by .astype(np.float32).'
+            )
         table = super().checked(name)
         check_finite(embedding, f'{name}: embedding', table.tracklet, np.float32)
         kind = np.float32 if embedding.dtype.itemsize <= 4 else np.float64
@@ -117,14 +152,16 @@ class Embeddings(Labels):
 def check_finite(matrix: Shaped[np.ndarray, 'N E'], name: str, row_names=None, kind=np.longdouble) -> None:
     """UserError that names the first row with NaN, Inf or a number beyond the range of `kind`."""
     for start in range(0, len(matrix), _ROWS_PER_CHECK):
-        rows = matrix[start:start + _ROWS_PER_CHECK]
+        rows = matrix[start : start + _ROWS_PER_CHECK]
         bad = ~(np.abs(rows) <= np.finfo(kind).max).all(axis=1)
         if bad.any():
             row = start + int(bad.argmax())
             tracklet = '' if row_names is None else f' (tracklet {str(row_names[row])!r})'
             what = f'a number beyond the range of {np.dtype(kind)}' if np.isfinite(matrix[row]).all() else 'NaN or Inf'
-            raise UserError(f'{name} holds {what}, first in row {row}{tracklet}. Such rows have no place in a ranking: '
-                            'find where they come from.')
+            raise UserError(
+                f'{name} holds {what}, first in row {row}{tracklet}. Such rows have no place in a ranking: '
+                'find where they come from.'
+            )
 
 
 def write_embeddings(path: str | PathLike, embeddings: Embeddings) -> None:
@@ -143,14 +180,20 @@ def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
         with file:
             missing = [field for field in FIELDS if field not in file.files]
             if missing:
-                raise UserError(f'{path} lacks {", ".join(missing)}; an embedding file has the fields {", ".join(FIELDS)}.')
+                raise UserError(
+                    f'{path} lacks {", ".join(missing)}; an embedding file has the fields {", ".join(FIELDS)}.'
+                )
             columns = {field: file[field] for field in FIELDS}
     except UserError:
         raise
     except FileNotFoundError as error:
         raise UserError(f'There is no file {path}.') from error
-    except Exception as error:  # bytes of any origin: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more
+    except (
+        Exception
+    ) as error:  # bytes of any origin: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more
         reason = ' '.join(f'{error or type(error).__name__}'.split())
-        raise UserError(f'{path} is not a readable .npz file of plain arrays ({reason}). '
-                        'Names must be fixed-width text, not objects.') from error
+        raise UserError(
+            f'{path} is not a readable .npz file of plain arrays ({reason}). '
+            'Names must be fixed-width text, not objects.'
+        ) from error
     return Embeddings(**columns).checked(str(path))

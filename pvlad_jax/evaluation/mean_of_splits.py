@@ -18,21 +18,44 @@ STD = 'sample standard deviation over the splits (n - 1)'
 def mean_of_splits(results: dict[str, dict]) -> dict:
     """Mean and standard deviation of the splits' results (`Result.to_json()`), and the results themselves.
 
-    Metrics at the top are the means. What results say of themselves (protocol, distance...) must be the same in all; UserError where not.
+    Metrics at the top are the means. What results say of themselves (protocol, distance...) must be the same in all;
+    UserError where not.
     """
-    conditions = [f.name for f in dataclasses.fields(Result)
-            if f.name not in (*METRICS, 'cmc', 'split', 'step', 'checkpoint', 'n_query', 'n_query_valid', 'n_gallery', 'n_junk', *COUNTS)]
+    conditions = [
+        f.name
+        for f in dataclasses.fields(Result)
+        if f.name
+        not in (
+            *METRICS,
+            'cmc',
+            'split',
+            'step',
+            'checkpoint',
+            'n_query',
+            'n_query_valid',
+            'n_gallery',
+            'n_junk',
+            *COUNTS,
+        )
+    ]
     first = next(iter(results.values()))
     differing = [name for name in conditions if any(r.get(name) != first.get(name) for r in results.values())]
     if differing:
-        raise UserError(f'The splits were not scored alike: {", ".join(differing)} differ. Score them again, with --mode=eval.')
+        raise UserError(
+            f'The splits were not scored alike: {", ".join(differing)} differ. Score them again, with --mode=eval.'
+        )
     values = {name: np.array([r[name] for r in results.values()]) for name in METRICS}
-    return {**{name: first.get(name) for name in conditions}, 'split': f'mean of {len(results)} splits', 'std_kind': STD,
-            **{name: float(v.mean()) for name, v in values.items()},
-            'mean': {name: float(v.mean()) for name, v in values.items()},
-            'std': {name: float(v.std(ddof=1)) for name, v in values.items()},
-            **{name: sum(r.get(name, 0) for r in results.values()) for name in COUNTS},
-            'cmc': np.mean([r['cmc'] for r in results.values()], axis=0).tolist(), 'splits': results}
+    return {
+        **{name: first.get(name) for name in conditions},
+        'split': f'mean of {len(results)} splits',
+        'std_kind': STD,
+        **{name: float(v.mean()) for name, v in values.items()},
+        'mean': {name: float(v.mean()) for name, v in values.items()},
+        'std': {name: float(v.std(ddof=1)) for name, v in values.items()},
+        **{name: sum(r.get(name, 0) for r in results.values()) for name in COUNTS},
+        'cmc': np.mean([r['cmc'] for r in results.values()], axis=0).tolist(),
+        'splits': results,
+    }
 
 
 def print_mean(report: dict, console: Any = None) -> None:
@@ -41,16 +64,37 @@ def print_mean(report: dict, console: Any = None) -> None:
     from rich.text import Text
 
     shown = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP'}
-    table = Table(title=Text(printable(' '.join(filter(None, [report['dataset'], 'PARTIAL DATA' if report['partial'] else ''])))))
+    table = Table(
+        title=Text(printable(' '.join(filter(None, [report['dataset'], 'PARTIAL DATA' if report['partial'] else '']))))
+    )
     for name in ('split', *shown, 'queries', 'step'):
         table.add_column(name, justify='right')
     for name, r in report['splits'].items():
-        table.add_row(name, *(f'{100 * r[m]:.2f}' for m in shown.values()), f'{r["n_query_valid"]} of {r["n_query"]}', str(r['step']))
+        table.add_row(
+            name,
+            *(f'{100 * r[m]:.2f}' for m in shown.values()),
+            f'{r["n_query_valid"]} of {r["n_query"]}',
+            str(r['step']),
+        )
     table.add_section()
     for name in ('mean', 'std'):
         table.add_row(name, *(f'{100 * report[name][m]:.2f}' for m in shown.values()), '', '')
-    table.caption = Text(printable('; '.join(filter(None, [
-        f'protocol {report["protocol"]}', report['convention'],
-        f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''), f'frames {report["frames"]}', f'std: {STD}',
-        skipped_of(report), trained_on(report)]))))
+    table.caption = Text(
+        printable(
+            '; '.join(
+                filter(
+                    None,
+                    [
+                        f'protocol {report["protocol"]}',
+                        report['convention'],
+                        f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''),
+                        f'frames {report["frames"]}',
+                        f'std: {STD}',
+                        skipped_of(report),
+                        trained_on(report),
+                    ],
+                )
+            )
+        )
+    )
     (console or terminal_console()).print(table)

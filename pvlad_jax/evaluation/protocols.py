@@ -1,16 +1,18 @@
-"""Evaluation protocols: what a gallery is made of, and, from labels alone, who in it is good for a query and who is ignored.
+"""Evaluation protocols: what a gallery is made of, and, from labels alone, who in it is good for a query and who is
+ignored.
 
 | name | gallery | ignored for a query | good |
 |---|---|---|---|
-| `mars_official` | all test tracklets, also the queries | junk; same person and camera (so the query itself) | same person, other camera |
+| `mars_official` | all test tracklets, also queries | junk; same person and camera | same person, other camera |
 | `gallery_only` | without queries and junk | junk; same person and camera | same person, other camera |
-| `cross_camera` | as given (the other camera's tracklets) | junk; everything of the query's camera | same person, other camera |
+| `cross_camera` | as given (the other camera's) | junk; everything of the query's camera | same person, other camera |
 | `all_but_query` | all test tracklets, also the queries | junk; the query itself | same person |
 
-`all_but_query` is for tracklets without camera ids: it compares none. It finds a person's other tracklets of the same camera too, which is
-easier than what the others ask for; its numbers cannot be compared with theirs.
+`all_but_query` is for tracklets without camera ids: it compares none. It finds a person's other tracklets of the same
+camera too, which is easier than what the others ask for; its numbers cannot be compared with theirs.
 
-Everything neither good nor ignored is a negative, distractors (person 0) among them. Queries without a good tracklet are skipped.
+Everything neither good nor ignored is a negative, distractors (person 0) among them. Queries without a good tracklet
+are skipped.
 Sources: Zheng et al. ECCV 2016 and its public code (MARS); Wang et al. ECCV 2014 (iLIDS-VID, PRID 2011).
 """
 
@@ -41,7 +43,11 @@ class LabelArrays(NamedTuple):
 def mars_official(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str = 'refuse'):
     """(good, ignored), each the broadcast shape of query and gallery."""
     same_person = query.person == gallery.person
-    ignored = (gallery.person == JUNK) | (same_person & same_camera(query, gallery, unknown_cameras)) | (query.tracklet == gallery.tracklet)
+    ignored = (
+        (gallery.person == JUNK)
+        | (same_person & same_camera(query, gallery, unknown_cameras))
+        | (query.tracklet == gallery.tracklet)
+    )
     return same_person & ~ignored, ignored
 
 
@@ -52,7 +58,9 @@ def gallery_only(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str 
 
 def cross_camera(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str = 'refuse'):
     """(good, ignored), each the broadcast shape of query and gallery."""
-    ignored = (gallery.person == JUNK) | same_camera(query, gallery, unknown_cameras) | (query.tracklet == gallery.tracklet)
+    ignored = (
+        (gallery.person == JUNK) | same_camera(query, gallery, unknown_cameras) | (query.tracklet == gallery.tracklet)
+    )
     return (query.person == gallery.person) & ~ignored, ignored
 
 
@@ -63,7 +71,10 @@ def all_but_query(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str
 
 
 def same_camera(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str):
-    """Whether both are of one camera. An unknown camera counts as a camera of its own ('other') or as every camera ('ignore')."""
+    """Whether both are of one camera.
+
+    An unknown camera counts as a camera of its own ('other') or as every camera ('ignore').
+    """
     same = query.camera == gallery.camera
     unknown = (query.camera == UNKNOWN_CAMERA) | (gallery.camera == UNKNOWN_CAMERA)
     return same | unknown if unknown_cameras == 'ignore' else same & ~unknown
@@ -78,19 +89,26 @@ class Protocol:
     finds: str = 'a tracklet of the same person and another camera'  # what a query looks for, as messages say it
 
 
-PROTOCOLS = Registry('protocol', {p.name: p for p in (
-    Protocol('mars_official', mars_official, 'included', 'same_person'),
-    Protocol('gallery_only', gallery_only, 'removed', 'same_person'),
-    Protocol('cross_camera', cross_camera, 'as_given', 'all'),
-    Protocol('all_but_query', all_but_query, 'included', 'none', 'another tracklet of the same person'),
-)})
+PROTOCOLS = Registry(
+    'protocol',
+    {
+        p.name: p
+        for p in (
+            Protocol('mars_official', mars_official, 'included', 'same_person'),
+            Protocol('gallery_only', gallery_only, 'removed', 'same_person'),
+            Protocol('cross_camera', cross_camera, 'as_given', 'all'),
+            Protocol('all_but_query', all_but_query, 'included', 'none', 'another tracklet of the same person'),
+        )
+    },
+)
 
 
 def compose_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Int[np.ndarray, 'M'], bool]:
     """What the protocol searches: rows of the given gallery, and whether all queries are to be appended to them.
 
-    Tracklet names decide. `mars_official` wants the queries in the gallery: if all of them are there, it is taken as it is; if none is,
-    they are appended; if only some are, that is an error. `gallery_only` drops queries and junk from the gallery.
+    Tracklet names decide. `mars_official` wants the queries in the gallery: if all of them are there, it is taken as it
+    is; if none is, they are appended; if only some are, that is an error. `gallery_only` drops queries and junk from
+    the gallery.
     """
     own_row = rows_of(query, gallery)
     inside = own_row >= 0
@@ -98,12 +116,16 @@ def compose_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> tuple
         differs = inside & (getattr(gallery, field)[own_row] != getattr(query, field))
         if differs.any():
             name = str(query.tracklet[differs.argmax()])
-            raise UserError(f'Tracklet {name!r} has one {field} among the queries and another in the gallery: '
-                            'their labels are out of step.')
+            raise UserError(
+                f'Tracklet {name!r} has one {field} among the queries and another in the gallery: '
+                'their labels are out of step.'
+            )
     if protocol.queries == 'included' and inside.any() and not inside.all():
-        raise UserError(f'{protocol.name}: {inside.sum()} of {len(query)} queries are in the gallery (by tracklet name), the others are '
-                        f'not, such as {str(query.tracklet[inside.argmin()])!r}. Give a gallery with all of them, or with none '
-                        '(they are then added).')
+        raise UserError(
+            f'{protocol.name}: {inside.sum()} of {len(query)} queries are in the gallery (by tracklet name), the '
+            f'others are not, such as {str(query.tracklet[inside.argmin()])!r}. Give a gallery with all of them, or '
+            'with none (they are then added).'
+        )
     if protocol.queries == 'removed':
         keep = gallery.person_id != JUNK
         keep[own_row[inside]] = False
@@ -127,8 +149,10 @@ def label_arrays(query: Labels, gallery: Labels) -> tuple[LabelArrays, LabelArra
     """Integers for the relevance functions. A gallery tracklet's number is its row."""
     own_row = rows_of(query, gallery)
     number = np.where(own_row >= 0, own_row, -2)
-    return (LabelArrays(query.person_id, query.camera_id, number.astype(np.int32)),
-            LabelArrays(gallery.person_id, gallery.camera_id, np.arange(len(gallery), dtype=np.int32)))
+    return (
+        LabelArrays(query.person_id, query.camera_id, number.astype(np.int32)),
+        LabelArrays(gallery.person_id, gallery.camera_id, np.arange(len(gallery), dtype=np.int32)),
+    )
 
 
 def default_protocol(query: Any, gallery: Any) -> str:
@@ -142,17 +166,21 @@ def default_protocol(query: Any, gallery: Any) -> str:
 
 
 def check_protocol(protocol: str, query: Any, gallery: Any, unknown_cameras: str = 'refuse') -> int:
-    """How many queries have something to find, from labels alone: whatever `score` would refuse in them is refused here, in the same words.
+    """How many queries have something to find, from labels alone: whatever `score` would refuse in them is refused
+    here, in the same words.
 
     Args:
       protocol: a name of `PROTOCOLS`.
       query, gallery: whatever has `person_id`, `camera_id` and `tracklet`, such as a data set's tables.
 
     Raises:
-      UserError: an unknown protocol, labels that are wrong in themselves, cameras that it needs and that are unknown, or no valid query.
+      UserError: an unknown protocol, labels that are wrong in themselves, cameras that it needs and that are unknown,
+      or no valid query.
     """
-    query, gallery = (Labels(person_id=t.person_id, camera_id=t.camera_id, tracklet=t.tracklet).checked(name)
-                      for t, name in ((query, 'queries'), (gallery, 'gallery')))
+    query, gallery = (
+        Labels(person_id=t.person_id, camera_id=t.camera_id, tracklet=t.tracklet).checked(name)
+        for t, name in ((query, 'queries'), (gallery, 'gallery'))
+    )
     chosen = PROTOCOLS[protocol]
     gallery = searched_gallery(chosen, query, gallery)
     check_labels(chosen, query, gallery, unknown_cameras)
@@ -171,8 +199,10 @@ def searched_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> Labe
 
 
 def nothing_found(protocol: Protocol, n_query: int, n_gallery: int) -> str:
-    return (f'{protocol.name}: none of the {n_query} queries has {protocol.finds} in the gallery of {n_gallery}; nothing can be measured. '
-            'Are these the right files, and their labels in step?')
+    return (
+        f'{protocol.name}: none of the {n_query} queries has {protocol.finds} in the gallery of {n_gallery}; nothing '
+        'can be measured. Are these the right files, and their labels in step?'
+    )
 
 
 def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cameras: str = 'refuse') -> None:
@@ -181,9 +211,11 @@ def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cam
         raise UserError(f'unknown_cameras is {unknown_cameras!r}; allowed are {", ".join(UNKNOWN_CAMERAS)}.')
     unsearchable = query.person_id < 1
     if unsearchable.any():
-        raise UserError(f'{unsearchable.sum()} queries have person_id {np.unique(query.person_id[unsearchable]).tolist()}, '
-                        f'first {str(query.tracklet[unsearchable.argmax()])!r}: junk (-1) and distractors (0) cannot be '
-                        'looked for. Number people from 1.')
+        raise UserError(
+            f'{unsearchable.sum()} queries have person_id {np.unique(query.person_id[unsearchable]).tolist()}, '
+            f'first {str(query.tracklet[unsearchable.argmax()])!r}: junk (-1) and distractors (0) cannot be '
+            'looked for. Number people from 1.'
+        )
     if unknown_cameras != 'refuse' or protocol.cameras == 'none':
         return
     unknown_query = query.camera_id == UNKNOWN_CAMERA
@@ -193,10 +225,13 @@ def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cam
         unknown_gallery = unknown_gallery & np.isin(gallery.person_id, query.person_id)
     if unknown_query.any() or unknown_gallery.any():
         table, where = (query, unknown_query) if unknown_query.any() else (gallery, unknown_gallery)
-        raise UserError(f'{protocol.name} compares cameras, but {unknown_query.sum()} queries and {unknown_gallery.sum()} gallery '
-                        f'tracklets that it must judge have none (camera_id -1), first {str(table.tracklet[where.argmax()])!r}. '
-                        'Give their cameras, choose the protocol all_but_query, which compares none, or set unknown_cameras to other '
-                        '(each unknown camera counts as a camera of its own) or to ignore (what it leaves undecided is ignored).')
+        raise UserError(
+            f'{protocol.name} compares cameras, but {unknown_query.sum()} queries and {unknown_gallery.sum()} gallery '
+            f'tracklets that it must judge have none (camera_id -1), first {str(table.tracklet[where.argmax()])!r}. '
+            'Give their cameras, choose the protocol all_but_query, which compares none, or set unknown_cameras to '
+            'other (each unknown camera counts as a camera of its own) or to ignore (what it leaves undecided is '
+            'ignored).'
+        )
 
 
 class MatchLists:
@@ -216,7 +251,9 @@ class MatchLists:
         within = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
         column = self.order[np.repeat(self.start[index], size) + within]
         query = LabelArrays(*(labels[index][place] for labels in self.query))
-        good, _ = self.protocol.relevance(query, LabelArrays(*(labels[column] for labels in self.gallery)), self.unknown_cameras)
+        good, _ = self.protocol.relevance(
+            query, LabelArrays(*(labels[column] for labels in self.gallery)), self.unknown_cameras
+        )
         return place[good], column[good]
 
     def counts(self) -> Int[np.ndarray, 'Q']:

@@ -18,14 +18,26 @@ class RankedList(NamedTuple):
     good: Bool[np.ndarray, 'b k']
 
 
-def top_ranked(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Protocol,
-            queries: Int[np.ndarray, 'b'], top: int, unknown_cameras: str = 'refuse') -> RankedList:
-    """The `top` nearest gallery tracklets of these queries; at equal distance those that are not good come first, as in the metrics."""
+def top_ranked(
+    scores: ScoreRows,
+    query: Labels,
+    gallery: Labels,
+    protocol: Protocol,
+    queries: Int[np.ndarray, 'b'],
+    top: int,
+    unknown_cameras: str = 'refuse',
+) -> RankedList:
+    """The `top` nearest gallery tracklets of these queries; at equal distance those that are not good come first, as in
+    the metrics.
+    """
     queries = np.asarray(queries)
     query_arrays, gallery_arrays = label_arrays(query, gallery)
-    good, ignored = protocol.relevance(LabelArrays(*(labels[queries][:, None] for labels in query_arrays)),
-                                       LabelArrays(*(labels[None, :] for labels in gallery_arrays)), unknown_cameras)
-    distance: Float[np.ndarray, 'b N'] = np.where(ignored, np.inf, np.asarray(scores.rows(queries))[:, :len(gallery)])
+    good, ignored = protocol.relevance(
+        LabelArrays(*(labels[queries][:, None] for labels in query_arrays)),
+        LabelArrays(*(labels[None, :] for labels in gallery_arrays)),
+        unknown_cameras,
+    )
+    distance: Float[np.ndarray, 'b N'] = np.where(ignored, np.inf, np.asarray(scores.rows(queries))[:, : len(gallery)])
     negatives_first = np.argsort(good, axis=1, kind='stable')
     order = smallest_k(np.take_along_axis(distance, negatives_first, axis=1), min(top, len(gallery)))
     columns = np.take_along_axis(negatives_first, order, axis=1)
@@ -34,7 +46,9 @@ def top_ranked(scores: ScoreRows, query: Labels, gallery: Labels, protocol: Prot
 
 
 def smallest_k(distances: Float[np.ndarray, 'b N'], k: int) -> Int[np.ndarray, 'b k']:
-    """Columns of the k smallest of each row, smallest first, equal ones in the order of columns: a stable argsort, cut, at less cost."""
+    """Columns of the k smallest of each row, smallest first, equal ones in the order of columns: a stable argsort, cut,
+    at less cost.
+    """
     if k >= distances.shape[1]:
         return np.argsort(distances, axis=1, kind='stable')[:, :k]
     limit = np.partition(distances, k - 1, axis=1)[:, k - 1]

@@ -1,4 +1,6 @@
-"""The result of an evaluation: its numbers with everything that must be reported with them, as JSON and as a printed table."""
+"""The result of an evaluation: its numbers with everything that must be reported with them, as JSON and as a printed
+table.
+"""
 
 import dataclasses
 import json
@@ -43,7 +45,8 @@ class Result:
     checkpoint: str = ''  # which one of a run: 'last', or 'best' and how that was chosen
     convention: str = ''  # such as which half of a split is test
     partial: bool = False  # the data set lacks something of the benchmark
-    # Tracklets that could not be decoded (config.input.on_error = 'skip'): in none of the counts above, neither asked for nor searched.
+    # Tracklets that could not be decoded (config.input.on_error = 'skip'): in none of the counts above, neither asked
+    # for nor searched.
     skipped_query: int = 0
     skipped_gallery: int = 0
     skipped_train: int = 0  # for distances learned on the training set
@@ -55,27 +58,41 @@ class Result:
 
 def skipped_of(result: Mapping[str, Any]) -> str:
     """'LEFT OUT, not decodable: 1 query, 2 gallery tracklets', from a result's fields; '' where nothing was."""
-    counts = {'query': result['skipped_query'], 'gallery': result['skipped_gallery'], 'training': result['skipped_train']}
+    counts = {
+        'query': result['skipped_query'],
+        'gallery': result['skipped_gallery'],
+        'training': result['skipped_train'],
+    }
     named = [f'{count} {kind}' for kind, count in counts.items() if count]
     return f'LEFT OUT, cannot be decoded: {", ".join(named)} tracklet(s)' if named else ''
 
 
 def trained_on(result: Mapping[str, Any]) -> str:
-    """'TRAINED ON 3 of the test people', from a result's fields; '' where none is known. Former versions did not know."""
+    """'TRAINED ON 3 of the test people', from a result's fields; '' where none is known.
+
+    Former versions did not know.
+    """
     count = result.get('trained_people', 0)
     return f'TRAINED ON {count} of the test people' if count else ''
 
 
 def protocol_line(result: Mapping[str, Any]) -> str:
-    """What the metrics were measured by, from a result's fields: protocol, queries, gallery, distance, frames, checkpoint."""
-    conditions = [f'protocol {result["protocol"]}', f'{result["n_query_valid"]} of {result["n_query"]} queries valid',
-                  f'gallery {result["n_gallery"]}' + (f' ({result["n_junk"]} junk)' if result['n_junk'] else ''),
-                  f'distance {result["distance"]}' + (', re-ranked' if result['rerank'] else ''),
-                  f'frames {result["frames"]}' if result['frames'] else '', result['convention'],
-                  f'step {result["step"]}' if result['step'] is not None else '',
-                  f'checkpoint {result["checkpoint"]}' if result['checkpoint'] else '',
-                  f'unknown cameras: {result["unknown_cameras"]}' if result['unknown_cameras'] != 'refuse' else '',
-                  skipped_of(result), trained_on(result)]
+    """What the metrics were measured by, from a result's fields: protocol, queries, gallery, distance, frames,
+    checkpoint.
+    """
+    conditions = [
+        f'protocol {result["protocol"]}',
+        f'{result["n_query_valid"]} of {result["n_query"]} queries valid',
+        f'gallery {result["n_gallery"]}' + (f' ({result["n_junk"]} junk)' if result['n_junk'] else ''),
+        f'distance {result["distance"]}' + (', re-ranked' if result['rerank'] else ''),
+        f'frames {result["frames"]}' if result['frames'] else '',
+        result['convention'],
+        f'step {result["step"]}' if result['step'] is not None else '',
+        f'checkpoint {result["checkpoint"]}' if result['checkpoint'] else '',
+        f'unknown cameras: {result["unknown_cameras"]}' if result['unknown_cameras'] != 'refuse' else '',
+        skipped_of(result),
+        trained_on(result),
+    ]
     return '; '.join(filter(None, conditions))
 
 
@@ -86,8 +103,8 @@ def write_result(path: str | PathLike, result: Result) -> None:
 
 
 def read_result(path: Any) -> dict[str, Any] | None:
-    """The fields of a result (a pathlib.Path or epath.Path), with the defaults of those that came later; None where there is no whole
-    result of one evaluation."""
+    """The fields of a result (a pathlib.Path or epath.Path), with the defaults of those that came later; None where
+    there is no whole result of one evaluation."""
     fields = {field.name: field.default for field in dataclasses.fields(Result)}
     try:
         saved = json.loads(path.read_text())
@@ -98,14 +115,24 @@ def read_result(path: Any) -> dict[str, Any] | None:
 
 
 def print_table(result: Result, console: Any = None) -> None:
-    """Metrics in per cent, and below them what they were measured by. Write results first: a table that cannot be printed is given up."""
+    """Metrics in per cent, and below them what they were measured by.
+
+    Write results first: a table that cannot be printed is given up.
+    """
     from rich.table import Table
     from rich.text import Text
 
     title = ' '.join(filter(None, [result.dataset, result.split, 'PARTIAL DATA' if result.partial else '']))
     table = Table(title=Text(printable(title)) if title else None)
-    columns = {'rank-1': result.rank_1, 'rank-5': result.rank_5, 'rank-10': result.rank_10, 'rank-20': result.rank_20,
-               'mAP': result.mAP, 'mAP trapezoidal': result.mAP_trapezoidal, 'mINP': result.mINP}
+    columns = {
+        'rank-1': result.rank_1,
+        'rank-5': result.rank_5,
+        'rank-10': result.rank_10,
+        'rank-20': result.rank_20,
+        'mAP': result.mAP,
+        'mAP trapezoidal': result.mAP_trapezoidal,
+        'mINP': result.mINP,
+    }
     for name in columns:
         table.add_column(name, justify='right')
     table.add_row(*(f'{100 * value:.2f}' for value in columns.values()))

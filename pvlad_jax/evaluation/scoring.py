@@ -26,9 +26,22 @@ from pvlad_jax.evaluation.result import Result
 _CMC_RANKS = 50
 
 
-def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official', distance: str = 'cosine', rerank: bool = False, *,
-          train: Embeddings | None = None, unknown_cameras: str = 'refuse', dataset: str = '', split: str = '', step: int | None = None,
-          frames: str = 'all', convention: str = '', partial: bool = False) -> Result:
+def score(
+    query: Embeddings,
+    gallery: Embeddings,
+    protocol: str = 'mars_official',
+    distance: str = 'cosine',
+    rerank: bool = False,
+    *,
+    train: Embeddings | None = None,
+    unknown_cameras: str = 'refuse',
+    dataset: str = '',
+    split: str = '',
+    step: int | None = None,
+    frames: str = 'all',
+    convention: str = '',
+    partial: bool = False,
+) -> Result:
     """Scores embeddings by a protocol.
 
     Args:
@@ -37,7 +50,8 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
       distance: one of `distances.DISTANCES`.
       rerank: k-reciprocal re-ranking among queries and gallery without junk.
       train: the training set's embeddings, for the distances that are learned from them.
-      unknown_cameras: what the protocol does with camera -1 (`protocols.same_camera`); 'refuse' = an error where it matters.
+      unknown_cameras: what the protocol does with camera -1 (`protocols.same_camera`); 'refuse' = an error where it
+        matters.
       dataset, split, step, frames, convention, partial: go into the result as they are.
 
     Raises:
@@ -46,49 +60,98 @@ def score(query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official
     query, gallery, chosen = ranked_tables(query, gallery, protocol, unknown_cameras)
     scores = score_rows(query, gallery, distance, rerank, train)
     ranking = rank(scores, *label_arrays(query, gallery), chosen, unknown_cameras)
-    return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=rerank, unknown_cameras=unknown_cameras, dataset=dataset,
-                   split=split, step=step, frames=frames, convention=convention, partial=partial)
+    return _result(
+        ranking,
+        gallery,
+        protocol=protocol,
+        distance=distance,
+        rerank=rerank,
+        unknown_cameras=unknown_cameras,
+        dataset=dataset,
+        split=split,
+        step=step,
+        frames=frames,
+        convention=convention,
+        partial=partial,
+    )
 
 
-def score_matrix(matrix: Any, query: Labels, gallery: Labels, protocol: str = 'mars_official', *,
-                 distance: str = 'given', unknown_cameras: str = 'refuse', dataset: str = '', split: str = '', step: int | None = None,
-                 frames: str = '', convention: str = '', partial: bool = False) -> Result:
-    """Scores a matrix of distances [queries, gallery], finite floats, smaller = nearer; the other arguments as in `score`.
+def score_matrix(
+    matrix: Any,
+    query: Labels,
+    gallery: Labels,
+    protocol: str = 'mars_official',
+    *,
+    distance: str = 'given',
+    unknown_cameras: str = 'refuse',
+    dataset: str = '',
+    split: str = '',
+    step: int | None = None,
+    frames: str = '',
+    convention: str = '',
+    partial: bool = False,
+) -> Result:
+    """Scores a matrix of distances [queries, gallery], finite floats, smaller = nearer; the other arguments as in
+    `score`.
 
     For a protocol whose gallery includes the queries, the columns must include them too.
     """
     query, gallery, chosen = query.checked('queries'), gallery.checked('gallery'), PROTOCOLS[protocol]
     scores = check_matrix(matrix)
     if scores.shape != (len(query), len(gallery)):
-        raise UserError(f'The distance matrix is {scores.shape[0]} x {scores.shape[1]}, but there are labels of {len(query)} queries and '
-                        f'{len(gallery)} gallery tracklets.')
+        raise UserError(
+            f'The distance matrix is {scores.shape[0]} x {scores.shape[1]}, but there are labels of {len(query)} '
+            f'queries and {len(gallery)} gallery tracklets.'
+        )
     rows, append = compose_gallery(chosen, query, gallery)
     if append:
-        raise UserError(f'{protocol} searches the queries too, but the distance matrix has no columns for them. '
-                        'Add them, or choose gallery_only.')
+        raise UserError(
+            f'{protocol} searches the queries too, but the distance matrix has no columns for them. '
+            'Add them, or choose gallery_only.'
+        )
     if len(rows) < len(gallery):
         gallery, scores = gallery.select(rows), check_matrix(scores.matrix[:, rows])
     check_labels(chosen, query, gallery, unknown_cameras)
     ranking = rank(scores, *label_arrays(query, gallery), chosen, unknown_cameras)
-    return _result(ranking, gallery, protocol=protocol, distance=distance, rerank=False, unknown_cameras=unknown_cameras, dataset=dataset,
-                   split=split, step=step, frames=frames, convention=convention, partial=partial)
+    return _result(
+        ranking,
+        gallery,
+        protocol=protocol,
+        distance=distance,
+        rerank=False,
+        unknown_cameras=unknown_cameras,
+        dataset=dataset,
+        split=split,
+        step=step,
+        frames=frames,
+        convention=convention,
+        partial=partial,
+    )
 
 
-def ranked_tables(query: Embeddings, gallery: Embeddings, protocol: str,
-                  unknown_cameras: str = 'refuse') -> tuple[Embeddings, Embeddings, Protocol]:
+def ranked_tables(
+    query: Embeddings, gallery: Embeddings, protocol: str, unknown_cameras: str = 'refuse'
+) -> tuple[Embeddings, Embeddings, Protocol]:
     """Checked queries, the gallery that the protocol searches, and the protocol."""
     chosen = PROTOCOLS[protocol]
     query, gallery = query.checked('queries'), gallery.checked('gallery')
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
-        raise UserError(f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
-                        f'{gallery.embedding.shape[1]}. They must come from the same network.')
+        raise UserError(
+            f'Embeddings of queries have {query.embedding.shape[1]} numbers, those of the gallery '
+            f'{gallery.embedding.shape[1]}. They must come from the same network.'
+        )
     gallery = searched_gallery(chosen, query, gallery)
     check_labels(chosen, query, gallery, unknown_cameras)
     return query, gallery, chosen
 
 
-def score_rows(query: Embeddings, gallery: Embeddings, distance: str = 'cosine', rerank: bool = False,
-               train: Embeddings | None = None) -> ScoreRows:
+def score_rows(
+    query: Embeddings,
+    gallery: Embeddings,
+    distance: str = 'cosine',
+    rerank: bool = False,
+    train: Embeddings | None = None,
+) -> ScoreRows:
     """What ranks the gallery as it is given (made by `ranked_tables`)."""
     learned = linear_map(distance, None if train is None else train.checked('training set'))
     if rerank:
@@ -114,7 +177,17 @@ def _result(ranking: Ranking, gallery: Labels, **conditions) -> Result:
     if not valid.any():
         raise UserError(nothing_found(PROTOCOLS[conditions['protocol']], len(valid), len(gallery)))
     cmc = ranking.cmc(_CMC_RANKS)
-    mean = {name: float(np.mean(getattr(ranking, field)[valid])) for name, field in
-            (('mAP', 'ap'), ('mAP_trapezoidal', 'ap_trapezoidal'), ('mINP', 'inp'))}
-    return Result(n_query=len(valid), n_query_valid=int(valid.sum()), n_gallery=len(gallery), n_junk=int(np.sum(gallery.person_id == JUNK)),
-                  **mean, **{f'rank_{k}': float(cmc[k - 1]) for k in (1, 5, 10, 20)}, cmc=[float(c) for c in cmc], **conditions)
+    mean = {
+        name: float(np.mean(getattr(ranking, field)[valid]))
+        for name, field in (('mAP', 'ap'), ('mAP_trapezoidal', 'ap_trapezoidal'), ('mINP', 'inp'))
+    }
+    return Result(
+        n_query=len(valid),
+        n_query_valid=int(valid.sum()),
+        n_gallery=len(gallery),
+        n_junk=int(np.sum(gallery.person_id == JUNK)),
+        **mean,
+        **{f'rank_{k}': float(cmc[k - 1]) for k in (1, 5, 10, 20)},
+        cmc=[float(c) for c in cmc],
+        **conditions,
+    )

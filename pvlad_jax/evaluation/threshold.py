@@ -67,19 +67,24 @@ def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
     try:
         fields = json.loads(Path(path).read_text())
         if fields['format'] > FORMAT_VERSION:
-            raise UserError(f'{path} has the format version {fields["format"]}, this program reads up to '
-                            f'{FORMAT_VERSION}. Install a newer one.')
+            raise UserError(
+                f'{path} has the format version {fields["format"]}, this program reads up to '
+                f'{FORMAT_VERSION}. Install a newer one.'
+            )
         estimates = {name: _estimate(fields[name]) for name in ('same', 'false_accepts', 'misses')}
         open_set = {name: _estimate(value) for name, value in fields['open_set'].items()}
         calibration = Calibration(**{**fields, **estimates, 'open_set': open_set, 'nobody': float(fields['nobody'])})
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f'There is no file {path}. Make it with: python -m pvlad_jax calibrate') from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'{path} is not a threshold that `calibrate` has written ({" ".join(str(error).split())}).'
-                        ) from error
+        raise UserError(
+            f'{path} is not a threshold that `calibrate` has written ({" ".join(str(error).split())}).'
+        ) from error
     if model and calibration.model and calibration.model != model:
-        raise UserError(f'The threshold {path} is of the model {calibration.model}, the gallery of {model}. Distances '
-                        'of two models cannot be compared: calibrate for this one.')
+        raise UserError(
+            f'The threshold {path} is of the model {calibration.model}, the gallery of {model}. Distances '
+            'of two models cannot be compared: calibrate for this one.'
+        )
     return calibration
 
 

@@ -69,7 +69,8 @@ def weights_bytes(weights: Mapping[str, np.ndarray], fingerprint: str) -> bytes:
 
 
 def write_export(folder: Path, contents: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
-    """Writes beside `folder` and renames when all is there. An export of before is replaced, further files in it are kept.
+    """Writes beside `folder` and renames when all is there. An export of before is replaced, further files in it are
+    kept.
 
     Args:
       contents: of all files but model.json, whose `files` are added here.
@@ -84,7 +85,6 @@ def write_export(folder: Path, contents: Mapping[str, bytes], manifest: Mapping[
     with atomic_folder(folder, keep=lambda name: True) as partial:  # such as a threshold.json
         for name, content in {**contents, MANIFEST: text.encode()}.items():
             (partial / name).write_bytes(content)
-
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -107,7 +107,8 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             size = told.get('bytes') if isinstance(told, dict) else None
             found = f'{len(contents[name]):,} bytes' if size != len(contents[name]) else 'its hash'
             raise UserError(
-                f'{folder / name} is cut, altered or of another export: {found} does not agree with {MANIFEST}. {_AGAIN}'
+                f'{folder / name} is cut, altered or of another export: {found} does not agree with {MANIFEST}. '
+                f'{_AGAIN}'
             )
     try:
         return manifest, load(contents[WEIGHTS])
@@ -126,7 +127,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f'{path} is damaged ({error}). {_AGAIN}') from error
     if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
-        raise UserError(f'{path} was not written by this program: its "format" is not "{FORMAT}". Give the folder of an export.')
+        raise UserError(
+            f'{path} was not written by this program: its "format" is not "{FORMAT}". Give the folder of an export.'
+        )
     if manifest.get('schema') != SCHEMA:
         raise UserError(
             f'{path} has schema {manifest.get("schema")!r}; this version of the program reads {SCHEMA}. Update it, or '

@@ -1,7 +1,7 @@
 """The exported network, with JAX and NumPy alone: pip install jax flatbuffers.
 
-    embed = load_model('.')     # the folder of model.json
-    embed(frames)               # uint8 RGB [n, H, W, 3], all frames of a tracklet in the network's size -> unit vector
+embed = load_model('.')     # the folder of model.json
+embed(frames)               # uint8 RGB [n, H, W, 3], all frames of a tracklet in the network's size -> unit vector
 """
 
 import json
@@ -14,19 +14,25 @@ import numpy as np
 
 
 def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from all frames of a tracklet to its embedding [E]; `clips_per_step` clips are computed at a time."""
+    """The function from all frames of a tracklet to its embedding [E]; `clips_per_step` clips are computed at a
+    time.
+    """
     folder = Path(folder)
     about, raw = json.loads((folder / 'model.json').read_text()), (folder / 'weights.safetensors').read_bytes()
     (t, height, width), data = about['input']['clip'], 8 + int.from_bytes(raw[:8], 'little')
     tensors = {name: value for name, value in json.loads(raw[8:data]).items() if name != '__metadata__'}
-    weights = {k: np.frombuffer(raw[data:][slice(*v['data_offsets'])], '<f4').reshape(v['shape']) for k, v in tensors.items()}
+    weights = {
+        k: np.frombuffer(raw[data:][slice(*v['data_offsets'])], '<f4').reshape(v['shape']) for k, v in tensors.items()
+    }
     weights, step = jax.device_put(weights), t * clips_per_step
     program = jax.jit(jax.export.deserialize((folder / 'model.jax').read_bytes()).call)
     empty = 0.0 if about['statistics']['merge'] == 'add' else -np.inf
 
     def embed(frames: np.ndarray) -> np.ndarray:
         if frames.dtype != np.uint8 or frames.shape[1:] != (height, width, 3) or not len(frames):
-            raise ValueError(f'Give uint8 RGB [n, {height}, {width}, 3] with n >= 1, not {frames.dtype} {frames.shape}.')
+            raise ValueError(
+                f'Give uint8 RGB [n, {height}, {width}, 3] with n >= 1, not {frames.dtype} {frames.shape}.'
+            )
         state = {name: np.full((1, *shape), empty, np.float32) for name, shape in about['statistics']['shapes'].items()}
         for start in range(0, len(frames), step):
             some = frames[start : start + step]

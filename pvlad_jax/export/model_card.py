@@ -1,5 +1,5 @@
-"""MODEL_CARD.md: what a network was trained on, what was measured, what it is for and where it fails, for people who get
-an export (Mitchell et al., Model Cards for Model Reporting, 2019). All of it comes from model.json."""
+"""MODEL_CARD.md: what a network was trained on, what was measured, what it is for and where it fails, for people who
+get an export (Mitchell et al., Model Cards for Model Reporting, 2019). All of it comes from model.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,14 @@ from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.result import protocol_line
 
 _UNKNOWN = 'not recorded'
-_METRICS = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP', 'mINP': 'mINP'}
+_METRICS = {
+    'rank-1': 'rank_1',
+    'rank-5': 'rank_5',
+    'rank-10': 'rank_10',
+    'rank-20': 'rank_20',
+    'mAP': 'mAP',
+    'mINP': 'mINP',
+}
 
 _USE = """\
 ## Intended use
@@ -39,8 +46,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     architecture = manifest['architecture']
     parts = [
         f'# Model card: {_code(architecture["model.pooling"])} on {_code(architecture["model.backbone.name"])}',
-        f'A network for video-based person re-identification: the cropped frames of one walking person (a tracklet) to a '
-        f'unit vector of {size} numbers, compared by cosine distance. Fingerprint {_code(manifest["fingerprint"])}; '
+        'A network for video-based person re-identification: the cropped frames of one walking person (a tracklet) to '
+        f'a unit vector of {size} numbers, compared by cosine distance. Fingerprint {_code(manifest["fingerprint"])}; '
         'embeddings of networks with another one cannot be compared with these.',
         '## Input',
         f'uint8 RGB frames of {height} x {width} pixels in clips of {frames}, all frames of the tracklet. '
@@ -69,12 +76,15 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 def _results(result: Mapping[str, Any] | None, otherwise: bool) -> str:
     if not result:
         return (
-            'No evaluation of this checkpoint was in the working directory when it was exported, so nothing is claimed. '
-            '`python main.py --mode=eval --workdir=WORKDIR` makes one.'
+            'No evaluation of this checkpoint was in the working directory when it was exported, so nothing is '
+            'claimed. `python main.py --mode=eval --workdir=WORKDIR` makes one.'
         )
     partial = ' The data set lacks a part of the benchmark: no result of it.' if result['partial'] else ''
     otherwise_said = ' Measured with another setting of mirror images than this export has.' if otherwise else ''
-    head = f'On {_code(result["dataset"])}, {_text(result["split"])}: {_text(protocol_line(result))}.{partial}{otherwise_said}'
+    head = (
+        f'On {_code(result["dataset"])}, {_text(result["split"])}: '
+        f'{_text(protocol_line(result))}.{partial}{otherwise_said}'
+    )
     return head + '\n\n' + _table({name: f'{100 * result[key]:.2f} %' for name, key in _METRICS.items()})
 
 
@@ -83,15 +93,20 @@ def _licences(weights: Mapping[str, Any] | None, rendered: bool) -> str:
     if weights:
         origin = _text(weights.get('origin') or _UNKNOWN).rstrip('.')
         licence = _text(weights.get('licence') or _UNKNOWN).rstrip('.')
-        lines.append(f'- Training began with imported weights, {_code(weights["file"])}. Origin: {origin}. Licence: {licence}.')
-        lines.append('- Weights trained on research data inherit the limits of the data, whatever the licence of their code.')
+        lines.append(
+            f'- Training began with imported weights, {_code(weights["file"])}. Origin: {origin}. Licence: {licence}.'
+        )
+        lines.append(
+            '- Weights trained on research data inherit the limits of the data, whatever the licence of their code.'
+        )
     else:
         lines.append('- No imported weights: training began with random numbers.')
     if rendered:
         lines.append('- Training data: rendered people, free of the rights of persons.')
     else:
         lines.append(
-            "- Training data: the terms of the data set's authors hold for what is made of it. Benchmarks of real people "
+            "- Training data: the terms of the data set's authors hold for what is made of it. Benchmarks of real "
+            'people '
             'are for academic research, and the people in them agreed to nothing else.'
         )
     return '\n'.join(lines)

@@ -19,9 +19,15 @@ _MAX_TIES = 1000  # candidates beyond k that are kept where their scores equal t
 Allowed = Callable[[Int[np.ndarray, 'c'], Int[np.ndarray, 'c']], Bool[np.ndarray, 'c']]
 
 
-def search(queries: Float[np.ndarray, 'Q E'], parts: Sequence[Float[np.ndarray, '_ E']], k: int, *,
-           rows: Bool[np.ndarray, 'N'] | None = None, allowed: Allowed | None = None,
-           done: Callable[[int], None] = lambda count: None) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
+def search(
+    queries: Float[np.ndarray, 'Q E'],
+    parts: Sequence[Float[np.ndarray, '_ E']],
+    k: int,
+    *,
+    rows: Bool[np.ndarray, 'N'] | None = None,
+    allowed: Allowed | None = None,
+    done: Callable[[int], None] = lambda count: None,
+) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
     """(rows, distances) of the k nearest of each query, nearest first; row -1 and distance inf where there are fewer.
 
     Args:
@@ -48,7 +54,7 @@ def _search(queries, parts, k, rows, allowed, done):
     for first, block in _blocks(parts, n_rows):
         numbers = None
         if rows is not None:
-            chosen = np.flatnonzero(rows[first:first + len(block)])
+            chosen = np.flatnonzero(rows[first : first + len(block)])
             if not len(chosen):
                 done(len(queries) * len(block))
                 continue
@@ -65,7 +71,7 @@ def _blocks(parts: Iterable[np.ndarray], n_rows: int):
     first = 0
     for part in parts:
         for start in range(0, len(part), n_rows):
-            yield first + start, part[start:start + n_rows]
+            yield first + start, part[start : start + n_rows]
         first += len(part)
 
 
@@ -81,8 +87,9 @@ class _Best:
         self.pending: list[tuple[np.ndarray, ...]] = []
         self.n_pending = 0
 
-    def update(self, similarity: Float[np.ndarray, 'Q b'], numbers: Int[np.ndarray, 'b'],
-               allowed: Allowed | None) -> None:
+    def update(
+        self, similarity: Float[np.ndarray, 'Q b'], numbers: Int[np.ndarray, 'b'], allowed: Allowed | None
+    ) -> None:
         width = len(numbers)
         hits = similarity > self.limit[:, None]
         if np.count_nonzero(hits) > 4 * self.k * len(hits) and width > self.k:
@@ -107,8 +114,9 @@ class _Best:
             self._merge()
 
     def _merge(self) -> None:
-        query, row, score = (np.concatenate([old, *new]) for old, *new in
-                             zip((self.query, self.row, self.score), *self.pending))
+        query, row, score = (
+            np.concatenate([old, *new]) for old, *new in zip((self.query, self.row, self.score), *self.pending)
+        )
         order = np.lexsort((row, -score, query))
         query, row, score = query[order], row[order], score[order]
         start = np.searchsorted(query, np.arange(len(self.queries)))
@@ -125,8 +133,13 @@ class _Best:
         return rescored(self.queries, self.parts, self.query, self.row, self.k)
 
 
-def rescored(queries: Float[np.ndarray, 'Q E'], parts: Sequence[Float[np.ndarray, '_ E']], query: Int[np.ndarray, 'c'],
-             row: Int[np.ndarray, 'c'], k: int) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
+def rescored(
+    queries: Float[np.ndarray, 'Q E'],
+    parts: Sequence[Float[np.ndarray, '_ E']],
+    query: Int[np.ndarray, 'c'],
+    row: Int[np.ndarray, 'c'],
+    k: int,
+) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
     """The k nearest of each query among candidates (pairs of a query and a row), by their distance in float64.
 
     Returns:

@@ -32,16 +32,23 @@ try:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
-    raise UserError('Tables of embeddings need pyarrow, which is not installed: pip install -r requirements-use.txt'
-                    ) from error
+    raise UserError(
+        'Tables of embeddings need pyarrow, which is not installed: pip install -r requirements-use.txt'
+    ) from error
 
 FORMAT_VERSION = 1
 _MODEL, _FORMAT = b'pvlad_model', b'pvlad_format'
 # Everything but the embedding, with the value that stands for 'unknown' (None: must be given).
 COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
-    'tracklet': (pa.string(), None), 'source': (pa.string(), ''), 'camera': (pa.string(), ''),
-    'first_frame': (pa.int64(), -1), 'last_frame': (pa.int64(), -1),
-    'start_seconds': (pa.float64(), None), 'end_seconds': (pa.float64(), None), 'frames': (pa.int32(), -1)}
+    'tracklet': (pa.string(), None),
+    'source': (pa.string(), ''),
+    'camera': (pa.string(), ''),
+    'first_frame': (pa.int64(), -1),
+    'last_frame': (pa.int64(), -1),
+    'start_seconds': (pa.float64(), None),
+    'end_seconds': (pa.float64(), None),
+    'frames': (pa.int32(), -1),
+}
 METADATA_SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
 _PIECE = 32_768  # rows read at a time: 64 MiB at 512 numbers
 _MAX_NAME = 1000  # characters
@@ -74,14 +81,19 @@ class EmbeddingTable:
         """
         unknown = sorted(set(columns) - set(COLUMNS))
         if unknown or 'tracklet' not in columns:
-            raise UserError(f'A table of embeddings has the columns {", ".join(COLUMNS)} and embedding, tracklet '
-                            f'among them; got {", ".join(map(str, columns))}.')
+            raise UserError(
+                f'A table of embeddings has the columns {", ".join(COLUMNS)} and embedding, tracklet '
+                f'among them; got {", ".join(map(str, columns))}.'
+            )
         n, arrays = len(columns['tracklet']), []
         for name, (kind, default) in COLUMNS.items():
             values = columns.get(name)
             try:
-                array = (pa.array([default] * n, kind) if values is None else
-                         pa.array(values, kind, from_pandas=pa.types.is_floating(kind)))  # NaN becomes null
+                array = (
+                    pa.array([default] * n, kind)
+                    if values is None
+                    else pa.array(values, kind, from_pandas=pa.types.is_floating(kind))
+                )  # NaN becomes null
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise UserError(f'The column {name} is {kind}: {" ".join(str(error).split())}') from error
             if len(array) != n:
@@ -98,8 +110,10 @@ class EmbeddingTable:
         """
         vectors = self.embedding
         if vectors.ndim != 2 or vectors.dtype.kind != 'f' or not vectors.shape[1] or len(vectors) != len(self.metadata):
-            raise UserError(f'{name}: embedding must be floats [{len(self.metadata)} tracklets, size]; got '
-                            f'{vectors.dtype} of shape {vectors.shape}.')
+            raise UserError(
+                f'{name}: embedding must be floats [{len(self.metadata)} tracklets, size]; got '
+                f'{vectors.dtype} of shape {vectors.shape}.'
+            )
         if not len(vectors):
             raise UserError(f'{name} is empty: no tracklets.')
         names = check_names(self.names, name)
@@ -108,8 +122,10 @@ class EmbeddingTable:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             row = int(finite.argmin())
-            raise UserError(f'{name}: the embedding of {names[row]!r} holds NaN or Inf. Such rows have no place in a '
-                            'ranking: find where they come from.')
+            raise UserError(
+                f'{name}: the embedding of {names[row]!r} holds NaN or Inf. Such rows have no place in a '
+                'ranking: find where they come from.'
+            )
         silent = ~vectors.any(axis=1)
         if silent.any():
             row = int(silent.argmax())
@@ -182,11 +198,15 @@ class TableWriter:
 def check_fits(table: EmbeddingTable, name: str, size: int, fingerprint: str) -> None:
     """UserError where vectors have another size than `size`, or come from another model."""
     if table.embedding.shape[1] != size:
-        raise UserError(f'{name}: embeddings have {table.embedding.shape[1]} numbers where {size} are needed. They '
-                        'must come from the same model.')
+        raise UserError(
+            f'{name}: embeddings have {table.embedding.shape[1]} numbers where {size} are needed. They '
+            'must come from the same model.'
+        )
     if table.fingerprint != fingerprint:
-        raise UserError(f'{name}: the embeddings are of the model {table.fingerprint or "(unknown)"}, not of '
-                        f'{fingerprint or "(unknown)"}. Distances between models mean nothing.')
+        raise UserError(
+            f'{name}: the embeddings are of the model {table.fingerprint or "(unknown)"}, not of '
+            f'{fingerprint or "(unknown)"}. Distances between models mean nothing.'
+        )
 
 
 def write_table(path: str | PathLike, table: EmbeddingTable) -> None:
@@ -220,22 +240,31 @@ class TableReader:
         said = found.metadata or {}
         version = said.get(_FORMAT, b'0').decode(errors='replace')
         if version.isdigit() and int(version) > FORMAT_VERSION:
-            raise UserError(f'{path} has the format version {version}, this program reads up to {FORMAT_VERSION}. '
-                            'Install a newer one.')
+            raise UserError(
+                f'{path} has the format version {version}, this program reads up to {FORMAT_VERSION}. '
+                'Install a newer one.'
+            )
         missing = [name for name in ('tracklet', 'embedding') if name not in found.names]
         kind = None if missing else found.field('embedding').type
         if missing or not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
-            raise UserError(f'{path} is not a table of embeddings: it needs the columns tracklet (text) and embedding '
-                            f'(fixed-size list of float32); it has {", ".join(f"{f.name} ({f.type})" for f in found)}.')
+            raise UserError(
+                f'{path} is not a table of embeddings: it needs the columns tracklet (text) and embedding '
+                f'(fixed-size list of float32); it has {", ".join(f"{f.name} ({f.type})" for f in found)}.'
+            )
         if not self.n_rows:
             raise UserError(f'{path} is empty: no tracklets.')
         self.size, self.fingerprint = kind.list_size, said.get(_MODEL, b'').decode(errors='replace')
 
     def pieces(self, rows: int = _PIECE) -> Iterator[EmbeddingTable]:
-        """The rows in order, checked, at most `rows` at a time. UserError for a name that occurs twice, in any piece."""
+        """The rows in order, checked, at most `rows` at a time.
+
+        UserError for a name that occurs twice, in any piece.
+        """
         if self._whole is not None:
             for start in range(0, self.n_rows, rows):
-                yield EmbeddingTable(self._whole.metadata.slice(start, rows), self._whole.embedding[start:start + rows])
+                yield EmbeddingTable(
+                    self._whole.metadata.slice(start, rows), self._whole.embedding[start : start + rows]
+                )
             return
         with _readable(self.path), pq.ParquetFile(self.path) as file:
             read: set[str] = set()
@@ -295,5 +324,6 @@ def _from_npz(path: Path) -> EmbeddingTable:
 
     table = read_embeddings(path)
     cameras = [str(camera) if camera >= 0 else '' for camera in table.camera_id.tolist()]
-    return EmbeddingTable.from_columns({'tracklet': table.tracklet.tolist(), 'camera': cameras},
-                                       table.embedding.astype(np.float32))
+    return EmbeddingTable.from_columns(
+        {'tracklet': table.tracklet.tolist(), 'camera': cameras}, table.embedding.astype(np.float32)
+    )

@@ -23,16 +23,18 @@ def top_k(scores: ScoreRows, k: int) -> tuple[Int[np.ndarray, 'Q k'], Float[np.n
         index = np.arange(start, min(start + block, n_query))
         filled = np.pad(index, (0, block - len(index)), mode='edge')  # one compiled shape
         found = _smallest(scores.rows(filled), n_gallery, k)
-        columns[index], nearest[index] = (np.asarray(part)[:len(index)] for part in found)
+        columns[index], nearest[index] = (np.asarray(part)[: len(index)] for part in found)
     return columns, nearest
 
 
 @functools.partial(jax.jit, static_argnames='k')
-def _smallest(scores: Float[Array, 'b M'], n_gallery: Int[Array, ''], k: int) -> tuple[Int[Array, 'b k'], Float[Array, 'b k']]:
+def _smallest(
+    scores: Float[Array, 'b M'], n_gallery: Int[Array, ''], k: int
+) -> tuple[Int[Array, 'b k'], Float[Array, 'b k']]:
     """The k smallest of each row among its first n_gallery columns.
 
-    They lie in the k groups of columns with the smallest minima, so only these are searched: jax.lax.top_k over whole rows of a large
-    gallery takes longer on CPU than the scores themselves.
+    They lie in the k groups of columns with the smallest minima, so only these are searched: jax.lax.top_k over whole
+    rows of a large gallery takes longer on CPU than the scores themselves.
     """
     b, width = scores.shape
     scores = jnp.where(jnp.arange(width)[None, :] < n_gallery, scores, jnp.inf)

@@ -30,13 +30,21 @@ def faiss_module() -> ModuleType:
     try:
         import faiss
     except ImportError as error:
-        raise UserError('The backend faiss needs FAISS, which is not installed: pip install -r requirements-search.txt'
-                        ) from error
+        raise UserError(
+            'The backend faiss needs FAISS, which is not installed: pip install -r requirements-search.txt'
+        ) from error
     return faiss
 
 
-def updated(gallery: Path, index: dict[str, Any], contents: Contents, new_ids: Int[np.ndarray, 'n'],
-            removed: tuple[Int[np.ndarray, 'd'], Float[np.ndarray, 'd E']], file: str, size: int) -> dict[str, Any]:
+def updated(
+    gallery: Path,
+    index: dict[str, Any],
+    contents: Contents,
+    new_ids: Int[np.ndarray, 'n'],
+    removed: tuple[Int[np.ndarray, 'd'], Float[np.ndarray, 'd E']],
+    file: str,
+    size: int,
+) -> dict[str, Any]:
     """Writes the IVF-PQ index of a gallery after a change to a new file.
 
     Args:
@@ -66,7 +74,7 @@ def updated(gallery: Path, index: dict[str, Any], contents: Contents, new_ids: I
         built, trained_on = _train(faiss, contents, size), n_rows
         new_ids = contents.metadata['id'].to_numpy()
     for start in range(0, len(new_ids), 65_536):
-        ids = np.ascontiguousarray(new_ids[start:start + 65_536])
+        ids = np.ascontiguousarray(new_ids[start : start + 65_536])
         built.add_with_ids(gather(contents.vectors, ids_to_rows(contents.metadata, ids)), ids)
     faiss.write_index(built, str(path))
     return {'file': file, 'kind': 'ivfpq', 'lists': built.nlist, 'trained_on': int(trained_on)}
@@ -80,8 +88,9 @@ def read(gallery: Path, index: dict[str, Any]) -> Any:
     try:
         return faiss_module().read_index(str(path))
     except RuntimeError as error:
-        raise UserError(f'{path} is damaged ({str(error).splitlines()[0]}). Restore it from a copy, or make the '
-                        'gallery again.') from error
+        raise UserError(
+            f'{path} is damaged ({str(error).splitlines()[0]}). Restore it from a copy, or make the gallery again.'
+        ) from error
 
 
 def _train(faiss: ModuleType, contents: Contents, size: int) -> Any:
@@ -91,7 +100,7 @@ def _train(faiss: ModuleType, contents: Contents, size: int) -> Any:
     # np: without the polysemous training of codes, minutes that only searches by Hamming distance need.
     index = faiss.index_factory(size, f'IVF{lists},PQ{sub}np', faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = 0
-    chosen = np.random.default_rng(0).permutation(n_rows)[:max(_ROWS_PER_LIST * lists, 39 * 256)]
+    chosen = np.random.default_rng(0).permutation(n_rows)[: max(_ROWS_PER_LIST * lists, 39 * 256)]
     index.train(gather(contents.vectors, np.sort(chosen)))
     return index
 
@@ -101,8 +110,16 @@ def _is_a_centroid(index: Any, vectors: Float[np.ndarray, 'd E']) -> bool:
     return bool((similarity > 1 - 1e-5).any())
 
 
-def search(index: Any, contents: Contents, queries: Float[np.ndarray, 'Q E'], of_queries: pa.Table, k: int,
-           filters: Filters, probes: int, candidates: int) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
+def search(
+    index: Any,
+    contents: Contents,
+    queries: Float[np.ndarray, 'Q E'],
+    of_queries: pa.Table,
+    k: int,
+    filters: Filters,
+    probes: int,
+    candidates: int,
+) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
     """(rows, distances) as `cosine_search.search`.
 
     Args:
@@ -142,16 +159,18 @@ def search(index: Any, contents: Contents, queries: Float[np.ndarray, 'Q E'], of
     return rescored(queries, contents.vectors, query, row, k)
 
 
-def _flat(faiss: ModuleType, x: Float[np.ndarray, 'g E'], contents: Contents, mask: Bool[np.ndarray, 'N'],
-          k: int) -> Int[np.ndarray, 'g c']:
+def _flat(
+    faiss: ModuleType, x: Float[np.ndarray, 'g E'], contents: Contents, mask: Bool[np.ndarray, 'N'], k: int
+) -> Int[np.ndarray, 'g c']:
     """The k nearest rows of each segment, by FAISS's exhaustive search over the mapped vectors."""
     found = []
     for start, vectors in zip(contents.starts, contents.vectors):
-        chosen = np.flatnonzero(mask[start:start + len(vectors)])
+        chosen = np.flatnonzero(mask[start : start + len(vectors)])
         if not len(chosen):
             continue
         whole = len(chosen) == len(vectors)
-        _, rows = faiss.knn(x, vectors if whole else vectors[chosen], min(k, len(chosen)),
-                            metric=faiss.METRIC_INNER_PRODUCT)
+        _, rows = faiss.knn(
+            x, vectors if whole else vectors[chosen], min(k, len(chosen)), metric=faiss.METRIC_INNER_PRODUCT
+        )
         found.append(start + (rows if whole else chosen[rows]))
     return np.concatenate(found, axis=1)

@@ -70,16 +70,20 @@ class Filters:
         members: dict[tuple[str, ...], list[int]] = {}
         for number, key in enumerate(zip(*values) if columns else [()] * len(queries)):
             members.setdefault(key, []).append(number)
-        return [({c: value for c, value in zip(columns, key) if value}, np.array(numbers))
-                for key, numbers in members.items()]
+        return [
+            ({c: value for c, value in zip(columns, key) if value}, np.array(numbers))
+            for key, numbers in members.items()
+        ]
 
 
 def _codes(of_queries: pa.ChunkedArray, of_rows: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray] | None:
     """Numbers that are equal where the text is equal and known; None where no query's text is in a row."""
     values = pc.unique(of_queries)
     values = values.filter(pc.not_equal(values, ''))
-    query, row = (pc.index_in(column, values).fill_null(absent).to_numpy().astype(np.int32)
-                  for column, absent in ((of_queries, -1), (of_rows, -2)))
+    query, row = (
+        pc.index_in(column, values).fill_null(absent).to_numpy().astype(np.int32)
+        for column, absent in ((of_queries, -1), (of_rows, -2))
+    )
     return (query, row) if (row >= 0).any() else None
 
 

@@ -65,8 +65,16 @@ class Gallery:
         self.store = BACKENDS[state.backend](self.folder)
 
     @classmethod
-    def create(cls, folder: str | PathLike, fingerprint: str = '', backend: str = 'exact', *, kind: str = 'ivfpq',
-               uri: str = '', collection: str = 'pvlad') -> 'Gallery':
+    def create(
+        cls,
+        folder: str | PathLike,
+        fingerprint: str = '',
+        backend: str = 'exact',
+        *,
+        kind: str = 'ivfpq',
+        uri: str = '',
+        collection: str = 'pvlad',
+    ) -> 'Gallery':
         """A new, empty gallery.
 
         Args:
@@ -102,8 +110,15 @@ class Gallery:
         state = self.state
         return state.index.get('rows', state.rows)
 
-    def add(self, table: str | PathLike | TableReader, crops: str | PathLike | None = None, *, replace: bool = False,
-            fingerprint: str = '', done: Callable[[int], None] = _nothing) -> Added:
+    def add(
+        self,
+        table: str | PathLike | TableReader,
+        crops: str | PathLike | None = None,
+        *,
+        replace: bool = False,
+        fingerprint: str = '',
+        done: Callable[[int], None] = _nothing,
+    ) -> Added:
         """Adds the tracklets of a table, all or none. Those that are there already, equal in everything, are left out.
 
         Args:
@@ -121,8 +136,10 @@ class Gallery:
         with self._change() as state:
             reader.fingerprint = _fingerprint(reader, state, fingerprint)
             if state.size not in (0, reader.size):
-                raise UserError(f'{reader.path}: embeddings have {reader.size} numbers, those of the gallery '
-                                f'{state.size}. They must come from the same model.')
+                raise UserError(
+                    f'{reader.path}: embeddings have {reader.size} numbers, those of the gallery '
+                    f'{state.size}. They must come from the same model.'
+                )
             old, state = state, dataclasses.replace(state, size=reader.size, fingerprint=reader.fingerprint)
             new, added = self.store.add(state, reader, replace, done)
             if new is state:  # nothing to add
@@ -152,12 +169,14 @@ class Gallery:
                 raise UserError(f'The gallery {self.folder} has no tracklet {missing!r}. Nothing was deleted.')
             for source in sources:
                 if not source:
-                    raise UserError("The source '' stands for every tracklet whose source is unknown. Delete those by "
-                                    'their names.')
+                    raise UserError(
+                        "The source '' stands for every tracklet whose source is unknown. Delete those by their names."
+                    )
                 found = self.store.sources(state, [source])
                 if not found:
-                    raise UserError(f'The gallery {self.folder} has no tracklet of the source {source!r}. Nothing was '
-                                    'deleted.')
+                    raise UserError(
+                        f'The gallery {self.folder} has no tracklet of the source {source!r}. Nothing was deleted.'
+                    )
                 there.update(found)
             if not there:
                 return 0
@@ -170,9 +189,17 @@ class Gallery:
             pictures.note_finished(self.folder)
         return len(names)
 
-    def search(self, queries: EmbeddingTable, k: int = 10, filters: Filters = Filters(), *,  # noqa: B008  a constant
-               fingerprint: str = '', probes: int = 32, candidates: int = 1000,
-               done: Callable[[int], None] = _nothing) -> list[Answer]:
+    def search(
+        self,
+        queries: EmbeddingTable,
+        k: int = 10,
+        filters: Filters = Filters(),  # noqa: B008  immutable
+        *,
+        fingerprint: str = '',
+        probes: int = 32,
+        candidates: int = 1000,
+        done: Callable[[int], None] = _nothing,
+    ) -> list[Answer]:
         """The k nearest tracklets of each query.
 
         Args:
@@ -190,28 +217,48 @@ class Gallery:
                 raise UserError(f'The gallery {self.folder} is empty. Add to it first.')
             _fingerprint(queries, state, fingerprint, 'The queries')
             if queries.embedding.shape[1] != state.size:
-                raise UserError(f'The queries have {queries.embedding.shape[1]} numbers, the embeddings of the gallery '
-                                f'{state.size}. They must come from the same model.')
+                raise UserError(
+                    f'The queries have {queries.embedding.shape[1]} numbers, the embeddings of the gallery '
+                    f'{state.size}. They must come from the same model.'
+                )
             try:
-                found = self.store.search(state, unit(queries.embedding), queries.metadata, k, filters, probes,
-                                          candidates, done)
+                found = self.store.search(
+                    state, unit(queries.embedding), queries.metadata, k, filters, probes, candidates, done
+                )
             except FileNotFoundError as error:
                 if attempt == _ATTEMPTS - 1:
-                    raise UserError(f'The gallery {self.folder} is damaged: {error.filename} is not there. Restore it '
-                                    'from a copy, or make the gallery again.') from error
+                    raise UserError(
+                        f'The gallery {self.folder} is damaged: {error.filename} is not there. Restore it '
+                        'from a copy, or make the gallery again.'
+                    ) from error
                 continue
-            return [Answer(name, [{'distance': float(d), **{c: v for c, v in row.items() if c != 'id'}}
-                                  for d, row in zip(distances, rows)])
-                    for name, (distances, rows) in zip(queries.names, found)]
+            return [
+                Answer(
+                    name,
+                    [
+                        {'distance': float(d), **{c: v for c, v in row.items() if c != 'id'}}
+                        for d, row in zip(distances, rows)
+                    ],
+                )
+                for name, (distances, rows) in zip(queries.names, found)
+            ]
         raise AssertionError
 
     def info(self) -> dict[str, Any]:
         """What there is, as JSON can hold it."""
         state = self.state
-        return {'gallery': str(self.folder), 'backend': state.backend, **state.options,
-                'tracklets': len(self), 'size': state.size, 'model': state.fingerprint, 'changes': state.version,
-                'index': state.index, 'bytes': size_on_disk(self.folder),
-                'unfinished_change': bool(pictures.unfinished(self.folder))}
+        return {
+            'gallery': str(self.folder),
+            'backend': state.backend,
+            **state.options,
+            'tracklets': len(self),
+            'size': state.size,
+            'model': state.fingerprint,
+            'changes': state.version,
+            'index': state.index,
+            'bytes': size_on_disk(self.folder),
+            'unfinished_change': bool(pictures.unfinished(self.folder)),
+        }
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[State]:
@@ -227,8 +274,10 @@ class Gallery:
                     with contextlib.suppress(OSError):
                         self._recover(now)
                 if isinstance(error, OSError) and disk_full_reason(error):
-                    raise UserError(f'The gallery {self.folder} cannot be written ({error.strerror or error}); it is '
-                                    'as it was. Make room and give the same command again.') from error
+                    raise UserError(
+                        f'The gallery {self.folder} cannot be written ({error.strerror or error}); it is '
+                        'as it was. Make room and give the same command again.'
+                    ) from error
                 raise
 
     def _recover(self, state: State) -> None:
@@ -247,8 +296,10 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         lock = lock_folder(folder)
     except Locked as error:
-        raise UserError(f'Another process ({error.holder}) is changing the gallery {folder}. Wait for it, and give the '
-                        'same command again.') from None
+        raise UserError(
+            f'Another process ({error.holder}) is changing the gallery {folder}. Wait for it, and give the '
+            'same command again.'
+        ) from None
     with lock:
         yield
 
@@ -258,11 +309,15 @@ def _fingerprint(table: Any, state: State, given: str, what: str = '') -> str:
     what = what or str(table.path)
     own = table.fingerprint or given
     if not own and state.fingerprint:
-        raise UserError(f'{what}: nothing says which model made these embeddings; those of the gallery are of '
-                        f'{state.fingerprint}. Say it with --model={state.fingerprint} if it is the same.')
+        raise UserError(
+            f'{what}: nothing says which model made these embeddings; those of the gallery are of '
+            f'{state.fingerprint}. Say it with --model={state.fingerprint} if it is the same.'
+        )
     if given and table.fingerprint and given != table.fingerprint:
         raise UserError(f'{what}: the embeddings are of the model {table.fingerprint}, not of {given}.')
     if own != state.fingerprint and (state.fingerprint or state.size):
-        raise UserError(f'{what}: the embeddings are of the model {own}, those of the gallery of '
-                        f'{state.fingerprint or "(unknown)"}. Distances between models mean nothing.')
+        raise UserError(
+            f'{what}: the embeddings are of the model {own}, those of the gallery of '
+            f'{state.fingerprint or "(unknown)"}. Distances between models mean nothing.'
+        )
     return own

@@ -1,7 +1,8 @@
 """A gallery on this machine's disk: the backends `exact` and `faiss`.
 
-Every change writes new files next to the old ones and gives the state that names them; nothing that a reader may hold is
-touched. Whoever commits the state calls `finish` afterwards, or, where the change failed, `recover` with the old state.
+Every change writes new files next to the old ones and gives the state that names them; nothing that a reader may hold
+is touched. Whoever commits the state calls `finish` afterwards, or, where the change failed, `recover` with the old
+state.
 """
 
 import contextlib
@@ -76,8 +77,9 @@ class LocalStore:
             return state, tally.added
         rows = np.array(sorted(tally.replaced), np.int64)
         kept = self._without(state, contents, rows, name)
-        new = dataclasses.replace(state, version=state.version + 1, segments=(*kept, segment),
-                                  next_id=state.next_id + segment.rows)
+        new = dataclasses.replace(
+            state, version=state.version + 1, segments=(*kept, segment), next_id=state.next_id + segment.rows
+        )
         return self._indexed(self._merged(new), state, contents, rows), tally.added
 
     def delete(self, state: State, names: Sequence[str]) -> State:
@@ -88,8 +90,17 @@ class LocalStore:
         new = dataclasses.replace(state, version=state.version + 1, segments=tuple(kept))
         return self._indexed(new, state, contents, rows)
 
-    def search(self, state: State, queries: Float[np.ndarray, 'Q E'], of_queries: pa.Table, k: int, filters: Filters,
-               probes: int, candidates: int, done: Callable[[int], None]) -> Found:
+    def search(
+        self,
+        state: State,
+        queries: Float[np.ndarray, 'Q E'],
+        of_queries: pa.Table,
+        k: int,
+        filters: Filters,
+        probes: int,
+        candidates: int,
+        done: Callable[[int], None],
+    ) -> Found:
         """FileNotFoundError where a change has removed files of the state meanwhile."""
         contents = Contents(self.folder, state)
         if state.backend == 'faiss' and (state.index or state.options.get('kind') == 'flat'):
@@ -98,18 +109,24 @@ class LocalStore:
             done(len(queries) * state.rows)
         else:
             rows, distances = cosine_search.search(
-                queries, contents.vectors, k, rows=filters.rows(contents.metadata),
-                allowed=filters.allowed(of_queries, contents.metadata), done=done)
+                queries,
+                contents.vectors,
+                k,
+                rows=filters.rows(contents.metadata),
+                allowed=filters.allowed(of_queries, contents.metadata),
+                done=done,
+            )
         found = rows >= 0
         metadata = iter(contents.metadata.take(pa.array(rows[found])).to_pylist())
-        return [(distance[there], [next(metadata) for _ in range(there.sum())])
-                for distance, there in zip(distances, found)]
+        return [
+            (distance[there], [next(metadata) for _ in range(there.sum())]) for distance, there in zip(distances, found)
+        ]
 
     def _without(self, state: State, contents: Contents, rows: Int[np.ndarray, 'd'], name: str) -> list[Segment]:
         """The segments, those that hold one of these rows rewritten without them."""
         kept = []
         for number, segment in enumerate(state.segments):
-            start, end = contents.starts[number:number + 2]
+            start, end = contents.starts[number : number + 2]
             gone = rows[(rows >= start) & (rows < end)] - start
             if not len(gone):
                 kept.append(segment)
@@ -127,8 +144,9 @@ class LocalStore:
         small = [number for number, segment in enumerate(state.segments) if segment.rows < _SMALL]
         if len(small) < 2:
             return state
-        merged = segments.write_segment(self.folder, f'{state.version:08d}-merged',
-                                        (piece for number in small for piece in contents.pieces(number)))
+        merged = segments.write_segment(
+            self.folder, f'{state.version:08d}-merged', (piece for number in small for piece in contents.pieces(number))
+        )
         kept = [segment for number, segment in enumerate(state.segments) if number not in small]
         return dataclasses.replace(state, segments=(*kept, *([merged] if merged else [])))
 
@@ -137,16 +155,24 @@ class LocalStore:
         if old.backend != 'faiss' or old.options.get('kind') != 'ivfpq':
             return new
         ids = contents.metadata['id'].to_numpy()[removed], cosine_search.gather(contents.vectors, removed)
-        index = faiss_index.updated(self.folder, old.index, Contents(self.folder, new),
-                                    np.arange(old.next_id, new.next_id), ids, f'{new.version:08d}.faiss', new.size)
+        index = faiss_index.updated(
+            self.folder,
+            old.index,
+            Contents(self.folder, new),
+            np.arange(old.next_id, new.next_id),
+            ids,
+            f'{new.version:08d}.faiss',
+            new.size,
+        )
         return dataclasses.replace(new, index=index)
 
 
 class _Tally:
     """Reads a table to be added, leaves out what is there already, and counts."""
 
-    def __init__(self, state: State, contents: Contents, reader: TableReader, replace: bool,
-                 done: Callable[[int], None]):
+    def __init__(
+        self, state: State, contents: Contents, reader: TableReader, replace: bool, done: Callable[[int], None]
+    ):
         self.state, self.contents, self.reader, self.replace, self.done = state, contents, reader, replace, done
         self.stored = contents.metadata['tracklet'].combine_chunks()
         self.names: list[str] = []
@@ -177,9 +203,11 @@ class _Tally:
         equal &= [a == b for a, b in zip(old.to_pylist(), piece.metadata.take(pa.array(there)).to_pylist())]
         if not equal.all() and not self.replace:
             name = piece.names[there[np.argmin(equal)]]
-            raise UserError(f'{self.reader.path}: the gallery holds another tracklet of the name {name!r} already. '
-                            'Names tell tracklets apart: rename it, delete the old one, or give --replace. '
-                            'Nothing was added.')
+            raise UserError(
+                f'{self.reader.path}: the gallery holds another tracklet of the name {name!r} already. '
+                'Names tell tracklets apart: rename it, delete the old one, or give --replace. '
+                'Nothing was added.'
+            )
         self.replaced += row[there[~equal]].tolist()
         self.already_there += int(equal.sum())
         keep = np.ones(len(unit), bool)

@@ -1,10 +1,10 @@
 """The state of a gallery, one small file that is replaced whole: readers see the state before a change or after it.
 
-    GALLERY/gallery.json          the state; names the files that belong to it
-    GALLERY/segments/NAME/        vectors.f32 and tracklets.arrow, never changed once they are named
-    GALLERY/index/NAME.faiss      of the backend faiss
-    GALLERY/crops/TRACKLET/       pictures
-    GALLERY/unfinished.json       whose crops a change that was killed may have left
+GALLERY/gallery.json          the state; names the files that belong to it
+GALLERY/segments/NAME/        vectors.f32 and tracklets.arrow, never changed once they are named
+GALLERY/index/NAME.faiss      of the backend faiss
+GALLERY/crops/TRACKLET/       pictures
+GALLERY/unfinished.json       whose crops a change that was killed may have left
 """
 
 import dataclasses
@@ -58,19 +58,24 @@ def read_state(folder: Path) -> State:
     try:
         fields = json.loads(path.read_text())
         if fields['format'] > FORMAT_VERSION:
-            raise UserError(f'The gallery {folder} has the format version {fields["format"]}, this program reads up to '
-                            f'{FORMAT_VERSION}. Install a newer one.')
+            raise UserError(
+                f'The gallery {folder} has the format version {fields["format"]}, this program reads up to '
+                f'{FORMAT_VERSION}. Install a newer one.'
+            )
         segments = tuple(Segment(str(s['name']), int(s['rows'])) for s in fields.pop('segments'))
         for name, kind in typing.get_type_hints(State).items():
             if name in fields and not isinstance(fields[name], typing.get_origin(kind) or kind):
                 raise TypeError(f'{name} is {fields[name]!r}')
         return State(segments=segments, **fields)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f'{folder} is not a gallery: it has no {_NAME}. Make one with: '
-                        f'python -m pvlad_jax gallery create --gallery={folder}') from None
+        raise UserError(
+            f'{folder} is not a gallery: it has no {_NAME}. Make one with: '
+            f'python -m pvlad_jax gallery create --gallery={folder}'
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} is damaged ({" ".join(str(error).split())}). Restore it from a copy, or make the '
-                        'gallery again.') from error
+        raise UserError(
+            f'{path} is damaged ({" ".join(str(error).split())}). Restore it from a copy, or make the gallery again.'
+        ) from error
 
 
 def commit(folder: Path, state: State) -> None:

@@ -46,8 +46,10 @@ def connected(state: State) -> Iterator[Any]:
     try:
         from pymilvus import MilvusClient, MilvusException
     except ImportError as error:
-        raise UserError('The backend milvus needs pymilvus, and milvus-lite for a file, which are not installed: '
-                        'pip install -r requirements-search.txt') from error
+        raise UserError(
+            'The backend milvus needs pymilvus, and milvus-lite for a file, which are not installed: '
+            'pip install -r requirements-search.txt'
+        ) from error
     # Both log what they raise, with tracebacks.
     for name in ('pymilvus', 'milvus_lite'):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -55,8 +57,10 @@ def connected(state: State) -> Iterator[Any]:
     try:
         client = MilvusClient(uri, token=os.environ.get('MILVUS_TOKEN', ''))
     except Exception as error:
-        raise UserError(f'Milvus at {uri} does not answer ({_first_line(error)}). Is it the right --uri, and no other '
-                        'process using the file?') from error
+        raise UserError(
+            f'Milvus at {uri} does not answer ({_first_line(error)}). Is it the right --uri, and no other '
+            'process using the file?'
+        ) from error
     try:
         yield client
     except MilvusException as error:
@@ -112,10 +116,16 @@ def keys(texts: Sequence[str]) -> str:
 
 def row_of(vector: Float[np.ndarray, 'E'], metadata: dict[str, Any], change: int) -> dict[str, Any]:
     start, end = metadata['start_seconds'], metadata['end_seconds']
-    return {'key': key(metadata['tracklet']), 'camera_key': key(metadata['camera']),
-            'source_key': key(metadata['source']), 'start_seconds': _UNKNOWN_START if start is None else start,
-            'end_seconds': _UNKNOWN_END if end is None else end, 'change': change,
-            'metadata': json.dumps(metadata), 'embedding': vector.tolist()}
+    return {
+        'key': key(metadata['tracklet']),
+        'camera_key': key(metadata['camera']),
+        'source_key': key(metadata['source']),
+        'start_seconds': _UNKNOWN_START if start is None else start,
+        'end_seconds': _UNKNOWN_END if end is None else end,
+        'change': change,
+        'metadata': json.dumps(metadata),
+        'embedding': vector.tolist(),
+    }
 
 
 def metadata_of(row: Any) -> dict[str, Any]:
@@ -128,8 +138,7 @@ def is_equal(stored: Any, row: dict[str, Any]) -> bool:
     return same and metadata_of(stored) == metadata_of(row)
 
 
-def query_rows(client: Any, state: State, condition: str, fields: list[str],
-               limit: int | None = None) -> list[Any]:
+def query_rows(client: Any, state: State, condition: str, fields: list[str], limit: int | None = None) -> list[Any]:
     """Rows that meet a condition, all of them where there is no limit."""
     if limit:
         return list(client.query(collection_of(state), filter=condition, output_fields=fields, limit=limit))
@@ -138,8 +147,9 @@ def query_rows(client: Any, state: State, condition: str, fields: list[str],
 
 def all_rows(client: Any, state: State, condition: str = '', fields: Sequence[str] = ('*',)) -> Iterator[list[Any]]:
     """The same, a request at a time."""
-    iterator = client.query_iterator(collection_of(state), batch_size=ROWS_PER_REQUEST, filter=condition,
-                                     output_fields=list(fields))
+    iterator = client.query_iterator(
+        collection_of(state), batch_size=ROWS_PER_REQUEST, filter=condition, output_fields=list(fields)
+    )
     try:
         while rows := iterator.next():
             yield list(rows)
@@ -152,6 +162,8 @@ def compact(client: Any, collection: str) -> None:
     job, end = client.compact(collection), time.monotonic() + _COMPACTION_SECONDS
     while client.get_compaction_state(job) != 'Completed':
         if time.monotonic() > end:
-            raise UserError(f'Milvus has not compacted the collection {collection} within {_COMPACTION_SECONDS} s: the '
-                            'rows are deleted, but may still lie on its disk. See its logs.')
+            raise UserError(
+                f'Milvus has not compacted the collection {collection} within {_COMPACTION_SECONDS} s: the '
+                'rows are deleted, but may still lie on its disk. See its logs.'
+            )
         time.sleep(1)

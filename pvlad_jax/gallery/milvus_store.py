@@ -33,8 +33,9 @@ class MilvusStore:
     def create(self, state: State) -> State:
         """Checks that Milvus answers and that the collection is not there yet; it is made with the first rows."""
         if not state.options.get('uri'):
-            raise UserError('The backend milvus needs --uri=FILE.db (milvus-lite) or --uri=http://HOST:PORT '
-                            '(a server).')
+            raise UserError(
+                'The backend milvus needs --uri=FILE.db (milvus-lite) or --uri=http://HOST:PORT (a server).'
+            )
         uri = state.options['uri']
         if '://' not in uri:
             path = user_path(uri)
@@ -81,7 +82,7 @@ class MilvusStore:
         there: set[str] = set()
         with milvus.connected(state) as client:
             for start in range(0, len(names), milvus.ROWS_PER_REQUEST):
-                some = milvus.keys(names[start:start + milvus.ROWS_PER_REQUEST])
+                some = milvus.keys(names[start : start + milvus.ROWS_PER_REQUEST])
                 rows = milvus.query_rows(client, state, f'key in {some} and {milvus.visible(state)}', ['metadata'])
                 there.update(milvus.metadata_of(row)['tracklet'] for row in rows)
         return there
@@ -89,26 +90,33 @@ class MilvusStore:
     def add(self, state: State, reader: TableReader, replace: bool, done: Callable[[int], None]) -> tuple[State, Added]:
         """The state with the rows of a table. UserError as `gallery.Gallery.add`."""
         if replace:
-            raise UserError('--replace is not there for Milvus, where it could not be done at one moment: delete the '
-                            'old tracklets first.')
+            raise UserError(
+                '--replace is not there for Milvus, where it could not be done at one moment: delete the '
+                'old tracklets first.'
+            )
         names: list[str] = []
         already_there = 0
         with milvus.connected(state) as client:
             milvus.make_collection(client, state, milvus.collection_of(state))
             for piece in reader.pieces(milvus.ROWS_PER_REQUEST):
-                rows = [milvus.row_of(vector, metadata, state.version + 1) for vector, metadata in
-                        zip(segments.unit(piece.embedding), piece.metadata.to_pylist())]
-                found = milvus.query_rows(client, state, f'key in {milvus.keys(piece.names)}',
-                                          ['key', 'metadata', 'embedding'])
+                rows = [
+                    milvus.row_of(vector, metadata, state.version + 1)
+                    for vector, metadata in zip(segments.unit(piece.embedding), piece.metadata.to_pylist())
+                ]
+                found = milvus.query_rows(
+                    client, state, f'key in {milvus.keys(piece.names)}', ['key', 'metadata', 'embedding']
+                )
                 stored = {row['key']: row for row in found}
                 fresh = [row for row in rows if row['key'] not in stored]
                 for row in rows:
                     old = stored.get(row['key'])
                     if old is not None and not milvus.is_equal(old, row):
                         name = milvus.metadata_of(row)['tracklet']
-                        raise UserError(f'{reader.path}: the gallery holds another tracklet of the name {name!r} '
-                                        'already. Names tell tracklets apart: rename it, or delete the old one. '
-                                        'Nothing was added.')
+                        raise UserError(
+                            f'{reader.path}: the gallery holds another tracklet of the name {name!r} '
+                            'already. Names tell tracklets apart: rename it, or delete the old one. '
+                            'Nothing was added.'
+                        )
                 already_there += len(rows) - len(fresh)
                 if fresh:
                     client.insert(milvus.collection_of(state), fresh)
@@ -142,14 +150,23 @@ class MilvusStore:
                 client.flush(milvus.collection_of(new))
                 return new
             for start in range(0, len(names), milvus.ROWS_PER_REQUEST):
-                some = milvus.keys(names[start:start + milvus.ROWS_PER_REQUEST])
+                some = milvus.keys(names[start : start + milvus.ROWS_PER_REQUEST])
                 client.delete(milvus.collection_of(state), filter=f'key in {some}')
             client.flush(milvus.collection_of(state))
             milvus.compact(client, milvus.collection_of(state))
         return new
 
-    def search(self, state: State, queries: Float[np.ndarray, 'Q E'], of_queries: pa.Table, k: int, filters: Filters,
-               probes: int, candidates: int, done: Callable[[int], None]) -> Found:
+    def search(
+        self,
+        state: State,
+        queries: Float[np.ndarray, 'Q E'],
+        of_queries: pa.Table,
+        k: int,
+        filters: Filters,
+        probes: int,
+        candidates: int,
+        done: Callable[[int], None],
+    ) -> Found:
         """As `LocalStore.search`; Milvus itself decides how many candidates it looks at."""
         if k + 1 > _MAX_RESULTS:
             raise UserError(f'Milvus gives at most {_MAX_RESULTS - 1:,} results of a search.')
@@ -159,10 +176,15 @@ class MilvusStore:
             for forbidden, numbers in filters.groups(of_queries):
                 condition = ' and '.join([milvus.visible(state), *milvus.conditions(filters, forbidden)])
                 for start in range(0, len(numbers), 128):
-                    chosen = numbers[start:start + 128]
-                    hits = client.search(milvus.collection_of(state), data=[queries[i].tolist() for i in chosen],
-                                         limit=k + 1, filter=condition, output_fields=['metadata'],
-                                         search_params={'metric_type': 'COSINE'})
+                    chosen = numbers[start : start + 128]
+                    hits = client.search(
+                        milvus.collection_of(state),
+                        data=[queries[i].tolist() for i in chosen],
+                        limit=k + 1,
+                        filter=condition,
+                        output_fields=['metadata'],
+                        search_params={'metric_type': 'COSINE'},
+                    )
                     for number, rows in zip(chosen, hits):
                         kept = [(max(1 - row['distance'], 0.0), milvus.metadata_of(row['entity'])) for row in rows]
                         kept = [(d, m) for d, m in kept if m['tracklet'] != own[number]][:k]

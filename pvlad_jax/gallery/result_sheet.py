@@ -13,16 +13,26 @@ from pvlad_jax.core.terminal import printable
 
 _PICTURES, _HEIGHT, _WIDTH = 3, 96, 48  # of a tracklet; pixels of each
 _BORDER, _GAP, _CAPTION, _LINES = 3, 10, 13, 3
-_COLOURS = {'query': (60, 90, 160), 'same': (30, 140, 60), 'not sure': (190, 130, 20), 'other': (110, 110, 110),
-            'nobody here': (110, 110, 110), '': (110, 110, 110)}
+_COLOURS = {
+    'query': (60, 90, 160),
+    'same': (30, 140, 60),
+    'not sure': (190, 130, 20),
+    'other': (110, 110, 110),
+    'nobody here': (110, 110, 110),
+    '': (110, 110, 110),
+}
 _MAX_PIXELS = 50_000_000  # of a stored picture: more is no crop of a person
 _MAX_SIDE = 30_000  # pixels of a sheet
 
 Cell = tuple[str, Sequence[Path], Sequence[str]]  # decision or 'query', pictures, lines of the caption
 
 
-def draw_sheet(path: str | PathLike, rows: Sequence[dict[str, Any]], crops: Callable[[str], Sequence[Path]],
-               query_crops: Callable[[str], Sequence[Path]]) -> None:
+def draw_sheet(
+    path: str | PathLike,
+    rows: Sequence[dict[str, Any]],
+    crops: Callable[[str], Sequence[Path]],
+    query_crops: Callable[[str], Sequence[Path]],
+) -> None:
     """Writes a PNG.
 
     Args:
@@ -34,15 +44,26 @@ def draw_sheet(path: str | PathLike, rows: Sequence[dict[str, Any]], crops: Call
     table = []
     for row in rows:
         cells: list[Cell] = [('query', query_crops(row['query']), [row['query'], row['decision']])]
-        cells += [(hit['decision'], crops(hit['tracklet']),
-                   [f'{rank}: {hit["tracklet"]}', f'{hit["distance"]:.3f}  {hit["decision"]}', f'camera {hit["camera"]}'
-                    if hit['camera'] else '']) for rank, hit in enumerate(row['hits'], start=1)]
+        cells += [
+            (
+                hit['decision'],
+                crops(hit['tracklet']),
+                [
+                    f'{rank}: {hit["tracklet"]}',
+                    f'{hit["distance"]:.3f}  {hit["decision"]}',
+                    f'camera {hit["camera"]}' if hit['camera'] else '',
+                ],
+            )
+            for rank, hit in enumerate(row['hits'], start=1)
+        ]
         table.append(cells)
     width, height = _PICTURES * _WIDTH + 2 * _BORDER, _HEIGHT + 2 * _BORDER + _LINES * _CAPTION
     size = (max(map(len, table), default=1) * (width + _GAP) + 2 * _GAP, len(table) * (height + _GAP) + _GAP)
     if max(size) > _MAX_SIDE:
-        raise UserError(f'A sheet of {len(table)} queries would be {size[0]} x {size[1]} pixels. Search for fewer at a '
-                        'time, or lower --k.')
+        raise UserError(
+            f'A sheet of {len(table)} queries would be {size[0]} x {size[1]} pixels. Search for fewer at a '
+            'time, or lower --k.'
+        )
     sheet = Image.new('RGB', size, 'white')
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for row, cells in enumerate(table):
@@ -52,8 +73,12 @@ def draw_sheet(path: str | PathLike, rows: Sequence[dict[str, Any]], crops: Call
             draw.rectangle((x, y, x + width - 1, y + _HEIGHT + 2 * _BORDER - 1), fill=colour)
             sheet.paste(_strip(pictures), (x + _BORDER, y + _BORDER))
             for number, line in enumerate(lines):
-                draw.text((x, y + _HEIGHT + 2 * _BORDER + number * _CAPTION), _fitting(line, font, width), fill=colour,
-                          font=font)
+                draw.text(
+                    (x, y + _HEIGHT + 2 * _BORDER + number * _CAPTION),
+                    _fitting(line, font, width),
+                    fill=colour,
+                    font=font,
+                )
     with atomic_write(path) as partial:
         sheet.save(partial, format='PNG')
 
@@ -79,5 +104,5 @@ def _fitting(text: str, font: Any, width: int) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength('...' + text) > width:
-        text = text[max(1, len(text) // 20):]
+        text = text[max(1, len(text) // 20) :]
     return '...' + text

@@ -32,8 +32,11 @@ def write_segment(gallery: Path, name: str, pieces: Iterable[Rows]) -> Segment |
     try:
         folder.mkdir(parents=True)
         n_rows = 0
-        with (open(folder / _VECTORS, 'wb') as vectors, pa.OSFile(str(folder / _TRACKLETS), 'wb') as file,
-              pa.ipc.new_file(file, SCHEMA) as tracklets):
+        with (
+            open(folder / _VECTORS, 'wb') as vectors,
+            pa.OSFile(str(folder / _TRACKLETS), 'wb') as file,
+            pa.ipc.new_file(file, SCHEMA) as tracklets,
+        ):
             for unit, metadata in pieces:
                 vectors.write(np.ascontiguousarray(unit, np.float32))
                 tracklets.write_table(metadata)
@@ -62,28 +65,34 @@ class Contents:
             folder = folder_of(gallery, segment.name)
             expected = segment.rows * state.size * 4
             if (found := (folder / _VECTORS).stat().st_size) != expected:
-                raise UserError(f'The gallery {gallery} is damaged: {folder / _VECTORS} has {found:,} bytes instead of '
-                                f'{expected:,}. Restore it from a copy, or make the gallery again.')
+                raise UserError(
+                    f'The gallery {gallery} is damaged: {folder / _VECTORS} has {found:,} bytes instead of '
+                    f'{expected:,}. Restore it from a copy, or make the gallery again.'
+                )
             self.vectors.append(np.memmap(folder / _VECTORS, np.float32, 'r', shape=(segment.rows, state.size)))
             try:
                 tables.append(pa.ipc.open_file(pa.memory_map(str(folder / _TRACKLETS))).read_all().cast(SCHEMA))
             except FileNotFoundError:  # a change has removed it meanwhile
                 raise
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise UserError(f'The gallery {gallery} is damaged: {folder / _TRACKLETS} cannot be read ({error}). '
-                                'Restore it from a copy, or make the gallery again.') from error
+                raise UserError(
+                    f'The gallery {gallery} is damaged: {folder / _TRACKLETS} cannot be read ({error}). '
+                    'Restore it from a copy, or make the gallery again.'
+                ) from error
         self.metadata = pa.concat_tables(tables)
         if len(self.metadata) != state.rows:
-            raise UserError(f'The gallery {gallery} is damaged: its files hold {len(self.metadata)} tracklets, '
-                            f'{state.rows} were written. Restore it from a copy, or make the gallery again.')
+            raise UserError(
+                f'The gallery {gallery} is damaged: its files hold {len(self.metadata)} tracklets, '
+                f'{state.rows} were written. Restore it from a copy, or make the gallery again.'
+            )
         self.starts = np.cumsum([0, *(segment.rows for segment in state.segments)])
 
     def pieces(self, segment: int, rows: Int[np.ndarray, 'n'] | None = None) -> Iterator[Rows]:
         """A segment's rows, or those of them that are given by their number in it, some at a time."""
-        start, end = self.starts[segment:segment + 2]
+        start, end = self.starts[segment : segment + 2]
         numbers = np.arange(end - start) if rows is None else rows
         for i in range(0, len(numbers), _ROWS):
-            chosen = numbers[i:i + _ROWS]
+            chosen = numbers[i : i + _ROWS]
             yield self.vectors[segment][chosen], self.metadata.take(pa.array(start + chosen))
 
 
@@ -107,10 +116,10 @@ def unit(vectors: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n E']:
     """
     result = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), 4096):  # bounds the temporaries in float64
-        block = vectors[start:start + 4096]
+        block = vectors[start : start + 4096]
         scaled = block / np.abs(block).max(axis=1, keepdims=True).astype(np.float64)  # no square leaves float64's range
         norm = np.sqrt(np.einsum('ne,ne->n', scaled, scaled))
-        np.divide(scaled, norm[:, None], out=result[start:start + 4096], casting='same_kind')
+        np.divide(scaled, norm[:, None], out=result[start : start + 4096], casting='same_kind')
     return result
 
 

@@ -1,7 +1,7 @@
 """Frames that a caller hands in as arrays: one rule for their type, range and shape, wherever they enter the library.
 
-A frame is uint8 RGB [H, W, 3]. Nothing is converted silently: a float in 0..1 cast to uint8 would be a black frame, and channels in
-another place or order another picture. The message says what was found and how to convert it.
+A frame is uint8 RGB [H, W, 3]. Nothing is converted silently: a float in 0..1 cast to uint8 would be a black frame, and
+channels in another place or order another picture. The message says what was found and how to convert it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,33 +19,44 @@ def checked_frames(frames: Any, what: str = 'frame', one_size: bool = True) -> I
     """The frames one by one, as they are read, each checked, with `one_size` all of one size.
 
     Args:
-      frames: an array [T, H, W, 3], or any iterable of frames: NumPy, JAX or (on the CPU) PyTorch arrays, or RGB pictures of Pillow.
+      frames: an array [T, H, W, 3], or any iterable of frames: NumPy, JAX or (on the CPU) PyTorch arrays, or RGB
+        pictures of Pillow.
       what: names a frame in messages, such as "tracklet 'a', frame".
 
     Raises:
       UserError: when it comes to a frame that is wrong, or (with `one_size`) that has another size than the first.
     """
     if isinstance(frames, str | bytes) or not (isinstance(frames, Iterable) or hasattr(frames, '__getitem__')):
-        raise UserError(f'A video is an iterable of frames, not {type(frames).__name__} {str(frames)[:80]!r}. Decode it first. {_NEEDED}')
+        raise UserError(
+            f'A video is an iterable of frames, not {type(frames).__name__} {str(frames)[:80]!r}. Decode it first. '
+            f'{_NEEDED}'
+        )
     if getattr(frames, 'shape', None) == ():
         raise UserError(f'A video is an iterable of frames, not a single number. {_NEEDED}')
     size = None
     for number, frame in enumerate(frames):
         frame = checked_frame(frame, f'{what} {number} (counted from 0)')
         if one_size and size not in (None, frame.shape):
-            raise UserError(f'{what} {number} (counted from 0) is {frame.shape[0]} x {frame.shape[1]} (height x width), the first is '
-                            f'{size[0]} x {size[1]}. Resize all frames of a video to the size that the network was trained on.')
+            raise UserError(
+                f'{what} {number} (counted from 0) is {frame.shape[0]} x {frame.shape[1]} (height x width), the first '
+                f'is {size[0]} x {size[1]}. Resize all frames of a video to the size that the network was trained on.'
+            )
         size = frame.shape
         yield frame
 
 
 def checked_frame(frame: Any, what: str = 'a frame') -> UInt8[np.ndarray, 'H W 3']:
-    """The frame as a NumPy array, contiguous, the caller's own where it is that already. UserError, which names it by `what`."""
+    """The frame as a NumPy array, contiguous, the caller's own where it is that already.
+
+    UserError, which names it by `what`.
+    """
     try:
         array = np.asarray(frame)
     except Exception as error:  # nested lists of different lengths; tensors on a device or with a gradient
-        raise UserError(f'{what} cannot be read as an array: {" ".join(str(error).split())} {_NEEDED} A PyTorch tensor: '
-                        'frames.detach().cpu().numpy().') from error
+        raise UserError(
+            f'{what} cannot be read as an array: {" ".join(str(error).split())} {_NEEDED} A PyTorch tensor: '
+            'frames.detach().cpu().numpy().'
+        ) from error
     if array.dtype != np.uint8:
         raise UserError(f'{what} is of type {array.dtype}, not uint8. {_NEEDED} {_conversion(array)}')
     if array.ndim != 3 or array.shape[2] != 3 or not array.size:
@@ -67,7 +78,9 @@ def _conversion(array: np.ndarray) -> str:
         if not (np.isfinite(low) and np.isfinite(high)):
             return 'It holds NaN or Inf.'
         if low < 0:
-            return f'{span}: undo the normalisation by mean and deviation, then (frames * 255).round().astype(np.uint8).'
+            return (
+                f'{span}: undo the normalisation by mean and deviation, then (frames * 255).round().astype(np.uint8).'
+            )
         if high <= 1:
             return f'{span}; if white is 1: (frames * 255).round().astype(np.uint8).'
     if 0 <= low and high <= 255:

@@ -30,5 +30,9 @@ def use(where: str, workdir: Any) -> None:
 
 def _processor() -> str:
     about = Path('/proc/cpuinfo')
-    flags = next((line for line in about.read_text().splitlines() if line.startswith(('flags', 'Features'))), '') if about.exists() else ''
+    flags = (
+        next((line for line in about.read_text().splitlines() if line.startswith(('flags', 'Features'))), '')
+        if about.exists()
+        else ''
+    )
     return hashlib.sha256(f'{platform.machine()} {flags}'.encode()).hexdigest()[:12]

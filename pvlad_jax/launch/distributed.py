@@ -1,6 +1,7 @@
 """The processes of one run: how they find each other, how they agree, and how all of them end when one does.
 
-Everything but finding each other and dying together goes through arrays of the mesh; these two go through JAX's coordination service.
+Everything but finding each other and dying together goes through arrays of the mesh; these two go through JAX's
+coordination service.
 """
 
 import contextlib
@@ -35,11 +36,15 @@ class Processes(NamedTuple):
 
 
 def is_multiprocess_expected(environ: Mapping[str, str], tpu: bool) -> bool:
-    """Whether the surroundings have started this process as one of several: Slurm, Open MPI, a coordinator's address, a TPU machine.
+    """Whether the surroundings have started this process as one of several: Slurm, Open MPI, a coordinator's address, a
+    TPU machine.
 
     On a TPU machine JAX asks Google's metadata how many there are; a single host is then one process of one.
     """
-    counts = (environ.get('SLURM_NTASKS', '1') if 'SLURM_PROCID' in environ else '1', environ.get('OMPI_COMM_WORLD_SIZE', '1'))
+    counts = (
+        environ.get('SLURM_NTASKS', '1') if 'SLURM_PROCID' in environ else '1',
+        environ.get('OMPI_COMM_WORLD_SIZE', '1'),
+    )
     if any(count.isdigit() and int(count) > 1 for count in counts):
         return True
     return 'JAX_COORDINATOR_ADDRESS' in environ or (tpu and environ.get('JAX_PLATFORMS', 'tpu').startswith('tpu'))
@@ -55,29 +60,43 @@ def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
     flags = (bool(given.coordinator), given.num_processes > 0, given.process_id >= 0)
     if any(flags):
         if not all(flags) or given.process_id >= given.num_processes:
-            raise UserError('--coordinator=HOST:PORT, --num_processes=N and --process_id=0..N-1 belong together: every process is given '
-                            'the same first two and a number of its own.')
+            raise UserError(
+                '--coordinator=HOST:PORT, --num_processes=N and --process_id=0..N-1 belong together: every process is '
+                'given the same first two and a number of its own.'
+            )
         if given.mode == 'off':
             raise UserError('--multiprocess=off does not go with --coordinator.')
-        where = {'coordinator_address': given.coordinator, 'num_processes': given.num_processes, 'process_id': given.process_id,
-                 'cluster_detection_method': 'deactivate'}
+        where = {
+            'coordinator_address': given.coordinator,
+            'num_processes': given.num_processes,
+            'process_id': given.process_id,
+            'cluster_detection_method': 'deactivate',
+        }
     elif given.mode == 'on' or (given.mode == 'auto' and is_multiprocess_expected(os.environ, on_tpu_machine())):
         where = {}
     else:
         return
     import jax
 
-    # JAX's own heartbeats end a process with a stack trace of C++: ours must be heard before, and what they say passed on.
+    # JAX's own heartbeats end a process with a stack trace of C++: ours must be heard before, and what they say passed
+    # on.
     jax_heartbeat = int(2 * given.heartbeat + 2 * SHUTDOWN_TIMEOUT)
-    # JAX would catch SIGTERM itself and agree on a step one network round later; launch/preemption.py does it for one process and for many.
+    # JAX would catch SIGTERM itself and agree on a step one network round later; launch/preemption.py does it for one
+    # process and for many.
     jax.config.update('jax_enable_preemption_service', False)
     try:
-        jax.distributed.initialize(**where, heartbeat_timeout_seconds=jax_heartbeat, initialization_timeout=300,
-                                   shutdown_timeout_seconds=jax_heartbeat)
+        jax.distributed.initialize(
+            **where,
+            heartbeat_timeout_seconds=jax_heartbeat,
+            initialization_timeout=300,
+            shutdown_timeout_seconds=jax_heartbeat,
+        )
     except (ValueError, RuntimeError) as error:
-        raise UserError(f'The processes of this run did not find each other: {_first_line(error)}. All must be started within five '
-                        'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI or TPU '
-                        'job. A single process needs --multiprocess=off.') from error
+        raise UserError(
+            f'The processes of this run did not find each other: {_first_line(error)}. All must be started within five '
+            'minutes, with the same --coordinator (a host and free port that all can reach) or by the same Slurm, MPI '
+            'or TPU job. A single process needs --multiprocess=off.'
+        ) from error
     if is_multiprocess():
         from pvlad_jax import ops
 
@@ -107,11 +126,16 @@ def check_same_on_all(what: str, value: str) -> None:
     if is_first():
         client.key_value_set(f'pvlad_jax/{what}', value)
     elif client.blocking_key_value_get(f'pvlad_jax/{what}', 600_000) != value:
-        raise UserError(f'Process {process_number()} was given another {what} than process 0. Give all processes the same command.')
+        raise UserError(
+            f'Process {process_number()} was given another {what} than process 0. Give all processes the same command.'
+        )
 
 
 def abort_run(message: str, code: int) -> NoReturn:
-    """Ends this process, and the others with the same message. No farewell: the others may be waiting inside a collective."""
+    """Ends this process, and the others with the same message.
+
+    No farewell: the others may be waiting inside a collective.
+    """
     _finished.set()  # this process need not be notified
     complain(message)
     _tell(FAILED, f'{code} Process {process_number()}: {message}')
@@ -119,7 +143,9 @@ def abort_run(message: str, code: int) -> NoReturn:
 
 
 def ask_all_to_stop() -> None:
-    """Tells the others that this process was asked to stop, wherever they are: they may be in the midst of a long evaluation."""
+    """Tells the others that this process was asked to stop, wherever they are: they may be in the midst of a long
+    evaluation.
+    """
     if is_multiprocess():
         _tell(STOP, 'yes')
 
@@ -138,7 +164,9 @@ def _wait_for_acknowledgements() -> None:
     until = time.monotonic() + SHUTDOWN_TIMEOUT
     for number in range(1, process_count()):
         with contextlib.suppress(Exception):  # it is gone already
-            coordination_client().blocking_key_value_get(f'{ACKNOWLEDGED}/{number}', max(int(1000 * (until - time.monotonic())), 1))
+            coordination_client().blocking_key_value_get(
+                f'{ACKNOWLEDGED}/{number}', max(int(1000 * (until - time.monotonic())), 1)
+            )
     time.sleep(0.5)  # the others end now; JAX aborts a process whose coordination service goes first
 
 
@@ -156,15 +184,29 @@ def _tell(key: str, value: str) -> None:
 
 def abort_peer_lost(error: BaseException) -> NoReturn:
     """Ends this process because another one is gone."""
-    abort_run(f'Lost the connection to another process of this run ({_first_line(error)}). Give the same command again to all of them; '
-              'they resume from the last checkpoint.', EXIT_PEER_LOST)
+    abort_run(
+        f'Lost the connection to another process of this run ({_first_line(error)}). Give the same command again to '
+        'all of them; they resume from the last checkpoint.',
+        EXIT_PEER_LOST,
+    )
 
 
 def is_peer_failure(error: BaseException) -> bool:
     """Whether an error of XLA comes from a process that is gone, and not from this one's own work."""
     text = str(error)
-    return any(sign in text for sign in ('Gloo', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'Connection closed', 'Connection reset',
-                                         'coordination service', 'NCCL', 'heartbeat'))
+    return any(
+        sign in text
+        for sign in (
+            'Gloo',
+            'UNAVAILABLE',
+            'DEADLINE_EXCEEDED',
+            'Connection closed',
+            'Connection reset',
+            'coordination service',
+            'NCCL',
+            'heartbeat',
+        )
+    )
 
 
 def finish() -> None:
@@ -188,8 +230,13 @@ def _abort_with_peers() -> None:
         except Exception as error:
             if 'DEADLINE_EXCEEDED' in str(error) or 'NOT_FOUND' in str(error):
                 continue
-            code, message = str(EXIT_PEER_LOST), (f'Lost the process that coordinates this run ({_first_line(error)}). Give the same '
-                                                  'command again to all processes; they resume from the last checkpoint.')
+            code, message = (
+                str(EXIT_PEER_LOST),
+                (
+                    f'Lost the process that coordinates this run ({_first_line(error)}). Give the same '
+                    'command again to all processes; they resume from the last checkpoint.'
+                ),
+            )
         if not _finished.is_set():
             complain(message)
             exit_now(int(code) if code.isdigit() else EXIT_USER_ERROR)
@@ -233,8 +280,11 @@ def _monitor_heartbeats(heartbeat: float) -> None:
             if before[0] != sign:
                 heard[name] = (sign, now)
             elif now - before[1] > heartbeat and not _finished.is_set():
-                abort_run(f'Lost process {name.rsplit("/", 1)[-1]} of this run: no sign of life for {heartbeat:g} s. Give the same command '
-                          'again to all processes; they resume from the last checkpoint.', EXIT_PEER_LOST)
+                abort_run(
+                    f'Lost process {name.rsplit("/", 1)[-1]} of this run: no sign of life for {heartbeat:g} s. Give '
+                    'the same command again to all processes; they resume from the last checkpoint.',
+                    EXIT_PEER_LOST,
+                )
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,6 @@
-"""How a job ends: every mistake of the user's in one message, every other end with a code of its own, and no process left waiting."""
+"""How a job ends: every mistake of the user's in one message, every other end with a code of its own, and no process
+left waiting.
+"""
 
 import sys
 import traceback
@@ -11,7 +13,9 @@ from pvlad_jax.launch import distributed, preemption
 
 
 def unraisable(late) -> None:
-    """Of a save that failed, TensorStore's threads still report their parts to an event loop that Orbax has closed: of no use to a user."""
+    """Of a save that failed, TensorStore's threads still report their parts to an event loop that Orbax has closed: of
+    no use to a user.
+    """
     error = late.exc_value
     if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
         sys.__unraisablehook__(late)
@@ -33,7 +37,11 @@ def exit_code(job: Callable[[preemption.StopRequest], None]) -> int:
             return _end('Interrupted. The same command resumes from the last checkpoint.', EXIT_INTERRUPTED)
         except Exception as error:
             # With several processes a broken connection means that another one is gone.
-            reason = None if distributed.is_multiprocess() and distributed.is_peer_failure(error) else environment_error(error)
+            reason = (
+                None
+                if distributed.is_multiprocess() and distributed.is_peer_failure(error)
+                else environment_error(error)
+            )
             if reason:
                 return _end(f'Error: {reason}', EXIT_USER_ERROR)
             if not distributed.is_multiprocess():

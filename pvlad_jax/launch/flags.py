@@ -1,4 +1,6 @@
-"""Mistakes on the command line, reported in one message: unknown flags and fields, wrong types, configuration files that do not load."""
+"""Mistakes on the command line, reported in one message: unknown flags and fields, wrong types, configuration files
+that do not load.
+"""
 
 import difflib
 import re
@@ -13,9 +15,11 @@ from pvlad_jax.core.settings import describe, renamed_fields
 from pvlad_jax.core.terminal import complain, say
 
 
-def parse_flags(required: Sequence[str], settings: type,
-                complete: Callable[[list[str]], list[str]] = lambda argv: argv) -> Callable[[list[str]], list[str]]:
-    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help lists the fields behind the flags.
+def parse_flags(
+    required: Sequence[str], settings: type, complete: Callable[[list[str]], list[str]] = lambda argv: argv
+) -> Callable[[list[str]], list[str]]:
+    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help lists the
+    fields behind the flags.
 
     Args:
       required: flags that must be given.
@@ -48,7 +52,9 @@ def parse_flags(required: Sequence[str], settings: type,
 
 
 def given_value(argv: Sequence[str], name: str) -> str | None:
-    """The value of a flag, from --NAME=VALUE or --NAME VALUE; the last of several, as absl takes it; None where it is not given."""
+    """The value of a flag, from --NAME=VALUE or --NAME VALUE; the last of several, as absl takes it; None where it is
+    not given.
+    """
     value = None
     for argument, after in zip(argv, [*argv[1:], None]):
         if argument.startswith('-') and argument.lstrip('-').partition('=')[0] == name:
@@ -58,7 +64,11 @@ def given_value(argv: Sequence[str], name: str) -> str | None:
 
 def field_help(settings: type) -> str:
     """The part of --help on the fields of a configuration: a line each with default, meaning and what is allowed."""
-    lines = ['fields of the configuration, set by --config.FIELD=VALUE, or by NAME=VALUE after the file (--config=FILE:NAME=VALUE):', '']
+    lines = [
+        'fields of the configuration, set by --config.FIELD=VALUE, or by NAME=VALUE after the file '
+        '(--config=FILE:NAME=VALUE):',
+        '',
+    ]
     for d in describe(settings):
         notes = [d.allowed, f'NAME: {d.short}' if d.short else '']
         rest = f' ({"; ".join(filter(None, notes))})' if any(notes) else ''
@@ -71,7 +81,9 @@ def _shown(default: object) -> str:
 
 
 def given_fields(argv: Sequence[str], short_names: Mapping[str, str]) -> list[str]:
-    """The fields that a command line sets, by path: by --config.PATH=VALUE, or by NAME=VALUE after the configuration's name."""
+    """The fields that a command line sets, by path: by --config.PATH=VALUE, or by NAME=VALUE after the configuration's
+    name.
+    """
     fields = []
     for argument in argv:
         flag, _, value = argument.lstrip('-').partition('=')
@@ -79,7 +91,7 @@ def given_fields(argv: Sequence[str], short_names: Mapping[str, str]) -> list[st
             names = (a.partition('=')[0] for a in value.partition(':')[2].split(','))
             fields += [short_names[name] for name in names if name in short_names]
         elif argument.startswith('-') and flag.startswith('config.'):
-            fields.append(flag[len('config.'):])
+            fields.append(flag[len('config.') :])
     return fields
 
 
@@ -107,12 +119,17 @@ def _explain(error: Exception, argv: Sequence[str], settings: type) -> str:
 
 
 def _unknown_field(name: str, argv: Sequence[str], settings: type) -> str:
-    given = [a.partition('=')[0][len('--config.'):] for a in argv if a.startswith('--config.')]
+    given = [a.partition('=')[0][len('--config.') :] for a in argv if a.startswith('--config.')]
     field = next((g for g in given if name in g.split('.')), name)
     for former, present in renamed_fields(settings).items():
         if field in (former, former.rpartition('.')[2]):
             return f'Config field {former!r} is now called {present!r}.'
     known = [d.path for d in describe(settings)]
-    near = difflib.get_close_matches(field, known, n=3) or [k for k in known if k.rpartition('.')[2] == field.rpartition('.')[2]]
+    near = difflib.get_close_matches(field, known, n=3) or [
+        k for k in known if k.rpartition('.')[2] == field.rpartition('.')[2]
+    ]
     meant = f' Did you mean {" or ".join(near)}?' if near else ''
-    return f'Unknown config field {field!r}.{meant} --help lists all fields with their meaning, as docs/configuration.md does.'
+    return (
+        f'Unknown config field {field!r}.{meant} --help lists all fields with their meaning, as '
+        'docs/configuration.md does.'
+    )

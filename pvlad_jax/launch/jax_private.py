@@ -1,14 +1,17 @@
-"""The names of JAX that are not public and that nothing public replaces, in one place; tests/test_jax_private.py looks for them.
+"""The names of JAX that are not public and that nothing public replaces, in one place; tests/test_jax_private.py looks
+for them.
 
-Process number and count must be known before devices are asked for, and the coordination service's store of keys carries
-messages between processes that no longer run in step. JAX's own checkpoint library takes both from here too.
+Process number and count must be known before devices are asked for, and the coordination service's store of keys
+carries messages between processes that no longer run in step. JAX's own checkpoint library takes both from here too.
 """
 
 from typing import Any
 
 
 def coordination_client() -> Any:
-    """The client of the coordination service (`key_value_set`, `blocking_key_value_get`, `key_value_dir_get`); None in a single process."""
+    """The client of the coordination service (`key_value_set`, `blocking_key_value_get`, `key_value_dir_get`); None in
+    a single process.
+    """
     return _global_state().client
 
 

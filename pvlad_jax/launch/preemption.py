@@ -1,4 +1,6 @@
-"""SIGTERM, with which clouds and schedulers ask for a machine back, noticed at any moment, also in the middle of a long compilation."""
+"""SIGTERM, with which clouds and schedulers ask for a machine back, noticed at any moment, also in the middle of a long
+compilation.
+"""
 
 import contextlib
 import os
@@ -16,9 +18,11 @@ class Preempted(Exception):
 
 
 class StopRequest:
-    """`requested` turns true with SIGTERM to any process of the run. From then on it has `grace` seconds to save and to end.
+    """`requested` turns true with SIGTERM to any process of the run. From then on it has `grace` seconds to save and to
+    end.
 
-    While `no_unsaved_steps` (no step made since the start), the process ends at once; a run that has not ended after `grace` seconds
+    While `no_unsaved_steps` (no step made since the start), the process ends at once; a run that has not ended after
+    `grace` seconds
     ends unsaved: its last checkpoint is whole, and the machine would be gone anyway.
     """
 
@@ -48,7 +52,11 @@ class StopRequest:
         distributed.ask_all_to_stop()
         if not self.no_unsaved_steps and self._ended.wait(self.grace):
             return
-        why = 'nothing to save yet' if self.no_unsaved_steps else f'not saved within {self.grace:g} s, the last checkpoint stands'
+        why = (
+            'nothing to save yet'
+            if self.no_unsaved_steps
+            else f'not saved within {self.grace:g} s, the last checkpoint stands'
+        )
         complain(f'Asked to stop: {why}. The same command starts again.')
         distributed.exit_now(EXIT_PREEMPTED)
 
@@ -60,7 +68,8 @@ def listening() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    # Python runs handlers in the main thread only, between two of its own instructions; the byte in the pipe wakes a thread at once.
+    # Python runs handlers in the main thread only, between two of its own instructions; the byte in the pipe wakes a
+    # thread at once.
     signals, wake = os.pipe()
     os.set_blocking(wake, False)
     request._wake = wake

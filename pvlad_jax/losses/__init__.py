@@ -16,16 +16,23 @@ from pvlad_jax.losses.triplet import TripletLoss
 
 __all__ = ['LOSSES', 'LossTerm', 'TermOutput', 'Terms', 'build_losses', 'init_losses', 'total_loss']
 
-LOSSES = Registry('config.loss', {
-    'identity': IdentityLoss,
-    'triplet': TripletLoss,
-    'circle': CircleLoss,
-    'centre': CentreLoss,
-    'oim': OimLoss,
-    'diversity': DiversityLoss,
-})
+LOSSES = Registry(
+    'config.loss',
+    {
+        'identity': IdentityLoss,
+        'triplet': TripletLoss,
+        'circle': CircleLoss,
+        'centre': CentreLoss,
+        'oim': OimLoss,
+        'diversity': DiversityLoss,
+    },
+)
 
 
 def build_losses(config: LossConfig) -> Terms:
     """The terms whose weight is above 0; one of weight 0 is not computed at all."""
-    return {name: WeightedTerm(getattr(config, name), kind(config)) for name, kind in LOSSES.items() if getattr(config, name)}
+    return {
+        name: WeightedTerm(getattr(config, name), kind(config))
+        for name, kind in LOSSES.items()
+        if getattr(config, name)
+    }

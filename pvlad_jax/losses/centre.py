@@ -10,7 +10,7 @@ from pvlad_jax.losses.term import LossTerm, TermOutput
 
 
 def centre_loss(
-    feature: Float[Array, 'B E'], labels: Int[Array, 'B'], centres: Float[Array, 'I E'],
+    feature: Float[Array, 'B E'], labels: Int[Array, 'B'], centres: Float[Array, 'I E']
 ) -> Float[Array, '']:
     """1/2 mean over the batch of |feature - centres[label]|², on features *before* normalisation.
 

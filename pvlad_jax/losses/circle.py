@@ -14,7 +14,7 @@ MASKED_LOGIT = -1e30
 
 
 def circle_loss(
-    embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], margin: float, scale: float,
+    embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], margin: float, scale: float
 ) -> Float[Array, '']:
     """Mean over anchors of log(1 + Σ_n exp(γ α_n (s_n - m)) Σ_p exp(-γ α_p (s_p - (1 - m)))), s the cosine
     similarities to the others.
@@ -27,8 +27,9 @@ def circle_loss(
     positive, negative = positive_pairs(labels), negative_pairs(labels)
     logit_p = -scale * jax.nn.relu(1 + margin - fixed) * (s - (1 - margin))
     logit_n = scale * jax.nn.relu(fixed + margin) * (s - margin)
-    both = (jax.nn.logsumexp(jnp.where(positive, logit_p, MASKED_LOGIT), axis=1)
-            + jax.nn.logsumexp(jnp.where(negative, logit_n, MASKED_LOGIT), axis=1))
+    both = jax.nn.logsumexp(jnp.where(positive, logit_p, MASKED_LOGIT), axis=1) + jax.nn.logsumexp(
+        jnp.where(negative, logit_n, MASKED_LOGIT), axis=1
+    )
     return mean_over(jax.nn.softplus(both), positive.any(axis=1) & negative.any(axis=1))
 
 

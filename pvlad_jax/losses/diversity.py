@@ -10,9 +10,7 @@ from pvlad_jax.losses.term import LossTerm, TermOutput
 EPSILON = 1e-12
 
 
-def diversity_loss(
-    masks: Float[Array, 'B ... P'], valid: Bool[Array, 'B ...'] | None = None,
-) -> Float[Array, '']:
+def diversity_loss(masks: Float[Array, 'B ... P'], valid: Bool[Array, 'B ...'] | None = None) -> Float[Array, '']:
     """Mean over videos and pairs of different parts of the cosine between the two masks, taken over all
     locations of a video.
 

@@ -9,9 +9,7 @@ from jaxtyping import Array, Float, Int
 from pvlad_jax.losses.term import LossTerm, TermOutput
 
 
-def cross_entropy(
-    logits: Float[Array, 'B I'], labels: Int[Array, 'B'], smoothing: float = 0.0,
-) -> Float[Array, '']:
+def cross_entropy(logits: Float[Array, 'B I'], labels: Int[Array, 'B'], smoothing: float = 0.0) -> Float[Array, '']:
     """Mean over the batch of -Σ_i q_i log softmax(logits)_i with q = (1 - smoothing) one_hot(label) +
     smoothing / I.
 
@@ -24,7 +22,10 @@ def cross_entropy(
 
 
 class IdentityLoss(LossTerm):
-    """Cross-entropy over the training identities, and its accuracy. A mean over videos: accumulation changes nothing in it."""
+    """Cross-entropy over the training identities, and its accuracy.
+
+    A mean over videos: accumulation changes nothing in it.
+    """
 
     def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
         loss = cross_entropy(output.logits, labels, self.config.label_smoothing)

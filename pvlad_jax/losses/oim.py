@@ -14,8 +14,11 @@ EPSILON = 1e-12
 
 
 def oim_loss(
-    embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], table: Float[Array, 'I E'],
-    temperature: float, momentum: float,
+    embedding: Float[Array, 'B E'],
+    labels: Int[Array, 'B'],
+    table: Float[Array, 'I E'],
+    temperature: float,
+    momentum: float,
 ) -> tuple[Float[Array, ''], Float[Array, 'I E']]:
     """Cross-entropy of softmax(table @ embedding / temperature), and the table after the batch.
 
@@ -31,7 +34,7 @@ def oim_loss(
 
 
 def update_table(
-    table: Float[Array, 'I E'], embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], momentum: float,
+    table: Float[Array, 'I E'], embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], momentum: float
 ) -> Float[Array, 'I E']:
     # A product with one-hot labels, not a scatter: float additions of a scatter have no fixed order on GPUs.
     member = jax.nn.one_hot(labels, table.shape[0], dtype=jnp.float32, axis=0)
@@ -43,11 +46,16 @@ def update_table(
 
 
 class OimLoss(LossTerm):
-    """The table `oim_table` [I E] is state. With accumulation it moves once a part: later parts see what earlier ones have moved."""
+    """The table `oim_table` [I E] is state.
+
+    With accumulation it moves once a part: later parts see what earlier ones have moved.
+    """
 
     def init(self, num_identities: int, embedding_dim: int, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
         return {}, {'oim_table': jnp.zeros((num_identities, embedding_dim), jnp.float32)}
 
     def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
-        loss, table = oim_loss(output.embedding, labels, state['oim_table'], self.config.oim_temperature, self.config.oim_momentum)
+        loss, table = oim_loss(
+            output.embedding, labels, state['oim_table'], self.config.oim_temperature, self.config.oim_momentum
+        )
         return TermOutput(loss, {}, {'oim_table': table})

@@ -16,9 +16,11 @@ class TermOutput(NamedTuple):
 
 
 class LossTerm:
-    """A term, made from the configuration of the losses; a line in `losses.LOSSES`. Pure: what it keeps is handed in and out.
+    """A term, made from the configuration of the losses; a line in `losses.LOSSES`. Pure: what it keeps is handed in
+    and out.
 
-    With gradient accumulation each part of a batch is a batch of its own for a term; the docstrings say what that means for it.
+    With gradient accumulation each part of a batch is a batch of its own for a term; the docstrings say what that means
+    for it.
     """
 
     def __init__(self, config: LossConfig):
@@ -28,7 +30,9 @@ class LossTerm:
         """(parameters to be trained with the network's, state to be carried from step to step); none by default."""
         return {}, {}
 
-    def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict[str, Any], state: dict[str, Array]) -> TermOutput:
+    def __call__(
+        self, output: Any, labels: Int[Array, 'B'], params: dict[str, Any], state: dict[str, Array]
+    ) -> TermOutput:
         """
         Args:
           output: the network's output in training (`tracklet_network.Output`).

@@ -16,8 +16,12 @@ class WeightedTerm(NamedTuple):
 Terms = Mapping[str, WeightedTerm]  # by name, in the order in which they are added
 
 
-def init_losses(terms: Terms, num_identities: int, embedding_dim: int, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-    """(parameters, state) of all terms: what is trained with the network's parameters, and what is carried from step to step."""
+def init_losses(
+    terms: Terms, num_identities: int, embedding_dim: int, rng: Array
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """(parameters, state) of all terms: what is trained with the network's parameters, and what is carried from step to
+    step.
+    """
     params, state = {}, {}
     for _, term in terms.values():
         of_term = term.init(num_identities, embedding_dim, rng)
@@ -25,8 +29,9 @@ def init_losses(terms: Terms, num_identities: int, embedding_dim: int, rng: Arra
     return params, state
 
 
-def total_loss(terms: Terms, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> tuple[
-        Float[Array, ''], dict[str, Float[Array, '']], dict]:
+def total_loss(
+    terms: Terms, output: Any, labels: Int[Array, 'B'], params: dict, state: dict
+) -> tuple[Float[Array, ''], dict[str, Float[Array, '']], dict]:
     """The loss, the metrics of each term (its own, and unweighted `loss_NAME`), and the new state.
 
     Args:

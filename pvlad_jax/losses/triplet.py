@@ -14,7 +14,7 @@ EPSILON = 1e-12
 
 
 def batch_hard_triplet(
-    embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], margin: float,
+    embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], margin: float
 ) -> tuple[Float[Array, ''], dict[str, Float[Array, '']]]:
     """Mean over anchors of [margin + d(anchor, farthest positive) - d(anchor, nearest negative)]_+, d the
     Euclidean distance.
@@ -57,7 +57,10 @@ def _distance(a: Float[Array, 'B E'], b: Float[Array, 'B E']) -> Float[Array, 'B
 
 
 class TripletLoss(LossTerm):
-    """Batch-hard triplets. With accumulation they are found within a part only: an easier loss, as of a smaller batch."""
+    """Batch-hard triplets.
+
+    With accumulation they are found within a part only: an easier loss, as of a smaller batch.
+    """
 
     def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
         loss, watched = batch_hard_triplet(output.embedding, labels, self.config.triplet_margin)

@@ -19,10 +19,11 @@ _groups = contextvars.ContextVar('groups', default=1)
 
 @contextlib.contextmanager
 def statistics_by_group(groups: int) -> Iterator[None]:
-    """While a network is traced inside, training statistics are those of each of `groups` equal, consecutive parts of the batch separately.
+    """While a network is traced inside, training statistics are those of each of `groups` equal, consecutive parts of
+    the batch separately.
 
-    With as many groups as devices nothing of BatchNorm crosses devices, and its statistics are those that training on one device with a
-    device's share of the batch would have. Running statistics are the mean over the groups.
+    With as many groups as devices nothing of BatchNorm crosses devices, and its statistics are those that training on
+    one device with a device's share of the batch would have. Running statistics are the mean over the groups.
     """
     token = _groups.set(groups)
     try:
@@ -45,15 +46,22 @@ def _sums(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], groups: int) 
 
 
 def _num_locations(x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], groups: int) -> Float[Array, 'G 1']:
-    """How many valid locations a group has; at least one frame's, so that a batch without any has zero statistics, not NaN."""
+    """How many valid locations a group has; at least one frame's, so that a batch without any has zero statistics, not
+    NaN.
+    """
     frames = valid.reshape(groups, -1).sum(1, dtype=jnp.float32)
     return jnp.maximum(frames, 1)[:, None] * (x.shape[2] * x.shape[3])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def normalise(
-    x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], shift: Float[Array, 'C'], scale: Float[Array, 'C'],
-    bias: Float[Array, 'C'], groups: int, epsilon: float,
+    x: Float[Array, 'N T H W C'],
+    valid: Bool[Array, 'N T'],
+    shift: Float[Array, 'C'],
+    scale: Float[Array, 'C'],
+    bias: Float[Array, 'C'],
+    groups: int,
+    epsilon: float,
 ) -> tuple[Float[Array, 'N T H W C'], Float[Array, 'G C'], Float[Array, 'G C']]:
     """(x normalised by the statistics of its valid frames, zero at the others; mean; biased variance).
 
@@ -82,7 +90,9 @@ def _normalise_gradients(groups, epsilon, residuals, cotangents):
     of_scale = (_sums(g * (x32 - shift), valid, groups) - (mean - shift) * of_bias) * deviation
     gain = scale * deviation
     slope = -gain * deviation * of_scale / count
-    of_x = _rows(gain, clips) * g + _rows(slope, clips) * (x32 - _rows(mean, clips)) - _rows(gain * of_bias / count, clips)
+    of_x = (
+        _rows(gain, clips) * g + _rows(slope, clips) * (x32 - _rows(mean, clips)) - _rows(gain * of_bias / count, clips)
+    )
     return mask_frames(of_x, valid).astype(x.dtype), None, jnp.zeros_like(shift), of_scale.sum(0), of_bias.sum(0)
 
 
@@ -93,8 +103,9 @@ class BatchNorm(nn.Module):
     """Normalises channels over batch, time and space; float32 throughout, result in `dtype` and zero at invalid frames.
 
     Statistics of a training batch are taken over valid frames only. Under jit over a sharded batch they are those of
-    the whole batch (the sums run over all devices), or see `statistics_by_group`. `frozen` uses the running statistics in training as well.
-    Parameters `scale` (unless `use_scale` is false) and `bias`; `batch_stats` `mean` and `var` (biased).
+    the whole batch (the sums run over all devices), or see `statistics_by_group`. `frozen` uses the running statistics
+    in training as well. Parameters `scale` (unless `use_scale` is false) and `bias`; `batch_stats` `mean` and `var`
+    (biased).
     """
 
     frozen: bool = False

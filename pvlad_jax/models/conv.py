@@ -12,7 +12,9 @@ from pvlad_jax.ops.padding import Padding, Triple
 
 
 class Conv3D(nn.Module):
-    """`conv3d` with its parameters `kernel` [kt, kh, kw, C, features] and, if asked for, `bias`, computed in `dtype`."""
+    """`conv3d` with its parameters `kernel` [kt, kh, kw, C, features] and, if asked for, `bias`, computed in
+    `dtype`.
+    """
 
     features: int
     kernel: Triple

@@ -12,7 +12,8 @@ from pvlad_jax.ops.frame_mask import mask_frames
 
 
 class InstanceNorm(nn.Module):
-    """Normalises each channel of each frame over its locations, in training and at test alike; float32, zero at invalid frames.
+    """Normalises each channel of each frame over its locations, in training and at test alike; float32, zero at invalid
+    frames.
 
     Parameters `scale` and `bias`.
     """
@@ -31,13 +32,18 @@ class InstanceNorm(nn.Module):
 
 
 class InstanceBatchNorm(nn.Module):
-    """IBN-a: InstanceNorm for the first half of the channels, BatchNorm for the rest. Parameters `instance`, `batch`."""
+    """IBN-a: InstanceNorm for the first half of the channels, BatchNorm for the rest.
+
+    Parameters `instance`, `batch`.
+    """
 
     frozen: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T H W C']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T H W C']:
         half = x.shape[-1] // 2
         first = InstanceNorm(dtype=self.dtype, name='instance')(x[..., :half], valid)
         rest = BatchNorm(self.frozen, dtype=self.dtype, name='batch')(x[..., half:], valid, train)

@@ -20,7 +20,9 @@ from pvlad_jax.ops.l2_normalise import l2_normalise
 class Output:
     """What a forward pass over whole videos gives."""
 
-    __no_type_check__ = True  # of __init__: JAX fills pytrees with placeholders too, which no annotation of an array fits
+    __no_type_check__ = (
+        True  # of __init__: JAX fills pytrees with placeholders too, which no annotation of an array fits
+    )
 
     feature: Float[Array, 'B E']  # before normalisation
     embedding: Float[Array, 'B E']  # unit vectors, for retrieval
@@ -32,7 +34,8 @@ class Output:
 
 
 class TrackletNetwork(nn.Module):
-    """Backbone, aggregator, embedding, classifier. `__call__` for training; `statistics` and `embed` are its two halves at test.
+    """Backbone, aggregator, embedding, classifier. `__call__` for training; `statistics` and `embed` are its two halves
+    at test.
 
     Attributes:
       embedding: E. Where `linear` is false it is F, the descriptor's size, and the descriptor itself is the feature.
@@ -55,10 +58,13 @@ class TrackletNetwork(nn.Module):
             self.to_embedding = nn.Dense(self.embedding)
         if self.bnneck:
             self.neck = nn.BatchNorm(momentum=0.9, use_bias=False)
-        self.classifier = nn.Dense(self.num_identities, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02))
+        self.classifier = nn.Dense(
+            self.num_identities, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02)
+        )
 
-    def statistics(self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False) -> tuple[
-            Statistics, Intermediates, Bool[Array, 'N t']]:
+    def statistics(
+        self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False
+    ) -> tuple[Statistics, Intermediates, Bool[Array, 'N t']]:
         """Statistics of each clip alone. Frames that are not valid change nothing, whatever they hold."""
         x = (clips.astype(jnp.float32) / 255 - jnp.array(self.pixel_mean)) / jnp.array(self.pixel_std)
         x = jnp.where(valid[:, :, None, None, None], x, 0).astype(self.dtype)
@@ -67,7 +73,9 @@ class TrackletNetwork(nn.Module):
         statistics, intermediates = self.aggregator(x, valid)
         return statistics, intermediates, valid
 
-    def embed(self, statistics: Statistics, train: bool = False) -> tuple[Float[Array, 'B E'], Float[Array, 'B E'], Float[Array, 'B E']]:
+    def embed(
+        self, statistics: Statistics, train: bool = False
+    ) -> tuple[Float[Array, 'B E'], Float[Array, 'B E'], Float[Array, 'B E']]:
         """Merged statistics of videos -> (feature, unit embedding, the classifier's input)."""
         feature = self.aggregator.finish(statistics)
         feature = self.to_embedding(feature) if self.linear else feature
@@ -79,10 +87,14 @@ class TrackletNetwork(nn.Module):
 
     def __call__(self, clips: UInt8[Array, 'B S T H W 3'], valid: Bool[Array, 'B S T'], train: bool = False) -> Output:
         b, s = clips.shape[:2]
-        statistics, intermediates, times = self.statistics(clips.reshape(b * s, *clips.shape[2:]), valid.reshape(b * s, -1), train)
+        statistics, intermediates, times = self.statistics(
+            clips.reshape(b * s, *clips.shape[2:]), valid.reshape(b * s, -1), train
+        )
         feature, embedding, classified = self.embed(merge_clips(statistics, self.aggregator.merge, s), train)
         masks, assignment, descriptors = (None if x is None else x.reshape(b, s, *x.shape[1:]) for x in intermediates)
-        return Output(feature, embedding, self.classifier(classified), masks, assignment, descriptors, times.reshape(b, s, -1))
+        return Output(
+            feature, embedding, self.classifier(classified), masks, assignment, descriptors, times.reshape(b, s, -1)
+        )
 
 
 @partial(jax.jit, static_argnums=(0, 1), inline=True)
@@ -95,8 +107,9 @@ def init_variables(network: TrackletNetwork, clip: tuple[int, int, int], key: Ar
 
 
 @partial(jax.jit, static_argnums=0, inline=True)
-def clip_statistics(network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T']) -> tuple[
-        Statistics, Intermediates, Bool[Array, 'N t']]:
+def clip_statistics(
+    network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T']
+) -> tuple[Statistics, Intermediates, Bool[Array, 'N t']]:
     """`TrackletNetwork.statistics` at test, traced once like `init_variables`."""
     return network.apply(variables, clips, valid, method='statistics')
 
@@ -108,9 +121,25 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
     """The network of a configuration for this number of training identities. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
-    backbone = build_backbone(b.name, temporal=b.temporal, last_stride=b.last_stride, batch_norm=b.batch_norm, remat=b.remat, dtype=dtype,
-                              temporal_blocks=b.temporal_blocks)
+    backbone = build_backbone(
+        b.name,
+        temporal=b.temporal,
+        last_stride=b.last_stride,
+        batch_norm=b.batch_norm,
+        remat=b.remat,
+        dtype=dtype,
+        temporal_blocks=b.temporal_blocks,
+    )
     spec, aggregator = BACKBONES[b.name], build_pooling(config)
     embedding = config.embedding or aggregator.size(spec.channels)
-    return TrackletNetwork(backbone, aggregator, embedding, num_identities, config.bnneck, spec.pixel_mean, spec.pixel_std, dtype,
-                           linear=config.embedding > 0)
+    return TrackletNetwork(
+        backbone,
+        aggregator,
+        embedding,
+        num_identities,
+        config.bnneck,
+        spec.pixel_mean,
+        spec.pixel_std,
+        dtype,
+        linear=config.embedding > 0,
+    )

@@ -31,11 +31,15 @@ def _chosen_gradients(strides, padding, residuals, cotangent):
     def of_native(x, kernel, g):
         return jax.vjp(partial(native, strides=strides, padding=padding), x, kernel)[1](g)
 
-    return lax.platform_dependent(*residuals, cotangent, cpu=partial(gradients, strides=strides, padding=padding), default=of_native)
+    return lax.platform_dependent(
+        *residuals, cotangent, cpu=partial(gradients, strides=strides, padding=padding), default=of_native
+    )
 
 
 _by_platform = jax.custom_vjp(_chosen, nondiff_argnums=(2, 3))
-_by_platform.defvjp(lambda x, kernel, strides, padding: (_chosen(x, kernel, strides, padding), (x, kernel)), _chosen_gradients)
+_by_platform.defvjp(
+    lambda x, kernel, strides, padding: (_chosen(x, kernel, strides, padding), (x, kernel)), _chosen_gradients
+)
 
 
 def conv3d(
@@ -56,6 +60,9 @@ def conv3d(
 
 @partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
 def _traced_once(x, kernel, strides: Triple, padding: Padding, formulation: str):
-    """Layers of one shape share a trace, in all programs of a process. Half the tracing at the start of a run was of convolutions."""
+    """Layers of one shape share a trace, in all programs of a process.
+
+    Half the tracing at the start of a run was of convolutions.
+    """
     choices: dict[str, Callable] = {'auto': _by_platform, 'native': native, 'cpu': cpu_conv3d}
     return choices[formulation](x, kernel, strides, padding)

@@ -14,8 +14,8 @@ from pvlad_jax.ops.padding import Padding, Triple
 def _deinterleave(x: Array, axis: int, stride: int) -> tuple[Array, ...]:
     """Places 0, n, 2n, ... of an axis, places 1, n + 1, ..., and so on: all that strided slices may ask for.
 
-    So their gradients are put together by one copy; those of strided slices are sums of arrays that are mostly zeros: on a CPU, forward and
-    backward of I3D's second pooling 2.8 -> 1.6 ms.
+    So their gradients are put together by one copy; those of strided slices are sums of arrays that are mostly zeros:
+    on a CPU, forward and backward of I3D's second pooling 2.8 -> 1.6 ms.
     """
     parts = x.reshape(*x.shape[:axis], -1, stride, *x.shape[axis + 1 :])
     return tuple(lax.index_in_dim(parts, i, axis + 1, keepdims=False) for i in range(stride))

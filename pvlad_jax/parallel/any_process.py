@@ -10,7 +10,9 @@ from pvlad_jax.parallel.mesh import batch_sharding, replicated
 
 
 class AnyProcess:
-    """Whether any process said yes at a step: the same answer everywhere, without waiting for it when it is asked for."""
+    """Whether any process said yes at a step: the same answer everywhere, without waiting for it when it is asked
+    for.
+    """
 
     def __init__(self, mesh: Mesh):
         self._alone = jax.process_count() == 1

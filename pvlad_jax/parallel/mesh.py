@@ -1,8 +1,8 @@
 """The device mesh, and arrays that many processes make up together.
 
-Axes: `data`, over which the batch alone is split, and `fsdp`, over which the batch is split and parameters, optimiser state and their
-moving average are sharded as well. BatchNorm statistics and triplets are those of the whole batch, because the step is one program over
-global arrays (jit + NamedSharding), whatever the mesh.
+Axes: `data`, over which the batch alone is split, and `fsdp`, over which the batch is split and parameters, optimiser
+state and their moving average are sharded as well. BatchNorm statistics and triplets are those of the whole batch,
+because the step is one program over global arrays (jit + NamedSharding), whatever the mesh.
 """
 
 from typing import Any
@@ -22,7 +22,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
 
     UserError where the sizes do not fit.
     """
-    # By process, so that each process's devices hold neighbouring rows of a batch, and in the order that its share is read.
+    # By process, so that each process's devices hold neighbouring rows of a batch, and in the order that its share is
+    # read.
     devices = np.array(sorted(jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id)))
     sizes = [data, fsdp]
     if sizes.count(-1) == 1:
@@ -30,8 +31,10 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
         if known >= 1 and devices.size % known == 0:
             sizes[sizes.index(-1)] = devices.size // known
     if min(sizes) < 1 or sizes[0] * sizes[1] != devices.size:
-        raise UserError(f'config.mesh (data={data}, fsdp={fsdp}) does not fit {devices.size} device(s): the product must be '
-                        'their number; one of the two may be -1 for the rest.')
+        raise UserError(
+            f'config.mesh (data={data}, fsdp={fsdp}) does not fit {devices.size} device(s): the product must be '
+            'their number; one of the two may be -1 for the rest.'
+        )
     return Mesh(devices.reshape(sizes), BATCH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
 
@@ -52,8 +55,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def check_divides(what: str, size: int, mesh: Mesh) -> None:
     if size % mesh.size:
-        raise UserError(f'{what} = {size} cannot be split evenly over {mesh.size} devices. Make it a multiple of {mesh.size}, '
-                        'or use fewer devices.')
+        raise UserError(
+            f'{what} = {size} cannot be split evenly over {mesh.size} devices. Make it a multiple of {mesh.size}, '
+            'or use fewer devices.'
+        )
 
 
 def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -63,7 +68,10 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
 
 def gather_to_host(tree: Any) -> Any:
-    """Arrays that may be sharded over many processes -> whole NumPy arrays, on every process. All processes must call it."""
+    """Arrays that may be sharded over many processes -> whole NumPy arrays, on every process.
+
+    All processes must call it.
+    """
 
     def whole(x):
         if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:

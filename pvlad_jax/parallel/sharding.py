@@ -10,14 +10,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 # Smaller arrays cost more to gather than they save.
 MIN_SHARDED_SIZE = 2**14
 
-# (pattern searched in 'params/backbone/stage1/.../kernel', partition or 'largest'). The first that matches holds. Optimiser moments and the
-# moving average have their parameter's path inside their own, so they follow it.
+# (pattern searched in 'params/backbone/stage1/.../kernel', partition or 'largest'). The first that matches holds.
+# Optimiser moments and the moving average have their parameter's path inside their own, so they follow it.
 Rules = Sequence[tuple[str, PartitionSpec | str]]
 FSDP_RULES: Rules = ((r'.*', 'largest'),)
 
 
 def state_shardings(state: Any, mesh: Mesh, rules: Rules = FSDP_RULES) -> Any:
-    """A tree of shardings for a tree of arrays or of their shapes. 'largest': the largest axis that `fsdp` divides, of arrays worth it."""
+    """A tree of shardings for a tree of arrays or of their shapes.
+
+    'largest': the largest axis that `fsdp` divides, of arrays worth it.
+    """
 
     def of(path, leaf) -> NamedSharding:
         name = '/'.join(str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))) for k in path)

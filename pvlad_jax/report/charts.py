@@ -36,8 +36,8 @@ class Dot(NamedTuple):
 def line_chart(
     title: str, x_label: str, y_label: str, curves: Mapping[str, tuple[Any, Any]], y_top: float | None = None
 ) -> Chart | None:
-    """Curves (numbers of x, numbers of y) over common axes, the vertical one from 0 or the least value; None where there
-    is no point."""
+    """Curves (numbers of x, numbers of y) over common axes, the vertical one from 0 or the least value; None where
+    there is no point."""
     arrays = {name: tuple(np.asarray(v, float) for v in xy) for name, xy in curves.items() if len(xy[0])}
     arrays = {name: (x[np.isfinite(y)], y[np.isfinite(y)]) for name, (x, y) in arrays.items()}
     if not any(len(x) for x, _ in arrays.values()):

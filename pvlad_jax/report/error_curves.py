@@ -31,8 +31,12 @@ def draw_curves(path: str | PathLike, calibration: Calibration) -> None:
     seen = false > 0
     roc.semilogx(false[seen], 1 - miss[seen], color='#1f5fa8')
     roc.semilogx(here[0], 1 - here[1], 'o', color='#c23b22', label=_label(calibration))
-    roc.set(xlabel='false accepts, share of pairs of two people', ylabel='accepted, share of pairs of one person',
-            title='ROC', ylim=(0, 1.01))
+    roc.set(
+        xlabel='false accepts, share of pairs of two people',
+        ylabel='accepted, share of pairs of one person',
+        title='ROC',
+        ylim=(0, 1.01),
+    )
     inside = (false > 0) & (false < 1) & (miss > 0) & (miss < 1)
     det.plot(_deviates(false[inside]), _deviates(miss[inside]), color='#1f5fa8')
     if 0 < here[0] < 1 and 0 < here[1] < 1:
@@ -44,8 +48,10 @@ def draw_curves(path: str | PathLike, calibration: Calibration) -> None:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc='lower right' if axes is roc else 'upper right')
-    figure.suptitle(f'{calibration.people} people, {calibration.pairs_of_one_person:,} pairs of one person, '
-                    f'{calibration.pairs_of_two_people:,} of two')
+    figure.suptitle(
+        f'{calibration.people} people, {calibration.pairs_of_one_person:,} pairs of one person, '
+        f'{calibration.pairs_of_two_people:,} of two'
+    )
     with atomic_write(path) as partial:
         figure.savefig(partial, format='png', dpi=110)
 

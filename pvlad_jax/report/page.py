@@ -1,4 +1,6 @@
-"""The page of a report: everything that is put into it is escaped, since people choose names of tracklets and data sets."""
+"""The page of a report: everything that is put into it is escaped, since people choose names of tracklets and data
+sets.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +14,14 @@ from pvlad_jax.evaluation.result import protocol_line
 from pvlad_jax.report.charts import HEIGHT, WIDTH, Chart, Dot, line_chart, plane
 from pvlad_jax.report.query_outcomes import QueryOutcomes
 
-_METRICS = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP', 'mINP': 'mINP'}
+_METRICS = {
+    'rank-1': 'rank_1',
+    'rank-5': 'rank_5',
+    'rank-10': 'rank_10',
+    'rank-20': 'rank_20',
+    'mAP': 'mAP',
+    'mINP': 'mINP',
+}
 
 
 class Cell(NamedTuple):
@@ -77,7 +86,9 @@ def page(
     )
 
 
-def _charts(result: Mapping[str, Any], outcomes: QueryOutcomes, history: Sequence[Mapping[str, Any]]) -> list[Chart | None]:
+def _charts(
+    result: Mapping[str, Any], outcomes: QueryOutcomes, history: Sequence[Mapping[str, Any]]
+) -> list[Chart | None]:
     def series(kind: str, name: str) -> tuple[list, list]:
         lines = [line for line in history if line.get('kind') == kind and isinstance(line.get(name), int | float)]
         return [line['step'] for line in lines], [line[name] for line in lines]
@@ -100,7 +111,13 @@ def _charts(result: Mapping[str, Any], outcomes: QueryOutcomes, history: Sequenc
 
 def _dots(query: Embeddings, picture: Callable[[str], str]) -> list[Dot]:
     return [
-        Dot(float(x), float(y), int(person) * 137 % 360, f'person {person}, camera {camera}, {printable(name)}', picture(name))
+        Dot(
+            float(x),
+            float(y),
+            int(person) * 137 % 360,
+            f'person {person}, camera {camera}, {printable(name)}',
+            picture(name),
+        )
         for (x, y), person, camera, name in zip(
             plane(np.asarray(query.embedding, np.float64)), query.person_id, query.camera_id, query.tracklet.tolist()
         )

@@ -73,9 +73,7 @@ def query_outcomes(
         best = np.where(good, found, np.inf).min(1)
         first_rank[index] = np.where(np.isfinite(best), 1 + (~good & (found <= best[:, None])).sum(1), 0)
         wrong_first = np.argsort(good, axis=1, kind='stable')
-        columns = np.take_along_axis(
-            wrong_first, smallest_k(np.take_along_axis(found, wrong_first, 1), top), 1
-        )
+        columns = np.take_along_axis(wrong_first, smallest_k(np.take_along_axis(found, wrong_first, 1), top), 1)
         distance[index] = np.take_along_axis(found, columns, 1)
         nearest[index] = np.where(np.isinf(distance[index]), -1, columns)
         right[index] = np.take_along_axis(good, columns, 1)

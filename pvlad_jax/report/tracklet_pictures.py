@@ -16,8 +16,8 @@ class TrackletPictures:
     """Written on first use into a folder.
 
     Args:
-      frames: of a tracklet by its name: up to the given number of frames, evenly spread, uint8 RGB [H, W, 3]; None where
-        there are no pictures of it.
+      frames: of a tracklet by its name: up to the given number of frames, evenly spread, uint8 RGB [H, W, 3]; None
+        where there are no pictures of it.
     """
 
     def __init__(self, folder: Path, frames: Callable[[str, int], list[np.ndarray] | None]):

@@ -27,8 +27,8 @@ from pvlad_jax.core.paths import is_remote
 FORMAT = 2  # of what a checkpoint holds
 WITHOUT_AVERAGED_STATISTICS = 1  # the moving average, if any, held the parameters alone; otherwise the same
 BEST_BY = 'mAP'
-# In a step's folder: {"validation": {"mAP": ...}}, {"failed": "reason"}, both, or {} where it was evaluated and there are
-# no people held out for validation.
+# In a step's folder: {"validation": {"mAP": ...}}, {"failed": "reason"}, both, or {} where it was evaluated and there
+# are no people held out for validation.
 EVALUATION = 'evaluation.json'
 # On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of
 # a checkpoint.
@@ -49,8 +49,9 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False)
         else:
             self._delete(DELETED, '*.orbax-checkpoint-tmp*')  # a run that was killed during a save leaves its beginning
-            options = ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(self._kept),
-                                                   cleanup_tmp_directories=True, todelete_subdir=DELETED)
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=_LatestAndBest(self._kept), cleanup_tmp_directories=True, todelete_subdir=DELETED
+            )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
         self._read_evaluations()
 
@@ -126,8 +127,10 @@ class Checkpoints:
         with self._damage_reported(where):
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
             if about.get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
-                raise UserError(f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
-                                'Use the version of the program that wrote it, or start again in another --workdir.')
+                raise UserError(
+                    f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
+                    'Use the version of the program that wrote it, or start again in another --workdir.'
+                )
         return about
 
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict]:
@@ -139,22 +142,26 @@ class Checkpoints:
         step = self.latest_step() if step is None else step
         where = self.directory / str(step)
         if step not in self._manager.all_steps():
-            raise UserError(f'There is no checkpoint of step {step} in {self.directory}; there are: '
-                            f'{", ".join(map(str, self.steps())) or "none"}.')
+            raise UserError(
+                f'There is no checkpoint of step {step} in {self.directory}; there are: '
+                f'{", ".join(map(str, self.steps())) or "none"}.'
+            )
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         about = self.about(step)
         if about['format'] == WITHOUT_AVERAGED_STATISTICS and getattr(like, 'ema', None) is not None:
-            raise UserError(f'{where} has a moving average of parameters without one of the BatchNorm statistics '
-                            f'that go with it (checkpoint format {WITHOUT_AVERAGED_STATISTICS}, of version 0.1.0 of this '
-                            'program). Continue it with that version, or start again in another --workdir.')
+            raise UserError(
+                f'{where} has a moving average of parameters without one of the BatchNorm statistics '
+                f'that go with it (checkpoint format {WITHOUT_AVERAGED_STATISTICS}, of version 0.1.0 of this '
+                'program). Continue it with that version, or start again in another --workdir.'
+            )
         with self._damage_reported(where):
             items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             state = self._manager.restore(step, args=items)['state']
         return state, about['data']
 
     def variables(self, step: int) -> dict[str, Any]:
-        """What evaluation uses of a step (`TrainState.variables`), as NumPy arrays: shapes are those of the file, and nothing
-        else of the state is read. UserError as in `restore`."""
+        """What evaluation uses of a step (`TrainState.variables`), as NumPy arrays: shapes are those of the file, and
+        nothing else of the state is read. UserError as in `restore`."""
         where = self.directory / str(step)
         about = self.about(step)
         with self._damage_reported(where):
@@ -162,8 +169,11 @@ class Checkpoints:
             averaged = bool(tree.get('ema')) and about['format'] != WITHOUT_AVERAGED_STATISTICS
             wanted = {'ema': tree['ema']} if averaged else {key: tree[key] for key in ('params', 'batch_stats')}
             shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted)
-            read = ocp.args.PyTreeRestore(shapes, jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), shapes),
-                                          partial_restore=True)
+            read = ocp.args.PyTreeRestore(
+                shapes,
+                jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), shapes),
+                partial_restore=True,
+            )
             state = self._manager.restore(step, args=ocp.args.Composite(state=read))['state']
         return state['ema'] if averaged else state
 
@@ -174,11 +184,13 @@ class Checkpoints:
             yield
         except (ValueError, TypeError, KeyError, OSError) as error:
             first = str(error).strip().splitlines()
-            raise UserError(f'The checkpoint {where} does not fit this network or is damaged: '
-                            f'{first[0] if first else error!r} ... '
-                            'Use the configuration it was made with (config.json in the working directory), remove '
-                            'this step\'s folder '
-                            'to go back to the one before, or start again in another --workdir.') from error
+            raise UserError(
+                f'The checkpoint {where} does not fit this network or is damaged: '
+                f'{first[0] if first else error!r} ... '
+                'Use the configuration it was made with (config.json in the working directory), remove '
+                "this step's folder "
+                'to go back to the one before, or start again in another --workdir.'
+            ) from error
 
     def wait(self) -> None:
         with _disk_errors(self.directory):
@@ -237,8 +249,10 @@ def _disk_errors(where: Any) -> Iterator[None]:
     except Exception as error:
         reason = disk_full_reason(error)
         if reason:
-            raise UserError(f'{reason}: the checkpoint cannot be written to {where}. Earlier checkpoints are intact. '
-                            'Make room and give the same command again; it resumes from the last one.') from error
+            raise UserError(
+                f'{reason}: the checkpoint cannot be written to {where}. Earlier checkpoints are intact. '
+                'Make room and give the same command again; it resumes from the last one.'
+            ) from error
         if isinstance(error, PermissionError):
             raise UserError(f'The checkpoint cannot be written to {where}: {error.strerror}.') from error
         raise

@@ -37,21 +37,30 @@ class Evaluator:
         self.embed = TrackletEmbedder(experiment.network, experiment.config, experiment.dataset)
 
     def labelled(self, variables: dict, table: TrackletTable) -> Embeddings:
-        """Without those that cannot be decoded, where config.input.on_error is 'skip'; UserError for the first where it is 'stop'."""
+        """Without those that cannot be decoded, where config.input.on_error is 'skip'; UserError for the first where it
+        is 'stop'.
+        """
         if self.experiment.config.input.on_error == 'skip':
             embedding, kept = self.embed.decodable(variables, table)
             if not kept.any():
-                raise UserError('config.input.on_error = skip: none of the tracklets to embed can be decoded. Convert the data set again.')
+                raise UserError(
+                    'config.input.on_error = skip: none of the tracklets to embed can be decoded. Convert the data set '
+                    'again.'
+                )
             self._log_skipped(table.select(~kept))
             table = table.select(kept)
         else:
             embedding = self.embed(variables, table)
-        return Embeddings(embedding=embedding, person_id=table.person_id, camera_id=table.camera_id, tracklet=table.tracklet)
+        return Embeddings(
+            embedding=embedding, person_id=table.person_id, camera_id=table.camera_id, tracklet=table.tracklet
+        )
 
     def _log_skipped(self, table: TrackletTable) -> None:
         if len(table):
             more = f' and {len(table) - _MAX_NAMED} more' if len(table) > _MAX_NAMED else ''
-            self.log(f'Left out, since they cannot be decoded: tracklets {", ".join(table.tracklet[:_MAX_NAMED])}{more}.')
+            self.log(
+                f'Left out, since they cannot be decoded: tracklets {", ".join(table.tracklet[:_MAX_NAMED])}{more}.'
+            )
 
     def __call__(self, variables: dict, step: int, role: str = 'test') -> Scored:
         """Of the test people, or with role='validation' of the training people held out."""
@@ -60,31 +69,54 @@ class Evaluator:
         query, gallery = (self.labelled(variables, table) for table in tables)
         train = self.labelled(variables, roles.train) if config.evaluation.distance in LEARNED else None
         metadata = self.experiment.dataset.metadata
-        result = score(query, gallery, config.evaluation.protocol or roles.protocol, config.evaluation.distance, config.evaluation.rerank,
-                       train=train, unknown_cameras=config.evaluation.unknown_cameras,
-                       dataset=self.experiment.dataset.name, split=roles.name if role == 'test' else 'validation', step=step,
-                       frames=config.evaluation.frames, convention=roles.convention, partial=bool(metadata.get('partial')))
-        result = dataclasses.replace(result, skipped_query=len(tables[0]) - len(query), skipped_gallery=len(tables[1]) - len(gallery),
-                                     skipped_train=len(roles.train) - len(train) if train is not None else 0,
-                                     trained_people=roles.trained_people if role == 'test' else 0)
+        result = score(
+            query,
+            gallery,
+            config.evaluation.protocol or roles.protocol,
+            config.evaluation.distance,
+            config.evaluation.rerank,
+            train=train,
+            unknown_cameras=config.evaluation.unknown_cameras,
+            dataset=self.experiment.dataset.name,
+            split=roles.name if role == 'test' else 'validation',
+            step=step,
+            frames=config.evaluation.frames,
+            convention=roles.convention,
+            partial=bool(metadata.get('partial')),
+        )
+        result = dataclasses.replace(
+            result,
+            skipped_query=len(tables[0]) - len(query),
+            skipped_gallery=len(tables[1]) - len(gallery),
+            skipped_train=len(roles.train) - len(train) if train is not None else 0,
+            trained_people=roles.trained_people if role == 'test' else 0,
+        )
         return Scored(result, query, gallery, train)
 
 
 def restore_chosen(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, str]:
-    """(the state that config.evaluation.checkpoint says, 'last' or 'best' with what it was chosen by). The test people choose nothing."""
+    """(the state that config.evaluation.checkpoint says, 'last' or 'best' with what it was chosen by).
+
+    The test people choose nothing.
+    """
     if experiment.config.evaluation.checkpoint == 'last':
         return checkpoints.restore(experiment.state_shapes())[0], 'last'
     best = checkpoints.best()
     if best is None:
-        raise UserError(f"config.evaluation.checkpoint = 'best', but no checkpoint in {checkpoints.directory} was scored on validation "
-                        f'people (there are those of step {", ".join(map(str, checkpoints.steps()))}). They are scored every '
-                        "config.training.eval_every steps and at the end of training. Score the 'last' one, or train on.")
+        raise UserError(
+            f"config.evaluation.checkpoint = 'best', but no checkpoint in {checkpoints.directory} was scored on "
+            'validation '
+            f'people (there are those of step {", ".join(map(str, checkpoints.steps()))}). They are scored every '
+            "config.training.eval_every steps and at the end of training. Score the 'last' one, or train on."
+        )
     step, validation_map = best
     return checkpoints.restore(experiment.state_shapes(), step)[0], f'best by validation mAP ({validation_map:.1%})'
 
 
 def _restore_during_training(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, str]:
-    """As `restore_chosen`; once more where the training that writes these checkpoints has deleted the one that was being read."""
+    """As `restore_chosen`; once more where the training that writes these checkpoints has deleted the one that was
+    being read.
+    """
     for _ in range(_ATTEMPTS - 1):
         listed = checkpoints.steps()
         try:
@@ -97,7 +129,8 @@ def _restore_during_training(experiment: Experiment, checkpoints: Checkpoints) -
 
 
 def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) -> Result:
-    """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the untrained network.
+    """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the
+    untrained network.
 
     Results go to `output`; where that is another folder, the working directory is only read.
     """
@@ -111,8 +144,10 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) 
         if jax.process_index() == 0:
             write_evaluated_config(output, experiment.config)  # what pvlad_jax.load needs
     elif checkpoints.latest_step() is None:
-        raise UserError(f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set '
-                        f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.')
+        raise UserError(
+            f'{workdir} holds no checkpoint to evaluate. Train first, with --mode=train, or set '
+            f'--config.evaluation.checkpoint={UNTRAINED} to score imported weights as they are.'
+        )
     else:
         experiment, _ = begin(experiment, workdir, checkpoints, log, new=False, read_only=output != workdir)
         state, which = _restore_during_training(experiment, checkpoints)
@@ -122,7 +157,10 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) 
         scored = Evaluator(experiment, log)(state.variables(), step).of(which)
     except UserError as error:
         raise EvaluationFailed(f'The evaluation of step {step} failed: {error}') from error
-    log(f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
+    log(
+        f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} '
+        's.'
+    )
     report(experiment, output, state.variables(), scored, log)
     checkpoints.close()
     return scored.result

@@ -47,40 +47,61 @@ class Experiment(NetworkOnData):
         return state_shapes(self.config, self.network, self.optimizer, self.num_identities, self.mesh)
 
     def check_weights(self, shapes: TrainState) -> None:
-        """UserError where imported backbone weights, which a new run begins with, are not there or do not fit; nothing is
-        computed. `shapes`: of `state_shapes`."""
+        """UserError where imported backbone weights, which a new run begins with, are not there or do not fit; nothing
+        is computed. `shapes`: of `state_shapes`."""
         weights = self.config.model.backbone.weights
         if weights:
-            check_backbone_weights(weights, self.config.model.backbone.name, shapes.params['backbone'],
-                                   shapes.batch_stats.get('backbone', {}))
+            check_backbone_weights(
+                weights,
+                self.config.model.backbone.name,
+                shapes.params['backbone'],
+                shapes.batch_stats.get('backbone', {}),
+            )
 
-    def initial_state(self, log: Callable[[str], None] = lambda text: None, inherited: Inherited | None = None) -> TrainState:
-        """What training begins with: random values, then imported backbone weights or those of another run, then those that depend on the
-        training data."""
+    def initial_state(
+        self, log: Callable[[str], None] = lambda text: None, inherited: Inherited | None = None
+    ) -> TrainState:
+        """What training begins with: random values, then imported backbone weights or those of another run, then those
+        that depend on the training data."""
         weights, pooling = self.config.model.backbone.weights, self.network.aggregator
         has_pooling = inherited is not None and 'aggregator' in inherited.params
         if pooling.pretrained_head and not has_pooling:
             if not weights:
-                raise UserError("model.pooling = 'pretrained_head' takes its layer from imported weights: set model.backbone.weights.")
+                raise UserError(
+                    "model.pooling = 'pretrained_head' takes its layer from imported weights: set "
+                    'model.backbone.weights.'
+                )
             head = load_head(weights)
         state = init_state(self.config, self.network, self.optimizer, self.num_identities, self.mesh)
         if weights:
             log(f'Backbone weights from {weights}.')
-            params, batch_stats = load_backbone_weights(weights, self.config.model.backbone.name, gather_to_host(state.params['backbone']),
-                                                        gather_to_host(state.batch_stats.get('backbone', {})),
-                                                        self.config.model.backbone.inflation)
+            params, batch_stats = load_backbone_weights(
+                weights,
+                self.config.model.backbone.name,
+                gather_to_host(state.params['backbone']),
+                gather_to_host(state.batch_stats.get('backbone', {})),
+                self.config.model.backbone.inflation,
+            )
             state = state.with_params('backbone', params, batch_stats or None)
         if inherited is not None:
             log(inherited.table)
             state = inherited.into(state)
         if pooling.pretrained_head and not has_pooling:
-            state = state.with_params('aggregator', *pooling.head_params(
-                gather_to_host(state.params['aggregator']), gather_to_host(state.batch_stats['aggregator']), head))
+            state = state.with_params(
+                'aggregator',
+                *pooling.head_params(
+                    gather_to_host(state.params['aggregator']), gather_to_host(state.batch_stats['aggregator']), head
+                ),
+            )
         if pooling.data_dependent and (not has_pooling or self.config.vlad_init.from_data):
             log(f'Codebooks: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = gather_to_host({'params': state.params, 'batch_stats': state.batch_stats})
-            state = state.with_params('aggregator', data_dependent_params(
-                self.config, self.network, variables, self.dataset, self.partition.train, self.mesh.size))
+            state = state.with_params(
+                'aggregator',
+                data_dependent_params(
+                    self.config, self.network, variables, self.dataset, self.partition.train, self.mesh.size
+                ),
+            )
         return state
 
 
@@ -90,19 +111,28 @@ def prepare(config: Config, planned_ends: Sequence[int] = ()) -> Experiment:
     planned_ends: numbers of steps that the run was given before, where it goes on (`steps_of_schedule`).
     """
     clips, model = config.clips, config.model
-    build_backbone(model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width))
+    build_backbone(
+        model.backbone.name, last_stride=model.backbone.last_stride, clip=(clips.frames, clips.height, clips.width)
+    )
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(config, mesh)
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
     if config.dataset.halves != 'wang2014' and dataset.metadata['layout'] != 'people_splits':
-        raise UserError(f'config.dataset.halves = {config.dataset.halves!r} has no effect: data set {config.dataset.name!r} has no splits '
-                        "into halves. Set it to 'wang2014'.")
-    roles = partition(dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed)
+        raise UserError(
+            f'config.dataset.halves = {config.dataset.halves!r} has no effect: data set {config.dataset.name!r} has no '
+            'splits '
+            "into halves. Set it to 'wang2014'."
+        )
+    roles = partition(
+        dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed
+    )
     check_labels_of(config, roles)
     num_identities = len(person_labels(roles.train)[1])
     network = build_network(model, num_identities)
     shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
     schedule_steps = steps_of_schedule(config.optimizer, planned_ends, config.training.steps)
     stages = BACKBONES[model.backbone.name].stages
-    optimizer = make_optimizer(config.optimizer, schedule_steps, shapes['params'], config.training.frozen_backbone_steps, stages)
+    optimizer = make_optimizer(
+        config.optimizer, schedule_steps, shapes['params'], config.training.frozen_backbone_steps, stages
+    )
     return Experiment(config, dataset, roles, network, num_identities, optimizer, mesh, schedule_steps)

@@ -40,7 +40,9 @@ def export_model(config: Config, workdir: Folder, output: Folder | None, log: Ca
       UserError: no trained network in the working directory, or an output that cannot be written.
     """
     if config.dataset.split == 'all':
-        raise UserError(f'{workdir} holds a run of every split. Export one of them, such as --workdir={workdir}/split_0.')
+        raise UserError(
+            f'{workdir} holds a run of every split. Export one of them, such as --workdir={workdir}/split_0.'
+        )
     if output is None and is_remote(workdir):
         raise UserError(f'{workdir} is in object storage: say with --output=DIR where on a disk the export goes.')
     folder = user_path(str(output or workdir / EXPORT))
@@ -77,7 +79,9 @@ def _serialised(program: Exported) -> bytearray:
     try:
         return program.serialize()
     except ModuleNotFoundError as error:  # which JAX does not declare
-        raise UserError(f'--mode=export needs {error.name}, which is not installed: pip install -r requirements.txt') from error
+        raise UserError(
+            f'--mode=export needs {error.name}, which is not installed: pip install -r requirements.txt'
+        ) from error
 
 
 def _description(model: TrainedModel, flip: bool, weights: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""A trained network out of the folder of an export, for this program: rebuilt from model.json and weights.safetensors, so
-that it computes what its working directory does. The program in model.jax is for others."""
+"""A trained network out of the folder of an export, for this program: rebuilt from model.json and weights.safetensors,
+so that it computes what its working directory does. The program in model.jax is for others."""
 
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,10 @@ def _clip(manifest: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def _fields(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The configuration's fields that an embedding depends on. What is for training alone keeps its default, or is off."""
+    """The configuration's fields that an embedding depends on.
+
+    What is for training alone keeps its default, or is off.
+    """
     clip = dict(zip(('clips.frames', 'clips.height', 'clips.width'), _clip(manifest)))
     off = {'augment.pad': 0, 'compile_cache': ''}  # the folder of an export is only read
     return {**with_present_names(Config, manifest['architecture']), **clip, **off, 'evaluation.flip': manifest['flip']}

@@ -1,4 +1,5 @@
-"""The weights of another run, which a new one begins with (config.init_from): what fits is loaded, the rest is made anew.
+"""The weights of another run, which a new one begins with (config.init_from): what fits is loaded, the rest is made
+anew.
 
 Modules are taken in the order of the flow, backbone first; where one is another than in that run, everything behind it
 is made anew. The backbone must be the same. The classifier is always made anew, since it tells other people apart.
@@ -24,7 +25,14 @@ from pvlad_jax.training.train_state import TrainState
 # Behind the backbone, in the order of the flow, and how they are called in messages.
 MODULES = {'aggregator': 'pooling', 'to_embedding': 'embedding', 'neck': 'bnneck'}
 # May differ from the other run's, since no array depends on them; a user should know.
-ALLOWED = ('clips.frames', 'clips.height', 'clips.width', 'model.backbone.last_stride', 'model.backbone.batch_norm', 'model.dtype')
+ALLOWED = (
+    'clips.frames',
+    'clips.height',
+    'clips.width',
+    'model.backbone.last_stride',
+    'model.backbone.batch_norm',
+    'model.dtype',
+)
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -53,7 +61,10 @@ class Inherited:
 
 
 def source_of(init_from: str) -> tuple[str, str | None]:
-    """(working directory, and 'last', 'best', a step or None) of WORKDIR[@STEP]. A folder on a disk whose own name ends so is one."""
+    """(working directory, and 'last', 'best', a step or None) of WORKDIR[@STEP].
+
+    A folder on a disk whose own name ends so is one.
+    """
     folder, at, step = init_from.rpartition('@')
     named = at and (step.isdecimal() or step in (LAST, BEST))
     if not named or (not is_remote(init_from) and user_path(init_from).exists()):
@@ -64,8 +75,10 @@ def source_of(init_from: str) -> tuple[str, str | None]:
 def refuse_itself(config: Config, workdir: Folder | str) -> None:
     """UserError where a run is to begin with its own weights. The other run need not be there."""
     if config.init_from and _place(source_of(config.init_from)[0]) == _place(workdir):
-        raise UserError(f'config.init_from = {config.init_from!r} is the working directory of this very run. Give the new run another '
-                        '--workdir; to continue this one, with more steps or as it is, leave init_from out.')
+        raise UserError(
+            f'config.init_from = {config.init_from!r} is the working directory of this very run. Give the new run '
+            'another --workdir; to continue this one, with more steps or as it is, leave init_from out.'
+        )
 
 
 def inherit(config: Config, shapes: TrainState, workdir: Folder) -> Inherited:
@@ -95,20 +108,27 @@ def inherit(config: Config, shapes: TrainState, workdir: Folder) -> Inherited:
     _check_backbone(said, config, model, old['backbone'], new['backbone'])
     taken, rows = _taken(said, config, model, old, new)
     variables = model.variables
-    return Inherited(folder, model.config, {name: variables['params'][name] for name in taken if name in variables['params']},
-                     {name: variables['batch_stats'][name] for name in taken if name in variables.get('batch_stats', {})},
-                     _table(model.checkpoint, rows, _differences(config, model.config)))
+    return Inherited(
+        folder,
+        model.config,
+        {name: variables['params'][name] for name in taken if name in variables['params']},
+        {name: variables['batch_stats'][name] for name in taken if name in variables.get('batch_stats', {})},
+        _table(model.checkpoint, rows, _differences(config, model.config)),
+    )
 
 
-def _taken(said: str, config: Config, model: TrainedModel, old: Mapping[str, Shapes], new: Mapping[str, Shapes]) -> tuple[
-        list[str], list[tuple[str, str, str]]]:
+def _taken(
+    said: str, config: Config, model: TrainedModel, old: Mapping[str, Shapes], new: Mapping[str, Shapes]
+) -> tuple[list[str], list[tuple[str, str, str]]]:
     """(modules to be loaded, rows of the table). `said`: how messages begin."""
     taken, rows = ['backbone'], [('backbone', 'loaded', _arrays(new['backbone']))]
     pooling, same = build_pooling(config.model), _same_pooling(config, model)
     if same:
         _check_places(said, new.get('aggregator', {}), old.get('aggregator', {}))
     else:
-        rows.append(('pooling', 'made anew', f'that run has another ({model.config.model.pooling}, or of another size)'))
+        rows.append(
+            ('pooling', 'made anew', f'that run has another ({model.config.model.pooling}, or of another size)')
+        )
     for name, called in MODULES.items():
         here, there = new.get(name, {}), old.get(name, {})
         before, same = same, same and here == there
@@ -116,13 +136,22 @@ def _taken(said: str, config: Config, model: TrainedModel, old: Mapping[str, Sha
             taken.append(name)
             rows.append((called, 'loaded', _arrays(here)))
         elif name != 'aggregator' and here:
-            why = 'that run has none' if not there else 'that run has another' if before else 'what comes before it is another'
+            why = (
+                'that run has none'
+                if not there
+                else 'that run has another'
+                if before
+                else 'what comes before it is another'
+            )
             rows.append((called, 'made anew', why))
         elif name != 'aggregator' and there:
             rows.append((called, 'ignored', 'this run has none'))
     if pooling.pretrained_head and 'aggregator' not in taken:
-        raise UserError(f"{said}: config.model.pooling = 'pretrained_head' takes its layer from imported weights, and that run has another "
-                        'pooling. Set config.model.backbone.weights instead, or another pooling.')
+        raise UserError(
+            f"{said}: config.model.pooling = 'pretrained_head' takes its layer from imported weights, and that run has "
+            'another '
+            'pooling. Set config.model.backbone.weights instead, or another pooling.'
+        )
     if pooling.data_dependent and ('aggregator' not in taken or config.vlad_init.from_data):
         rows.append(('codewords', 'made anew', 'from the training data, with the centring of the descriptors'))
     people, others = (modules['classifier']['params/kernel'][-1] for modules in (new, old))
@@ -148,29 +177,45 @@ def _shapes(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[s
 def _check_backbone(said: str, config: Config, model: TrainedModel, old: Shapes, new: Shapes) -> None:
     name, other = config.model.backbone.name, model.config.model.backbone.name
     if name != other:
-        raise UserError(f'{said} has the backbone {other}, and this run {name}: weights and the normalisation of colours belong to a '
-                        f'backbone. Set --config.model.backbone.name={other}, or begin with imported weights of {name}.')
+        raise UserError(
+            f'{said} has the backbone {other}, and this run {name}: weights and the normalisation of colours belong to '
+            f'a backbone. Set --config.model.backbone.name={other}, or begin with imported weights of {name}.'
+        )
     if old != new:
         now, before = flatten(config), flatten(model.config)
-        fields = [f'{field} = {before[field]!r} there and {now[field]!r} here' for field in sorted(now)
-                  if field.startswith('model.backbone.') and field.rpartition('.')[2] in ('temporal', 'temporal_blocks', 'last_stride')
-                  and now[field] != before[field]]
+        fields = [
+            f'{field} = {before[field]!r} there and {now[field]!r} here'
+            for field in sorted(now)
+            if field.startswith('model.backbone.')
+            and field.rpartition('.')[2] in ('temporal', 'temporal_blocks', 'last_stride')
+            and now[field] != before[field]
+        ]
         wrong = next(leaf for leaf in sorted(old.keys() | new.keys()) if old.get(leaf) != new.get(leaf))
-        raise UserError(f'{said} has a backbone of other arrays ({"; ".join(fields) or wrong}). Give the new run the same ones.')
+        raise UserError(
+            f'{said} has a backbone of other arrays ({"; ".join(fields) or wrong}). Give the new run the same ones.'
+        )
 
 
 def _same_pooling(config: Config, model: TrainedModel) -> bool:
-    """Whether the two poolings agree in all that they read of a configuration, such as P, K and D; in dtype they may differ."""
-    return build_pooling(dataclasses.replace(model.config.model, dtype=config.model.dtype)) == build_pooling(config.model)
+    """Whether the two poolings agree in all that they read of a configuration, such as P, K and D; in dtype they may
+    differ.
+    """
+    return build_pooling(dataclasses.replace(model.config.model, dtype=config.model.dtype)) == build_pooling(
+        config.model
+    )
 
 
 def _check_places(said: str, here: Shapes, there: Shapes) -> None:
-    """UserError where poolings of one configuration have arrays of other shapes: a position term has one value for each place."""
+    """UserError where poolings of one configuration have arrays of other shapes: a position term has one value for each
+    place.
+    """
     if here != there:
         leaf = next(leaf for leaf in sorted(here.keys() | there.keys()) if here.get(leaf) != there.get(leaf))
-        raise UserError(f'{said} was trained on another input size, and its pooling has a value for each place of it ({leaf}: '
-                        f'{there.get(leaf)} there, {here.get(leaf)} here). Give the same config.clips.height, clips.width and '
-                        'model.backbone.last_stride; or set config.model.position_term=False, which loads the backbone alone.')
+        raise UserError(
+            f'{said} was trained on another input size, and its pooling has a value for each place of it ({leaf}: '
+            f'{there.get(leaf)} there, {here.get(leaf)} here). Give the same config.clips.height, clips.width and '
+            'model.backbone.last_stride; or set config.model.position_term=False, which loads the backbone alone.'
+        )
 
 
 def _arrays(shapes: Shapes) -> str:

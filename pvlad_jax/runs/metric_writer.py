@@ -10,9 +10,11 @@ from pvlad_jax.runs.workdir import Folder
 
 
 class MetricWriter:
-    """One JSON object a line: {"step": ..., "kind": "train" | "eval", ...numbers}. A run taken up at a step forgets what lies after it.
+    """One JSON object a line: {"step": ..., "kind": "train" | "eval", ...numbers}. A run taken up at a step forgets
+    what lies after it.
 
-    Objects in storage cannot be added to: there the file is rewritten with every line, and there are no TensorBoard files.
+    Objects in storage cannot be added to: there the file is rewritten with every line, and there are no TensorBoard
+    files.
     """
 
     def __init__(self, workdir: Folder, step: int):
@@ -23,7 +25,11 @@ class MetricWriter:
             write_text(self._path, self._text)
         remote = is_remote(workdir)
         self._file = None if remote else open(self._path, 'a')
-        self._board, self._board_folder, self._purge_step = None, str(workdir / 'tensorboard'), step + 1 if step else None
+        self._board, self._board_folder, self._purge_step = (
+            None,
+            str(workdir / 'tensorboard'),
+            step + 1 if step else None,
+        )
 
     def write(self, step: int, kind: str, numbers: Mapping[str, float | str]) -> None:
         line = json.dumps({'step': step, 'kind': kind, **numbers}) + '\n'
@@ -43,7 +49,9 @@ class MetricWriter:
 
     def close(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # every line was flushed when it was written; a full disk has been reported
+            with contextlib.suppress(
+                OSError
+            ):  # every line was flushed when it was written; a full disk has been reported
                 self._file.close()
                 if self._board is not None:
                     self._board.close()

@@ -49,7 +49,9 @@ def evaluate_others(config: Config, workdir: Folder, log: Log, output: Folder) -
             scored = Evaluator(test, log)(model.variables, model.step).of(model.chosen)
         except UserError as error:
             raise EvaluationFailed(f'The evaluation on {name!r} failed: {error}') from error
-        log(f'{name}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.')
+        log(
+            f'{name}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} s.'
+        )
         report(test, output, model.variables, scored, log, name)
         results[name] = scored.result
     if jax.process_index() == 0:
@@ -63,7 +65,10 @@ def _names(given: str) -> list[str]:
     if not all(names) or len(set(names)) < len(names):
         raise UserError(f'{said}: names of data sets by commas, each once, such as mars,prid2011@3.')
     if taken := [name for name in names if _TAKEN.fullmatch(name)]:
-        raise UserError(f'{said}: results would overwrite eval/{taken[0]}.json of the run itself. Build the data set under another name.')
+        raise UserError(
+            f'{said}: results would overwrite eval/{taken[0]}.json of the run itself. Build the data set under another '
+            'name.'
+        )
     return names
 
 

@@ -31,7 +31,9 @@ class Scored(NamedTuple):
         return self._replace(result=dataclasses.replace(self.result, checkpoint=checkpoint))
 
 
-def report(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = '') -> None:
+def report(
+    experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = ''
+) -> None:
     """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures.
 
     name: of another data set than the run's own: then eval/NAME.json, embeddings/NAME/*.npz, eval/NAME/*.png.
@@ -68,14 +70,30 @@ def _draw(experiment: NetworkOnData, folder: Folder, variables: dict, scored: Sc
 
     result, query, gallery, train = scored
     count = experiment.config.evaluation.strips
-    write_strips(folder / 'ranked_strips.png', ranked_strips(query, gallery, frames, result.protocol, result.distance, result.rerank,
-                                                             train=train, unknown_cameras=result.unknown_cameras, n_queries=count))
+    write_strips(
+        folder / 'ranked_strips.png',
+        ranked_strips(
+            query,
+            gallery,
+            frames,
+            result.protocol,
+            result.distance,
+            result.rerank,
+            train=train,
+            unknown_cameras=result.unknown_cameras,
+            n_queries=count,
+        ),
+    )
     log(f'Ranked strips: {folder / "ranked_strips.png"}')
     long_enough = [name for name in query.tracklet if roles.query.n_frames[places[name][1]] >= clips_config.frames]
     if long_enough:
-        chosen = [long_enough[i] for i in np.unique(np.linspace(0, len(long_enough) - 1, min(count, 4)).round().astype(int))]
+        chosen = [
+            long_enough[i] for i in np.unique(np.linspace(0, len(long_enough) - 1, min(count, 4)).round().astype(int))
+        ]
         clips = np.stack([frames(name, np.arange(clips_config.frames)) for name in chosen])
-        look = jax.jit(lambda v, x: clip_statistics(experiment.network, v, x, jnp.ones(x.shape[:2], bool))[1].part_masks)
+        look = jax.jit(
+            lambda v, x: clip_statistics(experiment.network, v, x, jnp.ones(x.shape[:2], bool))[1].part_masks
+        )
         masks = look(variables, clips)
         if masks is not None:
             write_strips(folder / 'part_masks.png', part_mask_picture(list(clips), list(np.asarray(masks))))

@@ -53,13 +53,16 @@ def check_devices(config: Config) -> None:
         raise UserError(
             f'JAX_PLATFORMS={asked} asks for a device that JAX cannot use here: {reason}. Install JAX for it '
             f'(docs/cloud.md), '
-            'or use the CPU with JAX_PLATFORMS=cpu.') from error
+            'or use the CPU with JAX_PLATFORMS=cpu.'
+        ) from error
     check_batch(config, make_mesh(config.mesh.data, config.mesh.fsdp))
     local = len(jax.local_devices())
     if config.evaluation.clips_per_step % local:
-        raise UserError(f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly '
-                        f'over {local} devices. '
-                        f'Make it a multiple of {local}, or use fewer devices.')
+        raise UserError(
+            f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly '
+            f'over {local} devices. '
+            f'Make it a multiple of {local}, or use fewer devices.'
+        )
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:
@@ -74,8 +77,9 @@ def check_folders(config: Config, workdir: Folder) -> None:
     if not is_remote(workdir):
         for name in (*_FOLDERS, *_FILES):
             if reason := _why_not(Path(workdir) / name, folder=name in _FOLDERS):
-                raise UserError(f'{Path(workdir) / name} cannot be written: {reason}. Change that, or give another '
-                                '--workdir.')
+                raise UserError(
+                    f'{Path(workdir) / name} cannot be written: {reason}. Change that, or give another --workdir.'
+                )
     if config.compile_cache not in ('', 'workdir') and not is_remote(config.compile_cache):
         folder = user_path(config.compile_cache)
         try:
@@ -84,8 +88,10 @@ def check_folders(config: Config, workdir: Folder) -> None:
         except OSError as error:
             reason = error.strerror
         if reason:
-            raise UserError(f'config.compile_cache: the folder {folder} cannot be written: {reason}. Give another one, '
-                            "'workdir', or '' for none.")
+            raise UserError(
+                f'config.compile_cache: the folder {folder} cannot be written: {reason}. Give another one, '
+                "'workdir', or '' for none."
+            )
 
 
 def _why_not(path: Path, folder: bool) -> str | None:
@@ -111,11 +117,13 @@ def check_space(config: Config, workdir: Folder, shapes: PyTree, saved: int, ste
     needed = size * max(kept, min(to_come, 1))
     usage = shutil.disk_usage(workdir)
     if usage.total and usage.free < needed:  # some file systems in user space say 0 of everything
-        raise UserError(f'No space left for checkpoints: {workdir} has {usage.free / 1e6:,.0f} MB free, and '
-                        f'{needed / size:.0f} checkpoint(s) of '
-                        f'{size / 1e6:,.0f} MB will be written before old ones go. Make room, give another --workdir, '
-                        f'or keep fewer '
-                        '(config.checkpoint.keep_latest, keep_best).')
+        raise UserError(
+            f'No space left for checkpoints: {workdir} has {usage.free / 1e6:,.0f} MB free, and '
+            f'{needed / size:.0f} checkpoint(s) of '
+            f'{size / 1e6:,.0f} MB will be written before old ones go. Make room, give another --workdir, '
+            f'or keep fewer '
+            '(config.checkpoint.keep_latest, keep_best).'
+        )
 
 
 def check_labels_of(config: Config, roles: Partition) -> None:
@@ -124,8 +132,13 @@ def check_labels_of(config: Config, roles: Partition) -> None:
     check_identities(roles.train, config.batch.people)
     check_test_labels(config, roles)
     if config.dataset.validation_share:
-        _check_scorable(config, config.evaluation.protocol or roles.protocol, roles.validation_query, roles.validation_gallery,
-                        'validation (config.dataset.validation_share)')
+        _check_scorable(
+            config,
+            config.evaluation.protocol or roles.protocol,
+            roles.validation_query,
+            roles.validation_gallery,
+            'validation (config.dataset.validation_share)',
+        )
 
 
 def check_test_labels(config: Config, roles: Partition) -> None:
@@ -135,9 +148,11 @@ def check_test_labels(config: Config, roles: Partition) -> None:
         people = roles.train.select(roles.train.person_id > 0)
         pairs = np.unique(np.stack([people.person_id, people.camera_id]), axis=1)
         if len(np.unique(pairs[0])) < 2 or len(np.unique(pairs[0])) == pairs.shape[1]:
-            raise UserError(f'config.evaluation.distance = {config.evaluation.distance!r} is learned from pairs of '
-                            f'tracklets of one person in '
-                            'two cameras, and of two people; the training set has none. Use cosine or euclidean.')
+            raise UserError(
+                f'config.evaluation.distance = {config.evaluation.distance!r} is learned from pairs of '
+                f'tracklets of one person in '
+                'two cameras, and of two people; the training set has none. Use cosine or euclidean.'
+            )
 
 
 def _check_scorable(config: Config, protocol: str, query: TrackletTable, gallery: TrackletTable, what: str) -> None:
@@ -145,8 +160,10 @@ def _check_scorable(config: Config, protocol: str, query: TrackletTable, gallery
     try:
         check_protocol(protocol, query, gallery, config.evaluation.unknown_cameras)
     except UserError as error:
-        raise UserError(f'The {what} tracklets cannot be evaluated: {error} Check the labels of the data set, or choose '
-                        'another config.evaluation.protocol.') from error
+        raise UserError(
+            f'The {what} tracklets cannot be evaluated: {error} Check the labels of the data set, or choose '
+            'another config.evaluation.protocol.'
+        ) from error
 
 
 def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, data: RunData) -> None:
@@ -156,8 +173,10 @@ def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, dat
     promise.
     """
     dataset_config = config.dataset
-    what = (f'{config.evaluation.frames}, split {dataset_config.split} {dataset_config.halves}, '
-            f'validation {dataset_config.validation_share:g}')
+    what = (
+        f'{config.evaluation.frames}, split {dataset_config.split} {dataset_config.halves}, '
+        f'validation {dataset_config.validation_share:g}'
+    )
     if config.input.on_error == 'skip' or data.checked(what):
         return
     table = TrackletTable.concatenate([roles.query, roles.gallery, roles.validation_query, roles.validation_gallery])
@@ -168,7 +187,9 @@ def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, dat
         others = [other for other in damaged if other != name]
         rest = f' and {len(others) - _MAX_NAMED} more' if len(others) > _MAX_NAMED else ''
         more = f' So are {", ".join(others[:_MAX_NAMED])}{rest}.'
-        raise UserError(f'A tracklet to be tested is damaged: {name}: {wrong}{more if others else ""} Convert the data '
-                        f'set again, or leave such '
-                        'tracklets out with --config.input.on_error=skip.')
+        raise UserError(
+            f'A tracklet to be tested is damaged: {name}: {wrong}{more if others else ""} Convert the data '
+            f'set again, or leave such '
+            'tracklets out with --config.input.on_error=skip.'
+        )
     data.mark_checked(what)

@@ -9,7 +9,9 @@ from pvlad_jax.runs.workdir import Folder
 
 
 class StepProfiler:
-    """Writes WORKDIR/profile for the steps 'FIRST:LAST' of config.profile (counted from 1), by process 0; '' = never."""
+    """Writes WORKDIR/profile for the steps 'FIRST:LAST' of config.profile (counted from 1), by process 0; '' =
+    never.
+    """
 
     def __init__(self, profile: str, workdir: Folder):
         self._steps = profiled_steps(profile) if profile and jax.process_index() == 0 else range(0)

@@ -45,8 +45,8 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
         raise UserError(f'{workdir} holds no result of one evaluation (eval/latest.json). Make one with --mode=eval.')
     if result['distance'] in LEARNED:
         raise UserError(
-            f'The result in {workdir} is by the distance {result["distance"]}, which is learned from embeddings that are '
-            'not kept. Evaluate with --config.evaluation.distance=cosine first.'
+            f'The result in {workdir} is by the distance {result["distance"]}, which is learned from embeddings that '
+            'are not kept. Evaluate with --config.evaluation.distance=cosine first.'
         )
     tables = (read_embeddings(workdir / 'embeddings' / f'{role}.npz') for role in ('query', 'gallery'))
     query, gallery, protocol = ranked_tables(*tables, result['protocol'], result['unknown_cameras'])
@@ -55,7 +55,7 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
     notes = []
     ranked_first = float(np.mean(outcomes.first_rank[outcomes.first_rank > 0] == 1))
     if abs(ranked_first - result['rank_1']) > 1e-3:
-        notes.append('The embeddings are not those of this result: rank-1 of these is ' f'{100 * ranked_first:.2f} %.')
+        notes.append(f'The embeddings are not those of this result: rank-1 of these is {100 * ranked_first:.2f} %.')
     frames = _frames(config, notes)
     with atomic_folder(folder) as partial:
         pictures = TrackletPictures(partial, frames)
@@ -63,7 +63,9 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
         if masks.exists():
             (partial / 'part_masks.png').write_bytes(masks.read_bytes())
         history = _history(workdir)
-        text = page(result, outcomes, query, gallery, pictures.path, history, notes, 'part_masks.png' if masks.exists() else '')
+        text = page(
+            result, outcomes, query, gallery, pictures.path, history, notes, 'part_masks.png' if masks.exists() else ''
+        )
         (partial / PAGE).write_text(text, encoding='utf-8')
     if pictures.broken:
         log(f'Without a picture, since a frame cannot be decoded: {", ".join(pictures.broken[:10])}.')

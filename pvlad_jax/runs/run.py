@@ -32,8 +32,16 @@ FROM_FILES = {'export': export_model, 'report': write_report}
 _EMPTY_OUTPUT = '--output is empty. Name a folder, or leave it out to write to --workdir.'
 
 
-def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopRequest, build: Callable[[Config], None],
-         given: Sequence[str] = (), output: str | Path | None = None) -> None:
+def work(
+    config,
+    workdir: str | Path,
+    mode: str,
+    several: Processes,
+    stop: StopRequest,
+    build: Callable[[Config], None],
+    given: Sequence[str] = (),
+    output: str | Path | None = None,
+) -> None:
     """Trains (`mode='train'`), evaluates (`'eval'`), exports (`'export'`) or shows (`'report'`).
 
     Args:
@@ -47,7 +55,9 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     frozen = freeze(config)
     check_names(frozen)
     if mode == 'train' and frozen.evaluation.dataset:
-        raise UserError('config.evaluation.dataset is for --mode=eval: in training the data set is config.dataset.name.')
+        raise UserError(
+            'config.evaluation.dataset is for --mode=eval: in training the data set is config.dataset.name.'
+        )
     stop.grace = frozen.training.grace_seconds
     distributed.start(several, stop.request)
     distributed.check_same_on_all('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
@@ -58,9 +68,17 @@ def work(config, workdir: str | Path, mode: str, several: Processes, stop: StopR
     first = distributed.is_first()
     target = folder if output is None else _output_folder(output, mode, frozen)
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
-        raise UserError(f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.')
-    every_split = frozen.dataset.split == 'all'  # then each split has a folder of its own, which is claimed when its turn comes
-    with claim(target, '--workdir' if output is None else '--output') if first and not every_split else contextlib.nullcontext():
+        raise UserError(
+            f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.'
+        )
+    every_split = (
+        frozen.dataset.split == 'all'
+    )  # then each split has a folder of its own, which is claimed when its turn comes
+    with (
+        claim(target, '--workdir' if output is None else '--output')
+        if first and not every_split
+        else contextlib.nullcontext()
+    ):
         if not every_split:
             check_config(folder, frozen)
         if mode == 'train':

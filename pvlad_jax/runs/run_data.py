@@ -44,25 +44,34 @@ class RunData:
         other = next((f for f in before if not any(f.same(known) for known in (self.now, *accepted))), None)
         if other is None:
             if not before:
-                log(f'{self._workdir} does not say which data it was trained on (a former version made it). From now '
-                    f'on {FILE} does.')
+                log(
+                    f'{self._workdir} does not say which data it was trained on (a former version made it). From now '
+                    f'on {FILE} does.'
+                )
             self.write()
             return
-        what = (f'{self._dataset.name!r} in {self._dataset.folder} is not the one that this run was trained on: '
-                f'{other.changes(self.now)}')
+        what = (
+            f'{self._dataset.name!r} in {self._dataset.folder} is not the one that this run was trained on: '
+            f'{other.changes(self.now)}'
+        )
         if on_change != 'accept':
             raise UserError(
                 f'The data set {what}. Build it again from the same source as then, or start a new run in another '
                 f'--workdir; or, where the '
                 'change is meant (such as a frame that was repaired), continue on the changed data with '
-                '--config.dataset.on_change=accept.')
+                '--config.dataset.on_change=accept.'
+            )
         if self._saved.get('people', self._people) != self._people:
-            raise UserError(f'The data set {what}. That cannot be accepted: the network was trained to tell '
-                            f'{self._saved["people"]} people apart, '
-                            f'and there are {self._people} to train on now. Start a new run in another --workdir.')
+            raise UserError(
+                f'The data set {what}. That cannot be accepted: the network was trained to tell '
+                f'{self._saved["people"]} people apart, '
+                f'and there are {self._people} to train on now. Start a new run in another --workdir.'
+            )
         log(f'The data set {what}. Accepted (config.dataset.on_change).')
-        self._saved['accepted'] = [*self._saved.get('accepted', []),
-                                   *(f.to_json() for f in before if not f.same(self.now))]
+        self._saved['accepted'] = [
+            *self._saved.get('accepted', []),
+            *(f.to_json() for f in before if not f.same(self.now)),
+        ]
         self._saved['checked'] = []
         self.write()
 
@@ -84,8 +93,13 @@ class RunData:
 
     def write(self) -> None:
         """For a new run, when its configuration is written."""
-        content = {'fingerprint': self.now.to_json(), 'accepted': self._saved.get('accepted', []),
-                   'files': self._files_now, 'checked': self._saved.get('checked', []), 'people': self._people}
+        content = {
+            'fingerprint': self.now.to_json(),
+            'accepted': self._saved.get('accepted', []),
+            'files': self._files_now,
+            'checked': self._saved.get('checked', []),
+            'people': self._people,
+        }
         if self.trained_on:
             content['trained_on'] = self.trained_on
         if not self._read_only and jax.process_index() == 0 and content != self._read():
@@ -112,8 +126,10 @@ def saved_data(workdir: Folder) -> dict:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UserError(f'{path} is damaged ({error}). Restore it, or remove it if you are sure that the data set is the one that '
-                        'this run was trained on.') from error
+        raise UserError(
+            f'{path} is damaged ({error}). Restore it, or remove it if you are sure that the data set is the one that '
+            'this run was trained on.'
+        ) from error
     return saved if isinstance(saved, dict) else {}
 
 

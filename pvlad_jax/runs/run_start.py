@@ -12,8 +12,15 @@ from pvlad_jax.runs.trained_people import check_test_people, entries_of, entry
 from pvlad_jax.runs.workdir import Folder
 
 
-def begin(experiment: Experiment, workdir: Folder, checkpoints: Checkpoints, log: Callable[[str], None],
-          new: bool, read_only: bool = False, inherited: Inherited | None = None) -> tuple[Experiment, RunData]:
+def begin(
+    experiment: Experiment,
+    workdir: Folder,
+    checkpoints: Checkpoints,
+    log: Callable[[str], None],
+    new: bool,
+    read_only: bool = False,
+    inherited: Inherited | None = None,
+) -> tuple[Experiment, RunData]:
     """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, it was not trained on
     the people that it is tested on, and what will be tested can be read. Nothing is written where `read_only`.
 

@@ -33,6 +33,7 @@ class SkippedRecords:
         """Names those that were not named before."""
         for name in sorted(set(tracklets) - self._named):
             if len(self._named) < _MAX_NAMED:
-                self._log(f'Tracklet {name} cannot be decoded; other tracklets take its place '
-                          f'(config.input.on_error=skip).')
+                self._log(
+                    f'Tracklet {name} cannot be decoded; other tracklets take its place (config.input.on_error=skip).'
+                )
             self._named.add(name)

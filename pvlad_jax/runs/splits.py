@@ -1,8 +1,9 @@
-"""All splits of a data set under one working directory: WORKDIR/split_0, split_1, ... and their mean in WORKDIR/eval/latest.json.
+"""All splits of a data set under one working directory: WORKDIR/split_0, split_1, ... and their mean in
+WORKDIR/eval/latest.json.
 
-Any number of processes may be given the same command, on one machine or on several that share the disk: each takes the next split that
-no other works on, and the one that ends the last split writes the mean. A split that is done is not done again; one that was stopped
-resumes. (Object storage has no locks: there, one process.)
+Any number of processes may be given the same command, on one machine or on several that share the disk: each takes the
+next split that no other works on, and the one that ends the last split writes the mean. A split that is done is not
+done again; one that was stopped resumes. (Object storage has no locks: there, one process.)
 """
 
 import contextlib
@@ -46,7 +47,10 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
     names = split_names(dataset)
     if len(names) < 2:
-        raise UserError(f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at '0'.")
+        raise UserError(
+            f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at "
+            "'0'."
+        )
     data = RunData(workdir, dataset, people=0)  # each split has its own number of them
     if jax.process_index() == 0:
         _claim_config(workdir, config, mode, data, log)
@@ -68,16 +72,25 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
                 failed[name] = str(error)
                 log(f'Split {name}: {error}')
             if name not in failed and jax.process_index() == 0:
-                write_text(_folder(workdir, name) / DONE, json.dumps(
-                    _fingerprint(config, _folder(workdir, name), data) | {'result': result.to_json()}, indent=1) + '\n')
+                write_text(
+                    _folder(workdir, name) / DONE,
+                    json.dumps(
+                        _fingerprint(config, _folder(workdir, name), data) | {'result': result.to_json()}, indent=1
+                    )
+                    + '\n',
+                )
         left = [n for n in left if n != name]
     if failed:
-        raise EvaluationFailed(f'Of the splits, {", ".join(failed)} could not be scored, so there is no mean. The first reason: '
-                               f'{next(iter(failed.values()))}')
+        raise EvaluationFailed(
+            f'Of the splits, {", ".join(failed)} could not be scored, so there is no mean. The first reason: '
+            f'{next(iter(failed.values()))}'
+        )
     open_ones = broadcast_choice([n for n in names if not _done(workdir, config, n, mode, data)], names)
     if open_ones:
-        log(f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If they were stopped, '
-            'the same command resumes.')
+        log(
+            f'Done here. Other processes work on split {", ".join(open_ones)}; the last of them writes the mean. If '
+            'they were stopped, the same command resumes.'
+        )
         return None
     report = mean_of_splits({n: json.loads((_folder(workdir, n) / DONE).read_text())['result'] for n in names})
     if jax.process_index() == 0:
@@ -98,7 +111,11 @@ def _fingerprint(config: Config, folder: Folder, data: RunData) -> dict:
     evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in NOT_IN_RESULT}
     saved = folder / 'checkpoints'
     steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()] if saved.exists() else []
-    return {'evaluation': evaluation, 'last_step': max(steps, default=None), 'data': [data.now.labels, data.now.content]}
+    return {
+        'evaluation': evaluation,
+        'last_step': max(steps, default=None),
+        'data': [data.now.labels, data.now.content],
+    }
 
 
 def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) -> bool:
@@ -114,8 +131,9 @@ def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) 
     return trained and 'result' in done and all(done.get(key, value) == value for key, value in mark.items())
 
 
-def _claim_next(workdir: Folder, config: Config, names: list[str], mode: str,
-          data: RunData) -> tuple[str | None, contextlib.AbstractContextManager | None]:
+def _claim_next(
+    workdir: Folder, config: Config, names: list[str], mode: str, data: RunData
+) -> tuple[str | None, contextlib.AbstractContextManager | None]:
     """(the first of the splits that is neither done nor held by another process, its lock), or (None, None).
 
     Of several processes of one run, the first decides.

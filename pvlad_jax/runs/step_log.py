@@ -32,10 +32,23 @@ class Pending(NamedTuple):
 class StepLog:
     """One step is pending at a time, so that the host never waits for the device that it has just given work."""
 
-    def __init__(self, config: Config, batches: TrainBatches, checkpoints: Checkpoints, writer: MetricWriter | None,
-                 log: Callable[[str], None], schedule_steps: int | None = None):
+    def __init__(
+        self,
+        config: Config,
+        batches: TrainBatches,
+        checkpoints: Checkpoints,
+        writer: MetricWriter | None,
+        log: Callable[[str], None],
+        schedule_steps: int | None = None,
+    ):
         """`schedule_steps`: that the learning rate's schedule counts by; None = those of the run."""
-        self._config, self._batches, self._checkpoints, self._writer, self._log = config, batches, checkpoints, writer, log
+        self._config, self._batches, self._checkpoints, self._writer, self._log = (
+            config,
+            batches,
+            checkpoints,
+            writer,
+            log,
+        )
         self.pace, self.skipped = Pace(config.training.steps), SkippedRecords(log, config.input.on_error == 'skip')
         self._pending: Pending | None = None
         self._schedule_steps = schedule_steps or config.training.steps
@@ -69,21 +82,31 @@ class StepLog:
             self._report(step, {name: float(value) for name, value in metrics.items()})
 
     def _not_finite(self, step: int, loss: float, gradient: float) -> str:
-        what = f'loss of step {step} is {loss}' if not math.isfinite(loss) else f'gradient of step {step} has the norm {gradient}'
+        what = (
+            f'loss of step {step} is {loss}'
+            if not math.isfinite(loss)
+            else f'gradient of step {step} has the norm {gradient}'
+        )
         names = ', '.join(sorted(set(self._batches.train.tracklet[self._batches.identities.rows(step - 1)])))
         saved = self._checkpoints.latest_step()
         kept = 'There is no checkpoint yet.' if saved is None else f'The last good checkpoint (step {saved}) is kept.'
-        return f'The {what}. {kept} Lower config.optimizer.learning_rate, or look at this batch\'s tracklets: {names}'
+        return f"The {what}. {kept} Lower config.optimizer.learning_rate, or look at this batch's tracklets: {names}"
 
     def _report(self, step: int, numbers: dict[str, float]) -> None:
         training = self._config.training
         rate, waited = self.pace.line(step)
         self.skipped.report(self._batches.skipped)
-        numbers |= {'learning_rate': float(learning_rate(self._config.optimizer, self._schedule_steps)(step - 1)),
-                    'steps_per_second': rate, 'input_wait': waited, 'skipped_records': self.skipped.total()}
+        numbers |= {
+            'learning_rate': float(learning_rate(self._config.optimizer, self._schedule_steps)(step - 1)),
+            'steps_per_second': rate,
+            'input_wait': waited,
+            'skipped_records': self.skipped.total(),
+        }
         if self._writer:
             self._writer.write(step, 'train', numbers)
         terms = '  '.join(f'{name[5:]} {value:.3f}' for name, value in numbers.items() if name.startswith('loss_'))
         accuracy = f'  accuracy {numbers["accuracy"]:.0%}' if 'accuracy' in numbers else ''
-        self._log(f'step {step:>5}/{training.steps}  loss {numbers["loss"]:.3f}  ({terms}){accuracy}  '
-                  f'{rate:.2f} steps/s  ETA {self.pace.remaining(step)}')
+        self._log(
+            f'step {step:>5}/{training.steps}  loss {numbers["loss"]:.3f}  ({terms}){accuracy}  '
+            f'{rate:.2f} steps/s  ETA {self.pace.remaining(step)}'
+        )

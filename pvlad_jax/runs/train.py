@@ -1,8 +1,8 @@
 """Training, from top to bottom. Everything around the loop is in `training_run`, one update in `training.train_step`.
 
-The order is that of one rule: save the state, evaluate it, only then take the next batch. So a checkpoint of step n holds the state after n
-updates and the data iterator before batch n, a run that resumes from it repeats nothing and leaves nothing out, and an evaluation that
-fails costs no step.
+The order is that of one rule: save the state, evaluate it, only then take the next batch. So a checkpoint of step n
+holds the state after n updates and the data iterator before batch n, a run that resumes from it repeats nothing and
+leaves nothing out, and an evaluation that fails costs no step.
 """
 
 from pvlad_jax.evaluation import Result

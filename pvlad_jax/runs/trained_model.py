@@ -60,7 +60,9 @@ class TrainedModel:
     def architecture(self) -> dict[str, Any]:
         """The fields of the configuration that say which function the weights belong to, by path."""
         flat = flatten(self.config)
-        return {name: value for name, value in flat.items() if name.startswith('model.') and name not in _NOT_ARCHITECTURE}
+        return {
+            name: value for name, value in flat.items() if name.startswith('model.') and name not in _NOT_ARCHITECTURE
+        }
 
     @property
     def clip(self) -> tuple[int, int, int]:

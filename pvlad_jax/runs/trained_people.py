@@ -1,4 +1,5 @@
-"""The people that a run was trained on, those of the run that it began with included: a test set must hold none of them.
+"""The people that a run was trained on, those of the run that it began with included: a test set must hold none of
+them.
 
 Known are people of a data set by name: the same table of labels, or a data set of the same name. Of other data sets
 nothing is known, and nobody is assumed.
@@ -16,7 +17,9 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 _NAMED = 3  # people in a message
 
-Entry = Mapping[str, Any]  # {"data_set": name, "labels": hash, "people": names, "inherited": whether by the run it began with}
+Entry = Mapping[
+    str, Any
+]  # {"data_set": name, "labels": hash, "people": names, "inherited": whether by the run it began with}
 
 
 def entry(dataset: TrackletDataset, train: TrackletTable) -> Entry:
@@ -42,7 +45,9 @@ def entries_of(saved: Mapping[str, Any], config: Config, dataset: TrackletDatase
     return [entry(dataset, partition(dataset, own.split, own.halves, own.validation_share, config.seed).train)]
 
 
-def check_test_people(config: Config, dataset: TrackletDataset, roles: Partition, entries: Iterable[Entry]) -> Partition:
+def check_test_people(
+    config: Config, dataset: TrackletDataset, roles: Partition, entries: Iterable[Entry]
+) -> Partition:
     """The roles, which then say how many of the test people were trained on.
 
     Raises:
@@ -50,15 +55,22 @@ def check_test_people(config: Config, dataset: TrackletDataset, roles: Partition
     """
     test = _people(TrackletTable.concatenate([roles.query, roles.gallery]))
     labels = labels_hash(dataset.tables, dataset.metadata)
-    known = {person for one in entries if one['labels'] == labels or one['data_set'] == dataset.name for person in one['people']}
+    known = {
+        person
+        for one in entries
+        if one['labels'] == labels or one['data_set'] == dataset.name
+        for person in one['people']
+    }
     both = [person for person in test if person in known]
     if not both:
         return roles
     if config.evaluation.trained_people != 'accept':
-        raise UserError(f'{len(both)} of the {len(test)} people of the test set of {dataset.name!r} ({roles.name}) were '
-                        f'trained on, by this run or by the one that it began with: {_named(both)}. A score on them says '
-                        'little about people never seen. Test on others, or accept it with '
-                        '--config.evaluation.trained_people=accept; the result then says so.')
+        raise UserError(
+            f'{len(both)} of the {len(test)} people of the test set of {dataset.name!r} ({roles.name}) were '
+            f'trained on, by this run or by the one that it began with: {_named(both)}. A score on them says '
+            'little about people never seen. Test on others, or accept it with '
+            '--config.evaluation.trained_people=accept; the result then says so.'
+        )
     return dataclasses.replace(roles, trained_people=len(both))
 
 

@@ -24,8 +24,14 @@ GROUPS = {'eval': 'people never seen', 'validation': 'people held out for valida
 
 
 class TrainingEvaluation:
-    def __init__(self, experiment: Experiment, evaluator: Evaluator, checkpoints: Checkpoints, writer: MetricWriter | None,
-                 log: Log):
+    def __init__(
+        self,
+        experiment: Experiment,
+        evaluator: Evaluator,
+        checkpoints: Checkpoints,
+        writer: MetricWriter | None,
+        log: Log,
+    ):
         self._config, self._validates = experiment.config, len(experiment.partition.validation_query) > 0
         self._evaluator, self._checkpoints, self._writer, self._log = evaluator, checkpoints, writer, log
 
@@ -82,9 +88,11 @@ class TrainingEvaluation:
         if self._writer:
             self._writer.write(step, kind, {name: float(getattr(result, name)) for name in LOGGED})
         left_out = result.skipped_query + result.skipped_gallery
-        self._log(f'step {step:>5}  {GROUPS[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
-                  f'{self._before_training() if step == 0 else ""}'
-                  f'{f", {left_out} tracklets left out" if left_out else ""}  [{time.monotonic() - began:.1f} s]')
+        self._log(
+            f'step {step:>5}  {GROUPS[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
+            f'{self._before_training() if step == 0 else ""}'
+            f'{f", {left_out} tracklets left out" if left_out else ""}  [{time.monotonic() - began:.1f} s]'
+        )
 
     def _before_training(self) -> str:
         return ' (before the first step)' if self._config.init_from else ' (untrained network)'
@@ -110,6 +118,8 @@ def failure_told(step: int) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise EvaluationFailed(f'The evaluation of step {step} failed: {error} The state of step {step} is saved: the '
-                               f'same command '
-                               'evaluates it again, without training again.') from error
+        raise EvaluationFailed(
+            f'The evaluation of step {step} failed: {error} The state of step {step} is saved: the '
+            f'same command '
+            'evaluates it again, without training again.'
+        ) from error

@@ -1,4 +1,6 @@
-"""What surrounds the training loop: how a run begins or resumes, takes batches, saves, evaluates, stops, and is left."""
+"""What surrounds the training loop: how a run begins or resumes, takes batches, saves, evaluates, stops, and is
+left.
+"""
 
 import contextlib
 
@@ -40,8 +42,11 @@ class TrainingRun:
     def __init__(self, experiment: Experiment, workdir: Folder, log: Log, stop: StopRequest):
         config = experiment.config
         if config.evaluation.checkpoint == UNTRAINED:
-            raise UserError(f"config.evaluation.checkpoint = '{UNTRAINED}' is for --mode=eval. To score the network before its first step "
-                            'as well, set config.training.eval_untrained.')
+            raise UserError(
+                f"config.evaluation.checkpoint = '{UNTRAINED}' is for --mode=eval. To score the network before its "
+                'first step '
+                'as well, set config.training.eval_untrained.'
+            )
         self._experiment, self._config, self._workdir, self._log, self._stop = experiment, config, workdir, log, stop
         self.checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
         saved, shapes = self.checkpoints.latest_step(), experiment.state_shapes()
@@ -54,14 +59,19 @@ class TrainingRun:
         check_space(config, workdir, shapes, len(self.checkpoints.steps()), saved or 0)
         self._dataset = data.now.to_json()  # its fingerprint
         self._evaluator = Evaluator(experiment, log)
-        batches = TrainBatches(experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count())
+        batches = TrainBatches(
+            experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count()
+        )
         self.train_step = make_train_step(config, experiment.network, experiment.optimizer, experiment.mesh, shapes)
-        # Not with several processes: each waits for the others' part of an evaluation, and would pay for the slowest compilation.
+        # Not with several processes: each waits for the others' part of an evaluation, and would pay for the slowest
+        # compilation.
         alone = jax.process_count() == 1 and saved != config.training.steps
         self._compiling = compile_ahead(self.train_step, config, experiment.mesh, shapes) if alone else None
         if saved is None:
-            log(f'A new run in {workdir}: {experiment.num_identities} people, {len(experiment.partition.train)} tracklets to train on; '
-                f'{jax.device_count()} {jax.devices()[0].platform} device(s).')
+            log(
+                f'A new run in {workdir}: {experiment.num_identities} people, {len(experiment.partition.train)} '
+                f'tracklets to train on; {jax.device_count()} {jax.devices()[0].platform} device(s).'
+            )
             self.step, self.state, self._resumed_at = 0, experiment.initial_state(log, inherited), {'next_index': 0}
             if jax.process_index() == 0:
                 write_config(workdir, config)
@@ -98,20 +108,28 @@ class TrainingRun:
                 self.checkpoints.close()
             elif isinstance(error, EmbeddingStopped):
                 self.checkpoints.wait()
-                raise Preempted('Asked to stop during an evaluation; training is saved. The same command evaluates again.') from None
+                raise Preempted(
+                    'Asked to stop during an evaluation; training is saved. The same command evaluates again.'
+                ) from None
             # Closing waits for the others, who may be gone or know nothing of this error.
             elif jax.process_count() == 1 or isinstance(error, NotFinite | EvaluationFailed):
-                with contextlib.suppress(Exception):  # on a full disk this fails too, and the first reason is the one to report
+                with contextlib.suppress(
+                    Exception
+                ):  # on a full disk this fails too, and the first reason is the one to report
                     self.checkpoints.close()
         finally:
             if self._writer:
                 self._writer.close()
 
     def evaluation_missing(self) -> bool:
-        """Whether a state of this step is still to be evaluated: the untrained one, or the run was interrupted before it could be."""
+        """Whether a state of this step is still to be evaluated: the untrained one, or the run was interrupted before
+        it could be.
+        """
         # 'evaluated': former versions evaluated before they saved
         due = self.evaluation.due(self.step) and self._resumed_at.get('evaluated') != self.step
-        return (due and not self.evaluation.recorded(self.step)) or (self.step == 0 and self._config.training.eval_untrained)
+        return (due and not self.evaluation.recorded(self.step)) or (
+            self.step == 0 and self._config.training.eval_untrained
+        )
 
     def wait_for_compilation(self) -> None:
         """Returns when the step is compiled, where that has begun ahead."""
@@ -159,7 +177,10 @@ class TrainingRun:
     def stopped(self, step: int) -> Preempted:
         """What is raised where the run stops after a step that was saved."""
         self.checkpoints.wait()
-        return Preempted(f'Asked to stop: saved after step {step} of {self._config.training.steps}. The same command resumes from there.')
+        return Preempted(
+            f'Asked to stop: saved after step {step} of {self._config.training.steps}. The same command resumes from '
+            'there.'
+        )
 
     def score_chosen(self, state: TrainState) -> tuple[Scored, TrainState]:
         """What config.evaluation.checkpoint says of the trained run, scored, with its state."""

@@ -1,4 +1,7 @@
-"""The working directory of a run: one run at a time, one configuration for good. On a local disk or in object storage (gs://...)."""
+"""The working directory of a run: one run at a time, one configuration for good.
+
+On a local disk or in object storage (gs://...).
+"""
 
 import contextlib
 import json
@@ -18,20 +21,26 @@ from pvlad_jax.core.settings import with_present_names
 
 CONFIG = 'config.json'
 EVALUATED_CONFIG = 'eval/config.json'  # of an evaluation without a run
-# In config.json of a run that was given more steps: [{"step": updates made so far, "before": {field: value}}], oldest first.
+# In config.json of a run that was given more steps: [{"step": updates made so far, "before": {field: value}}], oldest
+# first.
 HISTORY = 'history'
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
 def open_workdir(workdir: str | Path) -> Folder:
-    """The path of a working directory, which need not exist yet. UserError for object storage without the library that reads it."""
+    """The path of a working directory, which need not exist yet.
+
+    UserError for object storage without the library that reads it.
+    """
     if not is_remote(workdir):
         return user_path(workdir)
     try:
         path = epath.Path(str(workdir))
         path.exists()
     except (ImportError, NotImplementedError, ValueError) as error:
-        raise UserError(f'The working directory {workdir} cannot be reached: {error}. gs:// needs `pip install gcsfs`.') from error
+        raise UserError(
+            f'The working directory {workdir} cannot be reached: {error}. gs:// needs `pip install gcsfs`.'
+        ) from error
     return path
 
 
@@ -40,7 +49,8 @@ class InUse(UserError):
 
 
 def claim(workdir: Folder, flag: str = '--workdir') -> contextlib.AbstractContextManager:
-    """Makes the folder and locks it; keep what is returned open. The system releases the lock when the process ends, however it ends.
+    """Makes the folder and locks it; keep what is returned open. The system releases the lock when the process ends,
+    however it ends.
 
     `flag`: which one named the folder, for messages. Object storage has no such locks: there nothing is locked.
     InUse where another run holds it, UserError where it cannot be written.
@@ -51,10 +61,16 @@ def claim(workdir: Folder, flag: str = '--workdir') -> contextlib.AbstractContex
             return contextlib.nullcontext()
         return lock_folder(Path(workdir))
     except OSError as error:
-        reason = 'a part of this path is a file' if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        reason = (
+            'a part of this path is a file'
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
+        )
         raise UserError(f'The folder {workdir} cannot be written: {reason}. Give another {flag}.') from error
     except Locked as error:
-        raise InUse(f'Another run (process {error.holder}) is using {workdir}. Wait for it, stop it, or give another {flag}.') from None
+        raise InUse(
+            f'Another run (process {error.holder}) is using {workdir}. Wait for it, stop it, or give another {flag}.'
+        ) from None
 
 
 def check_config(workdir: Folder, config: Config) -> None:
@@ -65,9 +81,12 @@ def check_config(workdir: Folder, config: Config) -> None:
     """
     changed = differences(read_config(workdir / CONFIG)[0], config) if (workdir / CONFIG).exists() else []
     if changed:
-        raise UserError(f'{workdir} holds a run of another configuration:\n  ' + '\n  '.join(changed) +
-                        '\nGive another --workdir, or set these fields back. A new run in another --workdir can begin with the weights '
-                        f'of this one: --config.init_from={workdir}')
+        raise UserError(
+            f'{workdir} holds a run of another configuration:\n  '
+            + '\n  '.join(changed)
+            + '\nGive another --workdir, or set these fields back. A new run in another --workdir can begin with the '
+            f'weights of this one: --config.init_from={workdir}'
+        )
 
 
 def write_config(workdir: Folder, config: Config, history: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -76,7 +95,8 @@ def write_config(workdir: Folder, config: Config, history: Sequence[Mapping[str,
 
 
 def record_more_steps(workdir: Folder, config: Config, step: int | None) -> None:
-    """Where a run is given more steps than config.json says, it gets the new configuration; its history keeps the values of before.
+    """Where a run is given more steps than config.json says, it gets the new configuration; its history keeps the
+    values of before.
 
     step: updates made so far; None = unknown.
     """
@@ -89,9 +109,15 @@ def record_more_steps(workdir: Folder, config: Config, step: int | None) -> None
 
 
 def planned_ends(workdir: Folder) -> list[int]:
-    """The numbers of steps that a run was given, from the first to the present one; [] where nothing has been saved yet."""
+    """The numbers of steps that a run was given, from the first to the present one; [] where nothing has been saved
+    yet.
+    """
     checkpoints = workdir / 'checkpoints'
-    if not (workdir / CONFIG).exists() or not checkpoints.exists() or not any(path.name.isdigit() for path in checkpoints.iterdir()):
+    if (
+        not (workdir / CONFIG).exists()
+        or not checkpoints.exists()
+        or not any(path.name.isdigit() for path in checkpoints.iterdir())
+    ):
         return []
     saved, history = read_config(workdir / CONFIG)
     steps = [entry['before']['training.steps'] for entry in history if 'training.steps' in entry.get('before', {})]
@@ -115,7 +141,11 @@ def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
     flat, _ = read_config(path)
     try:
         return config_of(flat)
-    except (UserError, TypeError, AttributeError) as error:  # TypeError: a field where a section is, or the other way round
+    except (
+        UserError,
+        TypeError,
+        AttributeError,
+    ) as error:  # TypeError: a field where a section is, or the other way round
         raise UserError(f'{path} does not fit this version of the program: {error}') from error
 
 

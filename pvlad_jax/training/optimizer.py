@@ -19,7 +19,10 @@ Path = tuple[str, ...]
 
 
 def make_optimizer(
-    config: OptimizerConfig, total_steps: int, params: PyTree, frozen_backbone_steps: int = 0,
+    config: OptimizerConfig,
+    total_steps: int,
+    params: PyTree,
+    frozen_backbone_steps: int = 0,
     stages: Sequence[Sequence[str]] = (),
 ) -> optax.GradientTransformation:
     """One transformation for the whole run; its state carries everything needed to resume.
@@ -35,7 +38,8 @@ def make_optimizer(
 
     First stage (`frozen_backbone_steps`): the backbone's parameters stay equal to the bit, and its moments *and their
     bias-correction count* start when it is set free. One shared count would make the first free updates of
-    Adam about three times too long (moments as of step 1, corrections as of step frozen_backbone_steps). The stage turns
+    Adam about three times too long (moments as of step 1, corrections as of step frozen_backbone_steps). The stage
+    turns
     by a count in the state: nothing is recompiled.
 
     Args:
@@ -44,8 +48,10 @@ def make_optimizer(
     Raises UserError for a first stage without a backbone, or `layer_decay` with a layer that is in no stage.
     """
     if frozen_backbone_steps and 'backbone' not in params:
-        raise UserError(f'config.training.frozen_backbone_steps = {frozen_backbone_steps}, but there are no parameters of '
-                        'a backbone to freeze.')
+        raise UserError(
+            f'config.training.frozen_backbone_steps = {frozen_backbone_steps}, but there are no parameters of '
+            'a backbone to freeze.'
+        )
 
     factors = rate_factors(config, params, stages)
     clip = _clip(config.clip_norm) if config.clip_norm else optax.identity()
@@ -63,8 +69,8 @@ def make_optimizer(
 def _clip(norm: float) -> optax.GradientTransformation:
     """What optax.clip_by_global_norm does, by a product instead of a quotient.
 
-    XLA takes quotients to be expensive and keeps all clipped gradients, once more the size of the network, for the rules that read them;
-    products it makes again in each.
+    XLA takes quotients to be expensive and keeps all clipped gradients, once more the size of the network, for the
+    rules that read them; products it makes again in each.
     """
 
     def rescale(updates, _):
@@ -118,8 +124,10 @@ def rate_factors(config: OptimizerConfig, params: PyTree, stages: Sequence[Seque
         if config.layer_decay == 1:  # the stages do not matter
             return config.backbone_factor
         if path[1] not in depth:
-            raise UserError(f'config.optimizer.layer_decay needs the stage of backbone/{"/".join(path[1:])}, but the '
-                            f"backbone's stages do not list {path[1]}. Set layer_decay to 1.")
+            raise UserError(
+                f'config.optimizer.layer_decay needs the stage of backbone/{"/".join(path[1:])}, but the '
+                f"backbone's stages do not list {path[1]}. Set layer_decay to 1."
+            )
         return config.backbone_factor * config.layer_decay ** depth[path[1]]
 
     return _map_with_names(factor, params)
@@ -127,6 +135,8 @@ def rate_factors(config: OptimizerConfig, params: PyTree, stages: Sequence[Seque
 
 def _map_with_names(function: Callable, tree: PyTree) -> PyTree:
     """jax.tree.map of function(path as names, leaf)."""
+
     def call(path, leaf):
         return function(tuple(str(getattr(key, 'key', getattr(key, 'name', key))) for key in path), leaf)
+
     return jax.tree_util.tree_map_with_path(call, tree)

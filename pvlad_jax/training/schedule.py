@@ -21,6 +21,7 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> Callable[[int | 
     Backbone and stage factors come on top (optimizer.py).
     A run that goes on with more steps: `steps_of_schedule`.
     """
+
     def rate(step: int | Array) -> Float[Array, '']:
         step = jnp.asarray(step, jnp.float32)
         warm = jnp.minimum((step + 1) / max(config.warmup_steps, 1), 1.0)
@@ -41,7 +42,8 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> Callable[[int | 
 def steps_of_schedule(config: OptimizerConfig, ends: Sequence[int], now: int) -> int:
     """What `learning_rate` takes for the total steps of a run that was given more of them.
 
-    'steps' falls where it was to fall at first, so that a rate that has fallen does not rise again; 'cosine' is defined by its new end.
+    'steps' falls where it was to fall at first, so that a rate that has fallen does not rise again; 'cosine' is defined
+    by its new end.
 
     Args:
       ends: numbers of steps that the run was given before, the first one first; [] = a new run.
@@ -51,10 +53,19 @@ def steps_of_schedule(config: OptimizerConfig, ends: Sequence[int], now: int) ->
 
 
 def longer_run(config: OptimizerConfig, step: int, ends: Sequence[int], now: int) -> str:
-    """A sentence on the learning rate of a run that goes on after `step` updates with more steps than its last end; arguments as above."""
-    before, after = (float(learning_rate(config, steps_of_schedule(config, ends, end))(step)) for end in (ends[-1], now))
-    what = {'constant': 'is constant and stays', 'steps': f'falls at the same steps as before, shares of the first {ends[0]},'}
+    """A sentence on the learning rate of a run that goes on after `step` updates with more steps than its last end;
+    arguments as above.
+    """
+    before, after = (
+        float(learning_rate(config, steps_of_schedule(config, ends, end))(step)) for end in (ends[-1], now)
+    )
+    what = {
+        'constant': 'is constant and stays',
+        'steps': f'falls at the same steps as before, shares of the first {ends[0]},',
+    }
     if config.schedule == 'cosine':
-        return (f'{now} steps instead of {ends[-1]}: the cosine of the learning rate is defined by its new end, so the rate goes on at '
-                f'{after:.3g}, where it was {before:.3g}.')
+        return (
+            f'{now} steps instead of {ends[-1]}: the cosine of the learning rate is defined by its new end, so the '
+            f'rate goes on at {after:.3g}, where it was {before:.3g}.'
+        )
     return f'{now} steps instead of {ends[-1]}: the learning rate {what[config.schedule]} and goes on at {after:.3g}.'

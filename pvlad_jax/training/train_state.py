@@ -20,7 +20,9 @@ from pvlad_jax.parallel.sharding import state_shardings
 class TrainState:
     """`params` holds the network's parameters and those of losses (`loss_centres`)."""
 
-    __no_type_check__ = True  # of __init__: JAX fills pytrees with placeholders too, which no annotation of an array fits
+    __no_type_check__ = (
+        True  # of __init__: JAX fills pytrees with placeholders too, which no annotation of an array fits
+    )
 
     step: Int[Array, '']  # updates made so far
     params: Any
@@ -32,13 +34,14 @@ class TrainState:
     def variables(self) -> dict:
         """What evaluation uses: the moving averages where there are some.
 
-        The statistics of BatchNorm are averaged like the parameters: those of the last steps belong to other parameters than the average.
+        The statistics of BatchNorm are averaged like the parameters: those of the last steps belong to other parameters
+        than the average.
         """
         return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
     def with_params(self, name: str, params: PyTree, batch_stats: PyTree = None) -> 'TrainState':
-        """The state with the parameters (and statistics) of a top-level module replaced, in the moving averages too; dtypes and shardings
-        stay."""
+        """The state with the parameters (and statistics) of a top-level module replaced, in the moving averages too;
+        dtypes and shardings stay."""
 
         def replaced(tree, value):
             new = jax.tree.map(lambda old, new: jax.device_put(new.astype(old.dtype), old.sharding), tree[name], value)
@@ -54,32 +57,44 @@ class TrainState:
         return state
 
 
-def init_state(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int,
-               mesh: Mesh) -> TrainState:
-    """A fresh state, initialised with its sharding: no device ever holds more than its part. The same for every mesh."""
+def init_state(
+    config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int, mesh: Mesh
+) -> TrainState:
+    """A fresh state, initialised with its sharding: no device ever holds more than its part.
+
+    The same for every mesh.
+    """
     init = _initialiser(config, network, optimizer, num_identities)
     shapes = jax.eval_shape(init, jax.random.key(config.seed))
     return jax.jit(init, out_shardings=state_shardings(shapes, mesh))(jax.random.key(config.seed))
 
 
-def state_shapes(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int,
-                 mesh: Mesh) -> TrainState:
+def state_shapes(
+    config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int, mesh: Mesh
+) -> TrainState:
     """Shapes and shardings of a state, nothing computed: what a checkpoint is restored into."""
     shapes = jax.eval_shape(_initialiser(config, network, optimizer, num_identities), jax.random.key(config.seed))
-    return jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes,
-                        state_shardings(shapes, mesh))
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        state_shardings(shapes, mesh),
+    )
 
 
-def _initialiser(config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int) -> Callable:
+def _initialiser(
+    config: Config, network: TrackletNetwork, optimizer: optax.GradientTransformation, num_identities: int
+) -> Callable:
     clips = config.clips
 
     def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
         variables = init_variables(network, (clips.frames, clips.height, clips.width), network_key)
         loss_params, loss_state = init_losses(build_losses(config.loss), num_identities, network.embedding, loss_key)
-        # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled again.
-        variables, loss_params, loss_state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype),
-                                                          (variables, loss_params, loss_state))
+        # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled
+        # again.
+        variables, loss_params, loss_state = jax.tree.map(
+            lambda x: jax.lax.convert_element_type(x, x.dtype), (variables, loss_params, loss_state)
+        )
         params = dict(variables['params']) | loss_params
         batch_stats = dict(variables.get('batch_stats', {}))
         ema = jax.tree.map(jnp.copy, {'params': params, 'batch_stats': batch_stats}) if config.optimizer.ema else None

@@ -1,4 +1,6 @@
-"""The type checker of the tests: beartype, which jaxtyping's import hook (conftest.py) applies to every function and dataclass."""
+"""The type checker of the tests: beartype, which jaxtyping's import hook (conftest.py) applies to every function and
+dataclass.
+"""
 
 from beartype import BeartypeConf, beartype
 

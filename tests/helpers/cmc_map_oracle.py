@@ -1,4 +1,6 @@
-"""The plain evaluator that the fast one must equal: sorts every query's whole gallery and walks down the list, in Python."""
+"""The plain evaluator that the fast one must equal: sorts every query's whole gallery and walks down the list, in
+Python.
+"""
 
 import numpy as np
 
@@ -23,7 +25,10 @@ def judge(protocol, q_person, q_camera, q_name, g_person, g_camera, g_name, unkn
 
 
 def walk(distances, verdicts):
-    """(num_matches, first rank, AP, trapezoidal AP, INP) of one query; among equal distances negatives come first. None without a match."""
+    """(num_matches, first rank, AP, trapezoidal AP, INP) of one query; among equal distances negatives come first.
+
+    None without a match.
+    """
     num_matches = sum(v == 'good' for v in verdicts)
     if not num_matches:
         return None
@@ -42,10 +47,23 @@ def walk(distances, verdicts):
 
 
 def evaluate(distances, query, gallery, protocol, unknown_cameras='refuse'):
-    """One row a query: num_matches, first rank, AP, trapezoidal AP, INP; NaN (num_matches 0) where there is no good tracklet."""
+    """One row a query: num_matches, first rank, AP, trapezoidal AP, INP; NaN (num_matches 0) where there is no good
+    tracklet.
+    """
     rows = []
     for i in range(len(query)):
-        verdicts = [judge(protocol, query.person_id[i], query.camera_id[i], query.tracklet[i], gallery.person_id[j], gallery.camera_id[j],
-                          gallery.tracklet[j], unknown_cameras) for j in range(len(gallery))]
+        verdicts = [
+            judge(
+                protocol,
+                query.person_id[i],
+                query.camera_id[i],
+                query.tracklet[i],
+                gallery.person_id[j],
+                gallery.camera_id[j],
+                gallery.tracklet[j],
+                unknown_cameras,
+            )
+            for j in range(len(gallery))
+        ]
         rows.append(walk(distances[i], verdicts) or (0, *[np.nan] * 4))
     return np.array(rows)

@@ -1,4 +1,5 @@
-"""Runs of the micro experiment as processes of their own, forked from one that has imported the program: a start takes no imports.
+"""Runs of the micro experiment as processes of their own, forked from one that has imported the program: a start takes
+no imports.
 
 The forking process has made no JAX backend, so each run chooses its devices as a process started from nothing does.
 """
@@ -19,7 +20,9 @@ _processes.set_forkserver_preload(['tests.helpers.run_micro_imports'])
 
 
 class ForkedRun:
-    """`python -m tests.helpers.run_micro *arguments`, with the methods of subprocess.Popen that tests use; what it prints goes to files."""
+    """`python -m tests.helpers.run_micro *arguments`, with the methods of subprocess.Popen that tests use; what it
+    prints goes to files.
+    """
 
     def __init__(self, *arguments: str):
         self._said = [tempfile.NamedTemporaryFile('r', prefix='forked_run_') for _ in range(2)]
@@ -54,10 +57,21 @@ class ForkedRun:
         self.send_signal(signal.SIGKILL)
 
 
-def start_micro(data_dir: Path, workdir: Path, *arguments: str, fields: Mapping[str, Any], devices: int = 1) -> ForkedRun:
-    """A training of the micro experiment with these fields of its configuration; `arguments` of tests/helpers/run_micro.py."""
-    return ForkedRun(str(data_dir), str(workdir), '--devices', str(devices), *arguments,
-                     '--set', *(f'{name}={json.dumps(value)}' for name, value in fields.items()))
+def start_micro(
+    data_dir: Path, workdir: Path, *arguments: str, fields: Mapping[str, Any], devices: int = 1
+) -> ForkedRun:
+    """A training of the micro experiment with these fields of its configuration; `arguments` of
+    tests/helpers/run_micro.py.
+    """
+    return ForkedRun(
+        str(data_dir),
+        str(workdir),
+        '--devices',
+        str(devices),
+        *arguments,
+        '--set',
+        *(f'{name}={json.dumps(value)}' for name, value in fields.items()),
+    )
 
 
 def _run(arguments: tuple[str, ...], stdout: str, stderr: str) -> None:

@@ -17,8 +17,15 @@ from tests.helpers.micro import micro_config
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
 # With validation people, moving average and OIM, so that all there is to restore is restored.
-RUN = {'training.steps': STEPS, 'training.checkpoint_every': 1, 'training.eval_every': 6, 'training.log_every': 1, 'optimizer.ema': 0.9,
-       'loss.oim': 0.5, 'dataset.validation_share': 0.34}
+RUN = {
+    'training.steps': STEPS,
+    'training.checkpoint_every': 1,
+    'training.eval_every': 6,
+    'training.log_every': 1,
+    'optimizer.ema': 0.9,
+    'loss.oim': 0.5,
+    'dataset.validation_share': 0.34,
+}
 
 
 def start(data_dir, workdir, *arguments, fields=None) -> ForkedRun:
@@ -69,8 +76,10 @@ def assert_same_run(data_dir, workdir, uninterrupted) -> None:
     assert_equal_to_the_bit(mine[STEPS][0], theirs[STEPS][0])
     assert mine[STEPS][1] == theirs[STEPS][1]
     for kind in ('train', 'eval', 'validation'):
-        ours, other = ([{k: v for k, v in x.items() if k not in ('steps_per_second', 'input_wait')} for x in lines(w, kind)]
-                       for w in (workdir, uninterrupted))
+        ours, other = (
+            [{k: v for k, v in x.items() if k not in ('steps_per_second', 'input_wait')} for x in lines(w, kind)]
+            for w in (workdir, uninterrupted)
+        )
         if kind != 'train':  # a run that is finished and given again evaluates again
             ours = list({x['step']: x for x in ours}.values())
         assert ours == other

@@ -1,4 +1,7 @@
-"""The smallest whole experiment: flat coloured "people" in 16x8 frames and a backbone of one convolution. For wiring, not for accuracy."""
+"""The smallest whole experiment: flat coloured "people" in 16x8 frames and a backbone of one convolution.
+
+For wiring, not for accuracy.
+"""
 
 import os
 from functools import partial
@@ -36,16 +39,27 @@ class MicroBackbone(nn.Module):
 
 
 PROJECT_BACKBONES = dict(BACKBONES)  # those of the project, for tests that look at each of them
-BACKBONES['micro'] = BackboneSpec(build=MicroBackbone, channels=8, stride_t=2, stride_hw=8, stages=(('stem',),),
-                                  pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.25, 0.25, 0.25))
+BACKBONES['micro'] = BackboneSpec(
+    build=MicroBackbone,
+    channels=8,
+    stride_t=2,
+    stride_hw=8,
+    stages=(('stem',),),
+    pixel_mean=(0.5, 0.5, 0.5),
+    pixel_std=(0.25, 0.25, 0.25),
+)
 
 
 def _frames(seed: int, source: TrackletSource) -> list[bytes]:
-    colour = np.random.default_rng([seed, source.person_id]).integers(30, 220, (2, 1, 3))  # a person: two halves of a colour each
+    colour = np.random.default_rng([seed, source.person_id]).integers(
+        30, 220, (2, 1, 3)
+    )  # a person: two halves of a colour each
     images = []
     for number in source.frame_numbers:
         noise = np.random.default_rng([seed, source.person_id, source.camera_id, number]).integers(-25, 25, (16, 8, 3))
-        images.append(simplejpeg.encode_jpeg(np.clip(np.repeat(colour, 8, 0) + noise, 0, 255).astype(np.uint8), 90, 'RGB', '444'))
+        images.append(
+            simplejpeg.encode_jpeg(np.clip(np.repeat(colour, 8, 0) + noise, 0, 255).astype(np.uint8), 90, 'RGB', '444')
+        )
     return images
 
 
@@ -53,13 +67,25 @@ def micro_raw(people: int = 6, name: str = 'micro', seed: int = 0) -> RawDataset
     """`people` to train on and 4 others to search for, two cameras, two tracklets in each, of 3 to 12 frames."""
 
     def tracklets(persons, numbers):
-        return [TrackletSource(f'p{p}c{c}t{t}', str(p), p, c, tuple(range(1, 2 + 2 + (3 * p + 5 * c + t) % 10)),
-                               tuple(f'p{p}c{c}t{t}f{f}' for f in range(1, 2 + 2 + (3 * p + 5 * c + t) % 10)))
-                for p in persons for c in (1, 2) for t in numbers]
+        return [
+            TrackletSource(
+                f'p{p}c{c}t{t}',
+                str(p),
+                p,
+                c,
+                tuple(range(1, 2 + 2 + (3 * p + 5 * c + t) % 10)),
+                tuple(f'p{p}c{c}t{t}f{f}' for f in range(1, 2 + 2 + (3 * p + 5 * c + t) % 10)),
+            )
+            for p in persons
+            for c in (1, 2)
+            for t in numbers
+        ]
 
     train, test = range(1, people + 1), range(people + 1, people + 5)
     splits = {'train': tracklets(train, (1, 2)), 'query': tracklets(test, (1,)), 'gallery': tracklets(test, (2,))}
-    return RawDataset(name=name, splits=splits, read_frames=partial(_frames, seed), encoding='jpeg', layout='roles', metadata={})
+    return RawDataset(
+        name=name, splits=splits, read_frames=partial(_frames, seed), encoding='jpeg', layout='roles', metadata={}
+    )
 
 
 def build_micro(data_dir: Path, **options) -> Path:

@@ -1,4 +1,5 @@
-"""A bucket on this machine: the parts of Google Cloud Storage's JSON API that TensorStore and gcsfs use, over HTTP, objects in memory.
+"""A bucket on this machine: the parts of Google Cloud Storage's JSON API that TensorStore and gcsfs use, over HTTP,
+objects in memory.
 
     with bucket_server() as (bucket, environment): ...     # a process with these variables finds any gs:// bucket here
 
@@ -76,7 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not where:
             return self._answer(404)
         if where[2] is None:
-            return self._list(query) if path.endswith('/o') else self._answer(200, {'name': where[1], 'kind': 'storage#bucket'})
+            return (
+                self._list(query)
+                if path.endswith('/o')
+                else self._answer(200, {'name': where[1], 'kind': 'storage#bucket'})
+            )
         name = unquote(where[2])
         found = self.bucket.objects.get(name)
         if found is None:
@@ -94,7 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         first, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
         if first >= len(content):
             return self._answer(416)
-        return self._answer(206, content[first:last + 1], headers | {'Content-Range': f'bytes {first}-{last}/{len(content)}'})
+        return self._answer(
+            206, content[first : last + 1], headers | {'Content-Range': f'bytes {first}-{last}/{len(content)}'}
+        )
 
     def do_POST(self):
         path, query = self._asked()
@@ -108,10 +115,15 @@ class _Handler(BaseHTTPRequestHandler):
         kind, expected = query.get('uploadType'), query.get('ifGenerationMatch')
         if kind == 'resumable':
             number = self.bucket.begin(query.get('name') or json.loads(body)['name'])
-            return self._answer(200, b'', {'Location': f'http://{self.headers["Host"]}{path}?uploadType=resumable&upload_id={number}'})
+            return self._answer(
+                200, b'', {'Location': f'http://{self.headers["Host"]}{path}?uploadType=resumable&upload_id={number}'}
+            )
         if kind == 'multipart':
             mark = re.search(r'boundary="?([^";]+)', self.headers['Content-Type'])[1].encode()
-            about, body = (part.split(b'\r\n\r\n' if b'\r\n\r\n' in part else b'\n\n', 1)[1] for part in body.split(b'--' + mark)[1:3])
+            about, body = (
+                part.split(b'\r\n\r\n' if b'\r\n\r\n' in part else b'\n\n', 1)[1]
+                for part in body.split(b'--' + mark)[1:3]
+            )
             body = body.removesuffix(b'\n').removesuffix(b'\r')
             query['name'] = json.loads(about)['name']
         stored = self.bucket.put(query['name'], body, expected)
@@ -146,11 +158,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, query: dict[str, str]) -> None:
         prefix, mark = query.get('prefix', ''), query.get('delimiter')
         names = self.bucket.names(prefix, query.get('startOffset', ''), query.get('endOffset', ''))
-        folders = {n: n[:n.index(mark, len(prefix)) + 1] for n in names if mark and mark in n[len(prefix):]}
+        folders = {n: n[: n.index(mark, len(prefix)) + 1] for n in names if mark and mark in n[len(prefix) :]}
         shown = [n for n in dict.fromkeys(folders.get(n, n) for n in names) if n > query.get('pageToken', '')]
-        page = shown[:min(int(query.get('maxResults', PAGE)), PAGE)]
-        answer = {'kind': 'storage#objects', 'prefixes': [n for n in page if n in set(folders.values())],
-                  'items': [_about(n, found) for n in page if (found := self.bucket.objects.get(n)) and n not in folders]}
+        page = shown[: min(int(query.get('maxResults', PAGE)), PAGE)]
+        answer = {
+            'kind': 'storage#objects',
+            'prefixes': [n for n in page if n in set(folders.values())],
+            'items': [_about(n, found) for n in page if (found := self.bucket.objects.get(n)) and n not in folders],
+        }
         self._answer(200, answer | ({'nextPageToken': page[-1]} if len(page) < len(shown) else {}))
 
     def _asked(self) -> tuple[str, dict[str, str]]:
@@ -162,7 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header('Content-Type', 'application/octet-stream' if isinstance(content, bytes) else 'application/json')
+        self.send_header(
+            'Content-Type', 'application/octet-stream' if isinstance(content, bytes) else 'application/json'
+        )
         if status not in (204, 304):
             self.send_header('Content-Length', str(len(body)))
         self.end_headers()
@@ -174,9 +191,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _about(name: str, stored: Stored) -> dict:
-    return {'kind': 'storage#object', 'name': name, 'bucket': 'bucket', 'size': str(len(stored.content)),
-            'generation': str(stored.generation), 'metageneration': '1', 'timeCreated': STAMP, 'updated': STAMP,
-            'md5Hash': base64.b64encode(hashlib.md5(stored.content).digest()).decode()}
+    return {
+        'kind': 'storage#object',
+        'name': name,
+        'bucket': 'bucket',
+        'size': str(len(stored.content)),
+        'generation': str(stored.generation),
+        'metageneration': '1',
+        'timeCreated': STAMP,
+        'updated': STAMP,
+        'md5Hash': base64.b64encode(hashlib.md5(stored.content).digest()).decode(),
+    }
 
 
 class _Server(ThreadingHTTPServer):
@@ -196,9 +221,17 @@ def bucket_server() -> Iterator[tuple[Bucket, dict[str, str]]]:
     thread.start()
     where = f'http://127.0.0.1:{server.server_address[1]}'
     try:
-        yield bucket, {'STORAGE_EMULATOR_HOST': where, 'TENSORSTORE_GCS_HTTP_URL': where,
-                       'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',  # it would ask over gRPC, with credentials, what kind of bucket it is
-                       'FSSPEC_GCS_TOKEN': 'anon', 'NO_GCE_CHECK': 'true', 'GCE_METADATA_ROOT': '127.0.0.1:1'}  # ask nobody for credentials
+        yield (
+            bucket,
+            {
+                'STORAGE_EMULATOR_HOST': where,
+                'TENSORSTORE_GCS_HTTP_URL': where,
+                'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',  # it would ask over gRPC what kind of bucket it is
+                'FSSPEC_GCS_TOKEN': 'anon',
+                'NO_GCE_CHECK': 'true',
+                'GCE_METADATA_ROOT': '127.0.0.1:1',
+            },
+        )  # ask nobody for credentials
     finally:
         server.shutdown()
         thread.join()

@@ -9,4 +9,6 @@ if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11
 
 def xla_flags(devices: int) -> str:
     """The options as XLA_FLAGS, with `devices` virtual devices."""
-    return ' '.join([f'--xla_force_host_platform_device_count={devices}', *(f'--{k}={str(v).lower()}' for k, v in OPTIONS.items())])
+    return ' '.join(
+        [f'--xla_force_host_platform_device_count={devices}', *(f'--{k}={str(v).lower()}' for k, v in OPTIONS.items())]
+    )

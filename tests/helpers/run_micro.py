@@ -1,6 +1,7 @@
-"""The command line of the micro experiment, for tests that kill it: main.run with the backbone of tests/helpers/micro.py known.
+"""The command line of the micro experiment, for tests that kill it: main.run with the backbone of
+tests/helpers/micro.py known.
 
-    python -m tests.helpers.run_micro DATA_DIR WORKDIR [--set training.steps=8 ...] [--devices 4] [--mode train] [--coordinator ...]
+python -m tests.helpers.run_micro DATA_DIR WORKDIR [--set training.steps=8 ...] [--devices 4] [--mode train] ...
 """
 
 import argparse
@@ -28,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--step_seconds', type=float, default=0.0, help='time added to every training step')
     parser.add_argument('--embed_seconds', type=float, default=0.0, help='time added to every step of an evaluation')
     parser.add_argument('--corrupt', default='', help='tracklet whose frames cannot be decoded')
-    parser.add_argument('--file_limit', type=int, default=0, help='bytes that a file may have, as on a disk that is nearly full')
+    parser.add_argument(
+        '--file_limit', type=int, default=0, help='bytes that a file may have, as on a disk that is nearly full'
+    )
     given = parser.parse_args(arguments)
     if given.file_limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -59,11 +62,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         read = records.TrackletDataset.read
         records.TrackletDataset.read = lambda self, *where: records.EncodedTracklet(
-            (whole := read(self, *where)).tracklet, [b'no image'] * len(whole.frames) if whole.tracklet == given.corrupt else whole.frames)
+            (whole := read(self, *where)).tracklet,
+            [b'no image'] * len(whole.frames) if whole.tracklet == given.corrupt else whole.frames,
+        )
     fields = {name: json.loads(value) for name, value in (pair.split('=', 1) for pair in given.set)}
-    code = program.run(micro_config_dict(given.data_dir, **fields), given.workdir, given.mode,
-                       program.Processes('flags' if given.coordinator else 'off', given.coordinator, given.num_processes,
-                                      given.process_id, given.heartbeat))
+    code = program.run(
+        micro_config_dict(given.data_dir, **fields),
+        given.workdir,
+        given.mode,
+        program.Processes(
+            'flags' if given.coordinator else 'off',
+            given.coordinator,
+            given.num_processes,
+            given.process_id,
+            given.heartbeat,
+        ),
+    )
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # as main.py does

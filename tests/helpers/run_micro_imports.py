@@ -1,4 +1,6 @@
-"""Imported by the process that runs of the micro experiment are forked from: all that a run imports, without a JAX backend."""
+"""Imported by the process that runs of the micro experiment are forked from: all that a run imports, without a JAX
+backend.
+"""
 
 import os
 

@@ -18,9 +18,16 @@ def rows(start: int, end: int, fingerprint: str = 'm1', seed: int = 0) -> Embedd
     numbers = range(start, end)
     vectors = np.stack([np.random.default_rng((seed, i)).standard_normal(SIZE) for i in numbers]).astype(np.float32)
     return EmbeddingTable.from_columns(
-        {'tracklet': [f't{i}' for i in numbers], 'camera': [('a', 'b', '')[i % 3] for i in numbers],
-         'source': [f'video{i // 10}' for i in numbers], 'start_seconds': [float(i) for i in numbers],
-         'end_seconds': [i + 0.9 for i in numbers]}, vectors, fingerprint)
+        {
+            'tracklet': [f't{i}' for i in numbers],
+            'camera': [('a', 'b', '')[i % 3] for i in numbers],
+            'source': [f'video{i // 10}' for i in numbers],
+            'start_seconds': [float(i) for i in numbers],
+            'end_seconds': [i + 0.9 for i in numbers],
+        },
+        vectors,
+        fingerprint,
+    )
 
 
 def write_rows(folder: Path, *args, **options) -> Path:
@@ -39,13 +46,13 @@ def make(folder: Path, backend: str = 'exact', **options) -> Gallery:
     return Gallery.create(folder, 'm1', backend, **options)
 
 
-def found(gallery: Gallery, queries: EmbeddingTable, k: int = 5,
-          filters: Filters = Filters()) -> list[list[str]]:  # noqa: B008  a constant
+def found(gallery: Gallery, queries: EmbeddingTable, k: int = 5, filters: Filters = Filters()) -> list[list[str]]:  # noqa: B008  a constant
     return [[hit['tracklet'] for hit in answer.hits] for answer in gallery.search(queries, k, filters)]
 
 
-def sorted_by_cosine(stored: EmbeddingTable, queries: EmbeddingTable, k: int,
-                     keep=lambda query, row: True) -> list[list[str]]:
+def sorted_by_cosine(
+    stored: EmbeddingTable, queries: EmbeddingTable, k: int, keep=lambda query, row: True
+) -> list[list[str]]:
     """A plain sort, in float64."""
     q, g = (segments.unit(t.embedding).astype(np.float64) for t in (queries, stored))
     of_queries, of_rows = queries.metadata.to_pylist(), stored.metadata.to_pylist()

@@ -38,9 +38,20 @@ def register(monkeypatch) -> None:
     }
     for name, (build, channels, stride, stages, blocks) in builds.items():
         monkeypatch.setitem(
-            BACKBONES, name, BackboneSpec(build, channels, 1, stride, stages, **PIXELS, blocks=blocks, temporal_blocks=blocks[1:],
-                                          head_features=HEAD_FEATURES)
-        )  # fmt: skip
+            BACKBONES,
+            name,
+            BackboneSpec(
+                build,
+                channels,
+                1,
+                stride,
+                stages,
+                **PIXELS,
+                blocks=blocks,
+                temporal_blocks=blocks[1:],
+                head_features=HEAD_FEATURES,
+            ),
+        )
 
 
 def weights_2d(name: str, with_head: bool = True) -> ImportedWeights:
@@ -53,7 +64,9 @@ def weights_2d(name: str, with_head: bool = True) -> ImportedWeights:
     if with_head:
         rng = np.random.default_rng(1)
         of = {'kernel': (spec.channels, HEAD_FEATURES)}
-        tensors |= {f'head/{part}': rng.uniform(0.1, 1, of.get(part, (HEAD_FEATURES,))).astype(np.float32) for part in HEAD}
+        tensors |= {
+            f'head/{part}': rng.uniform(0.1, 1, of.get(part, (HEAD_FEATURES,))).astype(np.float32) for part in HEAD
+        }
     return ImportedWeights(tensors, (name,), 'drawn', 'none', '0' * 64, **PIXELS)
 
 

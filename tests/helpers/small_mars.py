@@ -13,17 +13,15 @@ FRAME = cv2.imencode('.jpg', np.full((256, 128, 3), 90, np.uint8))[1].tobytes()
 TRACKLETS = {  # split -> (person, camera, tracklet number, frames)
     'train': [('0001', 1, 1, 3), ('0001', 2, 2, 2), ('0003', 1, 1, 2), ('0003', 1, 2, 4)],
     'test': [
-        ('00-1', 1, 1, 2), ('00-1', 6, 2, 1), ('0000', 3, 1, 2), ('0002', 1, 1, 3), ('0002', 4, 2, 2), ('0002', 4, 3, 2),
-        ('0004', 2, 1, 2), ('0004', 5, 2, 3), ('0006', 5, 1, 2),
+        ('00-1', 1, 1, 2), ('00-1', 6, 2, 1), ('0000', 3, 1, 2), ('0002', 1, 1, 3), ('0002', 4, 2, 2),
+        ('0002', 4, 3, 2), ('0004', 2, 1, 2), ('0004', 5, 2, 3), ('0006', 5, 1, 2),
     ],
 }  # fmt: skip
 QUERY_IDX = [4, 5, 7, 8]  # 1-based: one for every person and camera of 0002 and 0004, who were seen by two cameras
 
 
 def names(split: str) -> list[str]:
-    return sorted(
-        f'{p}C{c}T{t:04d}F{f:03d}.jpg' for p, c, t, n in TRACKLETS[split] for f in range(1, n + 1)
-    )
+    return sorted(f'{p}C{c}T{t:04d}F{f:03d}.jpg' for p, c, t, n in TRACKLETS[split] for f in range(1, n + 1))
 
 
 def table(split: str) -> np.ndarray:

@@ -18,7 +18,10 @@ def make_params():
             'stage2': {'block0': {'conv1': {'conv': {'kernel': tensor(2, 4)}}}},
         },
         'aggregator': {
-            'part_alignment': {'part_mask': {'kernel': tensor(4, 2), 'bias': tensor(2)}, 'position_term': tensor(2, 3, 2)},
+            'part_alignment': {
+                'part_mask': {'kernel': tensor(4, 2), 'bias': tensor(2)},
+                'position_term': tensor(2, 3, 2),
+            },
             'vlad': {'assignment_weight': tensor(2, 3, 4), 'assignment_bias': tensor(2, 3), 'centres': tensor(2, 3, 4)},
         },
         'classifier': {'kernel': tensor(4, 5), 'bias': tensor(5)},

@@ -54,9 +54,13 @@ class TorchR3D(nn.Module):
         kt, k, _ = stem_kernel
         if factored:
             spatial, time = conv_unit(3, 45, (1, k, k), (1, 2, 2)), conv_unit(45, stem_width, (kt, 1, 1), (1, 1, 1))
-            self.stem = nn.Sequential(spatial, nn.BatchNorm3d(45), nn.ReLU(), time, nn.BatchNorm3d(stem_width), nn.ReLU())
+            self.stem = nn.Sequential(
+                spatial, nn.BatchNorm3d(45), nn.ReLU(), time, nn.BatchNorm3d(stem_width), nn.ReLU()
+            )
         else:
-            self.stem = nn.Sequential(conv_unit(3, stem_width, stem_kernel, (1, 2, 2)), nn.BatchNorm3d(stem_width), nn.ReLU())
+            self.stem = nn.Sequential(
+                conv_unit(3, stem_width, stem_kernel, (1, 2, 2)), nn.BatchNorm3d(stem_width), nn.ReLU()
+            )
         self.pool = nn.MaxPool3d(3, 2, 1) if stem_pool else nn.Identity()
         c_in = stem_width
         for stage, (count, width) in enumerate(zip(blocks, widths)):

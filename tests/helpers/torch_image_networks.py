@@ -1,4 +1,6 @@
-"""OSNet and ResNet-50 for single images once more, in PyTorch, from their publications' layer tables, under torchreid's names."""
+"""OSNet and ResNet-50 for single images once more, in PyTorch, from their publications' layer tables, under torchreid's
+names.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +103,9 @@ class Bottleneck(nn.Module):
         self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
         self.downsample = None
         if stride != 1 or c_in != 4 * width:
-            self.downsample = nn.Sequential(nn.Conv2d(c_in, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(c_in, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
@@ -110,7 +114,10 @@ class Bottleneck(nn.Module):
 
 
 class TorchResNet(nn.Module):
-    """Bottleneck ResNet; frames [N, 3, H, W] -> features [N, C, h, w]. `fc`: 'classifier' (torchvision), 'head' (torchreid) or None."""
+    """Bottleneck ResNet; frames [N, 3, H, W] -> features [N, C, h, w].
+
+    `fc`: 'classifier' (torchvision), 'head' (torchreid) or None.
+    """
 
     def __init__(self, blocks=(3, 4, 6, 3), width=64, ibn=False, last_stride=2, fc=None):
         super().__init__()

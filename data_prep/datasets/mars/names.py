@@ -46,8 +46,8 @@ def split_paths(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], Issues
     return found, issues, others
 
 
-# The functions so marked are called for each of the 1.2 million names: checking their types in the tests took five times as long as
-# the work itself.
+# The functions so marked are called for each of the 1.2 million names: checking their types in the tests took five
+# times as long as the work itself.
 @no_type_check
 def tracklet_of(name: str) -> str:
     """'0001C1T0001F001.jpg' -> '0001C1T0001'."""

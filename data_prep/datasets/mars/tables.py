@@ -56,8 +56,9 @@ def compare_split(
         present = set(found)
         rows = [row._replace(names=[n for n in row.names if n in present]) for row in rows]
         return SplitReport(rows, absent, inconsistencies)
-    return SplitReport(_rows_of_files(split, table, group_tracklets(found), absent, inconsistencies), absent,
-                       inconsistencies)
+    return SplitReport(
+        _rows_of_files(split, table, group_tracklets(found), absent, inconsistencies), absent, inconsistencies
+    )
 
 
 def misplaced_people(
@@ -69,8 +70,9 @@ def misplaced_people(
     people = {split: {person_number(p): p for p in {person_name(n) for n in names}} for split, names in found.items()}
     owners = {split: set(table[:, 2].tolist()) for split, table in tables.items()}
     wrong = {
-        split: sorted(name for number, name in people[split].items()
-                      if number not in owners[split] and number in owners[other])
+        split: sorted(
+            name for number, name in people[split].items() if number not in owners[split] and number in owners[other]
+        )
         for split, other in (('train', 'test'), ('test', 'train'))
     }
     if all(people[s] and len(wrong[s]) == len(people[s]) for s in wrong):
@@ -121,11 +123,15 @@ def _rows_of_list(split: str, table, official: Sequence[str], issues: Issues) ->
 
 def _check_labels(split: str, i: int, tracklet: str, person: int, camera: int, issues: Issues) -> None:
     if person != person_number(tracklet):
-        issues.add(f'Rows of tracks_{split}_info.mat with another person than their files',
-                   f'row {i + 1}: person {person} for {tracklet}')
+        issues.add(
+            f'Rows of tracks_{split}_info.mat with another person than their files',
+            f'row {i + 1}: person {person} for {tracklet}',
+        )
     if camera != camera_number(tracklet):
-        issues.add(f'Rows of tracks_{split}_info.mat with another camera than their files',
-                   f'row {i + 1}: camera {camera} for {tracklet}')
+        issues.add(
+            f'Rows of tracks_{split}_info.mat with another camera than their files',
+            f'row {i + 1}: camera {camera} for {tracklet}',
+        )
 
 
 def _compare_names(split: str, found: set[str], rows: list[Row], issues: Issues) -> None:
@@ -155,8 +161,9 @@ def _compare_names(split: str, found: set[str], rows: list[Row], issues: Issues)
             issues.extend(f'Frames that are not in MARS in bbox_{split}', names)
 
 
-def _rows_of_files(split: str, table, tracklets: dict[str, list[str]], absent: Issues,
-                   inconsistencies: Issues) -> list[Row]:
+def _rows_of_files(
+    split: str, table, tracklets: dict[str, list[str]], absent: Issues, inconsistencies: Issues
+) -> list[Row]:
     """Without a name list, rows are assigned to tracklets by their order, which takes as many of one as of the
     other."""
     expected, found = _of_people(table[:, 2].tolist()), _of_people([person_number(t) for t in tracklets])
@@ -172,7 +179,8 @@ def _rows_of_files(split: str, table, tracklets: dict[str, list[str]], absent: I
         inconsistencies.add(
             f'Rows of tracks_{split}_info.mat cannot be assigned to the tracklets of bbox_{split} without the '
             'official name list; '
-            'put it into info/ or --info_dir', f'{split}_name.txt'
+            'put it into info/ or --info_dir',
+            f'{split}_name.txt',
         )
         return []
     rows = []
@@ -181,8 +189,10 @@ def _rows_of_files(split: str, table, tracklets: dict[str, list[str]], absent: I
         if (length := last - first + 1) != len(names):
             gaps = sorted(set(range(1, frame_number(names[-1]) + 1)) - {frame_number(n) for n in names})
             where = f'; no frame {", ".join(map(str, gaps[:5]))}' if gaps else ''
-            absent.add(f'Tracklets of another length in bbox_{split}',
-                       f'{tracklet} (expected {length}, found {len(names)}{where})')
+            absent.add(
+                f'Tracklets of another length in bbox_{split}',
+                f'{tracklet} (expected {length}, found {len(names)}{where})',
+            )
         rows.append(Row(tracklet, person, camera, names))
     return rows
 

@@ -59,7 +59,9 @@ def scan_tracklet_folder(
     for key in tracklets:
         roles.setdefault(key.person, set()).add(key.role)
     people = number_people(roles)
-    has_train = any(name.startswith(f'{root}train/') for name in (*files.names, *(f'{f}/' for f in files.empty_folders)))
+    has_train = any(
+        name.startswith(f'{root}train/') for name in (*files.names, *(f'{f}/' for f in files.empty_folders))
+    )
     splits: dict[str, list[TrackletSource]] = {role: [] for role in (ROLES if has_train else TEST_ROLES)}
     left_out = []
     for key in tracklets:
@@ -76,7 +78,11 @@ def scan_tracklet_folder(
         )
     notes = [
         *([f'The data set was found in {root.rstrip("/")}.'] if root else []),
-        *([] if has_train else ['There is no train: networks can be tested on these people (docs/transfer.md), and none trained.']),
+        *(
+            []
+            if has_train
+            else ['There is no train: networks can be tested on these people (docs/transfer.md), and none trained.']
+        ),
         *person_notes(people),
         *([f'Junk in train and query is left out: {shortened(left_out)}.'] if left_out else []),
         *camera_notes(numbered),

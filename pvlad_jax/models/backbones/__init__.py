@@ -11,8 +11,9 @@ from pvlad_jax.models.backbones import c3d, i3d, osnet, r3d, resnet
 from pvlad_jax.models.backbones.inflation import choose_temporal_blocks
 from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip
 
-BACKBONES: dict[str, BackboneSpec] = Registry('config.model.backbone.name', {
-    **r3d.SPECS, **i3d.SPECS, **c3d.SPECS, **osnet.SPECS, **resnet.SPECS})
+BACKBONES: dict[str, BackboneSpec] = Registry(
+    'config.model.backbone.name', {**r3d.SPECS, **i3d.SPECS, **c3d.SPECS, **osnet.SPECS, **resnet.SPECS}
+)
 
 
 def build_backbone(
@@ -27,7 +28,8 @@ def build_backbone(
 ) -> nn.Module:
     """The module of a backbone; see `BackboneSpec` for its call.
 
-    temporal: '3d', or '2d' for the control whose temporal kernels are 1. last_stride: 1 or 2, spatial stride of the last
+    temporal: '3d', or '2d' for the control whose temporal kernels are 1. last_stride: 1 or 2, spatial stride of the
+      last
     strided layer. batch_norm: 'sync', 'local' (statistics of each device's share, which the training step
     sees to) or 'frozen' (running statistics in training too). remat: recompute stages in
     the backward pass. dtype: of the convolutions. clip: (T, H, W) to check beforehand.

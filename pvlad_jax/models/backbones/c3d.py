@@ -6,9 +6,10 @@
 | pool1 1x2x2, conv2a | 128 | | pool4 2x2x2, conv5a, conv5b | 512, 512 |
 | pool2 2x2x2, conv3a, conv3b | 256, 256 | | | |
 
-All kernels 3x3x3, stride 1, padding 1; pools of stride = kernel, sizes rounded up as Caffe does. Published with biases and no
-normalisation (`c3d`); `c3d_bn` has BatchNorm between each convolution and its ReLU instead of the bias. Initial values are He 2015's (the
-publication's Gaussians of 0.01 do not train without its schedule). `last_stride=1` takes the spatial stride out of pool4.
+All kernels 3x3x3, stride 1, padding 1; pools of stride = kernel, sizes rounded up as Caffe does. Published with biases
+and no normalisation (`c3d`); `c3d_bn` has BatchNorm between each convolution and its ReLU instead of the bias. Initial
+values are He 2015's (the publication's Gaussians of 0.01 do not train without its schedule). `last_stride=1` takes the
+spatial stride out of pool4.
 """
 
 from functools import partial
@@ -55,7 +56,9 @@ class C3DUnit(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T H W D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T H W D']:
         kernel = temporal_kernel((3, 3, 3), self.temporal)
         init = nn.initializers.variance_scaling(2.0, 'fan_in', 'truncated_normal')
         conv = Conv3D(
@@ -105,5 +108,7 @@ class C3D(nn.Module):
 # Trained on 0..255 minus the mean of Sports-1M; the importer folds this scale into its first convolution.
 SPORTS_PIXELS = {'pixel_mean': (128 / 255, 117 / 255, 104 / 255), 'pixel_std': (0.225, 0.225, 0.225)}
 
-SPECS = {name: BackboneSpec(partial(C3D, label=name, normalise=normalise), 512, 8, 16, STAGES, **SPORTS_PIXELS)
-         for name, normalise in (('c3d', False), ('c3d_bn', True))}
+SPECS = {
+    name: BackboneSpec(partial(C3D, label=name, normalise=normalise), 512, 8, 16, STAGES, **SPORTS_PIXELS)
+    for name, normalise in (('c3d', False), ('c3d_bn', True))
+}

@@ -13,8 +13,8 @@
 | Mixed_5b, 5c | `MIXED` | 832, 1024 |
 
 Every convolution is followed by BatchNorm without scale (epsilon 1e-3) and ReLU; padding is TensorFlow's 'SAME' (see
-`same_padding` for what that means in time: as published at even lengths). `last_stride=1` takes the spatial stride out of
-the last pooling before the cut (4a for Mixed_4f, 5a for Mixed_5c). Names are those of the published checkpoint.
+`same_padding` for what that means in time: as published at even lengths). `last_stride=1` takes the spatial stride out
+of the last pooling before the cut (4a for Mixed_4f, 5a for Mixed_5c). Names are those of the published checkpoint.
 """
 
 from functools import partial
@@ -70,7 +70,9 @@ class Unit3D(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N t'], train: bool) -> Float[Array, 'N t h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N t'], train: bool
+    ) -> Float[Array, 'N t h w D']:
         """valid: of the output's frames."""
         kernel = temporal_kernel(self.kernel, self.temporal)
         padding = same_padding(x.shape[1:4], kernel, self.strides)
@@ -89,7 +91,9 @@ class Mixed(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T H W D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T H W D']:
         def unit(y, features, kernel, name):
             rest = {'temporal': self.temporal, 'frozen': self.frozen, 'dtype': self.dtype}
             return Unit3D(features, kernel, **rest, name=name)(y, valid, train)

@@ -32,7 +32,9 @@ IMAGENET_PIXELS = {'pixel_mean': (0.485, 0.456, 0.406), 'pixel_std': (0.229, 0.2
 
 
 def inflate(kernel: Float[np.ndarray, '1 kh kw C D'], frames: int, how: str) -> Float[np.ndarray, 'kt kh kw C D']:
-    """A 2D kernel over `frames` (odd) frames: 'centre' puts it at the middle tap, zeros elsewhere; 'mean' gives each tap its share."""
+    """A 2D kernel over `frames` (odd) frames: 'centre' puts it at the middle tap, zeros elsewhere; 'mean' gives each
+    tap its share.
+    """
     if how == 'mean':
         return np.repeat(kernel / np.float32(frames), frames, axis=0)
     if how != 'centre':
@@ -42,7 +44,9 @@ def inflate(kernel: Float[np.ndarray, '1 kh kw C D'], frames: int, how: str) -> 
     return inflated
 
 
-def choose_temporal_blocks(chosen: str, blocks: tuple[str, ...], default: tuple[str, ...], backbone: str) -> tuple[str, ...]:
+def choose_temporal_blocks(
+    chosen: str, blocks: tuple[str, ...], default: tuple[str, ...], backbone: str
+) -> tuple[str, ...]:
     """The blocks of a backbone that see three frames.
 
     chosen: 'default', 'all', 'none', or blocks and stages joined by '+' such as 'layer2.0+layer3'.
@@ -52,7 +56,9 @@ def choose_temporal_blocks(chosen: str, blocks: tuple[str, ...], default: tuple[
     if not blocks:
         if chosen == 'default':
             return ()
-        raise UserError(f"{field}: backbone {backbone} is not an inflated 2D network and has no such choice. Set it to 'default'.")
+        raise UserError(
+            f"{field}: backbone {backbone} is not an inflated 2D network and has no such choice. Set it to 'default'."
+        )
     known = {'default': default, 'all': blocks, 'none': ()}
     if chosen in known:
         return known[chosen]
@@ -60,7 +66,8 @@ def choose_temporal_blocks(chosen: str, blocks: tuple[str, ...], default: tuple[
     for name in names:
         if not any(name in (block, block.split('.')[0]) for block in blocks):
             raise UserError(
-                f"{field}: backbone {backbone} has no block {name!r}. Set it to 'default' ({'+'.join(default)}), 'all', 'none', or to "
+                f"{field}: backbone {backbone} has no block {name!r}. Set it to 'default' ({'+'.join(default)}), "
+                "'all', 'none', or to "
                 f'blocks or stages joined by +: {", ".join(blocks)}.'
             )
     return tuple(block for block in blocks if block in names or block.split('.')[0] in names)
@@ -69,11 +76,16 @@ def choose_temporal_blocks(chosen: str, blocks: tuple[str, ...], default: tuple[
 def check_effect(chosen: str, how: str, temporal: str, weights: str) -> None:
     """UserError for a choice of temporal blocks or of inflation that a configuration would ignore."""
     if chosen != 'default' and temporal == '2d':
-        raise UserError(f"model.backbone.temporal_blocks = {chosen!r} has no effect: model.backbone.temporal = '2d' leaves out all "
-                        "temporal kernels. Set it to 'default', or temporal to '3d'.")
+        raise UserError(
+            f"model.backbone.temporal_blocks = {chosen!r} has no effect: model.backbone.temporal = '2d' leaves out all "
+            "temporal kernels. Set it to 'default', or temporal to '3d'."
+        )
     if how != 'centre' and (temporal == '2d' or chosen == 'none' or not weights):
-        raise UserError(f'model.backbone.inflation = {how!r} has no effect: there are no imported 2D kernels (model.backbone.weights) to '
-                        "be turned into temporal ones (temporal, temporal_blocks). Set it to 'centre'.")
+        raise UserError(
+            f'model.backbone.inflation = {how!r} has no effect: there are no imported 2D kernels '
+            '(model.backbone.weights) to '
+            "be turned into temporal ones (temporal, temporal_blocks). Set it to 'centre'."
+        )
 
 
 def three_frames(x: Clips, valid: Bool[Array, 'N T'], zero: Int[Array, '']) -> tuple[Clips, Clips, Clips]:
@@ -97,7 +109,8 @@ class ThreeFrameConv(nn.Module):
 
     One convolution of `three_frames` side by side in the channels, which costs a copy of the input and needs no 3D
     convolution on any platform. Of 1x1 kernels in float32 it is the sum of three: on a CPU, writing three narrow frames
-    side by side took more than half of an embedding by OSNet-x0.25, since all that they come from was computed in there.
+    side by side took more than half of an embedding by OSNet-x0.25, since all that they come from was computed in
+    there.
     """
 
     features: int
@@ -119,7 +132,10 @@ class ThreeFrameConv(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """1 x k x k convolution without bias, or 3 x k x k with `three`, and its norm; zeros at invalid frames. Parameters `conv`, `norm`."""
+    """1 x k x k convolution without bias, or 3 x k x k with `three`, and its norm; zeros at invalid frames.
+
+    Parameters `conv`, `norm`.
+    """
 
     features: int
     size: int = 1  # k
@@ -130,7 +146,9 @@ class ConvNorm(nn.Module):
     instance: bool = False  # IBN-a instead of BatchNorm
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T h w D']:
         kernel, strides = (3 if self.three else 1, self.size, self.size), (1, self.stride, self.stride)
         if self.three:
             x = ThreeFrameConv(self.features, kernel, strides, self.dtype, name='conv')(x, valid)

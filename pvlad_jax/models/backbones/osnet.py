@@ -8,14 +8,16 @@
 | conv4 | 2 blocks | 512, 384, 256, 128 | 16 |
 | conv5 | 1x1 | 512, 384, 256, 128 | 16 |
 
-A block has m = channels / 4: 1x1 to m (`conv1`); four streams of 1, 2, 3 and 4 light convolutions (1x1 without ReLU, depthwise
-3x3); one gate for all streams (average over the frame, m -> m / 16 -> m, sigmoid); the gated streams' sum; 1x1 to the channels (`conv3`);
-the shortcut, ReLU. Every convolution but the 1x1 within a light one is followed by BatchNorm, all but `conv3` and the shortcut's by ReLU.
+A block has m = channels / 4: 1x1 to m (`conv1`); four streams of 1, 2, 3 and 4 light convolutions (1x1 without ReLU,
+depthwise 3x3); one gate for all streams (average over the frame, m -> m / 16 -> m, sigmoid); the gated streams' sum;
+1x1 to the channels (`conv3`); the shortcut, ReLU. Every convolution but the 1x1 within a light one is followed by
+BatchNorm, all but `conv3` and the shortcut's by ReLU.
 
-In time: stride 1. The blocks of `temporal_blocks` have 3x1x1 instead of 1x1 at their end (`conv3`): behind the streams, whose fields
-of view in space are large by then, so that a person may move between frames, and on few channels. Default: the four blocks of conv3 and
-conv4, a field of view of 9 frames; conv2 has four times the locations and is left out. Gates see single frames.
-`last_stride=1` takes the average pool out of conv3: stride 8. Odd sizes are rounded up, as in every backbone here.
+In time: stride 1. The blocks of `temporal_blocks` have 3x1x1 instead of 1x1 at their end (`conv3`): behind the streams,
+whose fields of view in space are large by then, so that a person may move between frames, and on few channels. Default:
+the four blocks of conv3 and conv4, a field of view of 9 frames; conv2 has four times the locations and is left out.
+Gates see single frames. `last_stride=1` takes the average pool out of conv3: stride 8. Odd sizes are rounded up, as in
+every backbone here.
 """
 
 from functools import partial
@@ -67,7 +69,9 @@ class LightConv(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T H W D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T H W D']:
         x = Conv3D(self.features, (1, 1, 1), dtype=self.dtype, name='conv1')(x)
         x = DepthwiseConv(self.dtype, name='conv2')(x)
         return nn.relu(BatchNorm(self.frozen, dtype=self.dtype, name='norm')(x, valid, train))
@@ -88,7 +92,10 @@ class ChannelGate(nn.Module):
 
 
 class OmniScaleBlock(nn.Module):
-    """Parameters `conv1`, `conv2a_0`, `conv2b_0`, `conv2b_1`, ... `conv2d_3`, `gate`, `conv3` and, where channels change, `downsample`."""
+    """Parameters `conv1`, `conv2a_0`, `conv2b_0`, `conv2b_1`, ...
+
+    `conv2d_3`, `gate`, `conv3` and, where channels change, `downsample`.
+    """
 
     features: int
     three: bool  # conv3 sees three frames
@@ -96,13 +103,15 @@ class OmniScaleBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T H W D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T H W D']:
         rest, width = {'frozen': self.frozen, 'dtype': self.dtype}, self.features // 4
         first = nn.relu(ConvNorm(width, **rest, name='conv1')(x, valid, train))
         gate, total = ChannelGate(self.dtype, name='gate'), 0
-        # Streams side by side in the channels, one depthwise convolution for all of the same depth, would be the same function. On a CPU
-        # it is slower (a block of 64 channels at 32 x 32 x 16 locations: 0.18 s of processor time a training step, not 0.13) and takes
-        # nearly twice as long to compile.
+        # Streams side by side in the channels, one depthwise convolution for all of the same depth, would be the same
+        # function. On a CPU it is slower (a block of 64 channels at 32 x 32 x 16 locations: 0.18 s of processor time a
+        # training step, not 0.13) and takes nearly twice as long to compile.
         for length, stream in enumerate(STREAMS, start=1):
             y = first
             for i in range(length):
@@ -115,7 +124,10 @@ class OmniScaleBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Two blocks; with `transition` a 1x1 convolution, with `pool` the average of 2x2. Parameters `block0`, `block1`, `transition`."""
+    """Two blocks; with `transition` a 1x1 convolution, with `pool` the average of 2x2.
+
+    Parameters `block0`, `block1`, `transition`.
+    """
 
     features: int
     three: tuple[bool, bool]
@@ -125,11 +137,15 @@ class Stage(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T h w D']:
         for i, three in enumerate(self.three):
             x = OmniScaleBlock(self.features, three, self.frozen, self.dtype, name=f'block{i}')(x, valid, train)
         if self.transition:
-            x = nn.relu(ConvNorm(self.features, frozen=self.frozen, dtype=self.dtype, name='transition')(x, valid, train))
+            x = nn.relu(
+                ConvNorm(self.features, frozen=self.frozen, dtype=self.dtype, name='transition')(x, valid, train)
+            )
         return average_pool(x) if self.pool else x
 
 

@@ -13,8 +13,8 @@ Layer tables, kernel T x H x W and channels; every convolution is followed by Ba
 A block whose size or channels change has a 1x1x1 strided convolution on its shortcut. R(2+1)D factors every 3x3x3 into
 1x3x3 to M channels, BatchNorm, ReLU, 3x1x1, with M such that the parameters stay those of 3D (Tran 2018, section 3.5;
 M is that of the block's first convolution, as in the reference code), and its stem into 1x7x7, 45, and 3x1x1, 64.
-r2plus1d_50 is the bottleneck network with that stem and factored 3x3x3 (the paper stops at 34). The 50-layer networks have their
-stride in the 3x3x3. `last_stride=1` takes the spatial stride out of stage4.
+r2plus1d_50 is the bottleneck network with that stem and factored 3x3x3 (the paper stops at 34). The 50-layer networks
+have their stride in the 3x3x3. `last_stride=1` takes the spatial stride out of stage4.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,9 @@ class ConvNorm(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N t'], train: bool) -> Float[Array, 'N t h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N t'], train: bool
+    ) -> Float[Array, 'N t h w D']:
         """valid: of the output's frames."""
         kernel = temporal_kernel(self.kernel, self.temporal)
         x = Conv3D(self.features, kernel, self.strides, dtype=self.dtype, name='conv')(x)
@@ -78,7 +80,9 @@ def middle_channels(c_in: int, c_out: int) -> int:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions, or 1x1x1, 3x3x3, 1x1x1 to four times the width (`bottleneck`), parallel to the shortcut."""
+    """Two 3x3x3 convolutions, or 1x1x1, 3x3x3, 1x1x1 to four times the width (`bottleneck`), parallel to the
+    shortcut.
+    """
 
     width: int
     strides: Triple
@@ -89,7 +93,9 @@ class ResidualBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N t h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N t h w D']:
         rest = (self.temporal, self.frozen, self.dtype)
         valid_out = strided_valid(valid, self.strides[0])
         middle = middle_channels(x.shape[-1], self.width)
@@ -122,7 +128,9 @@ class Stage(nn.Module):
     strides: Triple
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N t h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N t h w D']:
         for i in range(self.blocks):
             strides = self.strides if i == 0 else (1, 1, 1)
             x = ResidualBlock(strides=strides, **self.block, name=f'block{i}')(x, valid, train)
@@ -209,7 +217,10 @@ def _spec(name: str, channels: int, stride_t: int, stride_hw: int, **options) ->
 SPECS = {
     'r3d_tiny': _spec('r3d_tiny', 128, 2, 16, **TINY),
     **{f'r3d_{n}': _spec(f'r3d_{n}', 512, 8, 16, blocks=blocks) for n, blocks in DEPTHS.items()},
-    **{f'r2plus1d_{n}': _spec(f'r2plus1d_{n}', 512, 8, 16, blocks=blocks, factored=True) for n, blocks in DEPTHS.items()},
+    **{
+        f'r2plus1d_{n}': _spec(f'r2plus1d_{n}', 512, 8, 16, blocks=blocks, factored=True)
+        for n, blocks in DEPTHS.items()
+    },
     'r3d_50': _spec('r3d_50', 2048, 16, 32, blocks=DEPTHS[34], stem_kernel=(7, 7, 7), stem_pool=True, bottleneck=True),
     'r2plus1d_50': _spec('r2plus1d_50', 2048, 8, 16, blocks=DEPTHS[34], bottleneck=True, factored=True),
 }

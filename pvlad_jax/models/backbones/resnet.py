@@ -1,4 +1,5 @@
-"""ResNet-50 (He 2016) inflated to 3D, as AP3D (Gu 2020) and its successors in video re-identification use it; IBN-a (Pan 2018).
+"""ResNet-50 (He 2016) inflated to 3D, as AP3D (Gu 2020) and its successors in video re-identification use it; IBN-a
+(Pan 2018).
 
 | stage | layers (as published) | channels | stride in space |
 |---|---|---|---|
@@ -8,11 +9,12 @@
 | layer3 | 6 blocks [256; 256; 1024] | 1024 | 16 |
 | layer4 | 3 blocks [512; 512; 2048] | 2048 | 32 |
 
-Each convolution is followed by BatchNorm; a stage's first block has its stride in the 3x3 (as torchvision's) and a 1x1 convolution on its
-shortcut. `ibn`: in layer1 to layer3 the norm of a block's first 1x1 is IBN-a, instance normalisation for half of the channels.
+Each convolution is followed by BatchNorm; a stage's first block has its stride in the 3x3 (as torchvision's) and a 1x1
+convolution on its shortcut. `ibn`: in layer1 to layer3 the norm of a block's first 1x1 is IBN-a, instance normalisation
+for half of the channels.
 
-In time: stride 1. The blocks of `temporal_blocks` have 3x3x3 instead of 3x3. Default: AP3D's five, every second one of layer2 and layer3.
-`last_stride=1` takes the stride out of layer4, as AP3D does (Luo 2019, Sun 2018): stride 16.
+In time: stride 1. The blocks of `temporal_blocks` have 3x3x3 instead of 3x3. Default: AP3D's five, every second one of
+layer2 and layer3. `last_stride=1` takes the stride out of layer4, as AP3D does (Luo 2019, Sun 2018): stride 16.
 """
 
 from functools import partial
@@ -36,7 +38,10 @@ HEAD_FEATURES = 512  # of torchreid's resnet50_fc512
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (3x3x3 with `three`), 1x1 to four times the width, and the shortcut. Parameters `conv1` ... `conv3`, `downsample`."""
+    """1x1, 3x3 (3x3x3 with `three`), 1x1 to four times the width, and the shortcut. Parameters `conv1` ...
+
+    `conv3`, `downsample`.
+    """
 
     width: int
     stride: int
@@ -46,7 +51,9 @@ class Bottleneck(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T h w D']:
         rest, features = {'frozen': self.frozen, 'dtype': self.dtype}, 4 * self.width
         y = nn.relu(ConvNorm(self.width, instance=self.ibn, **rest, name='conv1')(x, valid, train))
         y = nn.relu(ConvNorm(self.width, 3, self.stride, self.three, **rest, name='conv2')(y, valid, train))
@@ -67,7 +74,9 @@ class Layer(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool) -> Float[Array, 'N T h w D']:
+    def __call__(
+        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
+    ) -> Float[Array, 'N T h w D']:
         for i, three in enumerate(self.three):
             stride = self.stride if i == 0 else 1
             block = Bottleneck(self.width, stride, three, self.ibn, self.frozen, self.dtype, name=f'block{i}')

@@ -23,8 +23,8 @@ class BackboneSpec:
     channels: int  # C
     stride_t: int
     stride_hw: int  # with last_stride = 2, as published; half of it with last_stride = 1
-    # Top-level names of its parameters, from the pixels to the features; layers of one stage are listed together and share a
-    # learning rate under optimizer.layer_decay.
+    # Top-level names of its parameters, from the pixels to the features; layers of one stage are listed together and
+    # share a learning rate under optimizer.layer_decay.
     stages: tuple[tuple[str, ...], ...]
     pixel_mean: tuple[float, float, float]  # the network's input is (uint8 / 255 - mean) / std, RGB
     pixel_std: tuple[float, float, float]
@@ -53,11 +53,14 @@ def check_clip(clip: tuple[int, int, int], smallest: tuple[int, int, int], name:
     if any(size < least for size, least in zip(clip, smallest)):
         sizes = ['x'.join(map(str, size)) for size in (clip, smallest)]
         raise UserError(
-            f'A clip of {sizes[0]} (frames x height x width) is smaller than the stride of backbone {name}, {sizes[1]}: '
-            'raise clips.frames, clips.height or clips.width, or choose a backbone of smaller stride.'
+            f'A clip of {sizes[0]} (frames x height x width) is smaller than the stride of backbone {name}, '
+            f'{sizes[1]}: raise clips.frames, clips.height or clips.width, or choose a backbone of smaller stride.'
         )
 
 
 def temporal_kernel(kernel: tuple[int, int, int], temporal: str) -> tuple[int, int, int]:
-    """The kernel itself, or its 2D control: one frame in time, the same taps in space. Strides stay, so the control subsamples."""
+    """The kernel itself, or its 2D control: one frame in time, the same taps in space.
+
+    Strides stay, so the control subsamples.
+    """
     return kernel if temporal == '3d' else (1, *kernel[1:])

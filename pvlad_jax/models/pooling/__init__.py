@@ -11,14 +11,17 @@ from pvlad_jax.models.pooling.stripes import Stripes
 
 __all__ = ['POOLINGS', 'Intermediates', 'Pooling', 'Statistics', 'build_pooling']
 
-POOLINGS = Registry('config.model.pooling', {
-    'person_vlad': PersonVlad,
-    'part_attention': PartAttention,
-    'average': Average,
-    'max': Maximum,
-    'stripes': Stripes,
-    'pretrained_head': HeadAverage,
-})
+POOLINGS = Registry(
+    'config.model.pooling',
+    {
+        'person_vlad': PersonVlad,
+        'part_attention': PartAttention,
+        'average': Average,
+        'max': Maximum,
+        'stripes': Stripes,
+        'pretrained_head': HeadAverage,
+    },
+)
 
 
 def build_pooling(model: ModelConfig) -> Pooling:

@@ -1,8 +1,8 @@
 """What every pooling has in common: local features of any number of clips -> one descriptor a video.
 
-A pooling has two halves. `__call__` turns clips into statistics, one set a clip. Statistics of clips are merged by addition
-(`merge = 'add'`) or by maximum, in any order and in any grouping, so that a video of any length is pooled in constant memory.
-`finish` turns the merged statistics into the descriptor and has no parameters.
+A pooling has two halves. `__call__` turns clips into statistics, one set a clip. Statistics of clips are merged by
+addition (`merge = 'add'`) or by maximum, in any order and in any grouping, so that a video of any length is pooled in
+constant memory. `finish` turns the merged statistics into the descriptor and has no parameters.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,9 @@ KMeans = Callable[[Float[np.ndarray, 'n D'], int, int], Float[np.ndarray, 'K D']
 
 
 class Intermediates(NamedTuple):
-    """What may be looked at, where there is any: masks [N,t,h,w,P], soft assignments [N,t,h,w,P,K], part descriptors [N,t,h,w,P,D]."""
+    """What may be looked at, where there is any: masks [N,t,h,w,P], soft assignments [N,t,h,w,P,K], part descriptors
+    [N,t,h,w,P,D].
+    """
 
     part_masks: Array | None = None
     soft_assignment: Array | None = None
@@ -58,14 +60,25 @@ class Pooling(nn.Module):
         """F, for a backbone of C channels."""
         raise NotImplementedError
 
-    def initial_params(self, params: Mapping[str, Any], descriptors: Float[np.ndarray, 'n P D'], init: VladInitConfig, seed: int,
-                       kmeans: KMeans) -> dict[str, Any]:
-        """The parameters to begin with, given the random ones and local descriptors of training clips (if `data_dependent`)."""
+    def initial_params(
+        self,
+        params: Mapping[str, Any],
+        descriptors: Float[np.ndarray, 'n P D'],
+        init: VladInitConfig,
+        seed: int,
+        kmeans: KMeans,
+    ) -> dict[str, Any]:
+        """The parameters to begin with, given the random ones and local descriptors of training clips (if
+        `data_dependent`).
+        """
         return dict(params)
 
-    def head_params(self, params: Mapping[str, Any], batch_stats: Mapping[str, Any],
-                    head: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(parameters, statistics) to begin with, given the random ones and the tensors of the published head (if `pretrained_head`)."""
+    def head_params(
+        self, params: Mapping[str, Any], batch_stats: Mapping[str, Any], head: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(parameters, statistics) to begin with, given the random ones and the tensors of the published head (if
+        `pretrained_head`).
+        """
         return dict(params), dict(batch_stats)
 
 
@@ -81,13 +94,18 @@ def mean_of(statistics: Statistics) -> Float[Array, 'B ...']:
 
 
 def merge_clips(statistics: Statistics, merge: str, clips: Any) -> Statistics:
-    """Statistics of B·S clips, S = `clips` (a number, or a symbol of jax.export) to a video in order -> those of B videos."""
+    """Statistics of B·S clips, S = `clips` (a number, or a symbol of jax.export) to a video in order -> those of B
+    videos.
+    """
     reduce = jnp.sum if merge == 'add' else jnp.max
     return jax.tree.map(lambda s: reduce(s.reshape(-1, clips, *s.shape[1:]), axis=1), statistics)
 
 
 def merge_by_segment(statistics: Statistics, merge: str, segment: Array, segments: int) -> Statistics:
-    """Statistics of N clips -> those of `segments` videos. Clip n belongs to video segment[n] (rising); outside 0..segments-1 to none."""
+    """Statistics of N clips -> those of `segments` videos.
+
+    Clip n belongs to video segment[n] (rising); outside 0..segments-1 to none.
+    """
     reduce = jax.ops.segment_sum if merge == 'add' else jax.ops.segment_max
     return jax.tree.map(lambda s: reduce(s, segment, num_segments=segments), statistics)
 

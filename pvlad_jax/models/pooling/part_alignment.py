@@ -1,7 +1,8 @@
-"""3D part alignment: soft masks of body parts over space and time, and a descriptor a part (Zhao et al., ICCV 2017, lifted to 3D).
+"""3D part alignment: soft masks of body parts over space and time, and a descriptor a part (Zhao et al., ICCV 2017,
+lifted to 3D).
 
-No part is labelled; the masks learn from the loss behind them. The lift to (t, h, w) jointly follows the abstract of 3D PersonVLAD; the
-layers are ours where it is silent.
+No part is labelled; the masks learn from the loss behind them. The lift to (t, h, w) jointly follows the abstract of 3D
+PersonVLAD; the layers are ours where it is silent.
 """
 
 import flax.linen as nn
@@ -12,7 +13,9 @@ from jaxtyping import Array, Float
 
 
 def horizontal_bands(parts: int, height: int, width: int) -> Float[Array, 'P h w']:
-    """Logits that begin part p as a band of the picture, from head (0) to feet (P-1): 2 at the band's middle, falling to -2 (ours)."""
+    """Logits that begin part p as a band of the picture, from head (0) to feet (P-1): 2 at the band's middle, falling
+    to -2 (ours).
+    """
     middle = (jnp.arange(parts) + 0.5) / parts
     place = (jnp.arange(height) + 0.5) / height
     bump = jnp.exp(-0.5 * ((place[None] - middle[:, None]) * parts) ** 2)
@@ -26,7 +29,8 @@ class PartAlignment(nn.Module):
       parts: P. 0 = one part whose mask is 1 everywhere (no alignment).
       descriptor: D.
       mask_kernel: 1 or 3, the edge of the mask's convolution in time and space.
-      position_term: adds a learned value a part and location (not a time) to the mask's logit, initialised as horizontal bands (ours).
+      position_term: adds a learned value a part and location (not a time) to the mask's logit, initialised as
+        horizontal bands (ours).
       dtype: of the convolutions; masks and descriptors come out in float32.
     """
 
@@ -45,7 +49,9 @@ class PartAlignment(nn.Module):
         descriptors = descriptors.reshape(n, t, h, w, parts, self.descriptor).astype(jnp.float32)
         if self.parts == 0:
             return jnp.ones((n, t, h, w, 1), jnp.float32), descriptors
-        logits = nn.Conv(parts, (self.mask_kernel,) * 3, padding='SAME', dtype=self.dtype, name='part_mask')(x).astype(jnp.float32)
+        logits = nn.Conv(parts, (self.mask_kernel,) * 3, padding='SAME', dtype=self.dtype, name='part_mask')(x).astype(
+            jnp.float32
+        )
         if self.position_term:
             position = self.param('position_term', lambda _key: horizontal_bands(parts, h, w))
             logits += jnp.moveaxis(position, 0, -1)

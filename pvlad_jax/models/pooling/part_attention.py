@@ -21,12 +21,19 @@ class PartAttention(Pooling):
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PartAttention':
-        return cls(model.parts, model.descriptor, model.mask_kernel, model.position_term and model.parts > 0, jnp.dtype(model.dtype))
+        return cls(
+            model.parts,
+            model.descriptor,
+            model.mask_kernel,
+            model.position_term and model.parts > 0,
+            jnp.dtype(model.dtype),
+        )
 
     @nn.compact
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
-        masks, u = PartAlignment(self.parts, self.descriptor_dim, self.mask_kernel, self.position_term, self.dtype,
-                                 name='part_alignment')(x)
+        masks, u = PartAlignment(
+            self.parts, self.descriptor_dim, self.mask_kernel, self.position_term, self.dtype, name='part_alignment'
+        )(x)
         weight = masks * valid[:, :, None, None, None]
         total = jnp.einsum('nthwp,nthwpd->npd', weight, u)
         return {'total': total, 'count': num_locations(x, valid)}, Intermediates(masks, None, u)

@@ -1,4 +1,6 @@
-"""PersonVLAD: soft parts over space and time, and the residuals of each part's descriptors from a codebook (docs/design.md)."""
+"""PersonVLAD: soft parts over space and time, and the residuals of each part's descriptors from a codebook
+(docs/design.md).
+"""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,7 +18,10 @@ from pvlad_jax.models.pooling.vlad_codebook import NetVlad, initial_codebook, vl
 
 
 class PersonVlad(Pooling):
-    """3D part alignment and a VLAD codebook for each part. `parts = 0`: VLAD without parts (NetVLAD; on a 2D backbone ActionVLAD)."""
+    """3D part alignment and a VLAD codebook for each part.
+
+    `parts = 0`: VLAD without parts (NetVLAD; on a 2D backbone ActionVLAD).
+    """
 
     parts: int
     clusters: int
@@ -29,18 +34,27 @@ class PersonVlad(Pooling):
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PersonVlad':
-        return cls(model.parts, model.words, model.descriptor, model.mask_kernel, model.shared_codebook,
-                   model.position_term and model.parts > 0, jnp.dtype(model.dtype))
+        return cls(
+            model.parts,
+            model.words,
+            model.descriptor,
+            model.mask_kernel,
+            model.shared_codebook,
+            model.position_term and model.parts > 0,
+            jnp.dtype(model.dtype),
+        )
 
     @nn.compact
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
         n, t, h, w, _ = x.shape
-        masks, u = PartAlignment(self.parts, self.descriptor_dim, self.mask_kernel, self.position_term, self.dtype,
-                                 name='part_alignment')(x)
+        masks, u = PartAlignment(
+            self.parts, self.descriptor_dim, self.mask_kernel, self.position_term, self.dtype, name='part_alignment'
+        )(x)
         weight = masks * valid[:, :, None, None, None]
         parts = masks.shape[-1]
         sums, assignment = NetVlad(parts, self.clusters, self.descriptor_dim, self.shared_codebook, name='vlad')(
-            u.reshape(n, t * h * w, parts, self.descriptor_dim), weight.reshape(n, t * h * w, parts))
+            u.reshape(n, t * h * w, parts, self.descriptor_dim), weight.reshape(n, t * h * w, parts)
+        )
         return {'residual': sums}, Intermediates(masks, assignment.reshape(n, t, h, w, parts, self.clusters), u)
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
@@ -49,16 +63,33 @@ class PersonVlad(Pooling):
     def size(self, channels: int) -> int:
         return max(self.parts, 1) * self.clusters * self.descriptor_dim
 
-    def initial_params(self, params: Mapping[str, Any], descriptors: Float[np.ndarray, 'n P D'], init: VladInitConfig, seed: int,
-                       kmeans: KMeans) -> dict[str, Any]:
-        """The codebooks from the descriptors, which `init.centre_descriptors` first moves to mean 0 by their layer's bias.
+    def initial_params(
+        self,
+        params: Mapping[str, Any],
+        descriptors: Float[np.ndarray, 'n P D'],
+        init: VladInitConfig,
+        seed: int,
+        kmeans: KMeans,
+    ) -> dict[str, Any]:
+        """The codebooks from the descriptors, which `init.centre_descriptors` first moves to mean 0 by their layer's
+        bias.
 
-        Features behind a ReLU point into one corner of the space: left there, all û nearly agree, the clusters crowd together, α comes
-        out in the hundreds, and the first updates of a backbone that learns carry every û out of reach of all clusters but one.
+        Features behind a ReLU point into one corner of the space: left there, all û nearly agree, the clusters crowd
+        together, α comes out in the hundreds, and the first updates of a backbone that learns carry every û out of
+        reach of all clusters but one.
         """
         shift = -descriptors.mean(0) if init.centre_descriptors else np.zeros(descriptors.shape[1:], np.float32)
-        codebook = initial_codebook(descriptors + shift, self.clusters, seed, kmeans, init.rule, init.alpha, init.alpha_scale,
-                                    self.shared_codebook, init.descriptors)
+        codebook = initial_codebook(
+            descriptors + shift,
+            self.clusters,
+            seed,
+            kmeans,
+            init.rule,
+            init.alpha,
+            init.alpha_scale,
+            self.shared_codebook,
+            init.descriptors,
+        )
         alignment = params['part_alignment']
         layer = alignment['part_descriptor']
         layer = {**layer, 'bias': np.asarray(layer['bias']) + shift.reshape(-1)}

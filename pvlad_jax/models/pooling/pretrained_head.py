@@ -19,8 +19,9 @@ from pvlad_jax.ops.frame_mask import mask_frames
 class PretrainedHead(nn.Module):
     """Each frame's global average, a linear layer to F, BatchNorm, ReLU; float32, zero at invalid frames.
 
-    Parameters `kernel` [C, F], `bias`, `scale`, `shift`; `batch_stats` `mean` and `var`, which training does not change: with imported
-    statistics the head is the published function, at test and in training. Names as in a weights file (`initialisation.pretrained.HEAD`).
+    Parameters `kernel` [C, F], `bias`, `scale`, `shift`; `batch_stats` `mean` and `var`, which training does not
+    change: with imported statistics the head is the published function, at test and in training. Names as in a weights
+    file (`initialisation.pretrained.HEAD`).
     """
 
     features: int  # F
@@ -49,8 +50,10 @@ class HeadAverage(Pooling):
     def from_config(cls, model: ModelConfig) -> 'HeadAverage':
         features = BACKBONES[model.backbone.name].head_features
         if not features:
-            raise UserError(f"model.pooling = 'pretrained_head': the published {model.backbone.name} has no layer between its global "
-                            "average and its classifier. Take 'average'.")
+            raise UserError(
+                f"model.pooling = 'pretrained_head': the published {model.backbone.name} has no layer between its "
+                "global average and its classifier. Take 'average'."
+            )
         return cls(features)
 
     @nn.compact
@@ -64,7 +67,10 @@ class HeadAverage(Pooling):
     def size(self, channels: int) -> int:
         return self.features
 
-    def head_params(self, params: Mapping[str, Any], batch_stats: Mapping[str, Any],
-                    head: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-        return ({**params, 'head': {name: head[name] for name in params['head']}},
-                {**batch_stats, 'head': {name: head[name] for name in batch_stats['head']}})
+    def head_params(
+        self, params: Mapping[str, Any], batch_stats: Mapping[str, Any], head: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        return (
+            {**params, 'head': {name: head[name] for name in params['head']}},
+            {**batch_stats, 'head': {name: head[name] for name in batch_stats['head']}},
+        )

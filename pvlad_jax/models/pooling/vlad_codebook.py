@@ -1,12 +1,13 @@
-"""The VLAD layer: residuals of part descriptors from cluster centres, summed over the whole video (docs/design.md; NetVLAD,
-Arandjelović 2016).
+"""The VLAD layer: residuals of part descriptors from cluster centres, summed over the whole video (docs/design.md;
+NetVLAD, Arandjelović 2016).
 
     û = u / |u|
     a_{p,k,n} = softmax_k(w_{p,k} · û_{p,n} + b_{p,k})
     V_{p,k}   = Σ_n m_n M_{p,n} a_{p,k,n} (û_{p,n} − c_{p,k})
 
-The mask weighs the residual: a scalar times a descriptor that is then normalised would cancel out. Everything here is float32;
-`precision='highest'` because GPUs and TPUs otherwise multiply float32 with fewer bits, and w = 2αc magnifies that.
+The mask weighs the residual: a scalar times a descriptor that is then normalised would cancel out. Everything here is
+float32; `precision='highest'` because GPUs and TPUs otherwise multiply float32 with fewer bits, and w = 2αc magnifies
+that.
 """
 
 from collections.abc import Sequence
@@ -23,11 +24,16 @@ from pvlad_jax.ops.l2_normalise import l2_normalise
 
 
 def residual_sums(
-        u: Float[Array, 'N L P D'], weight: Float[Array, 'N L P'], w: Float[Array, 'P K D'], b: Float[Array, 'P K'],
-        c: Float[Array, 'P K D']) -> tuple[Float[Array, 'N P K D'], Float[Array, 'N L P K']]:
+    u: Float[Array, 'N L P D'],
+    weight: Float[Array, 'N L P'],
+    w: Float[Array, 'P K D'],
+    b: Float[Array, 'P K'],
+    c: Float[Array, 'P K D'],
+) -> tuple[Float[Array, 'N P K D'], Float[Array, 'N L P K']]:
     """Sums over the L locations of each clip, and the soft assignment.
 
-    `weight` is m·M. The sum is factored, `Σ (m M a) û − (Σ m M a) c`, so that no `L·K·D` tensor arises; it adds over clips.
+    `weight` is m·M. The sum is factored, `Σ (m M a) û − (Σ m M a) c`, so that no `L·K·D` tensor arises; it adds over
+    clips.
     """
     u = l2_normalise(u)
     assignment = jax.nn.softmax(jnp.einsum('nlpd,pkd->nlpk', u, w, precision='highest') + b, axis=-1)
@@ -43,8 +49,8 @@ def vlad_descriptor(sums: Float[Array, 'B P K D']) -> Float[Array, 'B F']:
 
 
 class NetVlad(nn.Module):
-    """The codebook of each part: three tensors, free after their common initialisation (training/initialisation/kmeans.py), without weight
-    decay.
+    """The codebook of each part: three tensors, free after their common initialisation
+    (training/initialisation/kmeans.py), without weight decay.
 
     Until a start is given they are random unit centres with α = 10.
     """
@@ -55,8 +61,9 @@ class NetVlad(nn.Module):
     shared_codebook: bool = False
 
     @nn.compact
-    def __call__(self, u: Float[Array, 'N L P D'], weight: Float[Array, 'N L P']) -> tuple[
-            Float[Array, 'N P K D'], Float[Array, 'N L P K']]:
+    def __call__(
+        self, u: Float[Array, 'N L P D'], weight: Float[Array, 'N L P']
+    ) -> tuple[Float[Array, 'N P K D'], Float[Array, 'N L P K']]:
         books = 1 if self.shared_codebook else self.parts
         shape = (books, self.clusters, self.descriptor_dim)
         centres = self.param('centres', lambda key: l2_normalise(jax.random.normal(key, shape)))
@@ -73,8 +80,11 @@ def l2_normalise_rows(descriptors: Float[np.ndarray, '*n D']) -> Float[np.ndarra
 
 
 def assignment_from_centres(
-    centres: Float[np.ndarray, 'K D'], descriptors: Float[np.ndarray, 'n D'],
-    rule: str = 'netvlad', alpha: float = 1000.0, alpha_scale: float = 1.0,
+    centres: Float[np.ndarray, 'K D'],
+    descriptors: Float[np.ndarray, 'n D'],
+    rule: str = 'netvlad',
+    alpha: float = 1000.0,
+    alpha_scale: float = 1.0,
 ) -> tuple[Float[np.ndarray, 'K D'], Float[np.ndarray, 'K'], float]:
     """(w, b, α) with w = 2αc and b = -α|c|², so that softmax(w · û + b) = softmax(-α |û - c|²).
 
@@ -105,15 +115,23 @@ def _netvlad_alpha(centres: Float[np.ndarray, 'K D'], descriptors: Float[np.ndar
     nearest = np.partition(squared, 1, axis=1)
     gap = np.mean(nearest[:, 1] - nearest[:, 0])
     if not gap > 0:
-        raise UserError('config.vlad_init.rule = netvlad finds no α: every local descriptor is as near to a second cluster '
-                        'as to its first. Lower config.model.words, or set rule to fixed.')
+        raise UserError(
+            'config.vlad_init.rule = netvlad finds no α: every local descriptor is as near to a second cluster '
+            'as to its first. Lower config.model.words, or set rule to fixed.'
+        )
     return -np.log(0.01) / gap
 
 
 def initial_codebook(
-    descriptors: Float[np.ndarray, 'n P D'] | Sequence[Float[np.ndarray, 'n D']], clusters: int, seed: int,
-    kmeans: KMeans, rule: str = 'netvlad', alpha: float = 1000.0, alpha_scale: float = 1.0,
-    shared_codebook: bool = False, limit: int | None = None,
+    descriptors: Float[np.ndarray, 'n P D'] | Sequence[Float[np.ndarray, 'n D']],
+    clusters: int,
+    seed: int,
+    kmeans: KMeans,
+    rule: str = 'netvlad',
+    alpha: float = 1000.0,
+    alpha_scale: float = 1.0,
+    shared_codebook: bool = False,
+    limit: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Initial parameters of `NetVlad`: `centres` [P K D], `assignment_weight` [P K D], `assignment_bias`
     [P K].
@@ -148,7 +166,9 @@ def initial_codebook(
         return centres, weight, bias
 
     start = [codebook_of(p) for p in range(len(parts))]
-    return {name: np.stack(values) for name, values in zip(('centres', 'assignment_weight', 'assignment_bias'), zip(*start))}
+    return {
+        name: np.stack(values) for name, values in zip(('centres', 'assignment_weight', 'assignment_bias'), zip(*start))
+    }
 
 
 def _subsample(descriptors: Float[np.ndarray, 'n D'], limit: int, seed: int) -> Float[np.ndarray, 'm D']:

@@ -9,5 +9,6 @@
 | `depthwise` | depthwise 3x3 convolution as sums of shifted products |
 | `threads` | how many threads layouts are chosen for |
 
-Everything is the same function as XLA's up to rounding; method, exactness and measurements: docs/notes/cpu_convolution.md.
+Everything is the same function as XLA's up to rounding; method, exactness and measurements:
+docs/notes/cpu_convolution.md.
 """

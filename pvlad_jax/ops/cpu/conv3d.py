@@ -1,7 +1,8 @@
-"""3D convolution for XLA:CPU, whose own one is naive: 2D convolutions of frames forward, matrix products for the kernel's gradient.
+"""3D convolution for XLA:CPU, whose own one is naive: 2D convolutions of frames forward, matrix products for the
+kernel's gradient.
 
-Kernels of three frames go by `winograd_time` where that saves work, all else as a sum over temporal taps. What each trick gave stands
-beside it, and for whole networks in docs/notes/cpu_convolution.md.
+Kernels of three frames go by `winograd_time` where that saves work, all else as a sum over temporal taps. What each
+trick gave stands beside it, and for whole networks in docs/notes/cpu_convolution.md.
 """
 
 import math
@@ -35,7 +36,9 @@ def _taps_seen(tap: int, frames: int, outputs: int, stride: int, front: int) -> 
 
 
 def _frames_seen(x, tap: int, outputs: int, stride: int, front: int) -> tuple[Array | None, int, int]:
-    """Frames of the clip that a tap of the kernel sees (None if it sees padding only), and the output frames (first, end) that see them."""
+    """Frames of the clip that a tap of the kernel sees (None if it sees padding only), and the output frames (first,
+    end) that see them.
+    """
     first, end = _taps_seen(tap, x.shape[1], outputs, stride, front)
     if first == end:
         return None, first, end
@@ -58,14 +61,17 @@ def _time_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, s
     """[N, t, H, W, k·C]: what each temporal tap sees, zeros outside, side by side."""
     end = (outputs - 1) * stride + k - front - x.shape[1]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (front, end, 0), *[(0, 0, 0)] * 3])
-    return jnp.concatenate([lax.slice_in_dim(x, i, i + (outputs - 1) * stride + 1, stride, 1) for i in range(k)], axis=-1)
+    return jnp.concatenate(
+        [lax.slice_in_dim(x, i, i + (outputs - 1) * stride + 1, stride, 1) for i in range(k)], axis=-1
+    )
 
 
 def forward(x, kernel, strides: Triple, padding: Padding):
     """A sum over temporal taps of 2D convolutions (matrix products where the kernel is kt x 1 x 1), or `winograd_time`.
 
-    A tap is computed at the output frames only where it sees the clip: of clips of 8, 4, 2, 1 frames, 8, 17, 33 and 67 % of the products of
-    a 3x3x3 kernel are with padding. Thin inputs (pixels) have their taps side by side in the channels and need a single 2D convolution.
+    A tap is computed at the output frames only where it sees the clip: of clips of 8, 4, 2, 1 frames, 8, 17, 33 and 67
+    % of the products of a 3x3x3 kernel are with padding. Thin inputs (pixels) have their taps side by side in the
+    channels and need a single 2D convolution.
     """
     kt, kh, kw, c_in, c_out = kernel.shape
     t = _outputs(x, kernel, strides, padding)[0]
@@ -87,7 +93,9 @@ def forward(x, kernel, strides: Triple, padding: Padding):
 
 
 def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
-    """At stride 1 a convolution of the output's gradient with the reversed kernel, by the ways above; else as JAX derives it."""
+    """At stride 1 a convolution of the output's gradient with the reversed kernel, by the ways above; else as JAX
+    derives it.
+    """
     back = tuple((k - 1 - p[0], k - 1 - p[1]) for k, p in zip(kernel.shape, padding))
     if strides == (1, 1, 1) and all(p >= 0 for pair in back for p in pair):
         return forward(g, kernel[::-1, ::-1, ::-1].swapaxes(3, 4), strides, back)
@@ -95,7 +103,8 @@ def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
 
 
 def matrix_gradient(x: Float[Array, 'M C'], g: Float[Array, 'M D']) -> Float[Array, 'C D']:
-    """xᵀ g, the gradient of w in x @ w. What JAX derives of a product over several axes, XLA:CPU takes of transposed copies.
+    """xᵀ g, the gradient of w in x @ w. What JAX derives of a product over several axes, XLA:CPU takes of transposed
+    copies.
 
     OSNet's 1x1 convolutions: such a copy is written number by number, by a loop that computes g again.
     """
@@ -105,9 +114,9 @@ def matrix_gradient(x: Float[Array, 'M C'], g: Float[Array, 'M D']) -> Float[Arr
 def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
     """As products, or as JAX derives it where the kernel is large for the number of locations, or is a single location.
 
-    Two cores, ms derived, as products: 64 channels at 4 x 8 x 64 x 32 locations 120, 59; 128 -> 192 at 4 x 4 x 16 x 8 11, 9; 128 -> 256 at
-    4 x 8 x 8 x 4 12, 8; 256 -> 256 at 4 x 2 x 16 x 8 14, 14; but 512 -> 512 at 4 x 4 x 16 x 8 101, 201: there reading and writing the
-    products of all taps takes longer than making them.
+    Two cores, ms derived, as products: 64 channels at 4 x 8 x 64 x 32 locations 120, 59; 128 -> 192 at 4 x 4 x 16 x 8
+    11, 9; 128 -> 256 at 4 x 8 x 8 x 4 12, 8; 256 -> 256 at 4 x 2 x 16 x 8 14, 14; but 512 -> 512 at 4 x 4 x 16 x 8 101,
+    201: there reading and writing the products of all taps takes longer than making them.
     """
     c, d = kernel.shape[3:]
     if kernel.shape[:3] == (1, 1, 1) and padding == ((0, 0),) * 3:
@@ -119,7 +128,9 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
 
 
 def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g):
-    """`frame_kernel_gradient` of every temporal tap, or of `winograd_time`'s six convolutions; thin inputs have all taps at once."""
+    """`frame_kernel_gradient` of every temporal tap, or of `winograd_time`'s six convolutions; thin inputs have all
+    taps at once.
+    """
     kt, kh, kw, c_in, c_out = kernel.shape
     (stride, *strides), (time, *padding) = strides, padding
     if kt > 1 and c_in <= THIN_CHANNELS:

@@ -49,7 +49,9 @@ def forward(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -> Floa
 
 
 def _block(size: int) -> tuple[int, int]:
-    """(locations a block, blocks) along an axis: 4 or 3 locations, whichever covers it with fewer locations in excess."""
+    """(locations a block, blocks) along an axis: 4 or 3 locations, whichever covers it with fewer locations in
+    excess.
+    """
     return min(((p, -(-size // p)) for p in (4, 3)), key=lambda b: b[0] * b[1])
 
 
@@ -59,9 +61,10 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
     g is laid among zeros once, for both: where it comes from a loop over locations (a BatchNorm's gradient), that one
     writes it so.
 
-    The input's gradient is the convolution of g with the reversed kernel. The kernel's, nine sums over all locations of x
-    times a shifted g, is one loop as well: frames are cut into blocks of 4 x 4 locations, nine of which compute the sum of
-    one tap each over their block, by 16 shifted products. A sum over all blocks is left, of 9/16 of the numbers of x.
+    The input's gradient is the convolution of g with the reversed kernel. The kernel's, nine sums over all locations of
+    x times a shifted g, is one loop as well: frames are cut into blocks of 4 x 4 locations, nine of which compute the
+    sum of one tap each over their block, by 16 shifted products. A sum over all blocks is left, of 9/16 of the numbers
+    of x.
     """
     height, width = x.shape[2:4]
     (rows, down), (columns, across) = _block(height), _block(width)
@@ -81,9 +84,9 @@ def gradients(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C'], g: Fl
             total = total + seen * whole[:, :, :, p : p + 1, :, q : q + 1]
         return total
 
-    # Four short sums that do not wait for each other. Location (i, j) of a block has seen g at i - 1 rows and j - 1 columns
-    # from x: tap (2 - i, 2 - j). The reversal has to stand between the loop and the sum over blocks: XLA:CPU would hand a
-    # product and the sum of it to YNNPACK, and copy all 32 slices for that (40 ms where this takes 4).
+    # Four short sums that do not wait for each other. Location (i, j) of a block has seen g at i - 1 rows and j - 1
+    # columns from x: tap (2 - i, 2 - j). The reversal has to stand between the loop and the sum over blocks: XLA:CPU
+    # would hand a product and the sum of it to YNNPACK, and copy all 32 slices for that (40 ms where this takes 4).
     sums = lax.rev(sum(sum_of_row(p) for p in range(rows)), (3, 5))
     return of_input, sums.sum((0, 1, 2, 4)).astype(kernel.dtype)
 
@@ -94,6 +97,4 @@ def cpu_depthwise(x: Float[Array, 'N T H W C'], kernel: Float[Array, '3 3 C']) -
     return forward(x, kernel)
 
 
-cpu_depthwise.defvjp(
-    lambda x, kernel: (forward(x, kernel), (x, kernel)), lambda residuals, g: gradients(*residuals, g)
-)
+cpu_depthwise.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), lambda residuals, g: gradients(*residuals, g))

@@ -1,8 +1,9 @@
 """2D convolution of every frame of clips by itself on XLA:CPU: what `cpu/conv3d` and `cpu/winograd_time` are made of.
 
-XLA:CPU hands 2D convolutions and matrix products to YNNPACK, which reaches the processor's peak with them, but shares out among threads
-only (locations along the width) x (channels of the result) of *one* picture. The narrow pictures of walking people are one share: 64
-channels at 64 x 32 locations run on a single thread, whatever the number of frames. So frames are joined side by side.
+XLA:CPU hands 2D convolutions and matrix products to YNNPACK, which reaches the processor's peak with them, but shares
+out among threads only (locations along the width) x (channels of the result) of *one* picture. The narrow pictures of
+walking people are one share: 64 channels at 64 x 32 locations run on a single thread, whatever the number of frames. So
+frames are joined side by side.
 """
 
 import math
@@ -23,10 +24,12 @@ def output_size(size: int, kernel: int, stride: int, padding: Pair) -> int:
 
 
 def utilisation(width: int, terms: int, channels: int, threads: int) -> float:
-    """The share of the threads' time that is used, 0 to 1, for a row of `width` locations and `channels`, each a sum of `terms`.
+    """The share of the threads' time that is used, 0 to 1, for a row of `width` locations and `channels`, each a sum of
+    `terms`.
 
-    Of ynnpack/subgraph/dot.cc in google/XNNPACK (August 2026): a thread gets up to 64 locations x 64 channels at a time, or twice as many
-    locations, and so on, until locations and channels together are 65536 by the terms (1024 at most).
+    Of ynnpack/subgraph/dot.cc in google/XNNPACK (August 2026): a thread gets up to 64 locations x 64 channels at a
+    time, or twice as many locations, and so on, until locations and channels together are 65536 by the terms (1024 at
+    most).
     """
     locations, across = min(width, 64), 64
     while locations + across < 65536 / min(terms, 1024) and (locations < width or across < channels):
@@ -41,11 +44,14 @@ def utilisation(width: int, terms: int, channels: int, threads: int) -> float:
 
 
 def choose_packing(width: int, terms: int, channels: int, clips: Any, frames: int, threads: int) -> tuple[int, int]:
-    """(clips, frames) to be convolved as one wide picture, for `width` output locations in a row; (1, 1) = every frame by itself.
+    """(clips, frames) to be convolved as one wide picture, for `width` output locations in a row; (1, 1) = every frame
+    by itself.
 
-    The column of zeros between two frames costs 1 / width of the products. Clips are joined only where it pays, since those of a
-    sharded batch lie on several devices, and never where their number is a symbol, as in a program for any number of them (jax.export).
+    The column of zeros between two frames costs 1 / width of the products. Clips are joined only where it pays, since
+    those of a sharded batch lie on several devices, and never where their number is a symbol, as in a program for any
+    number of them (jax.export).
     """
+
     def efficiency(together):
         several = math.prod(together) * (width + 1) if together != (1, 1) else width
         used = utilisation(several, terms, channels, threads) * math.prod(together) * width / several
@@ -58,7 +64,10 @@ def choose_packing(width: int, terms: int, channels: int, clips: Any, frames: in
 def frame_conv(
     x: Float[Array, 'N T H W C'], kernel: Float[Array, 'kh kw C D'], strides: Sequence[int], padding: Sequence[Pair]
 ) -> Float[Array, 'N T h w D']:
-    """Strides and padding in (H, W). 4 x 8 frames of 64 x 32 locations, 64 channels, kernel 3x3, two cores: 50 -> 27 ms side by side."""
+    """Strides and padding in (H, W).
+
+    4 x 8 frames of 64 x 32 locations, 64 channels, kernel 3x3, two cores: 50 -> 27 ms side by side.
+    """
     n, t, height, width, c = x.shape
     kh, kw, _, d = kernel.shape
     if (kh, kw) == (1, 1) and all(p == (0, 0) for p in padding):

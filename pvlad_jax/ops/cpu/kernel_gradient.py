@@ -1,8 +1,9 @@
 """The gradient of the kernel of `frame_conv`, as matrix products.
 
-Over all L locations, the sum of (output gradient) x (what a tap sees): gᵀ [D, L] @ x [L, kw·C] for each of kh taps, fewer and of half
-the locations with `winograd_height`. What JAX derives is a convolution whose window is the whole picture and whose result has 3 x 3
-locations, which no convolution is optimised for; its long sums round up to eight times as much.
+Over all L locations, the sum of (output gradient) x (what a tap sees): gᵀ [D, L] @ x [L, kw·C] for each of kh taps,
+fewer and of half the locations with `winograd_height`. What JAX derives is a convolution whose window is the whole
+picture and whose result has 3 x 3 locations, which no convolution is optimised for; its long sums round up to eight
+times as much.
 """
 
 from collections.abc import Sequence
@@ -15,16 +16,18 @@ from jaxtyping import Array, Float
 from pvlad_jax.ops.cpu.winograd_height import FILTERS, MAX_TAPS, G, weighted
 from pvlad_jax.ops.padding import Pair
 
-# Columns of a product that one thread takes. Narrower windows that meet the same factor are put together: the stem of R3D-18, 63 columns,
-# 51 -> 36 ms; of I3D, 147 columns, 35 -> 42.
+# Columns of a product that one thread takes. Narrower windows that meet the same factor are put together: the stem of
+# R3D-18, 63 columns, 51 -> 36 ms; of I3D, 147 columns, 35 -> 42.
 NARROW = 64
 
 
-def width_windows(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int) -> Float[Array, 'N T H w kC']:
+def width_windows(
+    x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: int, front: int
+) -> Float[Array, 'N T H w kC']:
     """What each tap of a kernel sees along the width, zeros outside, side by side in the channels.
 
-    A window lies together in memory, so each is copied as a whole: 1.7 ms for clips of 2 x 8 x 64 x 32 x 64, against 7.9 for a
-    concatenation of shifted copies.
+    A window lies together in memory, so each is copied as a whole: 1.7 ms for clips of 2 x 8 x 64 x 32 x 64, against
+    7.9 for a concatenation of shifted copies.
     """
     n, t, h, width, c = x.shape
     if k == 1 and stride == 1:
@@ -37,18 +40,24 @@ def width_windows(x: Float[Array, 'N T H W C'], k: int, outputs: int, stride: in
 
 
 def _neighbours(kernel: int, stride: int, front: int, at_most: int) -> list[list[int]]:
-    """Taps of a kernel that see rows next to each other in a picture with every stride-th row, at most `at_most` together."""
+    """Taps of a kernel that see rows next to each other in a picture with every stride-th row, at most `at_most`
+    together.
+    """
     phases = [[tap for tap in range(kernel) if (tap - front) % stride == first] for first in range(stride)]
     return [taps[i : i + at_most] for taps in phases for i in range(0, len(taps), at_most)]
 
 
 def frame_kernel_gradient(
-    x: Float[Array, 'N T H W C'], g: Float[Array, 'N T h w D'], kernel: Pair, strides: Sequence[int], padding: Sequence[Pair]
+    x: Float[Array, 'N T H W C'],
+    g: Float[Array, 'N T h w D'],
+    kernel: Pair,
+    strides: Sequence[int],
+    padding: Sequence[Pair],
 ) -> Float[Array, 'kh kw C D']:
     """float32. kernel: (kh, kw); g: gradient of the output; strides and padding in (H, W).
 
-    gᵀ comes first in the products, because the factor that lies across memory should be the narrow one. In half precision, where sums of
-    rows would be rounded, every tap goes by itself.
+    gᵀ comes first in the products, because the factor that lies across memory should be the narrow one. In half
+    precision, where sums of rows would be rounded, every tap goes by itself.
     """
     (kh, kw), height, c, (h, w, d) = kernel, x.shape[2], x.shape[-1], g.shape[2:]
     stride, front, pairs = strides[0], padding[0][0], -(-h // 2)
@@ -78,10 +87,15 @@ def frame_kernel_gradient(
             some = list(of_sets)[i : i + together]
             factors = gradient, jnp.concatenate([of_sets[j] for j in some], axis=1)
             product = lax.dot_general(*factors, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-            products |= {(j, point): part.reshape(d, kw, c) for j, part in zip(some, jnp.split(product, len(some), axis=1))}
+            products |= {
+                (j, point): part.reshape(d, kw, c) for j, part in zip(some, jnp.split(product, len(some), axis=1))
+            }
 
     of_tap = {}
     for i, taps in enumerate(sets):
         points, _, weights_of_taps = FILTERS[len(taps)]
-        of_tap |= {tap: weighted(weights, [products[i, point] for point in points]) for tap, weights in zip(taps, weights_of_taps)}
+        of_tap |= {
+            tap: weighted(weights, [products[i, point] for point in points])
+            for tap, weights in zip(taps, weights_of_taps)
+        }
     return jnp.stack([of_tap[tap] for tap in range(kh)]).transpose(0, 2, 3, 1)

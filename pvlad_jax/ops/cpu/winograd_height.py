@@ -1,9 +1,11 @@
-"""Winograd's minimal filtering along the height for the gradient of a kernel: F(taps, 2), two rows of the output's gradient at a time.
+"""Winograd's minimal filtering along the height for the gradient of a kernel: F(taps, 2), two rows of the output's
+gradient at a time.
 
-Winograd 1980. The gradient of n taps that see rows next to each other is the sum, over all pairs (g0, g1) of rows of the output's gradient
-and the n + 1 rows x that they see, of g0 x[tap] + g1 x[tap + 1]: 2 n products of a row with a row, of which n + 1 suffice. They are those
-of G @ (g0, g1) with SEEN @ x, and the gradients of the taps are TAPS @ the results. The matrices are those of Toom and Cook for the points
-0, 1, -1, 2 and infinity, as many as there are taps and the last; sets of taps that share a point share its row of G.
+Winograd 1980. The gradient of n taps that see rows next to each other is the sum, over all pairs (g0, g1) of rows of
+the output's gradient and the n + 1 rows x that they see, of g0 x[tap] + g1 x[tap + 1]: 2 n products of a row with a
+row, of which n + 1 suffice. They are those of G @ (g0, g1) with SEEN @ x, and the gradients of the taps are TAPS @ the
+results. The matrices are those of Toom and Cook for the points 0, 1, -1, 2 and infinity, as many as there are taps and
+the last; sets of taps that share a point share its row of G.
 
 With one tap the points are 0 and infinity: each row by itself, nothing is added and nothing saved.
 """
@@ -36,7 +38,12 @@ FILTERS = {
     4: Filter(
         (0, 1, -1, 2, INFINITY),
         ((2, -1, -2, 1, 0), (0, 2, 1, -1, 0), (0, -2, 3, -1, 0), (0, -1, 0, 1, 0), (0, 2, -1, -2, 1)),
-        ((1 / 2, 1 / 2, 1 / 6, 1 / 6, 0), (0, 1 / 2, -1 / 6, 1 / 3, 0), (0, 1 / 2, 1 / 6, 2 / 3, 0), (0, 1 / 2, -1 / 6, 4 / 3, 1)),
+        (
+            (1 / 2, 1 / 2, 1 / 6, 1 / 6, 0),
+            (0, 1 / 2, -1 / 6, 1 / 3, 0),
+            (0, 1 / 2, 1 / 6, 2 / 3, 0),
+            (0, 1 / 2, -1 / 6, 4 / 3, 1),
+        ),
     ),
 }
 MAX_TAPS = max(FILTERS)

@@ -29,9 +29,7 @@ class DescriptorSample:
         self._kept = None
         self.seen = 0  # valid locations so far
 
-    def add(
-        self, descriptors: Float[np.ndarray, 'n P D'], valid: Bool[np.ndarray, 'n'] | None = None,
-    ) -> None:
+    def add(self, descriptors: Float[np.ndarray, 'n P D'], valid: Bool[np.ndarray, 'n'] | None = None) -> None:
         """Offers n locations, with the descriptors of all P parts at each; those not valid (padding) are passed
         over.
 
@@ -51,7 +49,7 @@ class DescriptorSample:
         keys = np.concatenate([self._keys, keys])
         kept = np.concatenate([self._kept, descriptors])
         if len(keys) > self._size:
-            chosen = np.sort(np.argpartition(keys, self._size - 1)[:self._size])  # in the order of the stream
+            chosen = np.sort(np.argpartition(keys, self._size - 1)[: self._size])  # in the order of the stream
             keys, kept = keys[chosen], kept[chosen]
         self._keys, self._kept = keys, kept
 
@@ -59,9 +57,11 @@ class DescriptorSample:
         memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
         needed = 2 * self._size * location_bytes  # the old sample and the new one while it is being made
         if needed > memory / 2:
-            raise UserError(f'config.vlad_init.descriptors = {self._size} locations of {location_bytes} bytes take '
-                            f'{needed / 2**30:.1f} GiB, more than half of this machine\'s '
-                            f'{memory / 2**30:.1f} GiB. Set it to {int(memory / 4 / location_bytes)} or less.')
+            raise UserError(
+                f'config.vlad_init.descriptors = {self._size} locations of {location_bytes} bytes take '
+                f"{needed / 2**30:.1f} GiB, more than half of this machine's "
+                f'{memory / 2**30:.1f} GiB. Set it to {int(memory / 4 / location_bytes)} or less.'
+            )
 
     def descriptors(self) -> Float[np.ndarray, 'n P D']:
         """The sample, in the order of the stream. Raises UserError if nothing was offered."""

@@ -1,4 +1,7 @@
-"""k-means on unit vectors, by OpenCV on the host. Centres depend on the descriptors and the seed alone, not on the number of threads."""
+"""k-means on unit vectors, by OpenCV on the host.
+
+Centres depend on the descriptors and the seed alone, not on the number of threads.
+"""
 
 import cv2
 import numpy as np
@@ -8,8 +11,9 @@ from pvlad_jax.core.errors import UserError
 
 RESTARTS = 3  # k-means++ may begin with two centres in one cluster; the best of three seldom ends so
 ITERATIONS = 100
-# Distance on the unit sphere: k-means ends when no centre moves farther. Sums of squared distances of the demo's eight parts together:
-# 16,274 with 0.03, 16,224 with this, 16,213 with 0.003 and twice the time at 100,000 descriptors; 16,232 by scikit-learn as it comes.
+# Distance on the unit sphere: k-means ends when no centre moves farther. Sums of squared distances of the demo's eight
+# parts together: 16,274 with 0.03, 16,224 with this, 16,213 with 0.003 and twice the time at 100,000 descriptors;
+# 16,232 by scikit-learn as it comes.
 CENTRE_SHIFT_TOLERANCE = 1e-2
 
 
@@ -22,19 +26,23 @@ def cluster_centres(descriptors: Float[np.ndarray, 'n D'], clusters: int, seed: 
     """
     descriptors = np.ascontiguousarray(descriptors, np.float32) + 0.0  # -0 and 0 are one value
     if not np.isfinite(descriptors).all():
-        raise UserError('The codebook cannot be initialised: some local descriptors of the training set are NaN or '
-                        'infinite. Look at the backbone\'s weights (config.model.backbone.weights).')
+        raise UserError(
+            'The codebook cannot be initialised: some local descriptors of the training set are NaN or '
+            "infinite. Look at the backbone's weights (config.model.backbone.weights)."
+        )
     distinct = set()
     for row in descriptors:
         distinct.add(row.tobytes())
         if len(distinct) >= clusters:
             break
     if len(distinct) < clusters:
-        raise UserError(f'config.model.words = {clusters} clusters need as many distinct local descriptors, but '
-                        f'only {len(distinct)} were found among {len(descriptors)}. Lower config.model.words, or '
-                        'raise config.vlad_init.descriptors or the number of training clips.')
-    # OpenCV's rather than scikit-learn's, which takes 0.7 s to import. Its threads share out distances and add nothing up, so
-    # their number changes nothing.
+        raise UserError(
+            f'config.model.words = {clusters} clusters need as many distinct local descriptors, but '
+            f'only {len(distinct)} were found among {len(descriptors)}. Lower config.model.words, or '
+            'raise config.vlad_init.descriptors or the number of training clips.'
+        )
+    # OpenCV's rather than scikit-learn's, which takes 0.7 s to import. Its threads share out distances and add nothing
+    # up, so their number changes nothing.
     cv2.setRNGSeed(seed % 2**31)
     until = cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, ITERATIONS, CENTRE_SHIFT_TOLERANCE
     _, labels, centres = cv2.kmeans(descriptors, clusters, None, until, RESTARTS, cv2.KMEANS_PP_CENTERS)

@@ -1,7 +1,8 @@
 """Reads backbone weights made by data_prep/import_weights.py.
 
-The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module, the metadata that
-`METADATA` lists and, where the source has them, `classifier/kernel`, `classifier/bias` and `head/...` (`HEAD`).
+The file is safetensors with float32 tensors `params/...` and `batch_stats/...` under the names of the Flax module, the
+metadata that `METADATA` lists and, where the source has them, `classifier/kernel`, `classifier/bias` and `head/...`
+(`HEAD`).
 """
 
 import contextlib
@@ -20,11 +21,12 @@ from pvlad_jax.models.backbones import BACKBONES
 from pvlad_jax.models.backbones.inflation import inflate
 
 FORMAT = 'pvlad-jax backbone weights 1'
-# format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that was imported;
-# tensors_sha256: see `tensors_digest`; pixel_mean, pixel_std: three numbers by commas, of the input the weights expect.
+# format; backbones: names that the file fits, by commas; origin, licence: sentences; source_sha256: of the file that
+# was imported; tensors_sha256: see `tensors_digest`; pixel_mean, pixel_std: three numbers by commas, of the input the
+# weights expect.
 METADATA = ('format', 'backbones', 'origin', 'licence', 'source_sha256', 'tensors_sha256', 'pixel_mean', 'pixel_std')
-# The layer that some published networks have between their global average and the classifier: linear `kernel` [C, F] and `bias`, then
-# BatchNorm with `scale`, `shift`, `mean` and `var` (epsilon 1e-5), ReLU.
+# The layer that some published networks have between their global average and the classifier: linear `kernel` [C, F]
+# and `bias`, then BatchNorm with `scale`, `shift`, `mean` and `var` (epsilon 1e-5), ReLU.
 HEAD = ('kernel', 'bias', 'scale', 'shift', 'mean', 'var')
 MAX_NAMED = 12  # names in one message
 MAKE_ONE = 'Make one with data_prep/import_weights.py.'
@@ -52,7 +54,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Origin, licence and hash of the source of a file of weights, of which no tensor is read; {} where it cannot be read."""
+    """Origin, licence and hash of the source of a file of weights, of which no tensor is read; {} where it cannot be
+    read.
+    """
     try:
         with _opened(path) as (_, metadata):
             return {name: metadata[name] for name in ('origin', 'licence', 'source_sha256')}
@@ -71,8 +75,10 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
             metadata = file.metadata() or {}
             missing = [key for key in METADATA if key not in metadata]
             if missing or metadata['format'] != FORMAT:
-                raise UserError(f'{path} was not made by this importer: its metadata lacks {", ".join(missing) or "the known format"}. '
-                                f'{MAKE_ONE}')
+                raise UserError(
+                    f'{path} was not made by this importer: its metadata lacks '
+                    f'{", ".join(missing) or "the known format"}. {MAKE_ONE}'
+                )
             yield file, metadata
     except PermissionError as error:
         raise UserError(f'config.model.backbone.weights: {path} cannot be read: {error.strerror}.') from error
@@ -83,7 +89,9 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
 def check_backbone_weights(
     path: str | Path, backbone: str, params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]
 ) -> None:
-    """UserError where `load_backbone_weights` would raise one, as far as the file's header tells: names and shapes, not contents."""
+    """UserError where `load_backbone_weights` would raise one, as far as the file's header tells: names and shapes, not
+    contents.
+    """
     with _opened(path) as (file, metadata):
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     _matched(path, backbone, shapes, metadata, params_template, batch_stats_template)
@@ -120,18 +128,31 @@ def load_backbone_weights(
     return nested.get('params', {}), nested.get('batch_stats', {})
 
 
-def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str],
-             params_template: Mapping[str, Any], batch_stats_template: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The names that the network takes from the file, and the shapes that it has them in. UserError where they do not fit each other."""
+def _matched(
+    path: str | Path,
+    backbone: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    metadata: Mapping[str, str],
+    params_template: Mapping[str, Any],
+    batch_stats_template: Mapping[str, Any],
+) -> dict[str, tuple[int, ...]]:
+    """The names that the network takes from the file, and the shapes that it has them in.
+
+    UserError where they do not fit each other.
+    """
     spec = BACKBONES[backbone]
     fits = metadata['backbones'].split(',')
     if backbone not in fits:
         raise UserError(f'{path} holds weights of {" or ".join(fits)}, not of {backbone} (model.backbone.name).')
     for field, expected in (('pixel_mean', spec.pixel_mean), ('pixel_std', spec.pixel_std)):
         if not np.allclose([float(v) for v in metadata[field].split(',')], expected, atol=1e-5):
-            raise UserError(f'{path} expects pixels of {field} {metadata[field]}, but {backbone} is fed with {expected}.')
+            raise UserError(
+                f'{path} expects pixels of {field} {metadata[field]}, but {backbone} is fed with {expected}.'
+            )
     templates = {'params': dict(params_template), 'batch_stats': dict(batch_stats_template)}
-    wanted = {name: tuple(leaf.shape) for name, leaf in flatten_dict(templates, sep='/').items() if hasattr(leaf, 'shape')}
+    wanted = {
+        name: tuple(leaf.shape) for name, leaf in flatten_dict(templates, sep='/').items() if hasattr(leaf, 'shape')
+    }
     found = {
         name: shape
         for name, shape in shapes.items()
@@ -160,11 +181,15 @@ def _matched(path: str | Path, backbone: str, shapes: Mapping[str, tuple[int, ..
 
 def _is_2d(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> bool:
     """Whether it is the shape of the 2D kernel that a temporal kernel of shape `wanted` begins from."""
-    return wanted is not None and len(shape) == len(wanted) == 5 and shape[0] == 1 < wanted[0] and shape[1:] == wanted[1:]
+    return (
+        wanted is not None and len(shape) == len(wanted) == 5 and shape[0] == 1 < wanted[0] and shape[1:] == wanted[1:]
+    )
 
 
 def load_classifier(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Kernel [C, classes] and bias [classes] of the classifier that came with the weights, or None where there is none."""
+    """Kernel [C, classes] and bias [classes] of the classifier that came with the weights, or None where there is
+    none.
+    """
     tensors, _ = read_weights(path)
     if 'classifier/kernel' not in tensors:
         return None
@@ -177,7 +202,7 @@ def load_head(path: str | Path) -> dict[str, np.ndarray]:
     missing = [name for name in HEAD if f'head/{name}' not in tensors]
     if missing:
         raise UserError(
-            f'{path} holds no head: the published network has no layer between its global average and its classifier, or the file '
-            'was imported without it (model.pooling = pretrained_head needs one).'
+            f'{path} holds no head: the published network has no layer between its global average and its classifier, '
+            'or the file was imported without it (model.pooling = pretrained_head needs one).'
         )
     return {name: tensors[f'head/{name}'] for name in HEAD}
