@@ -148,9 +148,9 @@ def test_what_cannot_be_reported_is_one_sentence(tmp_path, capfd):
     assert main.run(config, workdir, 'report') == 2 and 'is learned from embeddings' in capfd.readouterr().err
 
 
-def test_a_curve_of_one_point_or_of_none():
-    assert (
-        line_chart('t', 'x', 'y', {'a': ([], [])}) is None and line_chart('t', 'x', 'y', {'a': ([1], [np.nan])}) is None
-    )
-    chart = line_chart('t', 'x', 'y', {'a': ([5], [0.0]), 'b': ([5], [np.nan])})
+def test_a_curve_of_one_point_or_of_none_is_left_out():
+    for x, y in (([], []), ([1], [np.nan]), ([5], [0.5]), ([5, 6], [0.5, np.nan])):
+        assert line_chart('t', 'x', 'y', {'a': (x, y)}) is None
+    chart = line_chart('t', 'x', 'y', {'a': ([5], [0.0]), 'b': ([5, 7], [0.0, 0.0])})
+    assert [c.name for c in chart.curves] == ['b']
     assert all(np.isfinite(float(number)) for number in re.split('[ ,]', chart.curves[0].points))

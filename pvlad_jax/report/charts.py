@@ -36,14 +36,17 @@ class Dot(NamedTuple):
 def line_chart(
     title: str, x_label: str, y_label: str, curves: Mapping[str, tuple[Any, Any]], y_top: float | None = None
 ) -> Chart | None:
-    """Curves (numbers of x, numbers of y) over common axes, the vertical one from 0 or the least value; None where
-    there is no point."""
-    arrays = {name: tuple(np.asarray(v, float) for v in xy) for name, xy in curves.items() if len(xy[0])}
+    """Curves (numbers of x, numbers of y) over common axes, the vertical one from 0 or the least value.
+
+    A curve of a single point is left out, and None is returned where no curve is left.
+    """
+    arrays = {name: tuple(np.asarray(v, float) for v in xy) for name, xy in curves.items()}
     arrays = {name: (x[np.isfinite(y)], y[np.isfinite(y)]) for name, (x, y) in arrays.items()}
-    if not any(len(x) for x, _ in arrays.values()):
+    arrays = {name: (x, y) for name, (x, y) in arrays.items() if len(set(x)) > 1}
+    if not arrays:
         return None
     xs, ys = (np.concatenate([xy[i] for xy in arrays.values()]) for i in (0, 1))
-    x_range = (xs.min(), xs.max() if xs.max() > xs.min() else xs.min() + 1)
+    x_range = (xs.min(), xs.max())
     low = min(0.0, float(ys.min()))
     high = y_top if y_top is not None else float(ys.max())
     y_range = (low, high if high > low else low + 1)
