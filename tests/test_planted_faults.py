@@ -1,9 +1,6 @@
 """Issues planted into a healthy small MARS; the message names each, and nothing that is right."""
 
-import io
 import re
-import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +9,6 @@ import pytest
 from data_prep.builder.build import build
 from data_prep.datasets.mars.scan import scan_mars
 from data_prep.issues import require_complete
-from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from tests.helpers import small_mars
 from tests.test_mars import small_counts  # noqa: F401  a fixture
@@ -229,81 +225,3 @@ def test_no_mars_at_all(tmp_path, source):
         (tmp_path / 'else').mkdir()
         (tmp_path / 'else/photo.jpg').write_bytes(small_mars.FRAME)
         scan_mars(tmp_path / 'else', info_dir=source / 'info')
-
-
-OUTSIDE = ['../outside.jpg', '/etc/outside.jpg', 'bbox_train/../../outside.jpg', 'C:\\outside.jpg', '..\\outside.jpg']
-
-
-@pytest.mark.parametrize('name', OUTSIDE)
-def test_archive_member_pointing_outside(tmp_path, name):
-    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
-        archive.writestr('bbox_train/0001/0001C1T0001F001.jpg', small_mars.FRAME)
-        archive.writestr(name, small_mars.FRAME)
-    with tarfile.open(tmp_path / 'a.tar', 'w') as archive:
-        info = tarfile.TarInfo(name)
-        info.size = 4
-        archive.addfile(info, io.BytesIO(b'1234'))
-    for path in ('a.zip', 'a.tar'):
-        with pytest.raises(UserError, match=r'members that point outside the archive: .*outside\.jpg') as error:
-            open_files(tmp_path / path)
-        assert '0001C1T0001F001' not in str(error.value)
-
-
-LINKS = [('../../../etc/passwd', True), ('/etc/passwd', True), ('../../b.jpg', False), ('b.jpg', False)]
-
-
-@pytest.mark.parametrize('target, refused', LINKS)
-def test_archive_links(tmp_path, target, refused):
-    with tarfile.open(tmp_path / 'a.tar', 'w') as archive:
-        link = tarfile.TarInfo('bbox_train/0001/link.jpg')
-        link.type, link.linkname = tarfile.SYMTYPE, target
-        archive.addfile(link)
-    if refused:
-        with pytest.raises(UserError, match=r'point outside the archive: bbox_train/0001/link.jpg'):
-            open_files(tmp_path / 'a.tar')
-    else:
-        open_files(tmp_path / 'a.tar')
-
-
-@pytest.mark.parametrize('kind', ['zip', 'tar', 'tar.gz'])
-def test_broken_archive(tmp_path, kind):
-    (tmp_path / f'bbox_train.{kind}').write_bytes(b'\x1f\x8b' + b'no archive at all' * 100)
-    with pytest.raises(UserError, match=r'bbox_train\.'):
-        open_files(tmp_path)
-
-
-@pytest.mark.parametrize('method', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_damaged_member(tmp_path, method):
-    """Other bytes, the same length: the archive's check sum tells, and the frame is named."""
-    path = tmp_path / 'a.zip'
-    with zipfile.ZipFile(path, 'w', method) as archive:
-        archive.writestr('whole.jpg', small_mars.FRAME)
-        archive.writestr('damaged.jpg', small_mars.FRAME)
-    files = open_files(path)
-    assert files.read('whole.jpg') == small_mars.FRAME
-    data = bytearray(path.read_bytes())
-    data[files.spans['damaged.jpg'][0] + 60] ^= 255
-    path.write_bytes(data)
-    assert files.read('whole.jpg') == small_mars.FRAME
-    with pytest.raises(OSError, match='damaged'):
-        files.read('damaged.jpg')
-
-
-def test_link_to_a_folder_above(tmp_path):
-    (tmp_path / 'a/b').mkdir(parents=True)
-    (tmp_path / 'a/bc').mkdir()
-    (tmp_path / 'a/bc/beside').symlink_to(tmp_path / 'a/b')
-    assert open_files(tmp_path).names == []
-    (tmp_path / 'a/b/up').symlink_to(tmp_path / 'a')
-    with pytest.raises(UserError, match=r'a/b/up is a link to a folder above it'):
-        open_files(tmp_path)
-
-
-def test_names_that_are_not_utf8(tmp_path):
-    (tmp_path / 'b').mkdir()
-    try:
-        open(bytes(tmp_path) + b'/b/\xff.jpg', 'w').close()
-    except OSError:
-        pytest.skip('this file system takes UTF-8 names only')
-    with pytest.raises(UserError, match='not UTF-8'):
-        open_files(tmp_path)
