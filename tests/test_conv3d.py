@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.ops import set_planned_threads
 from pvlad_jax.ops.conv3d import conv3d
 from pvlad_jax.ops.cpu import frame_conv as cpu_frame_conv
@@ -266,48 +265,3 @@ def test_same_padding_in_time_does_not_depend_on_the_amount(frames, k, s):
     assert front == same_padding((64, 8, 8), (k, k, k), (s, s, s))[0][0]
     total = max((-(-8 // s) - 1) * s + k - 8, 0)  # TensorFlow's rule
     assert (top, bottom) == (total // 2, total - total // 2)
-
-
-def test_batch_norm_sees_valid_frames_only():
-    rng = np.random.default_rng(2)
-    x = (rng.normal(size=(3, 4, 2, 2, 5)) * 3 + 10).astype(np.float32)
-    valid = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
-    x[~valid] = np.nan
-    norm = BatchNorm(use_scale=True)
-    variables = norm.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(valid), True)
-    y, updated = norm.apply(variables, jnp.asarray(x), jnp.asarray(valid), True, mutable=['batch_stats'])
-    seen = x[valid].astype(np.float64)
-    mean, var = seen.mean((0, 1, 2)), seen.var((0, 1, 2))
-    np.testing.assert_allclose(np.asarray(y)[valid], (seen - mean) / np.sqrt(var + 1e-5), atol=1e-4)
-    np.testing.assert_array_equal(np.asarray(y)[~valid], 0)
-    np.testing.assert_allclose(updated['batch_stats']['mean'], 0.1 * mean, rtol=1e-5)
-    np.testing.assert_allclose(updated['batch_stats']['var'], 0.9 + 0.1 * var, rtol=1e-3)
-
-
-def test_batch_norm_of_a_batch_without_valid_frames_is_finite():
-    x, valid = jnp.ones((1, 2, 1, 1, 3)), jnp.zeros((1, 2), bool)
-    norm = BatchNorm()
-    variables = norm.init(jax.random.key(0), x, valid, True)
-
-    def loss(params):
-        y, updated = norm.apply({**variables, 'params': params}, x, valid, True, mutable=['batch_stats'])
-        return y.sum(), updated
-
-    (_, updated), gradient = jax.value_and_grad(loss, has_aux=True)(variables['params'])
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((updated, gradient)))
-
-
-def test_batch_norm_over_a_sharded_batch_is_that_of_the_whole():
-    rng = np.random.default_rng(3)
-    x = jnp.asarray(rng.normal(size=(8, 2, 2, 2, 3)), jnp.float32)
-    valid = jnp.asarray(rng.random((8, 2)) < 0.6)
-    norm = BatchNorm()
-    variables = norm.init(jax.random.key(0), x, valid, True)
-    step = jax.jit(lambda x, valid: norm.apply(variables, x, valid, True, mutable=['batch_stats']))
-    mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
-    split = jax.NamedSharding(mesh, jax.P('data'))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        step(x, valid),
-        step(jax.device_put(x, split), jax.device_put(valid, split)),
-    )
