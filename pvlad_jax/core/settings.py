@@ -15,13 +15,13 @@ checked form (`freeze_section`), short names on the command line (`short_names`)
 
 import dataclasses
 import json
-import math
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
 from ml_collections import ConfigDict
 
+from pvlad_jax.core.allowed_values import allowed, check_allowed
 from pvlad_jax.core.errors import UserError
 
 
@@ -105,7 +105,7 @@ def describe(kind: type, prefix: str = '', resumable: bool = False) -> Iterator[
                 hint,
                 default,
                 field.metadata['meaning'],
-                _allowed(field.metadata),
+                allowed(field.metadata),
                 field.metadata['short'],
                 free,
                 field.metadata['grows'],
@@ -160,7 +160,7 @@ def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str =
             values[name] = freeze_section(hint, value, f'{path}{name}.')
         else:
             values[name] = _typed(value, hint, path + name)
-            _check(values[name], field.metadata, path + name)
+            check_allowed(values[name], field.metadata, path + name)
     return kind(**values)
 
 
@@ -258,50 +258,3 @@ def _typed(value: Any, hint: type, path: str) -> Any:
     if type(value) is not hint:
         raise UserError(f'config.{path} = {value!r} is of type {type(value).__name__}, not {hint.__name__}.')
     return value
-
-
-def _check(value: Any, metadata: Mapping[str, Any], path: str) -> None:
-    """UserError where a value is none of its choices or out of its bounds, or NaN."""
-    if metadata['renamed_choices'] and value in metadata['renamed_choices']:
-        raise UserError(f'config.{path} = {value!r} is now called {metadata["renamed_choices"][value]!r}.')
-    if metadata['choices'] and value not in metadata['choices']:
-        raise UserError(f'config.{path} = {value!r} is not one of {", ".join(map(repr, metadata["choices"]))}.')
-    low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))
-    inside = (
-        (low is None or value >= low)
-        and (above is None or value > above)
-        and (high is None or value <= high)
-        and (below is None or value < below)
-    )
-    if not inside:
-        shown = f'{value:g}' if isinstance(value, float) else repr(value)
-        raise UserError(f'config.{path} = {shown} must {_bounds(metadata)}.')
-    if isinstance(value, float) and math.isnan(value):
-        raise UserError(f'config.{path} = nan is not a number.')
-
-
-def _bounds(metadata: Mapping[str, Any]) -> str:
-    low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))
-    if (low is None and above is None) or (high is None and below is None):
-        if low == 0:
-            return 'not be negative'
-        return (
-            f'be at least {low}'
-            if low is not None
-            else f'be above {above}'
-            if above is not None
-            else (f'be at most {high}' if high is not None else f'be below {below}')
-        )
-    opening, closing = '[' if above is None else '(', ']' if below is None else ')'
-    return f'lie in {opening}{above if low is None else low}, {below if high is None else high}{closing}'
-
-
-def _allowed(metadata: Mapping[str, Any]) -> str:
-    """'one of 3d, 2d', 'at least 1', 'in [0, 1)', or '' where anything of the type goes."""
-    if metadata['choices']:
-        return 'one of ' + ', '.join(repr(c) if c == '' else str(c) for c in metadata['choices'])
-    if all(metadata[name] is None for name in ('at_least', 'above', 'at_most', 'below')):
-        return ''
-    return {'not be negative': 'at least 0'}.get(
-        _bounds(metadata), _bounds(metadata).removeprefix('be ').removeprefix('lie ')
-    )
