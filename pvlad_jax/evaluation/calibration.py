@@ -17,20 +17,18 @@ generous, as each person is in many.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import DISTRACTOR, JUNK
 from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings
+from pvlad_jax.evaluation.pair_distances import BINS, PairDistances, distance_bin
 from pvlad_jax.evaluation.protocols import PROTOCOLS, LabelArrays, check_labels, default_protocol, label_arrays
 from pvlad_jax.evaluation.threshold import Calibration, Estimate
 
 PER = ('pair', 'search')
 _BLOCK_PAIRS = 2**22  # whose distances are held at a time
-_BINS = 20_000  # of distances from 0 to 2, for the curves
-_TAIL = 3  # times as many of the nearest pairs of two people as the rate asks for are kept, for resamples
-_MIN_TAIL = 20_000
 _FEW_PEOPLE = 30
 
 
@@ -80,7 +78,7 @@ def calibrate(
         warnings.append(
             'No cameras are known: pairs of one person and one camera count, and those are easier than others.'
         )
-    pairs = _Pairs(of_query, of_gallery, false_accept_rate)
+    pairs = PairDistances(of_query, of_gallery, false_accept_rate)
     scores = pairwise_distance(query, gallery)
     query_arrays, gallery_arrays = label_arrays(query, gallery)
     block = max(_BLOCK_PAIRS // len(gallery), 1)
@@ -142,58 +140,12 @@ def _check_counts(
     return warnings
 
 
-class _Pairs:
-    """What is kept of the distances of all pairs."""
-
-    def __init__(self, of_query: Int[np.ndarray, 'Q'], of_gallery: Int[np.ndarray, 'N'], rate: float):
-        self.of_query, self.of_gallery = of_query, of_gallery
-        self.tail_size = max(_MIN_TAIL, int(_TAIL * rate * len(of_query) * len(of_gallery)))
-        self.n_one = self.n_two = 0
-        self.one: list[np.ndarray] = []  # distances of pairs of one person
-        self.one_person: list[np.ndarray] = []
-        # The nearest pairs of two people: distance, query's person, other person.
-        self.tail = np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int32)
-        self.histogram_two = np.zeros(_BINS + 1, np.int64)
-        n = len(of_query)
-        self.nearest_one, self.nearest_two = np.full(n, np.inf), np.full(n, np.inf)
-
-    def add(
-        self,
-        rows: Int[np.ndarray, 'b'],
-        distance: Float[np.ndarray, 'b N'],
-        good: Bool[np.ndarray, 'b N'],
-        ignored: Bool[np.ndarray, 'b N'],
-    ) -> None:
-        query, column = np.nonzero(good)
-        self.one.append(distance[good])
-        self.one_person.append(self.of_query[rows[query]])
-        self.n_one += len(query)
-        self.nearest_one[rows] = np.where(good, distance, np.inf).min(axis=1)
-        two = ~good & ~ignored
-        apart = np.where(two, distance, np.inf)
-        self.nearest_two[rows] = apart.min(axis=1)
-        self.n_two += int(two.sum())
-        self.histogram_two += np.bincount(_bin(distance[two]), minlength=_BINS + 1)
-        limit = self.tail[0].max() if len(self.tail[0]) >= self.tail_size else np.inf
-        query, column = np.nonzero(apart < limit) if np.isfinite(limit) else np.nonzero(two)
-        new = apart[query, column].astype(np.float32), self.of_query[rows[query]], self.of_gallery[column]
-        tail = [np.concatenate(both) for both in zip(self.tail, new)]
-        if len(tail[0]) > self.tail_size:
-            nearest = np.argpartition(tail[0], self.tail_size)[: self.tail_size]
-            tail = [part[nearest] for part in tail]
-        self.tail = tuple(tail)
-
-
-def _bin(distance: Float[np.ndarray, '*p']) -> Int[np.ndarray, '*p']:
-    return np.clip((distance * (_BINS / 2)).astype(np.int64), 0, _BINS)
-
-
 class _Estimator:
     """Threshold and rates, of the people as they are and of resamples of them."""
 
     def __init__(
         self,
-        pairs: _Pairs,
+        pairs: PairDistances,
         people: int,
         rate: float,
         per: str,
@@ -299,14 +251,14 @@ class _Estimator:
 
     def curve(self) -> dict[str, list[float]]:
         """Both error rates over the threshold, at the places where one of them changes visibly."""
-        one = np.cumsum(np.bincount(_bin(self.one), minlength=_BINS + 1)) / self.pairs.n_one
+        one = np.cumsum(np.bincount(distance_bin(self.one), minlength=BINS + 1)) / self.pairs.n_one
         two = np.cumsum(self.pairs.histogram_two) / self.pairs.n_two
         with np.errstate(divide='ignore'):
             place = np.round(one * 200) + 1000 * np.round(np.log10(np.maximum(two, 0.1 / self.pairs.n_two)) * 20)
         kept = np.flatnonzero(np.diff(place, prepend=np.nan) != 0)
         # A bin's upper edge: all of its distances are below.
         return {
-            'threshold': ((kept + 1) * (2 / _BINS)).tolist(),
+            'threshold': ((kept + 1) * (2 / BINS)).tolist(),
             'false_accepts': two[kept].tolist(),
             'misses': (1 - one[kept]).tolist(),
         }
