@@ -29,27 +29,16 @@ from pvlad_jax.core.files import atomic_write
 
 try:
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
     raise UserError(
         'Tables of embeddings need pyarrow, which is not installed: pip install -r requirements-use.txt'
     ) from error
 
+from pvlad_jax.gallery.metadata_columns import COLUMNS, METADATA_SCHEMA, cast_metadata, metadata_of
+
 FORMAT_VERSION = 1
 _MODEL, _FORMAT = b'pvlad_model', b'pvlad_format'
-# Everything but the embedding, with the value that stands for 'unknown' (None: must be given).
-COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
-    'tracklet': (pa.string(), None),
-    'source': (pa.string(), ''),
-    'camera': (pa.string(), ''),
-    'first_frame': (pa.int64(), -1),
-    'last_frame': (pa.int64(), -1),
-    'start_seconds': (pa.float64(), None),
-    'end_seconds': (pa.float64(), None),
-    'frames': (pa.int32(), -1),
-}
-METADATA_SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
 _PIECE = 32_768  # rows read at a time: 64 MiB at 512 numbers
 _MAX_NAME = 1000  # characters
 
@@ -85,21 +74,7 @@ class EmbeddingTable:
                 f'A table of embeddings has the columns {", ".join(COLUMNS)} and embedding, tracklet '
                 f'among them; got {", ".join(map(str, columns))}.'
             )
-        n, arrays = len(columns['tracklet']), []
-        for name, (kind, default) in COLUMNS.items():
-            values = columns.get(name)
-            try:
-                array = (
-                    pa.array([default] * n, kind)
-                    if values is None
-                    else pa.array(values, kind, from_pandas=pa.types.is_floating(kind))
-                )  # NaN becomes null
-            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                raise UserError(f'The column {name} is {kind}: {" ".join(str(error).split())}') from error
-            if len(array) != n:
-                raise UserError(f'The column {name} has {len(array)} values, tracklet has {n}.')
-            arrays.append(array)
-        return cls(pa.table(arrays, schema=METADATA_SCHEMA), np.asarray(embedding), fingerprint).checked('The table')
+        return cls(metadata_of(columns), np.asarray(embedding), fingerprint).checked('The table')
 
     def checked(self, name: str) -> 'EmbeddingTable':
         """The same with contiguous float32 vectors.
@@ -298,24 +273,7 @@ def _table_of(batch: pa.RecordBatch, fingerprint: str, name: str) -> EmbeddingTa
     size = vectors.type.list_size
     columns = {column: batch.column(column) for column in COLUMNS if column in batch.schema.names}
     embedding = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32, copy=False)
-    return EmbeddingTable(_metadata(columns, len(batch), name), embedding, fingerprint).checked(name)
-
-
-def _metadata(columns: Mapping[str, pa.Array], n: int, name: str) -> pa.Table:
-    """The columns in their types, unknown where they are missing or null."""
-    arrays = []
-    for column, (kind, default) in COLUMNS.items():
-        if column not in columns:
-            arrays.append(pa.array([default] * n, kind))
-            continue
-        try:
-            array = columns[column].cast(kind)
-        except pa.ArrowException as error:
-            raise UserError(f'{name}: the column {column} is not {kind} ({" ".join(str(error).split())}).') from error
-        if pa.types.is_floating(kind):
-            array = pc.if_else(pc.is_nan(array), None, array)
-        arrays.append(array if default is None else array.fill_null(default))
-    return pa.table(arrays, schema=METADATA_SCHEMA)
+    return EmbeddingTable(cast_metadata(columns, len(batch), name), embedding, fingerprint).checked(name)
 
 
 def _from_npz(path: Path) -> EmbeddingTable:

@@ -18,9 +18,10 @@ from jaxtyping import Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.gallery import cosine_search, faiss_index, segments
-from pvlad_jax.gallery.embedding_table import METADATA_SCHEMA, EmbeddingTable, TableReader
+from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.manifest import Segment, State
+from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
 from pvlad_jax.gallery.segments import Contents
 
 _MAX_SEGMENTS = 32

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.gallery.embedding_table import COLUMNS
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.manifest import State
+from pvlad_jax.gallery.metadata_columns import COLUMNS
 
 ROWS_PER_REQUEST = 1000  # 512 numbers each are 2 MB of gRPC's 64
 _UNKNOWN_START, _UNKNOWN_END = 1e300, -1e300  # no filter on time is met by these

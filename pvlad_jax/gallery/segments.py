@@ -10,8 +10,8 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.gallery.embedding_table import METADATA_SCHEMA
 from pvlad_jax.gallery.manifest import Segment, State, sync
+from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
 
 # `id` numbers a row for good: what an index of FAISS calls it.
 SCHEMA = METADATA_SCHEMA.append(pa.field('id', pa.int64()))
