@@ -15,6 +15,7 @@ pytest.importorskip('pyarrow')
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, write_embeddings
 from pvlad_jax.gallery import local_store, manifest, segments
+from pvlad_jax.gallery.change import change as changing
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
 from pvlad_jax.gallery.gallery import Gallery
 from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows
@@ -83,7 +84,7 @@ def test_killed_during_a_change_is_the_old_state_or_the_new(change, moment, left
     for name in ('gallery', 'unfinished'):
         (tmp_path / f'g/.{name}.json.1.partial').write_text('{')
     assert set(found(gallery, query, 9)[0]) == expected and gallery.info()['unfinished_change']
-    with gallery._change():  # whatever change comes next clears up
+    with changing(gallery.folder, gallery.store):  # whatever change comes next clears up
         pass
     assert set(found(gallery, query, 9)[0]) == expected and not gallery.info()['unfinished_change']
     assert {p.name for p in (tmp_path / 'g/crops').iterdir()} == expected
@@ -129,7 +130,7 @@ def test_readers_during_changes_see_states_before_or_after(tmp_path, table):
 def test_a_second_writer_is_refused(tmp_path, table):
     gallery = make(tmp_path / 'g')
     gallery.add(table(0, 5))
-    with gallery._change(), pytest.raises(UserError, match=r'Another process .* is changing'):
+    with changing(gallery.folder, gallery.store), pytest.raises(UserError, match=r'Another process .* is changing'):
         Gallery(tmp_path / 'g').add(table(5, 6))
     assert Gallery(tmp_path / 'g').add(table(5, 6)).added == 1
 

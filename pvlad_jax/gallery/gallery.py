@@ -9,20 +9,17 @@
 One process at a time may change it; others may search meanwhile and see the state before a change or after it.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.files import disk_full_reason
-from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.core.registry import Registry
 from pvlad_jax.gallery import crops as pictures
 from pvlad_jax.gallery import faiss_index, manifest
+from pvlad_jax.gallery.change import change, locked
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.local_store import Added, LocalStore, size_on_disk
@@ -96,7 +93,7 @@ class Gallery:
         options = {'faiss': {'kind': kind}, 'milvus': {'uri': uri, 'collection': collection}}.get(backend, {})
         state = store.create(State(backend, fingerprint, options=options))
         path.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with locked(path):
             manifest.commit(path, state)
         return cls(path)
 
@@ -133,7 +130,7 @@ class Gallery:
             direction, a gallery that another process is changing, a full disk. The gallery is then as it was.
         """
         reader = table if isinstance(table, TableReader) else TableReader(user_path(table))
-        with self._change() as state:
+        with change(self.folder, self.store) as state:
             reader.fingerprint = _fingerprint(reader, state, fingerprint)
             if state.size not in (0, reader.size):
                 raise UserError(
@@ -162,7 +159,7 @@ class Gallery:
         Returns:
           How many. UserError, and nothing is removed, where a name or source is not there or empty.
         """
-        with self._change() as state:
+        with change(self.folder, self.store) as state:
             there = self.store.present(state, list(tracklets))
             missing = next((name for name in tracklets if name not in there), None)
             if missing is not None:
@@ -259,49 +256,6 @@ class Gallery:
             'bytes': size_on_disk(self.folder),
             'unfinished_change': bool(pictures.unfinished(self.folder)),
         }
-
-    @contextlib.contextmanager
-    def _change(self) -> Iterator[State]:
-        """Around a change: locks the gallery, and clears what an earlier change has left, or this one if it fails."""
-        with _locked(self.folder):
-            state = manifest.read_state(self.folder)
-            self._recover(state)
-            try:
-                yield state
-            except BaseException as error:
-                now = manifest.read_state(self.folder)
-                if now.version == state.version:  # else it was committed, and what is left goes with the next change
-                    with contextlib.suppress(OSError):
-                        self._recover(now)
-                if isinstance(error, OSError) and disk_full_reason(error):
-                    raise UserError(
-                        f'The gallery {self.folder} cannot be written ({error.strerror or error}); it is '
-                        'as it was. Make room and give the same command again.'
-                    ) from error
-                raise
-
-    def _recover(self, state: State) -> None:
-        self.store.recover(state)
-        for path in filter(manifest.is_partial, self.folder.iterdir()):
-            path.unlink(missing_ok=True)
-        left = pictures.unfinished(self.folder)
-        if left:
-            there = self.store.present(state, left)
-            pictures.remove_crops(self.folder, [name for name in left if name not in there])
-        pictures.note_finished(self.folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        lock = lock_folder(folder)
-    except Locked as error:
-        raise UserError(
-            f'Another process ({error.holder}) is changing the gallery {folder}. Wait for it, and give the '
-            'same command again.'
-        ) from None
-    with lock:
-        yield
 
 
 def _fingerprint(table: Any, state: State, given: str, what: str = '') -> str:

@@ -1,0 +1,60 @@
+"""A change of a gallery: by one process at a time, and whole or not at all."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import disk_full_reason
+from pvlad_jax.core.folder_lock import Locked, lock_folder
+from pvlad_jax.gallery import crops as pictures
+from pvlad_jax.gallery import manifest
+from pvlad_jax.gallery.local_store import LocalStore
+from pvlad_jax.gallery.manifest import State
+from pvlad_jax.gallery.milvus_store import MilvusStore
+
+
+@contextlib.contextmanager
+def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[State]:
+    """Around a change: locks the gallery, and clears what an earlier change has left, or this one if it fails."""
+    with locked(folder):
+        state = manifest.read_state(folder)
+        _recover(folder, store, state)
+        try:
+            yield state
+        except BaseException as error:
+            now = manifest.read_state(folder)
+            if now.version == state.version:  # else it was committed, and what is left goes with the next change
+                with contextlib.suppress(OSError):
+                    _recover(folder, store, now)
+            if isinstance(error, OSError) and disk_full_reason(error):
+                raise UserError(
+                    f'The gallery {folder} cannot be written ({error.strerror or error}); it is '
+                    'as it was. Make room and give the same command again.'
+                ) from error
+            raise
+
+
+def _recover(folder: Path, store: LocalStore | MilvusStore, state: State) -> None:
+    store.recover(state)
+    for path in filter(manifest.is_partial, folder.iterdir()):
+        path.unlink(missing_ok=True)
+    left = pictures.unfinished(folder)
+    if left:
+        there = store.present(state, left)
+        pictures.remove_crops(folder, [name for name in left if name not in there])
+    pictures.note_finished(folder)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the gallery's lock. UserError where another process does."""
+    try:
+        lock = lock_folder(folder)
+    except Locked as error:
+        raise UserError(
+            f'Another process ({error.holder}) is changing the gallery {folder}. Wait for it, and give the '
+            'same command again.'
+        ) from None
+    with lock:
+        yield
