@@ -1,18 +1,13 @@
-"""A posed, dressed body as a list of parts: tapered capsules with round or oval section, each with its paint."""
-
-from dataclasses import dataclass
+"""A posed, dressed body as a list of parts."""
 
 import numpy as np
-from jaxtyping import Float
 
 from data_prep.synthetic_walkers.body import Build
 from data_prep.synthetic_walkers.clothes import Outfit
+from data_prep.synthetic_walkers.head import head
 from data_prep.synthetic_walkers.paint import (
     BAG,
     BOTTOM,
-    DARK,
-    HAIR,
-    HAT,
     INNER,
     SECOND,
     SHOE,
@@ -24,128 +19,16 @@ from data_prep.synthetic_walkers.paint import (
     Paint,
     trunk_paint,
 )
+from data_prep.synthetic_walkers.part import Part, round_part
 from data_prep.synthetic_walkers.skeleton import Pose
 
-Radius = float | Float[np.ndarray, ' f']  # metres, the same in all frames or one a frame
 SIDES = (('left', 1.0), ('right', -1.0))
-
-
-@dataclass(frozen=True)
-class Part:
-    """A tapered capsule over the frames.
-
-    Attributes:
-      a, b: Ends of its axis, metres.
-      half_width: Half width at a and b along `left`.
-      half_depth: Half depth at a and b along `front`.
-      front, left: The walker's directions that azimuth and oval sections are measured by.
-      paint: What shows where.
-      cap: Height of the round ends as a share of the radius; 1 = half balls.
-      lift: Added to the distance towards the camera when parts hide each other, metres: keeps thin things above what
-        they lie on.
-    """
-
-    a: Float[np.ndarray, 'f 3']
-    b: Float[np.ndarray, 'f 3']
-    half_width: tuple[Radius, Radius]
-    half_depth: tuple[Radius, Radius]
-    front: Float[np.ndarray, 'f 3']
-    left: Float[np.ndarray, 'f 3']
-    paint: Paint
-    cap: float = 1.0
-    lift: float = 0.0
 
 
 def figure(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     """All parts of a walker, in any order: depth decides what is seen."""
-    return [*_head(build, outfit, pose), *_trunk(build, outfit, pose), *_arms(build, outfit, pose),
+    return [*head(build, outfit, pose), *_trunk(build, outfit, pose), *_arms(build, outfit, pose),
             *_legs(build, outfit, pose), *_bag(build, outfit, pose)]  # fmt: skip
-
-
-def _round(
-    pose: Pose, a, b, radius_a: float, radius_b: float, paint: Paint, cap: float = 1.0, lift: float = 0.0
-) -> Part:
-    return Part(a, b, (radius_a, radius_b), (radius_a, radius_b), pose.front, pose.left, paint, cap, lift)
-
-
-def _head(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
-    chin, crown = pose.joints['chin'], pose.joints['crown']
-    up = (crown - chin) / build.head
-    front, left = pose.head_front, np.cross([0.0, 0.0, 1.0], pose.head_front)
-    h = build.head
-    wide, deep = 0.345 * h, 0.42 * h
-    plain_hair = Paint('plain', (HAIR,))
-    top_slot = SKIN if outfit.haircut == 'bald' else HAIR
-    face = Paint('head', (SKIN, top_slot, DARK, HAIR if outfit.beard else SKIN))
-    parts = [
-        Part(chin + 0.30 * h * up, crown - 0.36 * h * up, (0.80 * wide, wide), (0.80 * deep, deep), front, left, face),
-        Part(chin + 0.36 * h * up + 0.36 * h * front, chin + 0.46 * h * up + 0.38 * h * front, (0.07 * h, 0.05 * h),
-             (0.07 * h, 0.05 * h), front, left, Paint('plain', (SKIN,))),
-        _round(pose, pose.joints['neck'] - 0.02 * up, chin + 0.25 * h * up - 0.03 * front, 0.058 * build.girth**0.5,
-               0.052, Paint('plain', (SKIN,))),
-    ]  # fmt: skip
-    middle = chin + 0.62 * h * up - 0.07 * h * front
-    if outfit.haircut != 'bald':
-        volume = 1.10 if outfit.haircut in ('long', 'tail', 'bun') else 1.05
-        parts.append(
-            Part(
-                middle - 0.06 * h * front,
-                middle + 0.04 * h * up,
-                (volume * wide,) * 2,
-                (volume * 0.88 * deep,) * 2,
-                front,
-                left,
-                plain_hair,
-            )
-        )
-    if outfit.haircut == 'long':
-        down = pose.joints['neck'] - 0.06 * up - 0.085 * front
-        parts.append(
-            Part(
-                middle - 0.16 * h * front, down, (wide, 1.05 * wide), (0.26 * h, 0.16 * h), front, left, plain_hair, 0.6
-            )
-        )
-    if outfit.haircut == 'tail':
-        root = middle - 0.42 * h * front + 0.08 * h * up
-        parts.append(
-            _round(pose, root, root - 0.16 * up * build.stature / 1.7 - 0.03 * front, 0.036, 0.024, plain_hair)
-        )
-    if outfit.haircut == 'bun':
-        bun = middle - 0.40 * h * front + 0.20 * h * up
-        parts.append(_round(pose, bun, bun + 0.01 * up, 0.05, 0.05, plain_hair))
-    if outfit.hat != 'none':
-        hat = Paint('plain', (HAT,))
-        seat = chin + 0.74 * h * up - 0.03 * h * front
-        rise = 0.10 if outfit.hat == 'cap' else 0.16
-        parts.append(
-            Part(
-                seat,
-                seat + rise * h * up,
-                (1.14 * wide, 1.02 * wide),
-                (1.10 * deep, 0.98 * deep),
-                front,
-                left,
-                hat,
-                0.75,
-                0.01,
-            )
-        )
-        if outfit.hat == 'cap':
-            brim = seat + 0.34 * h * front
-            parts.append(
-                Part(
-                    brim,
-                    brim + 0.34 * h * front - 0.04 * h * up,
-                    (0.062, 0.045),
-                    (0.02, 0.012),
-                    up,
-                    left,
-                    hat,
-                    0.5,
-                    0.01,
-                )
-            )
-    return parts
 
 
 def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
@@ -172,7 +55,7 @@ def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     for side, _ in SIDES:
         inner = j['neck'] - 0.012 * up
         parts.append(
-            _round(
+            round_part(
                 pose,
                 inner,
                 j[f'shoulder_{side}'],
@@ -240,9 +123,9 @@ def _arms(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     for side, _ in SIDES:
         shoulder, elbow, wrist, hand = (j[f'{name}_{side}'] for name in ('shoulder', 'elbow', 'wrist', 'hand'))
         loose = 0.008 if outfit.sleeves == 'short' else 0.0
-        parts.append(_round(pose, shoulder, elbow, (0.050 + loose) * g + cloth, 0.040 * g + cloth, upper))
-        parts.append(_round(pose, elbow, wrist, 0.040 * g + cloth, 0.027 * g + cloth, lower))
-        parts.append(_round(pose, wrist, hand, 0.028, 0.034, Paint('plain', (SKIN,))))
+        parts.append(round_part(pose, shoulder, elbow, (0.050 + loose) * g + cloth, 0.040 * g + cloth, upper))
+        parts.append(round_part(pose, elbow, wrist, 0.040 * g + cloth, 0.027 * g + cloth, lower))
+        parts.append(round_part(pose, wrist, hand, 0.028, 0.034, Paint('plain', (SKIN,))))
     return parts
 
 
@@ -264,14 +147,16 @@ def _legs(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     for side, _ in SIDES:
         hip, knee, ankle, heel, toe = (j[f'{name}_{side}'] for name in ('hip', 'knee', 'ankle', 'heel', 'toe'))
         calf = knee + 0.30 * (ankle - knee) - 0.012 * pose.front
-        parts.append(_round(pose, hip, knee, 0.082 * g + loose, 0.053 * g + shin_loose, thigh_paint, lift=lift))
-        parts.append(_round(pose, knee, calf, 0.053 * g + shin_loose, 0.054 * g + shin_loose, shin_paint, lift=lift))
+        parts.append(round_part(pose, hip, knee, 0.082 * g + loose, 0.053 * g + shin_loose, thigh_paint, lift=lift))
         parts.append(
-            _round(pose, calf, ankle, 0.054 * g + shin_loose, 0.034 * g + shin_loose + flare, shin_paint, lift=lift)
+            round_part(pose, knee, calf, 0.053 * g + shin_loose, 0.054 * g + shin_loose, shin_paint, lift=lift)
+        )
+        parts.append(
+            round_part(pose, calf, ankle, 0.054 * g + shin_loose, 0.034 * g + shin_loose + flare, shin_paint, lift=lift)
         )
         thick = np.array([0.0, 0.0, 0.034])
         sole_up = 0.75 * (ankle - heel)
-        parts.append(_round(pose, heel + 0.45 * sole_up, toe + thick, 0.042, 0.036, shoe))
+        parts.append(round_part(pose, heel + 0.45 * sole_up, toe + thick, 0.042, 0.036, shoe))
     return parts
 
 
@@ -300,9 +185,11 @@ def _bag(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
             top = j['neck'] - 0.01 * up + sign * 0.105 * left
             at = j['pelvis'] + 0.45 * build.trunk * up + sign * 0.125 * left + 0.75 * back * front
             parts.append(
-                _round(pose, top + 0.02 * front, top + 0.85 * back * front - 0.10 * up, 0.020, 0.020, strap, lift=0.03)
+                round_part(
+                    pose, top + 0.02 * front, top + 0.85 * back * front - 0.10 * up, 0.020, 0.020, strap, lift=0.03
+                )
             )
-            parts.append(_round(pose, top + 0.85 * back * front - 0.10 * up, at, 0.020, 0.016, strap, lift=0.03))
+            parts.append(round_part(pose, top + 0.85 * back * front - 0.10 * up, at, 0.020, 0.016, strap, lift=0.03))
         return parts
     if outfit.bag == 'shoulder':
         hip = j['pelvis'] - 0.02 * up + outfit.bag_side * (build.hips + outfit.bulk + 0.05) * left - 0.04 * front
@@ -310,15 +197,15 @@ def _bag(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         parts = [Part(hip - 0.16 * up, hip + 0.06 * up, (0.055, 0.045), (0.15, 0.14), front, left, bag, 0.3)]
         for sign in (1.0, -1.0):
             middle = j['pelvis'] + 0.55 * build.trunk * up + sign * (back + 0.005) * front
-            parts.append(_round(pose, other, middle, 0.014, 0.014, strap, lift=0.05))
-            parts.append(_round(pose, middle, hip + 0.06 * up, 0.014, 0.014, strap, lift=0.05))
+            parts.append(round_part(pose, other, middle, 0.014, 0.014, strap, lift=0.05))
+            parts.append(round_part(pose, middle, hip + 0.06 * up, 0.014, 0.014, strap, lift=0.05))
         return parts
     if outfit.bag == 'hand':
         hand = j[f'hand_{side}']
         down = np.array([0.0, 0.0, -1.0])
         return [
             Part(hand + 0.12 * down, hand + 0.33 * down, (0.05, 0.06), (0.15, 0.17), front, left, bag, 0.15),
-            _round(pose, hand - 0.06 * front, hand - 0.07 * front + 0.14 * down, 0.010, 0.010, strap),
-            _round(pose, hand + 0.06 * front, hand + 0.07 * front + 0.14 * down, 0.010, 0.010, strap),
+            round_part(pose, hand - 0.06 * front, hand - 0.07 * front + 0.14 * down, 0.010, 0.010, strap),
+            round_part(pose, hand + 0.06 * front, hand + 0.07 * front + 0.14 * down, 0.010, 0.010, strap),
         ]
     return []

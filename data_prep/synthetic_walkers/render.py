@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_prep.synthetic_walkers.figure import Part
 from data_prep.synthetic_walkers.paint import Surface
+from data_prep.synthetic_walkers.part import Part
 
 EMPTY = 255  # the slot of pixels where nothing is
 _FAR = np.float32(-1e9)
