@@ -184,7 +184,7 @@ def with_nan(x):
         (lambda c: {'tracklet': np.arange(48)}, 'tracklet must be one name'),
         (
             lambda c: {'tracklet': np.where(np.arange(48) == 5, c['tracklet'][4], c['tracklet'])},
-            "'0001/é4' stands 2 times",
+            "'0001/é4' occurs 2 times",
         ),
         (lambda c: {k: v[:0] for k, v in c.items()}, 'is empty'),
         (lambda c: {'embedding': np.repeat(c['embedding'], 2, axis=1)}, 'must come from the same network'),

@@ -22,7 +22,7 @@ from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from tests.helpers.forked_run import ForkedRun, start_micro
-from tests.helpers.killed_runs import lines
+from tests.helpers.killed_runs import lines, wait_for
 from tests.helpers.micro import micro_config, micro_config_dict
 from tests.helpers.micro_splits import build_micro_splits
 
@@ -152,7 +152,7 @@ def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_s
 
 def test_sigterm_to_one_of_two_before_the_first_step_ends_both(micro_data, tmp_path):
     two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '60', fields={'model.pooling': 'average'})
-    assert any(line.startswith('A new run') for line in two[0].stdout)
+    wait_for(lambda: 'A new run' in two[0].printed(), two[0])
     began = time.monotonic()
     two[0].send_signal(signal.SIGTERM)  # with it goes the service through which the others hear
     said = ends(two, 75)

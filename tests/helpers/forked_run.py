@@ -27,7 +27,9 @@ class ForkedRun:
     def __init__(self, *arguments: str):
         self._said = [tempfile.NamedTemporaryFile('r', prefix='forked_run_') for _ in range(2)]
         self._arguments = arguments
-        self._process = _processes.Process(target=_run, args=(arguments, *(file.name for file in self._said)))
+        self._process = _processes.Process(
+            target=_run, args=(arguments, dict(os.environ), *(file.name for file in self._said))
+        )
         self._process.start()
         self.pid = self._process.pid
 
@@ -43,6 +45,10 @@ class ForkedRun:
         if self.poll() is None:
             raise subprocess.TimeoutExpired(self._arguments, timeout)
         return self.poll()
+
+    def printed(self) -> str:
+        """What it has printed to stdout so far."""
+        return Path(self._said[0].name).read_text()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """(stdout, stderr), once it has ended."""
@@ -74,7 +80,9 @@ def start_micro(
     )
 
 
-def _run(arguments: tuple[str, ...], stdout: str, stderr: str) -> None:
+def _run(arguments: tuple[str, ...], environment: dict[str, str], stdout: str, stderr: str) -> None:
+    os.environ.clear()
+    os.environ.update(environment)  # as it is now, not when the first run was forked
     for path, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, stream.fileno())
