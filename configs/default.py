@@ -7,9 +7,21 @@ by its path: `--config.optimizer.learning_rate=1e-3`. `python main.py --help` li
 
 from ml_collections import ConfigDict
 
-from pvlad_jax.config import Config, apply_arguments
+from pvlad_jax import config as project
 from pvlad_jax.core.settings import to_config_dict
 
 
 def get_config(arguments: str = '') -> ConfigDict:
-    return apply_arguments(to_config_dict(Config()), arguments)
+    return apply_arguments(to_config_dict(project.Config()), arguments)
+
+
+def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
+    """As `pvlad_jax.config.apply_arguments`. An argument without which there are no part masks (pooling=average,
+    parts=0) takes a recipe's position term with it, unless the term is an argument too.
+    """
+    recipe = config.model.position_term
+    config = project.apply_arguments(config, arguments)
+    masks = config.model.pooling in ('person_vlad', 'part_attention') and config.model.parts >= 1
+    if recipe and not masks and 'position=' not in arguments:
+        config.model.position_term = False
+    return config

@@ -43,8 +43,6 @@ def get_config(arguments: str = ''):
         c.training.eval_untrained = True
         c.training.checkpoint_every = 100
         c.evaluation.flip = True
-        c.vlad_init.descriptors, c.vlad_init.batches = (
-            5_000,
-            4,
-        )  # enough for few, small pictures, and some seconds faster
+        # Enough for few, small pictures, and some seconds faster.
+        c.vlad_init.descriptors, c.vlad_init.batches = 5_000, 4
     return default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import mars, mars_panels, synthetic
 from configs.default import get_config
 from pvlad_jax.config import Config, differences, flatten, freeze
 from pvlad_jax.config.combinations import remarks, without_effect
@@ -144,3 +145,16 @@ def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_onl
         del saved[path]
     assert differences(saved, config()) == []
     assert differences(saved, config(**{'augment.channel': 0.1})) == ['augment.channel: 0.0 before, 0.1 now']
+
+
+@pytest.mark.parametrize('recipe', [mars, mars_panels, synthetic])
+@pytest.mark.parametrize(
+    'arguments', ['pooling=average', 'pooling=max', 'pooling=stripes', 'pooling=part_attention', 'parts=0']
+)
+def test_recipes_take_every_pooling(recipe, arguments):
+    freeze(recipe.get_config(arguments))  # refuses what has no effect
+
+
+def test_a_position_term_that_is_asked_for_is_not_dropped():
+    with pytest.raises(UserError, match=r'position_term = True has no effect'):
+        freeze(synthetic.get_config('pooling=average,position=true'))
