@@ -45,4 +45,7 @@ def get_config(arguments: str = ''):
         c.evaluation.flip = True
         # Enough for few, small pictures, and some seconds faster.
         c.vlad_init.descriptors, c.vlad_init.batches = 5_000, 4
-    return default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))
+    c = default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))
+    if c.model.backbone.name != 'r3d_tiny':
+        c.clips.frames, c.clips.stride = 8, 1  # the stride in time of larger networks asks for as many frames
+    return c

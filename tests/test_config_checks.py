@@ -9,6 +9,8 @@ from pvlad_jax.config.combinations import remarks, without_effect
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.settings import short_names
 from pvlad_jax.launch.flags import given_fields
+from pvlad_jax.models.backbones import build_backbone
+from tests.helpers.micro import PROJECT_BACKBONES
 
 
 def config(**fields):
@@ -158,3 +160,10 @@ def test_recipes_take_every_pooling(recipe, arguments):
 def test_a_position_term_that_is_asked_for_is_not_dropped():
     with pytest.raises(UserError, match=r'position_term = True has no effect'):
         freeze(synthetic.get_config('pooling=average,position=true'))
+
+
+def test_the_demo_takes_every_backbone_of_the_project():
+    for name, spec in PROJECT_BACKBONES.items():
+        c = synthetic.get_config(f'backbone={name}')
+        build_backbone(name, last_stride=1, clip=(c.clips.frames, c.clips.height, c.clips.width))
+        assert c.clips.frames >= spec.stride_t
