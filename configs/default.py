@@ -8,6 +8,7 @@ by its path: `--config.optimizer.learning_rate=1e-3`. `python main.py --help` li
 from ml_collections import ConfigDict
 
 from pvlad_jax import config as project
+from pvlad_jax.config.combinations import has_part_masks
 from pvlad_jax.core.settings import to_config_dict
 
 
@@ -21,7 +22,7 @@ def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
     """
     recipe = config.model.position_term
     config = project.apply_arguments(config, arguments)
-    masks = config.model.pooling in ('person_vlad', 'part_attention') and config.model.parts >= 1
+    masks = has_part_masks(config.model.pooling, config.model.parts)
     if recipe and not masks and 'position=' not in arguments:
         config.model.position_term = False
     return config

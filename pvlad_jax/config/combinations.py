@@ -60,9 +60,13 @@ def _batch(c: Config) -> Iterator[str]:
         )
 
 
+def has_part_masks(pooling: str, parts: int) -> bool:
+    return pooling in ('person_vlad', 'part_attention') and parts >= 1
+
+
 def _model(c: Config) -> Iterator[str]:
     model = c.model
-    masks = model.pooling in ('person_vlad', 'part_attention') and model.parts >= 1
+    masks = has_part_masks(model.pooling, model.parts)
     without_masks = (
         f'config.model.pooling = {model.pooling!r} with config.model.parts = {model.parts} has no part masks'
     )
