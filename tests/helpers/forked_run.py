@@ -25,10 +25,10 @@ class ForkedRun:
     """
 
     def __init__(self, *arguments: str):
-        self._said = [tempfile.NamedTemporaryFile('r', prefix='forked_run_') for _ in range(2)]
+        self._output = [tempfile.NamedTemporaryFile('r', prefix='forked_run_') for _ in range(2)]
         self._arguments = arguments
         self._process = _processes.Process(
-            target=_run, args=(arguments, dict(os.environ), *(file.name for file in self._said))
+            target=_run, args=(arguments, dict(os.environ), *(file.name for file in self._output))
         )
         self._process.start()
         self.pid = self._process.pid
@@ -48,12 +48,12 @@ class ForkedRun:
 
     def printed(self) -> str:
         """What it has printed to stdout so far."""
-        return Path(self._said[0].name).read_text()
+        return Path(self._output[0].name).read_text()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """(stdout, stderr), once it has ended."""
         self.wait(timeout)
-        return tuple(Path(file.name).read_text() for file in self._said)
+        return tuple(Path(file.name).read_text() for file in self._output)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
