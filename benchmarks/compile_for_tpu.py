@@ -12,8 +12,7 @@ of the compiled program are a device's share, as XLA counts them; the times are 
     all-reduce, else 1 step = max(compute, memory) + collectives        efficiency = max(compute, memory) / step
 
 Nothing overlaps and every operation runs at its peak or bandwidth, so the first is pessimistic and the second
-optimistic. "Efficiency" is
-that of scaling: 1 where the other devices cost nothing.
+optimistic. "Efficiency" is that of scaling: 1 where the other devices cost nothing.
 """
 
 import argparse

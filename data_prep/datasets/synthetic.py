@@ -42,8 +42,8 @@ def synthetic_raw_dataset(
     """Walkers past cameras, in the layout 'roles'.
 
     Every person walks past every camera `tracklets_per_camera` times. People 1..train_people are the training split,
-    the next
-    test_people are the test people: of each of them and each camera the first tracklet is a query, the others are
+    the next test_people are the test people: of each of them and each camera the first tracklet is a query, the others
+    are
       gallery.
 
     Args:

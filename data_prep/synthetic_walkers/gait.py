@@ -124,8 +124,7 @@ def twin_gaits(rng: np.random.Generator) -> tuple[Gait, Gait]:
     """Two gaits that differ in `frequency` alone: one from SLOW_TWIN, one from FAST_TWIN, in random order.
 
     Every angle over the phase is the same, and a tracklet begins at a random phase, so single frames of the two have
-    the same
-    distribution: only the change from frame to frame tells them apart.
+    the same distribution: only the change from frame to frame tells them apart.
     """
     gait = draw_gait(rng)
     frequencies = [float(rng.uniform(*SLOW_TWIN)), float(rng.uniform(*FAST_TWIN))]

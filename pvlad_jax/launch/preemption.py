@@ -22,8 +22,7 @@ class StopRequest:
     end.
 
     While `no_unsaved_steps` (no step made since the start), the process ends at once; a run that has not ended after
-    `grace` seconds
-    ends unsaved: its last checkpoint is whole, and the machine would be gone anyway.
+    `grace` seconds ends unsaved: its last checkpoint is whole, and the machine would be gone anyway.
     """
 
     def __init__(self):

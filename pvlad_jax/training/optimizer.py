@@ -39,8 +39,7 @@ def make_optimizer(
     First stage (`frozen_backbone_steps`): the backbone's parameters stay equal to the bit, and its moments *and their
     bias-correction count* start when it is set free. One shared count would make the first free updates of
     Adam about three times too long (moments as of step 1, corrections as of step frozen_backbone_steps). The stage
-    turns
-    by a count in the state: nothing is recompiled.
+    turns by a count in the state: nothing is recompiled.
 
     Args:
       params: the parameters to be trained, or their shapes: a dict whose key 'backbone' holds the backbone.
