@@ -2,6 +2,7 @@
 compiled twice."""
 
 import json
+import shutil
 import subprocess
 import sys
 import weakref
@@ -15,6 +16,7 @@ import pvlad_jax
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
+from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.trained_model import load_trained
 from tests.helpers.small_models import copied, write_workdir
 
@@ -183,6 +185,25 @@ def test_the_fingerprint_is_of_weights_architecture_and_preprocessing(workdir, t
     flat = json.loads((other / 'config.json').read_text())
     (other / 'config.json').write_text(json.dumps({**flat, 'clips.height': 24}))
     assert pvlad_jax.load(other).fingerprint != model.fingerprint
+
+
+def test_the_next_checkpoint_is_taken_where_one_is_deleted_while_it_is_read(workdir, tmp_path, monkeypatch):
+    """By a training beside it; what no training has deleted is not tried again."""
+    folder, variables, read = copied(workdir, tmp_path / 'run') / 'checkpoints', Checkpoints.variables, []
+
+    def trained_meanwhile(self, step):
+        read.append(step)
+        if (folder / '2').exists():
+            (folder / '2').rename(folder / '4')
+        return variables(self, step)
+
+    monkeypatch.setattr(Checkpoints, 'variables', trained_meanwhile)
+    assert load_trained(tmp_path / 'run').step == 4 and read == [2, 4]
+    read.clear()
+    shutil.rmtree(folder / '4' / 'state')
+    with pytest.raises(UserError, match='damaged'):
+        load_trained(tmp_path / 'run')
+    assert read == [4]
 
 
 def damaged(workdir: Path, how: str) -> Path:

@@ -11,6 +11,7 @@ from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.evaluate import restore_chosen
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.initialisation.pretrained import FORMAT, METADATA, tensors_digest
 from tests.helpers.micro import build_micro, micro_config_dict
@@ -127,8 +128,6 @@ def test_an_evaluation_changes_nothing_in_the_checkpoints(run, tmp_path, capfd):
 
 
 def test_an_evaluation_takes_the_next_checkpoint_where_one_is_deleted_while_it_is_read(run, tmp_path, monkeypatch):
-    from pvlad_jax.runs import evaluate as job
-
     config, workdir = run
     shutil.copytree(workdir, tmp_path / 'run')
     folder, restore = tmp_path / 'run' / 'checkpoints', Checkpoints.restore
@@ -140,7 +139,8 @@ def test_an_evaluation_takes_the_next_checkpoint_where_one_is_deleted_while_it_i
 
     monkeypatch.setattr(Checkpoints, 'restore', trained_meanwhile)
     checkpoints = Checkpoints(folder, freeze(config).checkpoint, read_only=True)
-    state, which = job._restore_during_training(prepare(freeze(config)), checkpoints)
+    experiment = prepare(freeze(config))
+    state, which = checkpoints.read_during_training(lambda: restore_chosen(experiment, checkpoints))
     assert int(state.step) == 2 and which == 'last' and checkpoints.steps() == [1, 4]
 
 

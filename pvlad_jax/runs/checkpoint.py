@@ -11,7 +11,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -33,6 +33,8 @@ EVALUATION = 'evaluation.json'
 # On a local disk a step is renamed into this folder before its files are deleted: a kill in the midst leaves no half of
 # a checkpoint.
 DELETED = 'deleted'
+_ATTEMPTS = 3  # to read a checkpoint before it is deleted
+_Read = TypeVar('_Read')
 
 
 class Checkpoints:
@@ -65,6 +67,20 @@ class Checkpoints:
         """Looks at the folder again: another process may have saved and deleted checkpoints."""
         self._manager.reload()
         self._read_evaluations()
+
+    def read_during_training(self, read: Callable[[], _Read]) -> _Read:
+        """What `read` returns of these checkpoints; once more where the training that writes them has deleted the one
+        that was being read.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            listed = self.steps()
+            try:
+                return read()
+            except UserError:
+                self.reload()
+                if self.steps() == listed:
+                    raise
+        return read()
 
     def evaluation(self, step: int) -> dict | None:
         """What `record_evaluation` was given for a step; None where it has not been evaluated."""

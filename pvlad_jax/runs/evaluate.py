@@ -22,7 +22,6 @@ from pvlad_jax.training.train_state import TrainState
 
 UNTRAINED = 'untrained'  # of config.evaluation.checkpoint
 _MAX_NAMED = 10  # tracklets in one line
-_ATTEMPTS = 3  # to read a checkpoint before it is deleted
 
 
 class EvaluationFailed(UserError):
@@ -113,21 +112,6 @@ def restore_chosen(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Tr
     return checkpoints.restore(experiment.state_shapes(), step)[0], f'best by validation mAP ({validation_map:.1%})'
 
 
-def _restore_during_training(experiment: Experiment, checkpoints: Checkpoints) -> tuple[TrainState, str]:
-    """As `restore_chosen`; once more where the training that writes these checkpoints has deleted the one that was
-    being read.
-    """
-    for _ in range(_ATTEMPTS - 1):
-        listed = checkpoints.steps()
-        try:
-            return restore_chosen(experiment, checkpoints)
-        except UserError:
-            checkpoints.reload()
-            if checkpoints.steps() == listed:
-                raise
-    return restore_chosen(experiment, checkpoints)
-
-
 def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) -> Result:
     """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the
     untrained network.
@@ -150,7 +134,7 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) 
         )
     else:
         experiment, _ = begin(experiment, workdir, checkpoints, log, new=False, read_only=output != workdir)
-        state, which = _restore_during_training(experiment, checkpoints)
+        state, which = checkpoints.read_during_training(lambda: restore_chosen(experiment, checkpoints))
     step = int(state.step)
     began = time.monotonic()
     try:

@@ -24,7 +24,6 @@ from pvlad_jax.runs.trained_people import check_test_people, entries_of
 from pvlad_jax.runs.workdir import Folder
 
 _TAKEN = re.compile(r'latest|config|step_\d+')  # files in eval/ that a run has itself
-_ATTEMPTS = 3  # a training beside this may delete the checkpoint that is being read
 
 
 def evaluate_others(config: Config, workdir: Folder, log: Log, output: Folder) -> dict[str, Result]:
@@ -39,7 +38,7 @@ def evaluate_others(config: Config, workdir: Folder, log: Log, output: Folder) -
       EvaluationFailed: a tracklet that cannot be decoded; results of the data sets before are written.
     """
     names = _names(config.evaluation.dataset)
-    model = _load(config, workdir)
+    model = load_trained(workdir, config.evaluation.checkpoint)
     tests = {name: _opened(config, workdir, model, name) for name in names}
     log(f'{model.checkpoint}, on {", ".join(names)}.')
     results = {}
@@ -70,15 +69,6 @@ def _names(given: str) -> list[str]:
             'name.'
         )
     return names
-
-
-def _load(config: Config, workdir: Folder) -> TrainedModel:
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return load_trained(str(workdir), config.evaluation.checkpoint)
-        except UserError:
-            continue
-    return load_trained(str(workdir), config.evaluation.checkpoint)
 
 
 def _opened(config: Config, workdir: Folder, model: TrainedModel, name: str) -> NetworkOnData:

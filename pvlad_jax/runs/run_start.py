@@ -32,7 +32,8 @@ def begin(
     if new:
         data.forget()
     else:
-        data.check(checkpoints.about(checkpoints.latest_step()).get('dataset'), config.dataset.on_change, log)
+        about = checkpoints.read_during_training(lambda: checkpoints.about(checkpoints.latest_step()))
+        data.check(about.get('dataset'), config.dataset.on_change, log)
     before = entries_of(saved_data(inherited.folder), inherited.config, dataset) if inherited else []
     data.was_trained_on([entry(dataset, roles.train), *({**one, 'inherited': True} for one in before)])
     # Own training and test people are the data set's business: its build compares them.

@@ -119,8 +119,7 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
     with _without_notices():
         checkpoints = Checkpoints(where / 'checkpoints', config.checkpoint, read_only=True)
     try:
-        step, which = _step(checkpoints, chosen, where)
-        variables = checkpoints.variables(step)
+        step, which, variables = checkpoints.read_during_training(lambda: _read(checkpoints, chosen, where))
     finally:
         with contextlib.suppress(Exception):  # nothing was written
             checkpoints.close()
@@ -147,6 +146,11 @@ def write_evaluated_config(workdir: Folder, config: Config) -> None:
     if flat['model.backbone.weights']:
         flat['model.backbone.weights'] = str(user_path(flat['model.backbone.weights']))
     write_text(workdir / EVALUATED_CONFIG, json.dumps(flat, indent=1, sort_keys=True) + '\n')
+
+
+def _read(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, str, dict[str, Any]]:
+    step, which = _step(checkpoints, chosen, where)
+    return step, which, checkpoints.variables(step)
 
 
 def _step(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, str]:
