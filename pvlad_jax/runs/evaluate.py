@@ -16,11 +16,10 @@ from pvlad_jax.runs.outputs import Log, Scored, report
 from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.run_start import begin
-from pvlad_jax.runs.trained_model import write_evaluated_config
+from pvlad_jax.runs.trained_model import UNTRAINED, write_evaluated_config
 from pvlad_jax.runs.workdir import Folder
 from pvlad_jax.training.train_state import TrainState
 
-UNTRAINED = 'untrained'  # of config.evaluation.checkpoint
 _MAX_NAMED = 10  # tracklets in one line
 
 

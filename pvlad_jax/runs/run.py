@@ -16,7 +16,7 @@ from pvlad_jax.evaluation import Result
 from pvlad_jax.launch import compile_cache, distributed
 from pvlad_jax.launch.distributed import Processes
 from pvlad_jax.launch.preemption import StopRequest
-from pvlad_jax.runs.evaluate import UNTRAINED, evaluate
+from pvlad_jax.runs.evaluate import evaluate
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.export import export_model
 from pvlad_jax.runs.inherited_weights import refuse_itself
@@ -25,6 +25,7 @@ from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
 from pvlad_jax.runs.report import write_report
 from pvlad_jax.runs.splits import all_splits
 from pvlad_jax.runs.train import train
+from pvlad_jax.runs.trained_model import UNTRAINED
 from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir, planned_ends
 
 # Modes that make a folder of what a working directory holds.

@@ -15,7 +15,7 @@ from pvlad_jax.launch.preemption import Preempted, StopRequest
 from pvlad_jax.parallel.any_process import AnyProcess
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.evaluate import UNTRAINED, EvaluationFailed, Evaluator, Log, restore_chosen
+from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator, Log, restore_chosen
 from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.inherited_weights import inherit
 from pvlad_jax.runs.metric_writer import MetricWriter
@@ -24,6 +24,7 @@ from pvlad_jax.runs.preflight import check_space
 from pvlad_jax.runs.profiling import StepProfiler
 from pvlad_jax.runs.run_start import begin
 from pvlad_jax.runs.step_log import NotFinite, StepLog
+from pvlad_jax.runs.trained_model import UNTRAINED
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation, failure_told
 from pvlad_jax.runs.workdir import Folder, planned_ends, record_more_steps, write_config
 from pvlad_jax.training.schedule import longer_run
