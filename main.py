@@ -87,9 +87,8 @@ def run(
     quiet_libraries()
 
     def job(stop) -> None:
-        from pvlad_jax.runs.run import (
-            work,
-        )  # JAX and all that is slow to import come after the flags are known to be right
+        # JAX and all that is slow to import come after the flags are known to be right.
+        from pvlad_jax.runs.run import work
 
         work(config, workdir, mode, several, stop, build, given, output)
 

@@ -63,9 +63,8 @@ def result(config: str, arguments: str, seed: int, workdir: Path, flags: list[st
     file, _, given = config.partition(':')
     together = ','.join(filter(None, (given, arguments, f'seed={seed}')))
     asked = [f'--config={file}:{together}', '--config.evaluation.strips=0', *flags]
-    ended = (
-        workdir / 'ended.json'
-    )  # with these flags; with others, main.py compares the configurations and says what differs
+    # With these flags; with others, main.py compares the configurations and says what differs.
+    ended = workdir / 'ended.json'
     if not ended.exists() or json.loads(ended.read_text()) != asked:
         run_program([sys.executable, str(MAIN), f'--workdir={workdir}', *asked], f'The run in {workdir}')
         ended.write_text(json.dumps(asked) + '\n')

@@ -103,9 +103,8 @@ def check_same_pictures(folder: Path, options) -> None:
     ((ours, valid),) = Worker('ours', folder, options, 2, augment=False).batches(0, 1)
     ((peer, peer_valid),) = Worker('peer_uint8', folder, options, 1, augment=False).batches(0, 1)
     differ = np.abs(ours.astype(int) - np.moveaxis(peer.numpy(), 3, -1))
-    if (
-        (valid != peer_valid.numpy()).any() or differ.mean() > 1 or differ.max() > 16
-    ):  # two builds of libjpeg may round differently
+    # Two builds of libjpeg may round differently.
+    if (valid != peer_valid.numpy()).any() or differ.mean() > 1 or differ.max() > 16:
         sys.exit(
             f'The two sides do not give the same frames: they differ by {differ.mean():.2f} on average, {differ.max()} '
             'at most.'
@@ -172,9 +171,8 @@ def speed_rows(folder: Path, options) -> list[dict]:
         where = 'one core' if cores == 1 else f'all {cores} cores'
         for side in ('peer', 'peer_uint8'):
             for what, per in (('frames', 'seconds'), ('tracklets', 'seconds'), ('frames', 'cpu')):
-                if (what == 'tracklets' and side != 'peer') or (
-                    per == 'cpu' and cores > 1
-                ):  # workers' CPU time is known to them alone
+                # Workers' CPU time is known to them alone.
+                if (what == 'tracklets' and side != 'peer') or (per == 'cpu' and cores > 1):
                     continue
                 unit = f'{what}/s' if per == 'seconds' else f'{what}/CPU s'
                 rows.append(

@@ -24,11 +24,8 @@ from pvlad_jax.evaluation.distances import DISTANCES
 
 SIZE = 512  # numbers an embedding
 TEST_PEOPLE = 200
-SETS = {
-    'PRID 2011': (89, 2, 1),
-    'iLIDS-VID': (150, 2, 1),
-    '600 people, 6 cameras': (600, 6, 2),
-}  # people, cameras, tracklets of each pair
+# People, cameras, tracklets of each pair.
+SETS = {'PRID 2011': (89, 2, 1), 'iLIDS-VID': (150, 2, 1), '600 people, 6 cameras': (600, 6, 2)}
 
 
 @dataclasses.dataclass(frozen=True)

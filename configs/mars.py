@@ -39,10 +39,8 @@ def get_config(arguments: str = '') -> ConfigDict:
     c = method()
     c.dataset.name = 'mars'
     c.dataset.validation_share = 0.1  # 62 of the 625 people choose the checkpoint
-    c.batch.people, c.batch.tracklets = (
-        16,
-        4,
-    )  # P x K of Hermans 2017 at twice the people; 130 batches pass over 8,298 tracklets once
+    # P x K of Hermans 2017 at twice the people; 130 batches pass over 8,298 tracklets once.
+    c.batch.people, c.batch.tracklets = 16, 4
     c.training.steps = 12_000  # 92 passes (ours)
     c.training.frozen_backbone_steps = 1_000  # first stage: the new layers on a frozen backbone (ActionVLAD)
     c.training.eval_every = 2_000

@@ -14,10 +14,8 @@ import os
 import sys
 from pathlib import Path
 
-if __package__ in (
-    None,
-    '',
-):  # run as a script: the repository's root in place of data_prep/, whose names are too plain
+# Run as a script: the repository's root in place of data_prep/, whose names are too plain.
+if __package__ in (None, ''):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import jax

@@ -111,12 +111,13 @@ def test_intervals_are_of_people_not_of_pairs():
 def test_junk_and_the_query_itself_take_no_part():
     query, gallery = split(people(40, 5))
     plain = calibrate(query, gallery, 0.02, resamples=20)
+    # The queries themselves, of the same cameras.
     twin = Embeddings(
         embedding=query.embedding,
         person_id=query.person_id,
         camera_id=query.camera_id,
         tracklet=np.char.add(query.tracklet, '-again'),
-    )  # of the query's own camera
+    )
     junk = Embeddings(
         embedding=query.embedding,
         person_id=np.full(40, -1),

@@ -82,11 +82,8 @@ def test_a_combination_that_cannot_work_is_refused(fields, message):
     'fields',
     [
         {'batch.people': 16, 'optimizer.accumulate': 8},
-        {
-            'batch.people': 16,
-            'optimizer.accumulate': 16,
-            'loss.triplet': 0.0,
-        },  # the cross-entropy needs no other people
+        # The cross-entropy needs no other people.
+        {'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0},
         {'batch.group_size': 2},
         {'model.parts': 0},
         {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},

@@ -95,9 +95,8 @@ def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, tog
     rng = np.random.default_rng(4)
     x = jnp.asarray(rng.normal(size=(2, 5, 6, 7, 9)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(*kernel, 9, 4)), jnp.float32)
-    y, pull = jax.vjp(
-        lambda x, w: cpu_conv3d(x, w, strides, padding), x, w
-    )  # not `conv3d`, which keeps what it traced once
+    # Not `conv3d`, which keeps what it traced once.
+    y, pull = jax.vjp(lambda x, w: cpu_conv3d(x, w, strides, padding), x, w)
     g = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
     assert asked
     assert_same((y, *pull(g)), oracle_of(x, w, strides, padding, g), 3e-6)
@@ -121,10 +120,8 @@ def test_what_keeps_threads_busy():
     ]:
         assert 2 * cpu_frame_conv.utilisation(width, 9 * c_in, c_out, threads=2) == pytest.approx(cores, abs=0.15)
     assert cpu_frame_conv.choose_packing(32, 576, 64, clips=4, frames=8, threads=2) == (1, 8)
-    assert cpu_frame_conv.choose_packing(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (
-        4,
-        2,
-    )  # the frames of one clip are not enough
+    # The frames of one clip are not enough.
+    assert cpu_frame_conv.choose_packing(16, 9 * 192, 64, clips=4, frames=2, threads=2) == (4, 2)
     assert cpu_frame_conv.choose_packing(16, 9 * 128, 128, clips=4, frames=4, threads=2) == (1, 1)  # busy as they are
     assert cpu_frame_conv.choose_packing(32, 576, 64, clips=4, frames=8, threads=1) == (1, 1)
 

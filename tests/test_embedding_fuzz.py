@@ -14,14 +14,8 @@ from tests.helpers.cmc_map_oracle import evaluate
 
 PROTOCOL = 'all_but_query'
 ID_TYPES = ('i1', 'u1', '<i4', '>i4', 'i8', 'u8')
-FLOATS = {
-    'f2': 1.0,
-    '<f4': 1.0,
-    '>f4': 1e30,
-    'f8': 1e-200,
-    '>f8': 1e30,
-    np.longdouble: 1.0,
-}  # with a factor that each can hold
+# With a factor that each can hold.
+FLOATS = {'f2': 1.0, '<f4': 1.0, '>f4': 1e30, 'f8': 1e-200, '>f8': 1e30, np.longdouble: 1.0}
 NAMES = st.text(
     st.characters(exclude_categories=['Cs'], exclude_characters='\0'), min_size=1, max_size=6
 ) | st.sampled_from(
@@ -69,9 +63,8 @@ def test_any_types_and_names_give_the_result_of_the_plain_evaluator(seed, names,
         query, gallery = (read_embeddings(saved(**columns)) for columns in tables.values())
         result = score(query, gallery, PROTOCOL, distance)
     except UserError as error:
-        assert 'names must be unique' in str(error) or 'another tracklet of the same person' in str(
-            error
-        )  # '?' twice, or nothing to find
+        # '?' twice, or nothing to find.
+        assert 'names must be unique' in str(error) or 'another tracklet of the same person' in str(error)
         return
     everybody = gallery.join(query)
     x, y = (t.embedding.astype(np.float64) / np.abs(everybody.embedding).max() for t in (query, everybody))

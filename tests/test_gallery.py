@@ -57,9 +57,9 @@ else:
     ('change', 'moment', 'left'),
     [
         ('add', 'commit', range(5)),  # all is written, and no state names it
-        ('delete', 'finish', (0, 2, 3, 4)),
+        ('delete', 'finish', (0, 2, 3, 4)),  # the new state stands, and the old files still lie there
     ],
-)  # the new state stands, and the old files still lie there
+)
 def test_killed_during_a_change_is_the_old_state_or_the_new(change, moment, left, tmp_path, table):
     for i in range(8):
         (tmp_path / f'crops/t{i}').mkdir(parents=True)

@@ -48,9 +48,8 @@ def test_the_convolution_equals_pytorch(size, stride):
     conv = ThreeFrameConv(6, (3, size, size), (1, stride, stride))
     variables = conv.init(jax.random.key(0), jnp.asarray(x), jnp.asarray(valid))
     kernel = variables['params']['kernel']
-    assert kernel.shape == (3, size, size, 3, 6) and all(
-        float(jnp.abs(tap).max()) > 0 for tap in kernel
-    )  # an ordinary random start
+    # No tap is zero: an ordinary random start.
+    assert kernel.shape == (3, size, size, 3, 6) and all(float(jnp.abs(tap).max()) > 0 for tap in kernel)
     theirs = torch.from_numpy(np.concatenate([x[:, :1], x, x[:, -1:]], 1)).permute(0, 4, 1, 2, 3)
     weight = torch.from_numpy(np.array(kernel)).permute(4, 3, 0, 1, 2)
     expected = torch.nn.functional.conv3d(theirs, weight, stride=(1, stride, stride), padding=(0, size // 2, size // 2))

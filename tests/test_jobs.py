@@ -122,9 +122,8 @@ def test_the_working_directory_holds_the_configuration(run):
     ]
     assert freeze(saved_run.get_config(str(workdir))) == freeze(config)
     folder = f'--workdir={workdir}'
-    assert (
-        main.with_saved_config(['main.py', '--workdir=a', '--mode=train', '--mode=eval', folder])[1] == given[1]
-    )  # the last, as absl
+    # The last one counts, as in absl.
+    assert main.with_saved_config(['main.py', '--workdir=a', '--mode=train', '--mode=eval', folder])[1] == given[1]
     for arguments in (['--mode=train', folder], ['--mode=eval', folder, '--config=mine.py'], ['--mode=eval']):
         assert main.with_saved_config(['main.py', *arguments]) == ['main.py', *arguments]
 

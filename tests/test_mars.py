@@ -144,10 +144,8 @@ def test_archives_are_read_as_they_are(tmp_path, small_counts, kind):
         ]
     path = build(a, tmp_path / 'data', progress=False)
     assert verify(path, Console(quiet=True), b, recount_mars, progress=False) == 30
-    assert sorted(p.name for p in packed.iterdir()) == [
-        f'bbox_test.{kind}',
-        f'bbox_train.{kind}',
-    ]  # nothing was unpacked there
+    # Nothing was unpacked there.
+    assert sorted(p.name for p in packed.iterdir()) == [f'bbox_test.{kind}', f'bbox_train.{kind}']
 
 
 def test_partial(tmp_path, small_counts):

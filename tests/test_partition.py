@@ -181,9 +181,8 @@ def test_one_query_for_every_person_and_camera_of_people_seen_twice(t):
     assert sorted(names(query) + names(gallery)) == sorted(names(t))
     asked = list(zip(query.person_id.tolist(), query.camera_id.tolist()))
     cameras = {p: {c for q, c in zip(t.person_id.tolist(), t.camera_id.tolist()) if q == p} for p in people(t)}
-    assert sorted(asked) == sorted(
-        (p, c) for p, seen in cameras.items() if len(seen) >= 2 for c in seen
-    )  # MARS's rule, each once
+    # MARS's rule, each once.
+    assert sorted(asked) == sorted((p, c) for p, seen in cameras.items() if len(seen) >= 2 for c in seen)
 
 
 @given(tables(), st.floats(0.01, 0.9), st.integers(0, 5))

@@ -102,9 +102,9 @@ def test_a_folder_without_permission_is_told(micro_data, tmp_path, capfd, monkey
         (2000, 2, 4, True),
         (1000, 4, 4, True),
         (999, 4, 4, False),
-        (0, 3, 10, True),
+        (0, 3, 10, True),  # finished: it is only evaluated
     ],
-)  # finished: it is only evaluated
+)
 def test_space_for_the_checkpoints_that_are_to_come(micro_data, tmp_path, monkeypatch, free, saved, step, fits):
     config = micro_config(micro_data, **{'training.steps': 10, 'training.checkpoint_every': 2})
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(total=10_000, free=free))
@@ -200,18 +200,16 @@ def test_headers_of_frames_to_be_tested(opened, micro_data, tmp_path):
     assert set(damaged) == {'p7c1t1', 'p7c2t1', 'p8c1t1', 'p8c2t1', 'p9c1t1'}
     assert 'the table of tracklets says' in damaged['p8c2t1'] and 'out of step' in damaged['p9c1t1']
     last = Altered(dataset, p7c1t1=lambda record: dataclasses.replace(record, frames=[*list(record.frames)[:-1], b'']))
-    assert not damaged_tracklets(last, roles.query, 'first:1') and damaged_tracklets(
-        last, roles.query
-    )  # those that are scored
+    # Only the frames that are scored are looked at.
+    assert not damaged_tracklets(last, roles.query, 'first:1') and damaged_tracklets(last, roles.query)
     config, data = micro_config(micro_data), RunData(tmp_path, dataset, 6)
     with pytest.raises(UserError, match=r'p7c1t1.*So are p7c2t1, p8c1t1.*on_error=skip'):
         preflight.check_frames(config, altered, roles, data)
     preflight.check_frames(micro_config(micro_data, **{'input.on_error': 'skip'}), altered, roles, data)
     preflight.check_frames(config, dataset, roles, data)
     data.write()
-    preflight.check_frames(
-        config, altered, roles, RunData(tmp_path, dataset, 6)
-    )  # not looked at again for the same data
+    # The same data are not looked at again.
+    preflight.check_frames(config, altered, roles, RunData(tmp_path, dataset, 6))
     with pytest.raises(UserError, match='p7c1t1'):
         preflight.check_frames(
             micro_config(micro_data, **{'evaluation.frames': 'even:2'}), altered, roles, RunData(tmp_path, dataset, 6)

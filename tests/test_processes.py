@@ -138,9 +138,8 @@ LONG = pytest.mark.skipif('LONG_TESTS' not in os.environ, reason='half a minute;
 
 def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_saved(micro_data, tmp_path):
     fields = {'training.checkpoint_every': 100, 'training.eval_every': 2, 'evaluation.clips_per_step': 1}
-    two = start_two(
-        micro_data, tmp_path / 'run', '--embed_seconds', '2', fields=fields, devices=1
-    )  # 16 s and more for the queries alone
+    # 16 s and more for the queries alone.
+    two = start_two(micro_data, tmp_path / 'run', '--embed_seconds', '2', fields=fields, devices=1)
     wait_for_step(two, tmp_path / 'run', 2)
     began = time.monotonic()
     two[1].send_signal(signal.SIGTERM)

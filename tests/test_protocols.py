@@ -34,9 +34,8 @@ def labels(person, camera, names):
 def test_verdicts_follow_the_words_for_every_combination_of_labels(protocol, unknown_cameras):
     people, cameras = np.meshgrid([-1, 0, 1, 2], [-1, 0, 1])
     gallery = labels(people.ravel(), cameras.ravel(), [f'g{i}' for i in range(12)])
-    query = labels(
-        [1, 1, 1, 2], [-1, 0, 1, 1], ['q0', 'q1', 'g10', 'q3']
-    )  # g10 is person 1, camera 1: the third query itself
+    # g10 is person 1, camera 1: the third query itself.
+    query = labels([1, 1, 1, 2], [-1, 0, 1, 1], ['q0', 'q1', 'g10', 'q3'])
     query_arrays, gallery_arrays = label_arrays(query, gallery)
     rows, columns = LabelArrays(*(a[:, None] for a in query_arrays)), LabelArrays(*(a[None] for a in gallery_arrays))
     good, ignored = PROTOCOLS[protocol].relevance(rows, columns, unknown_cameras)
@@ -137,9 +136,8 @@ def test_without_cameras_a_query_never_finds_itself():
     assert score(query, everybody, 'all_but_query') == dataclasses.replace(
         score(query, everybody, unknown_cameras='other'), protocol='all_but_query', unknown_cameras='refuse'
     )
-    assert (
-        score(query, everybody, unknown_cameras='other').rank_1 < 0.6
-    )  # by chance about 0.1; with itself it would be 1
+    # By chance about 0.1; with itself it would be 1.
+    assert score(query, everybody, unknown_cameras='other').rank_1 < 0.6
     with pytest.raises(UserError, match='none of the 8 queries'):
         score(query, everybody, unknown_cameras='ignore')
 
@@ -147,9 +145,8 @@ def test_without_cameras_a_query_never_finds_itself():
 def test_all_but_query_finds_tracklets_of_the_same_camera_and_never_the_query():
     everybody = random_embeddings([1, 1, 2, 2, 0, -1], [3, 3, -1, 4, -1, -1], list('abcdef'))
     query = everybody.select([0, 2])
-    given = [
-        score(query, gallery, 'all_but_query') for gallery in (everybody, everybody.select([1, 3, 4, 5]))
-    ]  # with and without queries
+    # The gallery with the queries in it, and without them.
+    given = [score(query, gallery, 'all_but_query') for gallery in (everybody, everybody.select([1, 3, 4, 5]))]
     assert given[0] == given[1]
     assert (given[0].n_query_valid, given[0].n_gallery, given[0].n_junk, given[0].protocol) == (
         2,
@@ -227,9 +224,8 @@ def test_cameras_are_left_out_where_no_pair_could_be_judged_by_them(query, galle
         t for t in (query, gallery) if (t.person_id > 0).any() and not ((t.person_id > 0) & (t.camera_id >= 0)).any()
     ]
     assert chosen == ('all_but_query' if blind else 'mars_official')
-    assert chosen == (
-        'mars_official' if knows_cameras(query) and knows_cameras(gallery) else 'all_but_query'
-    )  # the rule of data sets
+    # The rule by which data sets choose.
+    assert chosen == ('mars_official' if knows_cameras(query) and knows_cameras(gallery) else 'all_but_query')
 
 
 @pytest.mark.parametrize('person', [0, -1])

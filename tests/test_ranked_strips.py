@@ -65,9 +65,8 @@ def test_borders_and_frames_stand_where_they_belong():
         assert tuple(picture[_GAP + 1, x + 1]) == border
         assert tuple(picture[_GAP + _BORDER + 5, x + _BORDER + 5]) == colour_of(name)
         second = tuple(picture[_GAP + _BORDER + 5, x + _BORDER + width + 5])
-        assert second == (
-            (200, 200, 200) if name == 'g1' else colour_of(name)
-        )  # a tracklet of one frame is not shown twice
+        # A tracklet of one frame is not shown twice.
+        assert second == ((200, 200, 200) if name == 'g1' else colour_of(name))
     assert (picture[: _GAP + height, _GAP + 5 * (cell + _GAP) + _GAP :] == 255).all()  # the gallery has ended
 
 

@@ -148,10 +148,8 @@ def test_evaluation_leaves_out_counts_and_names(scored, capsys):
     some, lines = scored(bad)
     assert (some.result.skipped_query, some.result.skipped_gallery) == (1, 2)
     assert (whole.result.skipped_query, whole.result.skipped_gallery) == (0, 0)
-    assert (some.result.n_query, some.result.n_gallery) == (
-        whole.result.n_query - 1,
-        whole.result.n_gallery - 3,
-    )  # with queries in it
+    # The gallery has the queries in it.
+    assert (some.result.n_query, some.result.n_gallery) == (whole.result.n_query - 1, whole.result.n_gallery - 3)
     for name, (before, after) in {'query': (whole.query, some.query), 'gallery': (whole.gallery, some.gallery)}.items():
         kept = ~np.isin(before.tracklet, list(bad))
         assert after.tracklet.tolist() == before.tracklet[kept].tolist(), name

@@ -28,9 +28,8 @@ def test_interrupt_leaves_nothing_and_can_be_repeated(tmp_path):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return read(source)
 
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # which programs in the background of a script are without
+    # A program that a script has put into the background is without this handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             build(raw(read_frames=interrupt), tmp_path, progress=False)

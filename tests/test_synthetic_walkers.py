@@ -95,9 +95,8 @@ def test_steps_come_with_the_gaits_own_frequency(number):
     strength = np.abs(np.fft.rfft(apart - apart.mean(), 16 * len(apart)))
     strides_a_second = np.argmax(strength) / (16 * len(apart)) * FRAMES_A_SECOND
     assert strides_a_second == pytest.approx(tracklet.gait.frequency, abs=0.03)
-    assert tracklet.gait.frequency == pytest.approx(
-        person(3, 0).gait.frequency, rel=0.07
-    )  # the person's, but for a little noise
+    # The person's, but for a little noise.
+    assert tracklet.gait.frequency == pytest.approx(person(3, 0).gait.frequency, rel=0.07)
     assert 0.5 < walking_speed(tracklet.person.build, tracklet.gait) < 2.6  # metres a second
 
 

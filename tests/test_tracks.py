@@ -100,9 +100,10 @@ def test_a_track_that_jumps_is_named(tmp_path):
     jumping = [(0, 0.0, 0.0, 10.0, 20.0), (1, 2.0, 0.0, 10.0, 20.0), (2, 300.0, 0.0, 10.0, 20.0)]
     found = read_tracks(written(tmp_path, mot_lines({'1': walking(0, 5), '8': jumping})))
     assert len(found.notes) == 1 and "'8' after frame 2" in found.notes[0] and len(found.frame) == 9
+    # A gap.
     assert not read_tracks(
         written(tmp_path, mot_lines({'8': [(0, 0.0, 0.0, 9.0, 20.0), (50, 300.0, 0.0, 9.0, 20.0)]}))
-    ).notes  # a gap
+    ).notes
 
 
 def test_thousands_of_tracks_at_once(tmp_path):

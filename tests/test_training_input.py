@@ -147,12 +147,13 @@ def test_padding_is_black_and_masked(opened, micro_data):
 def test_a_short_tracklet_is_coloured_by_its_own_frames(opened, micro_data):
     dataset, roles = opened
     fields = {'augment.erase': 0.0, 'augment.pad': 0, 'augment.contrast': 0.9}
+    # No tracklet has more than 12, so that one is padded by four frames and more, the other less.
     long, short = (
         TrainBatches(
             dataset, roles.train, micro_config(micro_data, **{**fields, 'clips.segments': 1, 'clips.frames': frames})
         )
         for frames in (16, 13)
-    )  # no tracklet has more than 12, so that one is padded by four frames and more, the other less
+    )
     for step in range(3):
         a, b = long[step], short[step]
         assert (a['row'] == b['row']).all() and not a['valid'][:, :, 13:].any()

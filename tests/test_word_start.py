@@ -40,9 +40,8 @@ def test_words_stand_where_the_descriptors_are(micro_data, shared):
     )
     logits = np.einsum('npd,pkd->npk', unit, weight) + bias
     ordered = np.sort(logits, axis=-1)
-    assert np.mean(ordered[..., -1] - ordered[..., -2]) == pytest.approx(
-        np.log(100), rel=0.05
-    )  # what NetVLAD's α means
+    # What NetVLAD's α means.
+    assert np.mean(ordered[..., -1] - ordered[..., -2]) == pytest.approx(np.log(100), rel=0.05)
     distance = ((unit[:, :, None] - np.broadcast_to(words['centres'], (2, 3, 4))) ** 2).sum(-1)
     np.testing.assert_array_equal(logits.argmax(-1), distance.argmin(-1))
     assert all((np.bincount(logits.argmax(-1)[:, p], minlength=3) > 0).all() for p in range(2))  # no word is empty

@@ -182,9 +182,8 @@ def _lock(path: Path, wait: bool) -> Iterator[None]:
         with open(lock, 'w') as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = os.path.samestat(
-                    os.fstat(f.fileno()), os.stat(lock)
-                )  # not one that its last holder has just removed
+                # Not one that its last holder has just removed.
+                ours = os.path.samestat(os.fstat(f.fileno()), os.stat(lock))
             except (BlockingIOError, FileNotFoundError):
                 ours = False
             if ours:

@@ -24,9 +24,8 @@ _OTHER_LABELS = frozenset(
     'conf confidence score scr prob p sim iou quality q x y w h l cx cy left top right bottom width height '
     'id pid tid track trackid tracklet person cam camera c s box bbox det detection d b of rank view'.split()
 )
-_EPOCHS = tuple(
-    (10**9 * unit, 5 * 10**9 * unit) for unit in (1, 10**3, 10**6, 10**9)
-)  # seconds to nanoseconds since 1970
+# Seconds to nanoseconds since 1970.
+_EPOCHS = tuple((10**9 * unit, 5 * 10**9 * unit) for unit in (1, 10**3, 10**6, 10**9))
 _EVEN = 0.25  # steps within this share of the median step count as even
 MARGIN = 2.0  # of cost: another candidate this much worse is no rival
 _MAX_REPEATS = 0.3  # share of repeated values up to which a number could be a frame number

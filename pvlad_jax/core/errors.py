@@ -11,7 +11,6 @@ class UserError(Exception):
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells give it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: stopped on request; the same command resumes
-EXIT_PEER_LOST = (
-    69  # EX_UNAVAILABLE: another process of the run has ended; the same command, given to all of them, resumes
-)
+# EX_UNAVAILABLE: another process of the run has ended; the same command, given to all of them, resumes.
+EXIT_PEER_LOST = 69
 EXIT_ENVIRONMENT = 69  # EX_UNAVAILABLE: the machine refuses: disk full, no permission, a service that does not answer

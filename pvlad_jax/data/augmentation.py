@@ -64,9 +64,8 @@ def jitter_colour(
     another camera.
     """
     mean = float(_mean_colour(clip) @ LUMA) * brightness
-    mix = (
-        saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * LUMA
-    )  # rows sum to 1, so a grey offset passes through
+    # Rows sum to 1, so a grey offset passes through.
+    mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * LUMA
     affine = np.concatenate([mix * (brightness * contrast), np.full((3, 1), mean * (1 - contrast), np.float32)], axis=1)
     affine *= np.asarray(channel, np.float32)[:, None]
     for frame in clip:

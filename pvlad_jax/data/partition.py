@@ -63,9 +63,8 @@ def partition(
     name, convention = 'test', ''
     if layout == 'roles':
         query, gallery = tables['query'], tables['gallery']
-        train = (
-            tables['train'] if 'train' in tables else query.select(slice(0))
-        )  # there is none in a data set to test on alone
+        # There is none in a data set to test on alone.
+        train = tables['train'] if 'train' in tables else query.select(slice(0))
     elif layout == 'query_rows':
         train, test = tables['train'], tables['test']
         is_query = np.zeros(len(test), bool)
@@ -124,9 +123,8 @@ def hold_out(
     people_in_all = len(np.unique(train.person_id))
     usable = train.camera_id >= 0 if by_camera else np.ones(len(train), bool)
     place = train.camera_id if by_camera else np.arange(len(train))
-    seen = np.unique(np.stack([train.person_id[usable], place[usable]]), axis=1)[
-        0
-    ]  # a person once for each camera, or tracklet
+    # A person once for each camera, or tracklet.
+    seen = np.unique(np.stack([train.person_id[usable], place[usable]]), axis=1)[0]
     people, places = np.unique(seen, return_counts=True)
     seen_twice = people[places >= 2]
     count = max(2, round(share * people_in_all))

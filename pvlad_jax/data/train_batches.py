@@ -50,9 +50,8 @@ class TrainBatches:
         )
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
-        self.skipped: set[str] = (
-            set()
-        )  # tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them
+        # Tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them.
+        self.skipped: set[str] = set()
         self._replacements = Replacements(self.identities, config.seed, self._intact)
         self._known_intact: dict[int, bool] = {}
 
@@ -112,9 +111,8 @@ class TrainBatches:
         decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet, out=clips)
         np.greater_equal(index, 0, out=valid)
         if self.augment:
-            for clip, frames in zip(
-                clips, valid.sum(axis=1)
-            ):  # they come first, and then the padding, which stays black
+            # They come first, and then the padding, which stays black.
+            for clip, frames in zip(clips, valid.sum(axis=1)):
                 if frames:
                     augment_clip(clip[:frames], config.augment, rng)
 

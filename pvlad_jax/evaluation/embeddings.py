@@ -188,9 +188,8 @@ def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
         raise
     except FileNotFoundError as error:
         raise UserError(f'There is no file {path}.') from error
-    except (
-        Exception
-    ) as error:  # bytes of any origin: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more
+    except Exception as error:
+        # Bytes of any origin: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more.
         reason = ' '.join(f'{error or type(error).__name__}'.split())
         raise UserError(
             f'{path} is not a readable .npz file of plain arrays ({reason}). '

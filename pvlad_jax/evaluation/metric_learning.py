@@ -66,9 +66,8 @@ def xqda(train: Embeddings) -> LearnedMetric:
     """
     x, person, camera = _people_only(train, 'XQDA')
     basis = None
-    if x.shape[1] > len(
-        x
-    ):  # all differences lie in the span of the rows, and outside it Σ_I⁻¹ Σ_E is 0: the same W at less cost
+    # All differences lie in the span of the rows, and outside it Σ_I⁻¹ Σ_E is 0: the same W at less cost.
+    if x.shape[1] > len(x):
         basis, x = np.linalg.qr((x - x.mean(axis=0)).T)
         x = x.T
     within, between = _difference_covariances(x, person, camera)

@@ -28,11 +28,12 @@ def metadata_of(columns: Mapping[str, Any]) -> pa.Table:
     for name, (kind, default) in COLUMNS.items():
         values = columns.get(name)
         try:
+            # NaN becomes null.
             array = (
                 pa.array([default] * n, kind)
                 if values is None
                 else pa.array(values, kind, from_pandas=pa.types.is_floating(kind))
-            )  # NaN becomes null
+            )
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise UserError(f'The column {name} is {kind}: {" ".join(str(error).split())}') from error
         if len(array) != n:

@@ -51,9 +51,8 @@ BACKBONES['micro'] = BackboneSpec(
 
 
 def _frames(seed: int, source: TrackletSource) -> list[bytes]:
-    colour = np.random.default_rng([seed, source.person_id]).integers(
-        30, 220, (2, 1, 3)
-    )  # a person: two halves of a colour each
+    # A person: two halves of a colour each.
+    colour = np.random.default_rng([seed, source.person_id]).integers(30, 220, (2, 1, 3))
     images = []
     for number in source.frame_numbers:
         noise = np.random.default_rng([seed, source.person_id, source.camera_id, number]).integers(-25, 25, (16, 8, 3))

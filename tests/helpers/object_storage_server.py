@@ -227,11 +227,11 @@ def bucket_server() -> Iterator[tuple[Bucket, dict[str, str]]]:
                 'STORAGE_EMULATOR_HOST': where,
                 'TENSORSTORE_GCS_HTTP_URL': where,
                 'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',  # it would ask over gRPC what kind of bucket it is
-                'FSSPEC_GCS_TOKEN': 'anon',
+                'FSSPEC_GCS_TOKEN': 'anon',  # ask nobody for credentials
                 'NO_GCE_CHECK': 'true',
                 'GCE_METADATA_ROOT': '127.0.0.1:1',
             },
-        )  # ask nobody for credentials
+        )
     finally:
         server.shutdown()
         thread.join()

@@ -33,8 +33,8 @@ def write_workdir(folder: Path, seed: int = 0, **fields) -> Path:
     }
     state['params'] = {
         **state['params'],
-        'loss_centres': np.zeros((IDENTITIES, 8), np.float32),
-    }  # of losses, in addition to the network's
+        'loss_centres': np.zeros((IDENTITIES, 8), np.float32),  # of losses, in addition to the network's
+    }
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, config)
     checkpoints = Checkpoints(folder / 'checkpoints', CheckpointConfig(keep_latest=1, keep_best=1))
