@@ -1,4 +1,4 @@
-"""The folder of an exported network: what lies in it, written whole or not at all, and checked when it is read.
+"""The folder of an exported network: what lies in it, written atomically and checked when it is read.
 
 | file | content |
 |---|---|

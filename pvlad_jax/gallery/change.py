@@ -1,4 +1,4 @@
-"""A change of a gallery: by one process at a time, and whole or not at all."""
+"""A change of a gallery: atomic, and by one process at a time."""
 
 import contextlib
 from collections.abc import Iterator
