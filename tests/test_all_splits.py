@@ -13,7 +13,8 @@ import main
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import EXIT_PREEMPTED, UserError
 from pvlad_jax.evaluation import Result, read_embeddings
-from pvlad_jax.evaluation.mean_of_splits import METRICS, mean_of_splits
+from pvlad_jax.evaluation.mean_of_splits import mean_of_splits
+from pvlad_jax.evaluation.result import METRICS
 from pvlad_jax.runs.splits import DONE, all_splits
 from pvlad_jax.runs.workdir import InUse, claim
 from tests.helpers.forked_run import start_micro
@@ -51,7 +52,7 @@ def result(split: str, value: float = 0.5, **fields) -> Result:
             'distance': 'cosine',
             'rerank': False,
             'cmc': [value] * 50,
-            **dict.fromkeys(METRICS, value),
+            **dict.fromkeys(METRICS.values(), value),
             **fields,
         }
     )
@@ -104,7 +105,7 @@ def test_the_report_is_the_mean_of_the_splits(everything):
     report = latest(workdir)
     each = [latest(workdir / f'split_{n}') for n in NAMES]
     assert [report['splits'][n] for n in NAMES] == each
-    for name in METRICS:
+    for name in METRICS.values():
         values = [r[name] for r in each]
         assert report[name] == report['mean'][name] == pytest.approx(sum(values) / 3)
         assert report['std'][name] == pytest.approx((sum((v - report[name]) ** 2 for v in values) / 2) ** 0.5)

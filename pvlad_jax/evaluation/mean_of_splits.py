@@ -8,9 +8,8 @@ import numpy as np
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
-from pvlad_jax.evaluation.result import Result, skipped_of, trained_on
+from pvlad_jax.evaluation.result import METRICS, Result, skipped_of, trained_on
 
-METRICS = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP', 'mAP_trapezoidal', 'mINP')
 COUNTS = ('skipped_query', 'skipped_gallery', 'skipped_train', 'trained_people')
 STD = 'sample standard deviation over the splits (n - 1)'
 
@@ -26,7 +25,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
         for f in dataclasses.fields(Result)
         if f.name
         not in (
-            *METRICS,
+            *METRICS.values(),
             'cmc',
             'split',
             'step',
@@ -44,7 +43,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
         raise UserError(
             f'The splits were not scored alike: {", ".join(differing)} differ. Score them again, with --mode=eval.'
         )
-    values = {name: np.array([r[name] for r in results.values()]) for name in METRICS}
+    values = {name: np.array([r[name] for r in results.values()]) for name in METRICS.values()}
     return {
         **{name: first.get(name) for name in conditions},
         'split': f'mean of {len(results)} splits',

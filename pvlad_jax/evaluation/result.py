@@ -13,6 +13,17 @@ from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.cmc_map import TIE_RULE
 
+# What people call the metrics, and the fields of a result.
+METRICS = {
+    'rank-1': 'rank_1',
+    'rank-5': 'rank_5',
+    'rank-10': 'rank_10',
+    'rank-20': 'rank_20',
+    'mAP': 'mAP',
+    'mAP trapezoidal': 'mAP_trapezoidal',
+    'mINP': 'mINP',
+}
+MAIN_METRICS = {name: field for name, field in METRICS.items() if name != 'mAP trapezoidal'}
 AP_KIND = 'mAP: mean precision at the good tracklets; mAP_trapezoidal: as the official MARS code'
 
 
@@ -124,17 +135,8 @@ def print_table(result: Result, console: Any = None) -> None:
 
     title = ' '.join(filter(None, [result.dataset, result.split, 'PARTIAL DATA' if result.partial else '']))
     table = Table(title=Text(printable(title)) if title else None)
-    columns = {
-        'rank-1': result.rank_1,
-        'rank-5': result.rank_5,
-        'rank-10': result.rank_10,
-        'rank-20': result.rank_20,
-        'mAP': result.mAP,
-        'mAP trapezoidal': result.mAP_trapezoidal,
-        'mINP': result.mINP,
-    }
-    for name in columns:
+    for name in METRICS:
         table.add_column(name, justify='right')
-    table.add_row(*(f'{100 * value:.2f}' for value in columns.values()))
+    table.add_row(*(f'{100 * getattr(result, field):.2f}' for field in METRICS.values()))
     table.caption = Text(printable(protocol_line(result.to_json())))
     (console or terminal_console()).print(table)

@@ -5,17 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pvlad_jax.core.terminal import printable
-from pvlad_jax.evaluation.result import protocol_line
+from pvlad_jax.evaluation.result import MAIN_METRICS, protocol_line
 
 _UNKNOWN = 'not recorded'
-_METRICS = {
-    'rank-1': 'rank_1',
-    'rank-5': 'rank_5',
-    'rank-10': 'rank_10',
-    'rank-20': 'rank_20',
-    'mAP': 'mAP',
-    'mINP': 'mINP',
-}
 
 _USE = """\
 ## Intended use
@@ -85,7 +77,7 @@ def _results(result: Mapping[str, Any] | None, otherwise: bool) -> str:
         f'On {_code(result["dataset"])}, {_text(result["split"])}: '
         f'{_text(protocol_line(result))}.{partial}{otherwise_said}'
     )
-    return head + '\n\n' + _table({name: f'{100 * result[key]:.2f} %' for name, key in _METRICS.items()})
+    return head + '\n\n' + _table({name: f'{100 * result[key]:.2f} %' for name, key in MAIN_METRICS.items()})
 
 
 def _licences(weights: Mapping[str, Any] | None, rendered: bool) -> str:

@@ -10,18 +10,9 @@ import numpy as np
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.embeddings import Embeddings
-from pvlad_jax.evaluation.result import protocol_line
+from pvlad_jax.evaluation.result import MAIN_METRICS, protocol_line
 from pvlad_jax.report.charts import HEIGHT, WIDTH, Chart, Dot, line_chart, plane
 from pvlad_jax.report.query_outcomes import QueryOutcomes
-
-_METRICS = {
-    'rank-1': 'rank_1',
-    'rank-5': 'rank_5',
-    'rank-10': 'rank_10',
-    'rank-20': 'rank_20',
-    'mAP': 'mAP',
-    'mINP': 'mINP',
-}
 
 
 class Cell(NamedTuple):
@@ -72,7 +63,7 @@ def page(
         title=f'Re-identification on {printable(split)}',
         protocol=printable(protocol_line(result)),
         result=result,
-        metrics=[(name, f'{100 * result[key]:.2f} %') for name, key in _METRICS.items()],
+        metrics=[(name, f'{100 * result[key]:.2f} %') for name, key in MAIN_METRICS.items()],
         charts=list(filter(None, _charts(result, outcomes, history))),
         cameras=cameras,
         camera_rows=[(own, [outcomes.camera_pairs.get((own, other)) for other in cameras]) for own in cameras],
