@@ -176,6 +176,23 @@ def test_the_card_has_the_results_of_its_checkpoint_and_no_markup_of_names(folde
     assert 'Origin: somewhere. Licence: MIT.\n' in model_card({**manifest, 'imported_weights': weights})
 
 
+def test_the_card_tells_the_run_whose_weights_it_began_with(folder, workdir, tmp_path, monkeypatch):
+    """Also where it went on with more steps, and neither that run nor what it was trained on is there any more."""
+    traced = jax.export.deserialize((folder / 'model.jax').read_bytes())
+    monkeypatch.setattr('pvlad_jax.runs.export.exported_program', lambda *_: traced)
+    assert 'began with random numbers' in (folder / 'MODEL_CARD.md').read_text()
+    longer = copied(workdir, tmp_path / 'work')
+    flat = json.loads((longer / 'config.json').read_text())
+    before = {'training.steps': 1, 'init_from': '/home/me/runs/mars@900'}
+    (longer / 'config.json').write_text(json.dumps({**flat, 'history': [{'step': 1, 'before': before}]}))
+    mars = {'data_set': 'mars', 'labels': '', 'people': ['1'], 'inherited': True}
+    own = {**mars, 'data_set': 'own', 'inherited': False}
+    (longer / 'data.json').write_text(json.dumps({'trained_on': [own, mars]}))
+    card = (exported(longer) / 'MODEL_CARD.md').read_text()
+    assert 'random numbers' not in card and 'weights of another run, `runs/mars`. The terms of its data' in card
+    assert '| weights it began with | those of another run, `runs/mars`, trained on `mars` |' in card
+
+
 def changed_json(folder: Path, **fields) -> None:
     path = folder / 'model.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))

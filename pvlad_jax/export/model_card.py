@@ -50,6 +50,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             {
                 'data set': _code(about['dataset']) + (' (rendered people)' if about['rendered'] else ''),
                 'split': _code(about['split']),
+                'weights it began with': _began_with(about.get('began_with'), manifest.get('imported_weights')),
                 'training people': _number(about.get('people')),
                 'tracklets, frames of the training split': _counts(about.get('counts')),
                 'step': _number(about.get('step')),
@@ -59,7 +60,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         '## Results',
         _results(manifest.get('evaluation'), bool(about.get('evaluated_otherwise'))),
         '## Licences',
-        _licences(manifest.get('imported_weights'), about['rendered']),
+        _licences(manifest.get('imported_weights'), about.get('began_with'), about['rendered']),
         _USE,
     ]
     return '\n\n'.join(parts)
@@ -80,7 +81,14 @@ def _results(result: Mapping[str, Any] | None, otherwise: bool) -> str:
     return head + '\n\n' + _table({name: f'{100 * result[key]:.2f} %' for name, key in MAIN_METRICS.items()})
 
 
-def _licences(weights: Mapping[str, Any] | None, rendered: bool) -> str:
+def _began_with(run: Mapping[str, Any] | None, weights: Mapping[str, Any] | None) -> str:
+    if run:
+        sets = f', trained on {", ".join(map(_code, run["data_sets"]))}' if run['data_sets'] else ''
+        return f'those of another run, {_code(run["run"])}{sets}'
+    return f'imported, {_code(weights["file"])}' if weights else 'none'
+
+
+def _licences(weights: Mapping[str, Any] | None, run: Mapping[str, Any] | None, rendered: bool) -> str:
     lines = ['- Code of the program, the loader beside this file among it: Apache-2.0.']
     if weights:
         origin = _text(weights.get('origin') or _UNKNOWN).rstrip('.')
@@ -91,15 +99,20 @@ def _licences(weights: Mapping[str, Any] | None, rendered: bool) -> str:
         lines.append(
             '- Weights trained on research data inherit the limits of the data, whatever the licence of their code.'
         )
+    elif run:
+        lines.append(
+            f'- Training began with the weights of another run, {_code(run["run"])}. The terms of its data, and of '
+            'weights that it began with itself, hold here as well: read its model card.'
+        )
     else:
         lines.append('- No imported weights: training began with random numbers.')
     if rendered:
-        lines.append('- Training data: rendered people, free of the rights of persons.')
+        of_this_run = ' of this run' if run else ''
+        lines.append(f'- Training data{of_this_run}: rendered people, free of the rights of persons.')
     else:
         lines.append(
             "- Training data: the terms of the data set's authors hold for what is made of it. Benchmarks of real "
-            'people '
-            'are for academic research, and the people in them agreed to nothing else.'
+            'people are for academic research, and the people in them agreed to nothing else.'
         )
     return '\n'.join(lines)
 

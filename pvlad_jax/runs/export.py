@@ -19,9 +19,10 @@ from pvlad_jax.evaluation.result import read_result
 from pvlad_jax.export import artifact
 from pvlad_jax.export.model_card import model_card
 from pvlad_jax.export.program import exported_program, statistics_shapes
+from pvlad_jax.runs.inherited_weights import source_of
 from pvlad_jax.runs.run_data import FILE as DATA
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
-from pvlad_jax.runs.workdir import Folder
+from pvlad_jax.runs.workdir import Folder, fields_at_start
 from pvlad_jax.training.initialisation.pretrained import read_metadata
 
 EXPORT = 'export'  # the folder in a working directory
@@ -116,16 +117,18 @@ def _description(model: TrainedModel, flip: bool, weights: dict[str, jax.ShapeDt
 
 def _provenance(config: Config, model: TrainedModel, workdir: Folder) -> dict[str, Any]:
     """Where it comes from, as far as the working directory tells."""
-    data = _json(workdir / DATA)
-    counts = data.get('fingerprint', {}).get('splits', {}).get('train')
+    data, began = _json(workdir / DATA), fields_at_start(workdir)
+    counts = (data.get('fingerprint') or {}).get('splits', {}).get('train')
     results = (read_result(workdir / 'eval' / f'{name}.json') for name in (f'step_{model.step}', 'latest'))
     result = next((r for r in results if r is not None and r['step'] == model.step), None)
-    weights = config.model.backbone.weights
+    weights = began['model.backbone.weights']
+    before = [one['data_set'] for one in data.get('trained_on', []) if one['inherited']]
     return {
         'training': {
             'dataset': config.dataset.name,
             'split': config.dataset.split,
             'rendered': bool(config.dataset.build_options),
+            'began_with': {'run': _run_name(began['init_from']), 'data_sets': before} if began['init_from'] else None,
             'people': data.get('people'),
             'counts': counts,
             'step': model.step,
@@ -135,6 +138,11 @@ def _provenance(config: Config, model: TrainedModel, workdir: Folder) -> dict[st
         'evaluation': result,
         'imported_weights': {'file': Path(weights).name, **read_metadata(weights)} if weights else None,
     }
+
+
+def _run_name(init_from: str) -> str:
+    """'runs/mars' of '/home/me/runs/mars@900': paths of one machine are nobody else's."""
+    return '/'.join(Path(source_of(init_from)[0]).parts[-2:])
 
 
 def _json(path: Folder) -> dict:

@@ -161,6 +161,16 @@ def read_config(path: Folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return with_present_names(Config, saved), history
 
 
+def fields_at_start(workdir: Folder) -> dict[str, Any]:
+    """The fields by path as they were when the run began: one that goes on with more steps need not be given again what
+    it began with.
+    """
+    saved, history = read_config(workdir / config_file(workdir))
+    for entry in reversed(history):
+        saved |= with_present_names(Config, entry.get('before', {}))
+    return {**flatten(Config()), **saved}
+
+
 def config_of(flat: Mapping[str, Any]) -> Config:
     """The configuration with these values of fields by path, and defaults for the rest, such as fields that came later.
 
