@@ -128,6 +128,7 @@ def test_a_run_that_cannot_be_read_is_told(micro_data, source, tmp_path):
         assert str(error.value).startswith('config.init_from = ')
 
     refused(tmp_path / 'none', 'There is no working directory')
+    refused('https://a/b', 'https:// is no object storage that can be used here')
     (tmp_path / 'empty').mkdir()
     refused(tmp_path / 'empty', r'holds no config\.json')
     half = copied(source, tmp_path / 'half')

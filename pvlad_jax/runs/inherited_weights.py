@@ -93,8 +93,11 @@ def inherit(config: Config, shapes: TrainState, workdir: Folder) -> Inherited:
     """
     refuse_itself(config, workdir)
     path, step = source_of(config.init_from)
-    folder = open_workdir(path)
     said = f'config.init_from = {config.init_from!r}'
+    try:
+        folder = open_workdir(path)
+    except UserError as error:
+        raise UserError(f'{said}: {error}') from error
     if not (folder / 'checkpoints').exists() and (folder / 'split_0').exists():
         raise UserError(f'{said}: {folder} holds a run of all splits. Name one of them, such as {folder / "split_0"}.')
     if is_export(path) and step:

@@ -30,12 +30,18 @@ Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: the
 def open_workdir(workdir: str | Path) -> Folder:
     """The path of a working directory, which need not exist yet.
 
-    UserError for object storage without the library that reads it.
+    UserError for object storage of a kind that is unknown, or without the library that reads it.
     """
     if not is_remote(workdir):
         return user_path(workdir)
     try:
         path = epath.Path(str(workdir))
+    except KeyError as error:  # a word before :// that etils does not know
+        raise UserError(
+            f'The working directory {workdir} cannot be reached: {str(workdir).partition("://")[0]}:// is no object '
+            'storage that can be used here. Give a folder on a disk, or gs://BUCKET/FOLDER.'
+        ) from error
+    try:
         path.exists()
     except (ImportError, NotImplementedError, ValueError) as error:
         raise UserError(
