@@ -33,7 +33,10 @@ def nothing_is_embedded(monkeypatch):
         ({'evaluation.dataset': 'micro,micro'}, 'each once'),
         ({'evaluation.dataset': 'step_6'}, 'would overwrite eval/step_6.json'),
         ({'evaluation.dataset': 'none'}, "No data set 'none'"),
-        ({'evaluation.dataset': 'micro@3'}, "config.dataset.split = '3': data set 'micro' has the splits 0"),
+        ({'evaluation.dataset': 'micro@3'}, "names 'micro@3': data set 'micro' has the splits 0"),
+        ({'evaluation.dataset': 'micro@'}, "names 'micro@': data set 'micro' has the splits 0"),
+        ({'evaluation.dataset': '@3'}, "'@3' is no name of a folder"),
+        ({'evaluation.dataset': '../data/micro'}, 'is no name of a folder'),  # results would leave eval/
         ({'evaluation.dataset': 'micro', 'evaluation.checkpoint': 'untrained'}, 'is for a trained network'),
         ({'evaluation.dataset': 'micro', 'dataset.split': 'all'}, 'such as WORKDIR/split_0'),
         (

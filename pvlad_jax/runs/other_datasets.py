@@ -10,7 +10,7 @@ import jax
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.fingerprint import labels_hash
-from pvlad_jax.data.partition import partition
+from pvlad_jax.data.partition import partition, split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.side_by_side import print_side_by_side
@@ -63,6 +63,8 @@ def _names(given: str) -> list[str]:
     said = f'config.evaluation.dataset = {given!r}'
     if not all(names) or len(set(names)) < len(names):
         raise UserError(f'{said}: names of data sets by commas, each once, such as mars,prid2011@3.')
+    if paths := [name for name in names if name.partition('@')[0] in ('', '.', '..') or '/' in name]:
+        raise UserError(f'{said}: {paths[0]!r} is no name of a folder in config.dataset.data_dir.')
     if taken := [name for name in names if _TAKEN.fullmatch(name)]:
         raise UserError(
             f'{said}: results would overwrite eval/{taken[0]}.json of the run itself. Build the data set under another '
@@ -75,6 +77,11 @@ def _opened(config: Config, workdir: Folder, model: TrainedModel, name: str) -> 
     """The data set NAME[@SPLIT], checked."""
     data_set, at, split = name.partition('@')
     dataset = TrackletDataset.open(config.dataset.data_dir, data_set)
+    if at and split not in split_names(dataset):
+        raise UserError(
+            f'config.evaluation.dataset names {name!r}: data set {data_set!r} has the splits '
+            f'{", ".join(split_names(dataset))}.'
+        )
     roles = partition(dataset, split if at else '0')
     check_test_labels(config, roles)
     saved, run = saved_data(workdir), model.config.dataset
