@@ -124,6 +124,16 @@ def test_a_page_shows_pictures_and_fetches_nothing(tmp_path, monkeypatch):
     assert 'mars_official' in page.said and '4 of 4 queries valid' in page.said
 
 
+def test_a_report_is_replaced_but_nothing_that_was_put_beside_it(tmp_path, capfd):
+    folder, _ = reported(tmp_path, hostile=False)
+    config = saved_run.get_config(str(folder.parent))
+    (folder / 'index.html').write_text((folder / 'index.html').read_text().replace('mars_official', ''))
+    assert main.run(config, folder.parent, 'report') == 0 and 'mars_official' in (folder / 'index.html').read_text()
+    (folder / 'notes.txt').write_text('')
+    assert main.run(config, folder.parent, 'report') == 2
+    assert 'is left as it is' in capfd.readouterr().err and (folder / 'notes.txt').exists()
+
+
 def test_names_are_never_markup(tmp_path, capfd):
     folder, page = reported(tmp_path, hostile=True)
     assert len(page.all('script')) == 1 and not page.all('b')
@@ -137,10 +147,13 @@ def test_what_cannot_be_reported_is_one_sentence(tmp_path, capfd):
     config = saved_run.get_config(str(workdir))
     assert main.run(config, workdir, 'report') == 2
     assert 'Make one with --mode=eval' in capfd.readouterr().err
-    (tmp_path / 'other').mkdir()
-    (tmp_path / 'other' / 'thesis.tex').write_text('')
-    assert main.run(config, workdir, 'report', output=tmp_path / 'other') == 2
-    assert 'is no report' in capfd.readouterr().err and (tmp_path / 'other' / 'thesis.tex').exists()
+    other = tmp_path / 'other'
+    other.mkdir()
+    for name in ('thesis.tex', 'index.html'):  # beside other files, and a page of another program alone
+        (other / name).write_text('')
+        assert main.run(config, workdir, 'report', output=other) == 2
+        assert 'is no report' in capfd.readouterr().err and (other / name).exists()
+        (other / name).unlink()
     query, gallery = tables()
     result = score(query, gallery).to_json() | {'distance': 'xqda'}
     (workdir / 'eval').mkdir()

@@ -14,6 +14,8 @@ from pvlad_jax.evaluation.result import MAIN_METRICS, protocol_line
 from pvlad_jax.report.charts import HEIGHT, WIDTH, Chart, Dot, line_chart, plane
 from pvlad_jax.report.query_outcomes import QueryOutcomes
 
+TITLE = 'Re-identification on'  # what the title begins with
+
 
 class Cell(NamedTuple):
     tracklet: str
@@ -60,7 +62,7 @@ def page(
     cameras = sorted({camera for pair in outcomes.camera_pairs for camera in pair})
     split = f'{result["dataset"]} {result["split"]}'.strip()
     return environment.get_template('page.html.j2').render(
-        title=f'Re-identification on {printable(split)}',
+        title=f'{TITLE} {printable(split)}',
         protocol=printable(protocol_line(result)),
         result=result,
         metrics=[(name, f'{100 * result[key]:.2f} %') for name, key in MAIN_METRICS.items()],

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pvlad_jax.core.errors import UserError
 
+PICTURES = 'pictures'  # folder
 FRAMES, HEIGHT, WIDTH = 3, 96, 48  # shown of each tracklet, evenly spread; pixels of a frame
 
 
@@ -27,7 +28,7 @@ class TrackletPictures:
     def path(self, tracklet: str) -> str:
         """pictures/NUMBER.jpg, or '' where there is none."""
         if tracklet not in self._known:
-            self._known[tracklet] = self._write(tracklet, f'pictures/{len(self._known)}.jpg')
+            self._known[tracklet] = self._write(tracklet, f'{PICTURES}/{len(self._known)}.jpg')
         return self._known[tracklet]
 
     def _write(self, tracklet: str, path: str) -> str:
@@ -42,6 +43,6 @@ class TrackletPictures:
         for place, frame in enumerate(frames):
             small = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
             strip[:, place * WIDTH : (place + 1) * WIDTH] = small
-        (self._folder / 'pictures').mkdir(parents=True, exist_ok=True)
+        (self._folder / PICTURES).mkdir(parents=True, exist_ok=True)
         Image.fromarray(strip).save(self._folder / path, format='JPEG', quality=80)
         return path

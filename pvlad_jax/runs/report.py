@@ -16,17 +16,17 @@ from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.evaluation.result import read_result
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.images import ImageError, decode_image
-from pvlad_jax.report.page import page
+from pvlad_jax.report.page import TITLE, page
 from pvlad_jax.report.query_outcomes import query_outcomes
-from pvlad_jax.report.tracklet_pictures import TrackletPictures
+from pvlad_jax.report.tracklet_pictures import PICTURES, TrackletPictures
 from pvlad_jax.runs.workdir import Folder
 
-REPORT, PAGE = 'report', 'index.html'
+REPORT, PAGE, MASKS = 'report', 'index.html', 'part_masks.png'
 TOP = 6  # nearest tracklets of a query
 
 
 def write_report(config: Config, workdir: Folder, output: Path | None, log: Callable[[str], None]) -> Path:
-    """Writes a folder with index.html and its pictures, and returns it. A report of before is replaced.
+    """Writes a folder with index.html and its pictures, and returns it. A former report is replaced.
 
     Args:
       config: names the data set, for pictures. Where it is not there any more, the page has none.
@@ -38,8 +38,10 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
     if output is None and is_remote(workdir):
         raise UserError(f'{workdir} is in object storage: say with --output=DIR where on a disk the report goes.')
     folder = user_path(str(output or workdir / REPORT))
-    if folder.exists() and not (folder / PAGE).exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f'{folder} exists and is no report: it is left as it is. Give another --output.')
+    if folder.exists() and not _is_replaceable(folder):
+        raise UserError(
+            f'{folder} exists and is no report, or holds other files too: it is left as it is. Give another --output.'
+        )
     result = read_result(workdir / 'eval' / 'latest.json')
     if result is None:
         raise UserError(f'{workdir} holds no result of one evaluation (eval/latest.json). Make one with --mode=eval.')
@@ -59,13 +61,11 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
     frames = _frames(config, notes)
     with atomic_folder(folder) as partial:
         pictures = TrackletPictures(partial, frames)
-        masks = workdir / 'eval' / 'part_masks.png'
+        masks = workdir / 'eval' / MASKS
         if masks.exists():
-            (partial / 'part_masks.png').write_bytes(masks.read_bytes())
+            (partial / MASKS).write_bytes(masks.read_bytes())
         history = _history(workdir)
-        text = page(
-            result, outcomes, query, gallery, pictures.path, history, notes, 'part_masks.png' if masks.exists() else ''
-        )
+        text = page(result, outcomes, query, gallery, pictures.path, history, notes, MASKS if masks.exists() else '')
         (partial / PAGE).write_text(text, encoding='utf-8')
     if pictures.broken:
         log(f'Without a picture, since a frame cannot be decoded: {", ".join(pictures.broken[:10])}.')
@@ -73,6 +73,17 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
         log(f'Note: {note}')
     log(f'{folder / PAGE}: {int((outcomes.first_rank > 0).sum())} queries. Open it in a browser; it fetches nothing.')
     return folder
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is empty or holds a report and nothing else, since all of it is deleted."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return True
+    page_there = (folder / PAGE).read_text(encoding='utf-8', errors='replace') if (folder / PAGE).is_file() else ''
+    return names <= {PAGE, PICTURES, MASKS} and f'<title>{TITLE}' in page_there
 
 
 def _frames(config: Config, notes: list[str]) -> Callable[[str, int], list[np.ndarray] | None]:
