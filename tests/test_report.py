@@ -10,12 +10,14 @@ import pytest
 
 import main
 from configs import run as saved_run
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Embeddings, score, write_embeddings, write_result
 from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.protocols import label_arrays
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.report.charts import line_chart
 from pvlad_jax.report.query_outcomes import query_outcomes
+from pvlad_jax.runs.report import _frames
 from pvlad_jax.runs.workdir import write_config
 from tests.helpers.micro import micro_config
 
@@ -104,7 +106,9 @@ def reported(folder: Path, hostile: bool) -> tuple[Path, Page]:
         write_embeddings(workdir / 'embeddings' / f'{role}.npz', table)
     write_result(workdir / 'eval' / 'latest.json', score(query, gallery, dataset='<b>mine</b>', split='test', step=2))
     lines = [{'step': s, 'kind': 'train', 'loss': 3 / s, 'accuracy': s / 4} for s in (1, 2)]
-    (workdir / 'metrics.jsonl').write_text('\n'.join([*map(json.dumps, lines), '{"step": 3, "ki']))
+    (workdir / 'metrics.jsonl').write_bytes(
+        b'\xff\n' + '\n'.join([*map(json.dumps, lines), '{"step": 3, "ki']).encode()
+    )
     assert main.run(saved_run.get_config(str(workdir)), workdir, 'report') == 0
     return workdir / 'report', Page((workdir / 'report' / 'index.html').read_text(encoding='utf-8'))
 
@@ -134,6 +138,15 @@ def test_a_report_is_replaced_but_nothing_that_was_put_beside_it(tmp_path, capfd
     assert 'is left as it is' in capfd.readouterr().err and (folder / 'notes.txt').exists()
 
 
+def test_tracklets_that_the_data_set_lacks_are_noted(micro_data):
+    config, notes = micro_config(micro_data), []
+    name = next(iter(TrackletDataset.open(config.dataset.data_dir, config.dataset.name).tables.values())).tracklet[0]
+    frames = _frames(config, [str(name), 'stranger'], notes)
+    assert frames('stranger', 3) is None and len(frames(str(name), 3)) > 0
+    (note,) = notes
+    assert note.startswith('Some pictures are missing') and "lacks 1 of 2 tracklets, such as 'stranger'" in note
+
+
 def test_names_are_never_markup(tmp_path, capfd):
     folder, page = reported(tmp_path, hostile=True)
     assert len(page.all('script')) == 1 and not page.all('b')
@@ -157,6 +170,16 @@ def test_what_cannot_be_reported_is_one_sentence(tmp_path, capfd):
     query, gallery = tables()
     result = score(query, gallery).to_json() | {'distance': 'xqda'}
     (workdir / 'eval').mkdir()
+    for damage in (
+        {'rank_1': None},
+        {'mAP': '0.5'},
+        {'cmc': 3},
+        {'cmc': [None]},
+        {'protocol': ['mars_official']},
+        {'n_query': 1.5},
+    ):
+        (workdir / 'eval' / 'latest.json').write_text(json.dumps(result | damage))
+        assert main.run(config, workdir, 'report') == 2 and 'holds no result' in capfd.readouterr().err
     (workdir / 'eval' / 'latest.json').write_text(json.dumps(result))
     assert main.run(config, workdir, 'report') == 2 and 'is learned from embeddings' in capfd.readouterr().err
 

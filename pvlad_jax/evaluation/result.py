@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, get_type_hints
 
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.terminal import console as terminal_console
@@ -116,13 +116,19 @@ def write_result(path: str | PathLike, result: Result) -> None:
 def read_result(path: Any) -> dict[str, Any] | None:
     """The fields of a result (a pathlib.Path or epath.Path), with the defaults of those that came later; None where
     there is no whole result of one evaluation."""
-    fields = {field.name: field.default for field in dataclasses.fields(Result)}
     try:
         saved = json.loads(path.read_text())
-        whole = {name: saved.get(name, default) for name, default in fields.items()}
+        whole = {field.name: saved.get(field.name, field.default) for field in dataclasses.fields(Result)}
     except (OSError, ValueError, AttributeError):
         return None
-    return None if dataclasses.MISSING in whole.values() else whole
+    return whole if all(_is_of(kind, whole[name]) for name, kind in get_type_hints(Result).items()) else None
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether a value from JSON is of a field's type: a whole number may stand for a fraction."""
+    if kind == list[float]:
+        return isinstance(value, list) and all(_is_of(float, each) for each in value)
+    return isinstance(value, float | int if kind is float else kind)
 
 
 def print_table(result: Result, console: Any = None) -> None:

@@ -58,7 +58,8 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
     ranked_first = float(np.mean(outcomes.first_rank[outcomes.first_rank > 0] == 1))
     if abs(ranked_first - result['rank_1']) > 1e-3:
         notes.append(f'The embeddings are not those of this result: rank-1 of these is {100 * ranked_first:.2f} %.')
-    frames = _frames(config, notes)
+    shown = list(dict.fromkeys([*query.tracklet.tolist(), *gallery.tracklet.tolist()]))
+    frames = _frames(config, shown, notes)
     with atomic_folder(folder) as partial:
         pictures = TrackletPictures(partial, frames)
         masks = workdir / 'eval' / MASKS
@@ -86,8 +87,8 @@ def _is_replaceable(folder: Path) -> bool:
     return names <= {PAGE, PICTURES, MASKS} and f'<title>{TITLE}' in page_there
 
 
-def _frames(config: Config, notes: list[str]) -> Callable[[str, int], list[np.ndarray] | None]:
-    """Frames of a tracklet by its name; None where the data set is not there, which is noted."""
+def _frames(config: Config, tracklets: list[str], notes: list[str]) -> Callable[[str, int], list[np.ndarray] | None]:
+    """Frames of one of these tracklets by its name; None where the data set does not hold it, which is noted."""
     try:
         dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
     except UserError as error:
@@ -98,6 +99,12 @@ def _frames(config: Config, notes: list[str]) -> Callable[[str, int], list[np.nd
         for split, table in dataset.tables.items()
         for row, name in enumerate(table.tracklet.tolist())
     }
+    if missing := [name for name in tracklets if name not in places]:
+        lacking = 'There are no pictures' if len(missing) == len(tracklets) else 'Some pictures are missing'
+        notes.append(
+            f'{lacking}: the data set {config.dataset.name!r} in {config.dataset.data_dir} lacks '
+            f'{len(missing):,} of {len(tracklets):,} tracklets, such as {missing[0]!r}.'
+        )
 
     def frames(name: str, count: int) -> list[np.ndarray] | None:
         if name not in places:
@@ -116,14 +123,14 @@ def _frames(config: Config, notes: list[str]) -> Callable[[str, int], list[np.nd
 def _history(workdir: Folder) -> list[dict]:
     """The lines of metrics.jsonl that are whole."""
     try:
-        lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+        lines = (workdir / 'metrics.jsonl').read_bytes().splitlines()
     except OSError:
         return []
     history = []
     for line in lines:
         try:
             parsed = json.loads(line)
-        except ValueError:  # the last one of a run that was killed
+        except ValueError:  # damaged, such as the last one of a run that was killed
             continue
         if isinstance(parsed, dict) and isinstance(parsed.get('step'), int):
             history.append(parsed)
