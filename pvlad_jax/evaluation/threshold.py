@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
         estimates = {name: _estimate(fields[name]) for name in ('same', 'false_accepts', 'misses')}
         open_set = {name: _estimate(value) for name, value in fields['open_set'].items()}
         calibration = Calibration(**{**fields, **estimates, 'open_set': open_set, 'nobody': float(fields['nobody'])})
+        for field in dataclasses.fields(Calibration):
+            if field.type is int and not isinstance(value := getattr(calibration, field.name), int):
+                raise ValueError(f'{field.name} is {value!r}')
+        if not math.isfinite(calibration.same.value) or not math.isfinite(calibration.nobody):
+            raise ValueError('a distance is not finite')
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f'There is no file {path}. Make it with: python -m pvlad_jax calibrate') from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
