@@ -72,12 +72,12 @@ def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
                 f'{path} has the format version {fields["format"]}, this program reads up to '
                 f'{FORMAT_VERSION}. Install a newer one.'
             )
+        for name in (field.name for field in dataclasses.fields(Calibration) if field.type is int):
+            if not isinstance(fields[name], int):
+                raise ValueError(f'{name} is {fields[name]!r}')
         estimates = {name: _estimate(fields[name]) for name in ('same', 'false_accepts', 'misses')}
         open_set = {name: _estimate(value) for name, value in fields['open_set'].items()}
         calibration = Calibration(**{**fields, **estimates, 'open_set': open_set, 'nobody': float(fields['nobody'])})
-        for field in dataclasses.fields(Calibration):
-            if field.type is int and not isinstance(value := getattr(calibration, field.name), int):
-                raise ValueError(f'{field.name} is {value!r}')
         if not math.isfinite(calibration.same.value) or not math.isfinite(calibration.nobody):
             raise ValueError('a distance is not finite')
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
