@@ -51,8 +51,7 @@ def to_our_names(state: dict[str, np.ndarray], what: str, channels: str) -> dict
     if unknown or missing:
         raise UserError(
             f'{what} is not a C3D state dict (conv1 or conv1a ... conv5b, fc6-fc8): no place for '
-            f'{", ".join(unknown[:8]) or "none"}; '
-            f'missing {", ".join(missing[:8]) or "none"}.'
+            f'{", ".join(unknown[:8]) or "none"}; missing {", ".join(missing[:8]) or "none"}.'
         )
     kernel = tensors['params/conv1a/conv/kernel']
     if kernel.shape[3] != 3:

@@ -147,8 +147,7 @@ def _source(options: argparse.Namespace):
     if not options.tracks:
         raise UserError(
             f'--input={options.input} is a file: give --tracks=FILE with the boxes of the people in it (MOT Challenge '
-            f'text, '
-            'COCO-style JSON or CSV). A tracker makes one; this program has none.'
+            'text, COCO-style JSON or CSV). A tracker makes one; this program has none.'
         )
     return VideoWithTracks(
         options.input,

@@ -96,8 +96,7 @@ class TrackletFolders(Source):
         if not any(self._files):
             raise UserError(
                 f'{root} holds no images ({", ".join(FRAME_EXTENSIONS)}), so there are no tracklets: one folder of '
-                f'frames each '
-                'is needed. A video needs --tracks.'
+                'frames each is needed. A video needs --tracks.'
             )
         if len(set(self.names)) < len(self.names):
             raise UserError(f'{root}: two folders have the same name but for characters that are no text. Rename them.')
@@ -192,9 +191,8 @@ class VideoWithTracks(Source):
                 self.failure = error
             if video.damaged:
                 self.notes.append(
-                    f'{self.path.name}: the decoder filled in missing data in {len(video.damaged):,} frames, the '
-                    f'first of '
-                    f'them {video.damaged[0]} (counted from 0).'
+                    f'{self.path.name}: the decoder filled in missing data in {len(video.damaged):,} frames, the first '
+                    f'of them {video.damaged[0]} (counted from 0).'
                 )
 
     @staticmethod

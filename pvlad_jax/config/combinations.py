@@ -231,8 +231,7 @@ def remarks(config: Config, platform: str) -> list[str]:
     if training.frozen_backbone_steps >= training.steps:
         lines.append(
             f'config.training.frozen_backbone_steps = {training.frozen_backbone_steps} is not below '
-            f'config.training.steps = {training.steps}: '
-            'the backbone stays frozen in the whole run.'
+            f'config.training.steps = {training.steps}: the backbone stays frozen in the whole run.'
         )
     elif training.frozen_backbone_steps and random_backbone:
         lines.append(

@@ -44,7 +44,6 @@ class Replacements:
             rest = np.setdiff1d(ids.rows_of_label(label), drawn)
             yield from filter(self._intact, dict.fromkeys((*np.roll(drawn, -turn).tolist(), *rest.tolist())))
         raise UserError(
-            'config.input.on_error = skip: no tracklet of the training set can be decoded. Convert the '
-            'data set again from '
-            'intact frames.'
+            'config.input.on_error = skip: no tracklet of the training set can be decoded. Convert the data set again '
+            'from intact frames.'
         )

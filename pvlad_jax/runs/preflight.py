@@ -52,16 +52,14 @@ def check_devices(config: Config) -> None:
         reason = reason.rstrip('.') or 'its plugin for JAX is not installed'
         raise UserError(
             f'JAX_PLATFORMS={asked} asks for a device that JAX cannot use here: {reason}. Install JAX for it '
-            f'(docs/cloud.md), '
-            'or use the CPU with JAX_PLATFORMS=cpu.'
+            '(docs/cloud.md), or use the CPU with JAX_PLATFORMS=cpu.'
         ) from error
     check_batch(config, make_mesh(config.mesh.data, config.mesh.fsdp))
     local = len(jax.local_devices())
     if config.evaluation.clips_per_step % local:
         raise UserError(
-            f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly '
-            f'over {local} devices. '
-            f'Make it a multiple of {local}, or use fewer devices.'
+            f'config.evaluation.clips_per_step = {config.evaluation.clips_per_step} cannot be split evenly over '
+            f'{local} devices. Make it a multiple of {local}, or use fewer devices.'
         )
 
 
@@ -118,11 +116,9 @@ def check_space(config: Config, workdir: Folder, shapes: PyTree, saved: int, ste
     usage = shutil.disk_usage(workdir)
     if usage.total and usage.free < needed:  # some file systems in user space say 0 of everything
         raise UserError(
-            f'No space left for checkpoints: {workdir} has {usage.free / 1e6:,.0f} MB free, and '
-            f'{needed / size:.0f} checkpoint(s) of '
-            f'{size / 1e6:,.0f} MB will be written before old ones go. Make room, give another --workdir, '
-            f'or keep fewer '
-            '(config.checkpoint.keep_latest, keep_best).'
+            f'No space left for checkpoints: {workdir} has {usage.free / 1e6:,.0f} MB free, and {needed / size:.0f} '
+            f'checkpoint(s) of {size / 1e6:,.0f} MB will be written before old ones go. Make room, give another '
+            '--workdir, or keep fewer (config.checkpoint.keep_latest, keep_best).'
         )
 
 
@@ -149,9 +145,8 @@ def check_test_labels(config: Config, roles: Partition) -> None:
         pairs = np.unique(np.stack([people.person_id, people.camera_id]), axis=1)
         if len(np.unique(pairs[0])) < 2 or len(np.unique(pairs[0])) == pairs.shape[1]:
             raise UserError(
-                f'config.evaluation.distance = {config.evaluation.distance!r} is learned from pairs of '
-                f'tracklets of one person in '
-                'two cameras, and of two people; the training set has none. Use cosine or euclidean.'
+                f'config.evaluation.distance = {config.evaluation.distance!r} is learned from pairs of tracklets of '
+                'one person in two cameras, and of two people; the training set has none. Use cosine or euclidean.'
             )
 
 
@@ -188,8 +183,7 @@ def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, dat
         rest = f' and {len(others) - _MAX_NAMED} more' if len(others) > _MAX_NAMED else ''
         more = f' So are {", ".join(others[:_MAX_NAMED])}{rest}.'
         raise UserError(
-            f'A tracklet to be tested is damaged: {name}: {wrong}{more if others else ""} Convert the data '
-            f'set again, or leave such '
-            'tracklets out with --config.input.on_error=skip.'
+            f'A tracklet to be tested is damaged: {name}: {wrong}{more if others else ""} Convert the data set again, '
+            'or leave such tracklets out with --config.input.on_error=skip.'
         )
     data.mark_checked(what)

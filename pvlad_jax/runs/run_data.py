@@ -57,15 +57,14 @@ class RunData:
         if on_change != 'accept':
             raise UserError(
                 f'The data set {what}. Build it again from the same source as then, or start a new run in another '
-                f'--workdir; or, where the '
-                'change is meant (such as a frame that was repaired), continue on the changed data with '
-                '--config.dataset.on_change=accept.'
+                '--workdir; or, where the change is meant (such as a frame that was repaired), continue on the changed '
+                'data with --config.dataset.on_change=accept.'
             )
         if self._saved.get('people', self._people) != self._people:
             raise UserError(
                 f'The data set {what}. That cannot be accepted: the network was trained to tell '
-                f'{self._saved["people"]} people apart, '
-                f'and there are {self._people} to train on now. Start a new run in another --workdir.'
+                f'{self._saved["people"]} people apart, and there are {self._people} to train on now. Start a new run '
+                'in another --workdir.'
             )
         log(f'The data set {what}. Accepted (config.dataset.on_change).')
         self._saved['accepted'] = [

@@ -189,9 +189,8 @@ def checked(
     wrong = sorted(name for name in wanted if name not in found or tuple(found[name].shape) != wanted[name])
     if wrong:
         raise UserError(
-            f'The checkpoint of {where} does not fit its config.json: {len(wrong)} of {len(wanted)} arrays are '
-            f'missing or of '
-            f'another shape, such as {wrong[0]}. One of the two was replaced.'
+            f'The checkpoint of {where} does not fit its config.json: {len(wrong)} of {len(wanted)} arrays are missing '
+            f'or of another shape, such as {wrong[0]}. One of the two was replaced.'
         )
     kept = {
         kind: {name: value for name, value in variables.get(kind, {}).items() if name in shapes[kind]}
@@ -211,8 +210,7 @@ def _untrained(config: Config, where: Folder) -> TrainedModel:
     ):
         raise UserError(
             f'{where} holds no trained network: config.evaluation.checkpoint is {UNTRAINED!r}, and its layers after '
-            f'the '
-            'imported weights would be random. Train first.'
+            'the imported weights would be random. Train first.'
         )
     network = build_network(model, 1)
     clips = config.clips

@@ -119,7 +119,6 @@ def failure_told(step: int) -> Iterator[None]:
         yield
     except UserError as error:
         raise EvaluationFailed(
-            f'The evaluation of step {step} failed: {error} The state of step {step} is saved: the '
-            f'same command '
+            f'The evaluation of step {step} failed: {error} The state of step {step} is saved: the same command '
             'evaluates it again, without training again.'
         ) from error

@@ -127,8 +127,7 @@ class Video:
     def _broken(self, number: int, seconds: float, why: str) -> str:
         return (
             f'{self.path} is truncated or damaged: it ends after {number} frames ({seconds:.1f} s), and {why}. Copy '
-            f'the file '
-            'again, or repair it (ffmpeg -i BROKEN -c copy REPAIRED).'
+            'the file again, or repair it (ffmpeg -i BROKEN -c copy REPAIRED).'
         )
 
 
@@ -155,8 +154,7 @@ def open_video(path: str | Path) -> Iterator[Video]:
         if _NO_VIDEO & set(container.format.name.split(',')):
             raise VideoError(
                 f'{path} cannot be read as a video: it is a text (FFmpeg reads it as {container.format.name}). Give '
-                f'the video '
-                'file itself.'
+                'the video file itself.'
             )
         yield Video(path, container)
 

@@ -73,8 +73,7 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
     if (track < 0).any():
         raise UserError(
             f'{path}: box {int((track < 0).argmax()) + 1} has id {track[track < 0][0]}, so these are detections and '
-            f'not tracks. '
-            'Run a tracker over them first: an embedding is of one person over many frames.'
+            'not tracks. Run a tracker over them first: an embedding is of one person over many frames.'
         )
     notes = []
     if columns == 9 and (ignored := rows[:, 6] == 0).any():
@@ -125,8 +124,7 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
     if missing:
         raise UserError(
             f'{path} has no column {", ".join(missing)}; its columns are {", ".join(header)[:200]}. Needed are frame, '
-            f'track, '
-            'left, top, and width, height or right, bottom.'
+            'track, left, top, and width, height or right, bottom.'
         )
     boxes = Boxes()
     for number, row in enumerate(rows, first + 2):
@@ -191,9 +189,8 @@ def read_coco(text: str, path: str, video_name: str = '') -> Boxes:
             boxes.add(name, images[annotation['image_id']], (left, top, width, height))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
-            f'{path}: an image or annotation is not as COCO has it ({type(error).__name__}: {error}). Images have '
-            f'"id" and '
-            '"frame_id"; annotations "image_id", "track_id" and "bbox": [left, top, width, height].'
+            f'{path}: an image or annotation is not as COCO has it ({type(error).__name__}: {error}). Images have "id" '
+            'and "frame_id"; annotations "image_id", "track_id" and "bbox": [left, top, width, height].'
         ) from error
     if without:
         boxes.notes.append(f'{without:,} annotations have no "track_id" and are left out.')

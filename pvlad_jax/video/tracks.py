@@ -122,8 +122,7 @@ def _sorted(boxes: Boxes, path: str, first_frame: int | None) -> Tracks:
     if (before & usable).any():
         notes.append(
             f'{int((before & usable).sum()):,} boxes are before frame {first_frame}, which the video begins with, and '
-            f'are left '
-            'out.'
+            'are left out.'
         )
     usable &= ~before
     frame, track, box = frame[usable] - first_frame, track[usable], box[usable]
@@ -169,6 +168,6 @@ def _jumps(
     more = f' and {len(places) - _MAX_NAMED} more' if len(places) > _MAX_NAMED else ''
     return [
         f'{len(places)} track{"s jump" if len(places) > 1 else " jumps"} by more than the height of a person within a '
-        f'frame: {named}'
-        f'{more}. The tracker may have gone over to somebody else there; such a track has one embedding of two people.'
+        f'frame: {named}{more}. The tracker may have gone over to somebody else there; such a track has one embedding '
+        'of two people.'
     ]

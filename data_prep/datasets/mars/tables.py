@@ -177,9 +177,8 @@ def _rows_of_files(
             what = f'People with another number of tracklets in bbox_{split}'
             absent.add(what, f'{_name(person)} (expected {expected[person]}, found {found[person]})')
         inconsistencies.add(
-            f'Rows of tracks_{split}_info.mat cannot be assigned to the tracklets of bbox_{split} without the '
-            'official name list; '
-            'put it into info/ or --info_dir',
+            f'Rows of tracks_{split}_info.mat cannot be assigned to the tracklets of bbox_{split} without the official '
+            'name list; put it into info/ or --info_dir',
             f'{split}_name.txt',
         )
         return []
