@@ -1,31 +1,33 @@
-"""Choices against each other over several seeds: one run of main.py a choice and seed, one table.
+"""Choices against each other over several seeds and data sets: one run of main.py each, one table a data set.
 
     python benchmarks/ablation.py --config=configs/synthetic.py:twins --workdir=runs/twins --output=twins.json \\
         '3D PersonVLAD=' '2D PersonVLAD=temporal=2d' '3D average=pooling=average'
 
-A choice is NAME=ARGUMENTS, the arguments being what follows a configuration's name (README, Choices). Flags of main.py
-that all runs share follow `--`. A run that has ended is not made again, and one that was stopped resumes.
+A choice is NAME=ARGUMENTS: what follows a configuration's name (README, Choices), flags of main.py, or both:
+'long=steps=900 --config.optimizer.ema=0.99'. `@FILE` reads choices from a file, one a line. Flags of main.py that all
+runs share follow `--`. A run that has ended is not made again, and one that was stopped resumes. A run that fails is
+named; the others go on, and the table leaves it out. Differences are to the first choice, or --baseline=NAME, within
+each seed.
 """
 
 import argparse
 import json
 import re
-import statistics
+import shlex
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-from rich.table import Table
-
+from benchmarks.comparison import compare, markdown, table
 from benchmarks.rows import new_file, own_path, write
+from benchmarks.twins import twins
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.program_errors import run_program
 from pvlad_jax.core.terminal import complain, console
-from pvlad_jax.evaluation import read_embeddings
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
 
@@ -37,28 +39,35 @@ def result_of(workdir: Path) -> dict[str, float]:
     return result | (twins(workdir) if config['dataset.build_options'].get('twins') else {})
 
 
-def twins(workdir: Path) -> dict[str, float]:
-    """Shares of the queries whose nearest is the person's twin (people 2i-1 and 2i), and for which in the other cameras
-    the person is nearer than the twin, however near other people are: 1/2 where nothing tells twins apart."""
+def parse_choices(given: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
+    """'NAME=ARGUMENTS' each -> {name: (arguments of the configuration, flags)}. UserError for one that is none, or two
+    of one folder."""
+    choices: dict[str, tuple[str, list[str]]] = {}
+    for text in filter(str.strip, given):
+        name, is_choice, arguments = text.partition('=')
+        try:
+            words = shlex.split(arguments)
+        except ValueError as error:
+            raise UserError(f'The choice {text!r}: {error}.') from error
+        short = [word for word in words if not word.startswith('--')]
+        if not is_choice or not folder_name(name).strip('_') or len(short) > 1:
+            raise UserError(
+                f'The choice {text!r} is not NAME=ARGUMENTS, with arguments joined by commas and flags that begin '
+                'with --.'
+            )
+        if folder_name(name) in map(folder_name, choices):
+            raise UserError(f'The choice {name!r} has the folder of another one: {folder_name(name)}. Rename it.')
+        choices[name] = (','.join(short), [word for word in words if word.startswith('--')])
+    if not choices:
+        raise UserError('There is no choice. Give NAME=ARGUMENTS, such as average=pooling=average.')
+    return choices
 
-    def unit(x):
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-    query, gallery = (read_embeddings(workdir / 'embeddings' / f'{side}.npz') for side in ('query', 'gallery'))
-    both = np.concatenate([gallery.embedding, query.embedding])
-    person, camera = (np.concatenate([getattr(gallery, k), getattr(query, k)]) for k in ('person_id', 'camera_id'))
-    similarity = unit(query.embedding) @ unit(both).T
-    own, same_camera = person == query.person_id[:, None], camera == query.camera_id[:, None]
-    twin = ((person + 1) // 2 == (query.person_id[:, None] + 1) // 2) & ~own
-    nearest = np.where(own & same_camera, -np.inf, similarity).argmax(1)
-    best = [np.where(kind & ~same_camera, similarity, -np.inf).max(1) for kind in (own, twin)]
-    return {
-        'nearest_is_twin': float(np.take_along_axis(twin, nearest[:, None], 1).mean()),
-        'before_twin': float((best[0] > best[1]).mean()),
-    }
+def folder_name(name: str) -> str:
+    return re.sub(r'\W+', '_', name).lower()
 
 
-def result(config: str, arguments: str, seed: int, workdir: Path, flags: list[str]) -> dict:
+def result(config: str, arguments: str, seed: int, workdir: Path, flags: Sequence[str]) -> dict:
     """Makes the run where it has not ended, and returns its result. UserError with the reason of a run that fails."""
     file, _, given = config.partition(':')
     together = ','.join(filter(None, (given, arguments, f'seed={seed}')))
@@ -71,61 +80,85 @@ def result(config: str, arguments: str, seed: int, workdir: Path, flags: list[st
     return result_of(workdir)
 
 
-def row(name: str, results: list[dict]) -> dict:
-    """Mean, standard deviation and each value, in %."""
-    measures = [m for m in ('rank_1', 'mAP', 'nearest_is_twin', 'before_twin') if m in results[0]]
-    values = {m: [100 * r[m] for r in results] for m in measures}
-    return {'name': name, 'unit': '%'} | {
-        m: {'mean': statistics.mean(v), 'sd': statistics.stdev(v) if len(v) > 1 else 0.0, 'each': v}
-        for m, v in values.items()
-    }
+def run_all(
+    options: argparse.Namespace, choices: dict[str, tuple[str, list[str]]], seeds: Sequence[int], flags: Sequence[str]
+) -> tuple[dict[str, dict[str, dict[int, dict]]], int]:
+    """({data set: {choice: {seed: result}}}, how many runs failed). The data set '' is the configuration's own."""
+    datasets = options.datasets.split(',') if options.datasets else ['']
+    results: dict = {dataset: {name: {} for name in choices} for dataset in datasets}
+    failed = 0
+    with ThreadPoolExecutor(options.at_once) as pool:
+        made = {}
+        for seed in seeds:  # each seed is complete before the next begins
+            for dataset in datasets:
+                of_dataset = [f'--config.dataset.name={dataset}'] if dataset else []
+                for name, (arguments, own) in choices.items():
+                    workdir = options.workdir / dataset / folder_name(name) / f'seed{seed}'
+                    made[dataset, name, seed] = pool.submit(
+                        result, options.config, arguments, seed, workdir, [*of_dataset, *own, *flags]
+                    )
+        for (dataset, name, seed), future in made.items():
+            try:
+                results[dataset][name][seed] = future.result()
+            except UserError as error:
+                complain(str(error))
+                failed += 1
+    return results, failed
+
+
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, fromfile_prefix_chars='@'
+    )
+    parser.add_argument('--config', required=True, help='FILE or FILE:ARGUMENTS, what all choices share')
+    parser.add_argument(
+        '--workdir', required=True, type=own_path, help='the runs go into WORKDIR/[DATASET/]CHOICE/seedN'
+    )
+    parser.add_argument('--seeds', default='0,1,2')
+    parser.add_argument(
+        '--datasets', default='', help="names by commas, each its own table; empty = the configuration's"
+    )
+    parser.add_argument('--baseline', default='', help='the choice that others are compared with; the first')
+    parser.add_argument('--at_once', type=int, default=1, help='runs side by side')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
+    parser.add_argument('--markdown', type=new_file, help='file for the tables, for a document')
+    parser.add_argument('choices', nargs='+', metavar='NAME=ARGUMENTS')
+    options = parser.parse_args(arguments)
+    if not re.fullmatch(r'\d+(,\d+)*', options.seeds):
+        parser.error(f'--seeds={options.seeds}: whole numbers by commas, such as 0,1,2.')
+    if options.at_once < 1:
+        parser.error(f'--at_once={options.at_once}: at least 1.')
+    return options
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--config', required=True, help='FILE or FILE:ARGUMENTS, what all choices share')
-    parser.add_argument('--workdir', required=True, type=own_path, help='the runs go into WORKDIR/CHOICE/seedN')
-    parser.add_argument('--seeds', default='0,1,2')
-    parser.add_argument('--at_once', type=int, default=1, help='runs side by side')
-    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
-    parser.add_argument('choices', nargs='+', metavar='NAME=ARGUMENTS')
     end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
-    options, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
-    choices = dict(choice.partition('=')[::2] for choice in options.choices)
-    seeds = [int(s) for s in options.seeds.split(',')]
-    plan = [(name, seed) for seed in seeds for name in choices]
-    with ThreadPoolExecutor(options.at_once) as pool:
-        folders = {name: options.workdir / re.sub(r'\W+', '_', name).lower() for name in choices}
-        made = {
-            (name, seed): pool.submit(result, options.config, choices[name], seed, folders[name] / f'seed{seed}', flags)
-            for name, seed in plan
-        }
-        try:
-            results = {key: future.result() for key, future in made.items()}
-        except UserError as error:
-            pool.shutdown(cancel_futures=True)
-            complain(str(error))
-            return 1
-    rows = [row(name, [results[name, seed] for seed in seeds]) for name in choices]
-    titles = {
-        'rank_1': 'rank-1 %',
-        'mAP': 'mAP %',
-        'nearest_is_twin': 'nearest is the twin %',
-        'before_twin': 'before the twin, other cameras %',
-    }
-    measures = [m for m in titles if m in rows[0]]
-    table = Table(title=f'{options.config}, {len(seeds)} seeds: mean ± standard deviation (each)')
-    for column in ('', *(titles[m] for m in measures)):
-        table.add_column(column, justify='right' if column else 'left')
-    for r in rows:
-        cells = [
-            f'{r[m]["mean"]:.1f} ± {r[m]["sd"]:.1f} ({", ".join(f"{v:.1f}" for v in r[m]["each"])})' for m in measures
-        ]
-        table.add_row(r['name'], *cells)
+    options, flags = parse_options(sys.argv[1:end]), sys.argv[end + 1 :]
+    try:
+        choices = parse_choices(options.choices)
+        baseline = options.baseline or next(iter(choices))
+        if baseline not in choices:
+            raise UserError(f'--baseline={baseline} is none of the choices: {", ".join(choices)}.')
+    except UserError as error:
+        complain(str(error))
+        return 2
+    seeds = sorted({int(s) for s in options.seeds.split(',')})
+    results, failed = run_all(options, choices, seeds, flags)
+    rows, tables = [], []
+    for dataset, of_choices in results.items():
+        compared = compare(of_choices, baseline)
+        rows += [{'dataset': dataset, **row} if dataset else row for row in compared]
+        title = (
+            f'{options.config}{", " if dataset else ""}{dataset}, {len(seeds)} seeds: mean ± standard deviation (each)'
+        )
+        title += f'; - {baseline}: difference [95 % interval] seeds above 0' if len(choices) > 1 else ''
+        tables.append(markdown(compared, baseline, title))
+        console(width=220).print(table(compared, baseline, title))
     if options.output:
         write(options.output, rows)
-    console(width=180).print(table)
-    return 0
+    if options.markdown:
+        options.markdown.write_text('\n'.join(tables))
+    return 1 if failed else 0
 
 
 if __name__ == '__main__':

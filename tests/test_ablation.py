@@ -1,0 +1,134 @@
+"""benchmarks/ablation.py: which runs are made, and what its table says."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import ablation
+from benchmarks.comparison import compare, markdown, paired
+from pvlad_jax.core.errors import UserError
+
+
+def shares(values):
+    return {seed: {'mAP': value, 'rank_1': value / 2} for seed, value in enumerate(values)}
+
+
+def test_a_paired_difference_has_the_interval_of_the_paired_t_test():
+    ours, baseline = np.array([0.71, 0.75, 0.72, 0.79]), np.array([0.70, 0.71, 0.73, 0.70])
+    difference = paired(shares(ours), shares(baseline), 'mAP')
+    expected = stats.ttest_rel(100 * ours, 100 * baseline).confidence_interval(0.95)
+    np.testing.assert_allclose(difference['interval'], expected, rtol=1e-9)
+    assert difference['above'] == 3
+    np.testing.assert_allclose(difference['mean'], 100 * (ours - baseline).mean())
+
+
+def test_differences_pair_the_seeds_that_both_have():
+    ours, baseline = shares([0.5, 0.6, 0.7]), shares([0.4, 0.6])
+    del ours[0]
+    assert paired(ours, baseline, 'mAP')['seeds'] == [1]
+    assert paired(ours, baseline, 'mAP')['interval'] is None  # of one seed nothing is known
+    assert paired({}, baseline, 'mAP') is None
+
+
+def test_a_table_names_choices_without_a_result_and_the_deviation_of_the_sample():
+    rows = compare({'a': shares([0.5, 0.7]), 'b': {}}, 'a')
+    assert rows[0]['mAP']['mean'] == pytest.approx(60) and rows[0]['mAP']['sd'] == pytest.approx(200**0.5)
+    assert rows[1]['seeds'] == [] and 'mAP' not in rows[1]
+    text = markdown(rows, 'a', 'title')
+    assert '| a | 30.0 ± 7.1 (25.0, 35.0) |' in text and '| b | no result |' in text
+
+
+def test_choices_are_arguments_flags_or_both():
+    choices = ablation.parse_choices(['base=', 'long=steps=900,position=True --config.optimizer.ema=0.99', ''])
+    assert choices == {'base': ('', []), 'long': ('steps=900,position=True', ['--config.optimizer.ema=0.99'])}
+
+
+@pytest.mark.parametrize(
+    ('given', 'says'),
+    [
+        (['a'], 'is not NAME=ARGUMENTS'),
+        (['=x=1'], 'is not NAME=ARGUMENTS'),
+        (['a=x=1 y=2'], 'is not NAME=ARGUMENTS'),
+        (['a="x'], 'No closing quotation'),
+        (['a b=', 'a_b=x=1'], 'has the folder of another'),
+        ([''], 'There is no choice'),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(given, says):
+    with pytest.raises(UserError, match=says):
+        ablation.parse_choices(given)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs that are started; each result depends on the choice, the data set and the seed alone."""
+    started = []
+
+    def run_program(command, _what):
+        workdir = ablation.own_path(command[2].removeprefix('--workdir='))
+        started.append(command[3:])
+        if 'broken' in str(workdir):
+            raise UserError(f'The run in {workdir} failed.')
+        (workdir / 'eval').mkdir(parents=True)
+        (workdir / 'config.json').write_text(json.dumps({'dataset.build_options': {}}))
+        seed = int(str(workdir)[-1])
+        (workdir / 'eval/latest.json').write_text(json.dumps({'rank_1': 0.5, 'mAP': 0.4 + seed / 10}))
+
+    monkeypatch.setattr(ablation, 'run_program', run_program)
+    return started
+
+
+def called(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, 'argv', ['ablation.py', *map(str, arguments)])
+    return ablation.main()
+
+
+def test_what_is_missing_is_run_once_and_a_failure_spares_the_others(runs, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'choices.txt').write_text('base=\nbroken=pooling=average\n')
+    given = (
+        '--config=c.py:steps=9',
+        f'--workdir={tmp_path / "runs"}',
+        '--seeds=1,0',
+        '--datasets=x,y',
+        f'--output={tmp_path / "rows.json"}',
+        f'--markdown={tmp_path / "table.md"}',
+        f'@{tmp_path / "choices.txt"}',
+        'wide=parts=8 --config.optimizer.ema=0.9',
+        '--',
+        '--config.clips.height=64',
+    )
+    assert called(monkeypatch, *given) == 1
+    assert len(runs) == 2 * 2 * 3
+    assert [
+        '--config=c.py:steps=9,parts=8,seed=1',
+        '--config.evaluation.strips=0',
+        '--config.dataset.name=y',
+        '--config.optimizer.ema=0.9',
+        '--config.clips.height=64',
+    ] in runs
+    captured = capsys.readouterr()
+    assert captured.err.count('failed') == 4
+    rows = json.loads((tmp_path / 'rows.json').read_text())['rows']
+    assert [(r['dataset'], r['name'], r['seeds']) for r in rows if r['dataset'] == 'y'] == [
+        ('y', 'base', [0, 1]),
+        ('y', 'broken', []),
+        ('y', 'wide', [0, 1]),
+    ]
+    assert rows[2]['mAP']['difference']['mean'] == 0 and rows[2]['mAP']['each'] == pytest.approx([40, 50])
+    assert '| wide |' in (tmp_path / 'table.md').read_text()
+    runs.clear()
+    assert called(monkeypatch, *given) == 1
+    assert len(runs) == 4 and all('pooling=average' in run[0] for run in runs)  # those that failed, and no other
+
+
+@pytest.mark.parametrize('option', ['--baseline=none', '--seeds=a', '--at_once=0'])
+def test_wrong_options_are_refused_before_a_run(runs, tmp_path, monkeypatch, option):
+    given = ('--config=c.py', f'--workdir={tmp_path}', option, 'base=')
+    try:
+        assert called(monkeypatch, *given) == 2
+    except SystemExit as error:
+        assert error.code == 2
+    assert not runs
