@@ -11,7 +11,7 @@ from pvlad_jax.config import CheckpointConfig, freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings, score
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.evaluate import Evaluator
+from pvlad_jax.runs.evaluator import Evaluator
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation
 from tests.helpers.micro import micro_config_dict
 

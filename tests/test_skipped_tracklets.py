@@ -16,7 +16,7 @@ from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding import tracklets as embedding
 from pvlad_jax.evaluation.mean_of_splits import mean_of_splits
 from pvlad_jax.evaluation.result import print_table
-from pvlad_jax.runs.evaluate import Evaluator
+from pvlad_jax.runs.evaluator import Evaluator
 from pvlad_jax.runs.experiment import prepare
 from tests.helpers.micro import micro_config
 

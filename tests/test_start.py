@@ -3,7 +3,7 @@
 import pytest
 
 from pvlad_jax.models.tracklet_network import TrackletNetwork
-from pvlad_jax.runs.evaluate import Evaluator
+from pvlad_jax.runs.evaluator import Evaluator
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_state import init_state
 from tests.helpers.micro import micro_config

@@ -14,7 +14,7 @@ from pvlad_jax.data.partition import partition, split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.side_by_side import print_side_by_side
-from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator
+from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
 from pvlad_jax.runs.experiment import NetworkOnData
 from pvlad_jax.runs.outputs import Log, report
 from pvlad_jax.runs.preflight import check_test_labels

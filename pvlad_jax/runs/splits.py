@@ -22,7 +22,7 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
 from pvlad_jax.evaluation.mean_of_splits import mean_of_splits, print_mean
 from pvlad_jax.parallel.any_process import broadcast_choice
-from pvlad_jax.runs.evaluate import EvaluationFailed
+from pvlad_jax.runs.evaluator import EvaluationFailed
 from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.workdir import Folder, InUse, check_config, claim, record_more_steps, write_config
 

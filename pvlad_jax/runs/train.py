@@ -7,9 +7,8 @@ leaves nothing out, and an evaluation that fails costs no step.
 
 from pvlad_jax.evaluation import Result
 from pvlad_jax.launch.preemption import StopRequest
-from pvlad_jax.runs.evaluate import Log
 from pvlad_jax.runs.experiment import Experiment
-from pvlad_jax.runs.outputs import report
+from pvlad_jax.runs.outputs import Log, report
 from pvlad_jax.runs.training_run import TrainingRun
 from pvlad_jax.runs.workdir import Folder
 

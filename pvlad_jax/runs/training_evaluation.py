@@ -13,7 +13,7 @@ import jax
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator
+from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
 from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.metric_writer import MetricWriter
 from pvlad_jax.runs.outputs import Log, Scored

@@ -15,11 +15,12 @@ from pvlad_jax.launch.preemption import Preempted, StopRequest
 from pvlad_jax.parallel.any_process import AnyProcess
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.evaluate import EvaluationFailed, Evaluator, Log, restore_chosen
+from pvlad_jax.runs.evaluate import restore_chosen
+from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
 from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.inherited_weights import inherit
 from pvlad_jax.runs.metric_writer import MetricWriter
-from pvlad_jax.runs.outputs import Scored
+from pvlad_jax.runs.outputs import Log, Scored
 from pvlad_jax.runs.preflight import check_space
 from pvlad_jax.runs.profiling import StepProfiler
 from pvlad_jax.runs.run_start import begin
