@@ -15,6 +15,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from pvlad_jax.config import Config
+from pvlad_jax.config.data_set_names import is_join
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.settings import short_names
 from pvlad_jax.launch.distributed import MODES, Processes
@@ -63,8 +64,10 @@ HEARTBEAT = flags.DEFINE_integer(
 
 
 def build(config) -> None:
-    """Makes the synthetic walkers on first use. The one place where data preparation and training meet."""
-    if config.dataset.build_options:
+    """Makes the synthetic walkers on first use, where they are the whole data set. The one place where data preparation
+    and training meet.
+    """
+    if config.dataset.build_options and not is_join(config.dataset.name):
         from data_prep.builder.build import build as build_dataset
         from data_prep.datasets.synthetic import scan_synthetic
 

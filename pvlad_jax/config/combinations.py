@@ -6,6 +6,7 @@ Ranges of single fields are checked before, by `freeze`, which calls `check_comb
 
 from collections.abc import Iterator, Sequence
 
+from pvlad_jax.config.data_set_names import is_join, join_problems
 from pvlad_jax.config.fields import Config, VladInitConfig
 from pvlad_jax.core.errors import UserError
 
@@ -14,7 +15,7 @@ def check_combinations(config: Config) -> None:
     """UserError for the first combination of fields that cannot work or has no effect; it names the fields and what to
     set.
     """
-    for problems in (_batch, _model, _codebook, _augmentation, _loss, _optimizer, _run):
+    for problems in (join_problems, _batch, _model, _codebook, _augmentation, _loss, _optimizer, _run):
         for problem in problems(config):
             raise UserError(problem)
 
@@ -257,6 +258,8 @@ def _vlad(c: Config) -> bool:
 
 # What fields need to have an effect: (paths, condition, how it is said).
 _NEEDS = (
+    (('batch.sampling',), lambda c: is_join(c.dataset.name), 'several data sets in config.dataset.name'),
+    (('dataset.build_options',), lambda c: not is_join(c.dataset.name), 'one data set; joined ones are not built'),
     (('model.words', 'vlad_init'), _vlad, "config.model.pooling = 'person_vlad'"),
     (
         ('model.parts', 'model.descriptor'),

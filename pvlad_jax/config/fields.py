@@ -12,7 +12,11 @@ from pvlad_jax.core.settings import section, setting
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    name: str = setting('synthetic', 'a folder of data_dir, made by data_prep/build_tfds.py')
+    name: str = setting(
+        'synthetic',
+        'a folder of data_dir, made by data_prep/build_tfds.py; several, joined by +, train one network, each '
+        'NAME or NAME@SPLIT: mars+prid2011@3 (docs/transfer.md)',
+    )
     data_dir: str = setting('data', 'folder of the data sets', resumable=True)
     split: str = setting(
         '0',
@@ -58,6 +62,12 @@ class BatchConfig:
         'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides people',
         at_least=1,
         renamed_from='batch.together',
+    )
+    sampling: str = setting(
+        'proportional',
+        'of joined data sets: proportional = people are drawn from all of them alike, so that a data set has the share '
+        'of its number of people; balanced = each gives equally many people to every batch',
+        choices=('proportional', 'balanced'),
     )
 
     @property
