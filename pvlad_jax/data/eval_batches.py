@@ -12,7 +12,8 @@ from jaxtyping import Bool, Int32, UInt8
 
 from pvlad_jax.data.clip_sampling import consecutive_clips, kept_frames
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips, decoding_threads
-from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.data.joined_dataset import AnyDataset
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class EvalBatch:
 
 
 def eval_batches(
-    dataset: TrackletDataset,
+    dataset: AnyDataset,
     table: TrackletTable,
     n_clips: int,
     frames: int,

@@ -4,13 +4,14 @@ has the same ones."""
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from pvlad_jax.data.content_hash import content_hash
-from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.data.joined_dataset import AnyDataset, JoinedDataset
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 
 # Of metadata.json, what decides who is trained on and who is searched.
 _ROLES = ('layout', 'people_splits', 'query_rows', 'query_camera', 'gallery_camera', 'halves')
@@ -18,29 +19,42 @@ _ROLES = ('layout', 'people_splits', 'query_rows', 'query_camera', 'gallery_came
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """`splits`: {name: (tracklets, people, frames)}, to say in words what has changed."""
+    """`splits`: {name: (tracklets, people, frames)}, to say in words what has changed. `data_sets`: those of a join, by
+    name, which then have the splits; otherwise {}.
+    """
 
     labels: str
     content: str
     splits: dict[str, tuple[int, int, int]]
+    data_sets: dict[str, 'Fingerprint'] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict:
-        return {
+        content = {
             'labels': self.labels,
             'content': self.content,
             'splits': {name: list(counts) for name, counts in self.splits.items()},
         }
+        each = {name: one.to_json() for name, one in self.data_sets.items()}
+        return {**content, 'data_sets': each} if each else content
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> 'Fingerprint':
         """KeyError, TypeError or AttributeError where it is none."""
-        return cls(saved['labels'], saved['content'], {name: tuple(counts) for name, counts in saved['splits'].items()})
+        return cls(
+            saved['labels'],
+            saved['content'],
+            {name: tuple(counts) for name, counts in saved['splits'].items()},
+            {name: cls.from_json(one) for name, one in saved.get('data_sets', {}).items()},
+        )
 
     def same(self, other: 'Fingerprint') -> bool:
         return (self.labels, self.content) == (other.labels, other.content)
 
     def changes(self, now: 'Fingerprint') -> str:
         """How `now` differs from this one, as a clause."""
+        for name, before in self.data_sets.items():
+            if name in now.data_sets and not before.same(now.data_sets[name]):
+                return f'in {name!r}, {before.changes(now.data_sets[name])}'
         for name in sorted(self.splits.keys() | now.splits.keys(), key=lambda name: (name != 'train', name)):
             if self.splits.get(name) != now.splits.get(name):
                 return f'{name}: {_counted(self.splits.get(name))} before, {_counted(now.splits.get(name))} now'
@@ -53,15 +67,23 @@ def _counted(counts: tuple[int, int, int] | None) -> str:
     return '{:,} tracklets of {:,} people, {:,} frames'.format(*counts) if counts else 'no such split'
 
 
-def fingerprint(dataset: TrackletDataset, content: str | None = None) -> Fingerprint:
-    """`content`: the hash of the record files, where the caller knows it already."""
+def fingerprint(dataset: AnyDataset, before: Fingerprint | None = None) -> Fingerprint:
+    """`before`: an earlier one, where the record files are known to be the same: they are not read again."""
+    if isinstance(dataset, JoinedDataset):
+        known = before.data_sets if before else {}
+        each = {name: fingerprint(one, known.get(name)) for name, one in dataset.data_sets.items()}
+        labels, content = (_hash_of_all(getattr(one, kind) for one in each.values()) for kind in ('labels', 'content'))
+        return Fingerprint(labels, content, {}, each)
     splits = {
         name: (len(table), len(np.unique(table.person_id)), int(table.n_frames.sum()))
         for name, table in dataset.tables.items()
     }
-    return Fingerprint(
-        labels_hash(dataset.tables, dataset.metadata), content or content_hash(dataset.folder, dataset.tables), splits
-    )
+    content = before.content if before else content_hash(dataset.folder, dataset.tables)
+    return Fingerprint(labels_hash(dataset.tables, dataset.metadata), content, splits)
+
+
+def _hash_of_all(hashes: Iterable[str]) -> str:
+    return hashlib.sha256(json.dumps(list(hashes)).encode()).hexdigest()
 
 
 def labels_hash(tables: Mapping[str, TrackletTable], metadata: Mapping[str, Any]) -> str:

@@ -19,25 +19,56 @@ class PKSampler:
     some of them again. With `group_size` > 1, groups of that many people of consecutive numbers stay in one piece:
     look-alikes whose numbers a data set has put next to each other then meet in a batch, and are each other's hardest
     negatives.
+
+    With `share` the people fall into several sets, as those of joined data sets do: each gives equally many people to
+    every batch, in epochs of its own, so that all people of a small set are seen more often than those of a large one.
+    A batch is then in random order, since devices and parts of an accumulated gradient take consecutive or alternate
+    people, and each should meet all sets.
     """
 
-    def __init__(self, train: TrackletTable, people: int, tracklets: int, seed: int, group_size: int = 1):
+    def __init__(
+        self,
+        train: TrackletTable,
+        people: int,
+        tracklets: int,
+        seed: int,
+        group_size: int = 1,
+        share: Int[np.ndarray, 'N'] | None = None,
+    ):
+        """`share`: the set of each row, counted from 0, whose number divides `people`; None = all are one set."""
         check_identities(train, people)
         labels, ids = person_labels(train)
         self.people, self.tracklets, self.seed = people, tracklets, seed
         self.labels, self.person_ids = labels, ids
         self._rows = np.split(np.argsort(labels, kind='stable'), np.cumsum(np.bincount(labels))[:-1])
         self._cameras = train.camera_id
-        group = (ids - 1) // group_size
-        self._order = functools.lru_cache(maxsize=4)(
-            lambda epoch: _shuffled_groups(group, np.random.default_rng([seed, 1, epoch]))
-        )
+        first_rows = np.array([rows[0] for rows in self._rows])
+        set_of_label = np.zeros(len(ids), int) if share is None else share[first_rows]
+        self._sets = [np.flatnonzero(set_of_label == number) for number in range(set_of_label.max() + 1)]
+        self._group = (ids - 1) // group_size
+        self._order = functools.lru_cache(maxsize=4 * len(self._sets))(self._shuffled)
 
     def rows(self, step: int) -> Int[np.ndarray, 'B']:
         """Rows of the training table, P·K of them, person by person."""
-        epoch, place = divmod(step, len(self.person_ids) // self.people)
-        chosen = self._order(epoch)[place * self.people : (place + 1) * self.people]
-        return np.concatenate([self.of_label(step, label) for label in chosen.tolist()])
+        return np.concatenate([self.of_label(step, label) for label in self._people_of(step).tolist()])
+
+    def _people_of(self, step: int) -> Int[np.ndarray, 'P']:
+        """Labels."""
+        each = self.people // len(self._sets)
+        chosen = []
+        for number, labels in enumerate(self._sets):
+            epoch, place = divmod(step, len(labels) // each)
+            chosen.append(self._order(number, epoch)[place * each : (place + 1) * each])
+        together = np.concatenate(chosen)
+        if len(self._sets) == 1:
+            return together
+        return together[np.random.default_rng([self.seed, 6, step]).permutation(self.people)]
+
+    def _shuffled(self, number: int, epoch: int) -> Int[np.ndarray, 'L']:
+        """The labels of a set in the order of an epoch."""
+        stream = [self.seed, 1, epoch, *([number] if number else [])]
+        labels = self._sets[number]
+        return labels[_shuffled_groups(self._group[labels], np.random.default_rng(stream))]
 
     def rows_of_label(self, label: int) -> Int[np.ndarray, 'R']:
         """All rows of a person."""
@@ -57,7 +88,7 @@ class PKSampler:
 
 
 def check_identities(train: TrackletTable, people: int) -> None:
-    """UserError where the training set has too few people for a batch."""
+    """UserError where the training set has too few people for a batch of `people`."""
     there = len(person_labels(train)[1])
     if there == 0:
         raise UserError(

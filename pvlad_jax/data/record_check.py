@@ -5,12 +5,13 @@ import concurrent.futures
 
 from pvlad_jax.data.clip_sampling import kept_frames
 from pvlad_jax.data.frame_decoding import CorruptRecord
-from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.data.joined_dataset import AnyDataset
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.images import ImageError, read_header
 
 
 def damaged_tracklets(
-    dataset: TrackletDataset, table: TrackletTable, policy: str = 'all', threads: int = 4
+    dataset: AnyDataset, table: TrackletTable, policy: str = 'all', threads: int = 4
 ) -> dict[str, str]:
     """{tracklet: what is wrong with it} of those that an evaluation with this frame policy would stumble over.
 

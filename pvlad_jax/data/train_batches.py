@@ -11,9 +11,10 @@ from pvlad_jax.config import Config
 from pvlad_jax.data.augmentation import augment_clip
 from pvlad_jax.data.clip_sampling import segment_clips
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips, decoding_threads
+from pvlad_jax.data.joined_dataset import AnyDataset, data_set_of_rows
 from pvlad_jax.data.pk_sampler import PKSampler
 from pvlad_jax.data.replacement import Replacements
-from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 
 # Of a Grain range; training ends long before it.
 UNBOUNDED = 2**31 - 1
@@ -33,7 +34,7 @@ class TrainBatches:
 
     def __init__(
         self,
-        dataset: TrackletDataset,
+        dataset: AnyDataset,
         train: TrackletTable,
         config: Config,
         process: int = 0,
@@ -45,9 +46,9 @@ class TrainBatches:
                 f'A batch of {config.batch.size} tracklets cannot be cut evenly among {processes} processes.'
             )
         self.dataset, self.train, self.config, self.augment = dataset, train, config, augment
-        self.identities = PKSampler(
-            train, config.batch.people, config.batch.tracklets, config.seed, config.batch.group_size
-        )
+        batch = config.batch
+        share = data_set_of_rows(train) if batch.sampling == 'balanced' else None
+        self.identities = PKSampler(train, batch.people, batch.tracklets, config.seed, batch.group_size, share)
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
         # Tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them.

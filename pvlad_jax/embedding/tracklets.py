@@ -1,5 +1,6 @@
 """Whole tables of tracklets -> embeddings, over all devices of all processes."""
 
+import copy
 import functools
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.clip_sampling import kept_frames
 from pvlad_jax.data.eval_batches import eval_batches
-from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.data.joined_dataset import AnyDataset
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.embedding.streaming import embed_batch, initial_carry
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 from pvlad_jax.parallel.mesh import batch_sharding, check_divides, gather_to_host, local_mesh, replicated
@@ -40,7 +42,7 @@ class TrackletEmbedder:
     Each process embeds its share on its own devices; all get the whole result.
     """
 
-    def __init__(self, network: TrackletNetwork, config: Config, dataset: TrackletDataset, devices=None):
+    def __init__(self, network: TrackletNetwork, config: Config, dataset: AnyDataset, devices=None):
         self.network, self.config, self.dataset = network, config, dataset
         self.mesh = local_mesh(devices)
         check_divides('config.evaluation.clips_per_step', config.evaluation.clips_per_step, self.mesh)
@@ -51,6 +53,12 @@ class TrackletEmbedder:
             in_shardings=(whole, whole, batch, batch, whole, whole, whole),
             out_shardings=(whole, whole),
         )
+
+    def on(self, dataset: AnyDataset) -> 'TrackletEmbedder':
+        """The same compiled step for the tracklets of another data set."""
+        other = copy.copy(self)
+        other.dataset = dataset
+        return other
 
     def __call__(
         self, variables: dict, table: TrackletTable, progress: Callable[[int], None] = lambda done: None

@@ -1,4 +1,5 @@
-"""The data set of a run: which one it was trained on (WORKDIR/data.json), and that it still is that one."""
+"""The data set of a run, or those that it joins: which ones it was trained on (WORKDIR/data.json), and that they still
+are those."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.data.dataset_format import record_files
 from pvlad_jax.data.fingerprint import Fingerprint, fingerprint
-from pvlad_jax.data.tracklet_dataset import TrackletDataset
+from pvlad_jax.data.joined_dataset import AnyDataset, data_sets_of
 from pvlad_jax.runs.workdir import Folder
 
 FILE = 'data.json'
@@ -22,14 +23,14 @@ class RunData:
     was found intact], "people": in training, "trained_on": [by name, with those of the run that it began with]}.
     """
 
-    def __init__(self, workdir: Folder, dataset: TrackletDataset, people: int, read_only: bool = False):
+    def __init__(self, workdir: Folder, dataset: AnyDataset, people: int, read_only: bool = False):
         """`people`: in training. read_only: data.json stays as it is."""
         self._read_only = read_only
         self._path, self._dataset, self._workdir, self._people = workdir / FILE, dataset, workdir, people
         self._saved = self._read()
         files = self._files()
-        known = self._saved.get('fingerprint', {}).get('content') if self._saved.get('files') == files else None
-        self.now = fingerprint(dataset, known)
+        same_files = self._saved.get('files') == files
+        self.now = fingerprint(dataset, _parsed(self._saved.get('fingerprint')) if same_files else None)
         self._files_now = files
 
     def check(self, in_checkpoint: dict | None, on_change: str, log: Callable[[str], None]) -> None:
@@ -113,7 +114,12 @@ class RunData:
 
     def _files(self) -> list:
         """Of this machine; another one has its own copy with other times, and reads content.json or the files."""
-        paths = [path for paths in record_files(self._dataset.folder, self._dataset.tables).values() for path in paths]
+        paths = [
+            path
+            for dataset in data_sets_of(self._dataset).values()
+            for paths in record_files(dataset.folder, dataset.tables).values()
+            for path in paths
+        ]
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
 

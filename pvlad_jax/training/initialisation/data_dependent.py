@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, UInt8
 
 from pvlad_jax.config import Config
-from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.data.joined_dataset import AnyDataset
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.models.tracklet_network import TrackletNetwork, clip_statistics
 from pvlad_jax.parallel.mesh import batch_sharding, local_mesh, replicated
@@ -123,7 +124,7 @@ def data_dependent_params(
     config: Config,
     network: TrackletNetwork,
     variables: dict,
-    dataset: TrackletDataset,
+    dataset: AnyDataset,
     train: TrackletTable,
     devices: int = 1,
 ) -> dict[str, Any]:
