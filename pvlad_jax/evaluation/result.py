@@ -117,10 +117,15 @@ def read_result(path: Any) -> dict[str, Any] | None:
     """The fields of a result (a pathlib.Path or epath.Path), with the defaults of those that came later; None where
     there is no whole result of one evaluation."""
     try:
-        saved = json.loads(path.read_text())
-        whole = {field.name: saved.get(field.name, field.default) for field in dataclasses.fields(Result)}
+        return with_defaults(json.loads(path.read_text()))
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of a result with the defaults of those that came later; None where one is missing that has none, or is
+    of another type."""
+    whole = {field.name: saved.get(field.name, field.default) for field in dataclasses.fields(Result)}
     return whole if all(_is_of(kind, whole[name]) for name, kind in get_type_hints(Result).items()) else None
 
 

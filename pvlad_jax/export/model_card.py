@@ -58,7 +58,10 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             }
         ),
         '## Results',
-        _results(manifest.get('evaluation'), bool(about.get('evaluated_otherwise'))),
+        *(
+            _results(result, bool(about.get('evaluated_otherwise')))
+            for result in manifest.get('evaluations') or [manifest.get('evaluation')]
+        ),
         '## Licences',
         _licences(manifest.get('imported_weights'), about.get('began_with'), about['rendered']),
         _USE,

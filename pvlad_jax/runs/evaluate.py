@@ -5,13 +5,15 @@ import time
 import jax
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.evaluation import Result
+from pvlad_jax.evaluation.mean_of_data_sets import AnyResult
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
+from pvlad_jax.runs.evaluator import EvaluationFailed
 from pvlad_jax.runs.experiment import Experiment
-from pvlad_jax.runs.outputs import Log, report
+from pvlad_jax.runs.joined_evaluator import evaluator_of
+from pvlad_jax.runs.outputs import Log
 from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData
+from pvlad_jax.runs.run_outputs import report_run
 from pvlad_jax.runs.run_start import begin
 from pvlad_jax.runs.trained_model import UNTRAINED, write_evaluated_config
 from pvlad_jax.runs.workdir import Folder
@@ -37,7 +39,7 @@ def restore_chosen(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Tr
     return checkpoints.restore(experiment.state_shapes(), step)[0], f'best by validation mAP ({validation_map:.1%})'
 
 
-def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) -> Result:
+def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) -> AnyResult:
     """Mode `eval`: scores what config.evaluation.checkpoint says, a checkpoint of the working directory or the
     untrained network.
 
@@ -63,13 +65,10 @@ def evaluate(experiment: Experiment, workdir: Folder, log: Log, output: Folder) 
     step = int(state.step)
     began = time.monotonic()
     try:
-        scored = Evaluator(experiment, log)(state.variables(), step).of(which)
+        scored = evaluator_of(experiment, log)(state.variables(), step).of(which)
     except UserError as error:
         raise EvaluationFailed(f'The evaluation of step {step} failed: {error}') from error
-    log(
-        f'Step {step}: embedded {len(scored.query) + len(scored.gallery)} tracklets in {time.monotonic() - began:.1f} '
-        's.'
-    )
-    report(experiment, output, state.variables(), scored, log)
+    log(f'Step {step}: embedded {scored.tracklets} tracklets in {time.monotonic() - began:.1f} s.')
+    report_run(experiment, output, state.variables(), scored, log)
     checkpoints.close()
     return scored.result

@@ -1,6 +1,7 @@
 """A network state scored on a data set: its query and gallery tracklets are embedded, and ranked by the protocol."""
 
 import dataclasses
+from collections.abc import Callable
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.tracklet_dataset import TrackletTable
@@ -20,9 +21,16 @@ class EvaluationFailed(UserError):
 class Evaluator:
     """Scores any state of an experiment; the embedding step is compiled once for all of them."""
 
-    def __init__(self, experiment: NetworkOnData, log: Log = lambda text: None):
+    def __init__(self, experiment: NetworkOnData, log: Log = lambda text: None, embed: TrackletEmbedder | None = None):
+        """`embed`: of the same network and configuration, whose compiled step is used."""
         self.experiment, self.log = experiment, log
-        self.embed = TrackletEmbedder(experiment.network, experiment.config, experiment.dataset)
+        if embed is None:
+            embed = TrackletEmbedder(experiment.network, experiment.config, experiment.dataset)
+        self.embed = embed.on(experiment.dataset)
+
+    def stop_when(self, asked: Callable[[], bool]) -> None:
+        """An evaluation is given up soon after this is true: EmbeddingStopped."""
+        self.embed.stop = asked
 
     def labelled(self, variables: dict, table: TrackletTable) -> Embeddings:
         """Without those that cannot be decoded, where config.input.on_error is 'skip'; UserError for the first where it

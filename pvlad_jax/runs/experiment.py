@@ -1,7 +1,7 @@
 """Everything that a configuration stands for, built once: data, network, optimiser, mesh, the state at its start."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import optax
@@ -9,12 +9,13 @@ from jax.sharding import Mesh
 
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.partition import Partition, partition, person_labels
-from pvlad_jax.data.tracklet_dataset import TrackletDataset
+from pvlad_jax.data.joined_dataset import AnyDataset
+from pvlad_jax.data.partition import Partition, person_labels
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.parallel.mesh import gather_to_host, make_mesh
 from pvlad_jax.runs.inherited_weights import Inherited
+from pvlad_jax.runs.open_data import open_data
 from pvlad_jax.runs.preflight import check_batch, check_labels_of
 from pvlad_jax.training.initialisation.data_dependent import data_dependent_params
 from pvlad_jax.training.initialisation.pretrained import check_backbone_weights, load_backbone_weights, load_head
@@ -28,19 +29,37 @@ class NetworkOnData:
     """A network and the data set that it is scored on."""
 
     config: Config
-    dataset: TrackletDataset
+    dataset: AnyDataset
     partition: Partition
     network: TrackletNetwork
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment(NetworkOnData):
-    """With all that training needs."""
+    """With all that training needs.
+
+    Where data sets are joined, `dataset` and `partition` are those of all together, and `parts` has each with its own
+    roles, by name.
+    """
 
     num_identities: int  # I, in training
     optimizer: optax.GradientTransformation
     mesh: Mesh
     schedule_steps: int  # that the learning rate's schedule counts by
+    parts: Mapping[str, NetworkOnData] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tests(self) -> Mapping[str, NetworkOnData]:
+        """What is scored: each data set of a join by its name; otherwise {'': the run's own}."""
+        return self.parts or {'': self}
+
+    def with_roles(self, name: str, roles: Partition) -> 'Experiment':
+        """Other roles of the data set that `tests` calls so."""
+        if not name:
+            return dataclasses.replace(self, partition=roles)
+        return dataclasses.replace(
+            self, parts={**self.parts, name: dataclasses.replace(self.parts[name], partition=roles)}
+        )
 
     def state_shapes(self) -> TrainState:
         """What a checkpoint is restored into."""
@@ -116,18 +135,9 @@ def prepare(config: Config, planned_ends: Sequence[int] = ()) -> Experiment:
     )
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(config, mesh)
-    dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
-    if config.dataset.halves != 'wang2014' and dataset.metadata['layout'] != 'people_splits':
-        raise UserError(
-            f'config.dataset.halves = {config.dataset.halves!r} has no effect: data set {config.dataset.name!r} has no '
-            'splits '
-            "into halves. Set it to 'wang2014'."
-        )
-    roles = partition(
-        dataset, config.dataset.split, config.dataset.halves, config.dataset.validation_share, config.seed
-    )
-    check_labels_of(config, roles)
-    num_identities = len(person_labels(roles.train)[1])
+    data = open_data(config)
+    check_labels_of(config, data.roles, {name: roles for name, (_, roles) in data.parts.items()})
+    num_identities = len(person_labels(data.roles.train)[1])
     network = build_network(model, num_identities)
     shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
     schedule_steps = steps_of_schedule(config.optimizer, planned_ends, config.training.steps)
@@ -135,4 +145,5 @@ def prepare(config: Config, planned_ends: Sequence[int] = ()) -> Experiment:
     optimizer = make_optimizer(
         config.optimizer, schedule_steps, shapes['params'], config.training.frozen_backbone_steps, stages
     )
-    return Experiment(config, dataset, roles, network, num_identities, optimizer, mesh, schedule_steps)
+    parts = {name: NetworkOnData(config, *opened, network) for name, opened in data.parts.items()}
+    return Experiment(config, data.dataset, data.roles, network, num_identities, optimizer, mesh, schedule_steps, parts)

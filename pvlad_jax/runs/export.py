@@ -13,8 +13,10 @@ from jax.export import Exported
 
 import pvlad_jax
 from pvlad_jax.config import Config
+from pvlad_jax.config.data_set_names import is_join
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.evaluation.mean_of_data_sets import read_data_sets
 from pvlad_jax.evaluation.result import read_result
 from pvlad_jax.export import artifact
 from pvlad_jax.export.model_card import model_card
@@ -118,26 +120,43 @@ def _description(model: TrainedModel, flip: bool, weights: dict[str, jax.ShapeDt
 def _provenance(config: Config, model: TrainedModel, workdir: Folder) -> dict[str, Any]:
     """Where it comes from, as far as the working directory tells."""
     data, began = _json(workdir / DATA), fields_at_start(workdir)
-    counts = (data.get('fingerprint') or {}).get('splits', {}).get('train')
-    results = (read_result(workdir / 'eval' / f'{name}.json') for name in (f'step_{model.step}', 'latest'))
-    result = next((r for r in results if r is not None and r['step'] == model.step), None)
+    results, joined = _results(workdir, model.step), is_join(config.dataset.name)
     weights = began['model.backbone.weights']
     before = [one['data_set'] for one in data.get('trained_on', []) if one['inherited']]
     return {
         'training': {
             'dataset': config.dataset.name,
-            'split': config.dataset.split,
-            'rendered': bool(config.dataset.build_options),
+            'split': '' if joined else config.dataset.split,  # in the name
+            'rendered': bool(config.dataset.build_options) and not joined,  # joined data sets were built apart
             'began_with': {'run': _run_name(began['init_from']), 'data_sets': before} if began['init_from'] else None,
             'people': data.get('people'),
-            'counts': counts,
+            'counts': _counts(data.get('fingerprint') or {}),
             'step': model.step,
             'checkpoint': config.evaluation.checkpoint,
-            'evaluated_otherwise': result is not None and config.evaluation.flip != model.config.evaluation.flip,
+            'evaluated_otherwise': bool(results) and config.evaluation.flip != model.config.evaluation.flip,
         },
-        'evaluation': result,
+        'evaluation': None if joined else next(iter(results), None),
+        **({'evaluations': results} if joined else {}),  # of each data set
         'imported_weights': {'file': Path(weights).name, **read_metadata(weights)} if weights else None,
     }
+
+
+def _results(workdir: Folder, step: int | None) -> list[dict[str, Any]]:
+    """Of this step: one, of joined data sets one each, or none."""
+    for path in (workdir / 'eval' / f'{name}.json' for name in (f'step_{step}', 'latest')):
+        one = read_result(path)
+        results = [one] if one else list(read_data_sets(path).values())
+        if results and all(result['step'] == step for result in results):
+            return results
+    return []
+
+
+def _counts(fingerprint: dict[str, Any]) -> list[int] | None:
+    """Tracklets, people and frames to train on, as data.json has them: of joined data sets all together; None where
+    they are not in it.
+    """
+    each = [one.get('splits', {}).get('train') for one in fingerprint.get('data_sets', {'': fingerprint}).values()]
+    return [sum(numbers) for numbers in zip(*each)] if all(each) else None
 
 
 def _run_name(init_from: str) -> str:

@@ -2,12 +2,14 @@
 working directory is needed; the data set that it was trained on need not be there."""
 
 import json
-import re
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
-from pvlad_jax.config import Config
+from pvlad_jax.config import Config, DatasetConfig
+from pvlad_jax.config.data_set_names import is_join, joined_data_sets, names_run_result
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.fingerprint import labels_hash
 from pvlad_jax.data.partition import partition, split_names
@@ -20,10 +22,8 @@ from pvlad_jax.runs.outputs import Log, report
 from pvlad_jax.runs.preflight import check_test_labels
 from pvlad_jax.runs.run_data import saved_data
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
-from pvlad_jax.runs.trained_people import check_test_people, entries_of
+from pvlad_jax.runs.trained_people import check_test_people, entries_of, unexpected
 from pvlad_jax.runs.workdir import Folder
-
-_TAKEN = re.compile(r'latest|config|step_\d+')  # files in eval/ that a run has itself
 
 
 def evaluate_others(config: Config, workdir: Folder, log: Log, output: Folder) -> dict[str, Result]:
@@ -65,7 +65,9 @@ def _names(given: str) -> list[str]:
         raise UserError(f'{said}: names of data sets by commas, each once, such as mars,prid2011@3.')
     if paths := [name for name in names if name.partition('@')[0] in ('', '.', '..') or '/' in name]:
         raise UserError(f'{said}: {paths[0]!r} is no name of a folder in config.dataset.data_dir.')
-    if taken := [name for name in names if _TAKEN.fullmatch(name)]:
+    if joins := [name for name in names if is_join(name)]:
+        raise UserError(f'{said}: {joins[0]!r} joins data sets, which is for training. Separate them by commas here.')
+    if taken := [name for name in names if names_run_result(name)]:
         raise UserError(
             f'{said}: results would overwrite eval/{taken[0]}.json of the run itself. Build the data set under another '
             'name.'
@@ -86,17 +88,33 @@ def _opened(config: Config, workdir: Folder, model: TrainedModel, name: str) -> 
     check_test_labels(config, roles)
     saved, run = saved_data(workdir), model.config.dataset
     entries = entries_of(saved, model.config, dataset)
-    same = (saved.get('fingerprint') or {}).get('labels') == labels_hash(dataset.tables, dataset.metadata)
-    if same and (run.split, run.halves) == (split if at else '0', 'wang2014'):  # its own test people
-        entries = [one for one in entries if one['inherited']]
+    labels = labels_hash(dataset.tables, dataset.metadata)
+    if run.halves == 'wang2014' and (labels, split if at else '0') in _trained_on(saved, run):  # its own test people
+        entries = unexpected(entries)
     roles = check_test_people(config, dataset, roles, entries)
     return NetworkOnData(config, dataset, roles, model.network)
 
 
+def _trained_on(saved: Mapping[str, Any], run: DatasetConfig) -> list[tuple[str | None, str]]:
+    """(hash of the labels, split) of each data set that a run was trained on.
+
+    Args:
+      saved: the run's data.json.
+    """
+    fingerprint = saved.get('fingerprint') or {}
+    if not is_join(run.name):
+        return [(fingerprint.get('labels'), run.split)]
+    each = fingerprint.get('data_sets', {})
+    return [(each.get(one.written, {}).get('labels'), one.split) for one in joined_data_sets(run.name)]
+
+
 def _own(workdir: Folder) -> dict[str, dict]:
-    """The result that the run has on its own data set, for the table; {} where there is none."""
+    """The results that the run has on its own data set, or on those that it joins, for the table; {} where there are
+    none.
+    """
     try:
         result = json.loads((workdir / 'eval' / 'latest.json').read_text())
-        return {f'{result["dataset"]} (its own)': result}
-    except (OSError, ValueError, KeyError, TypeError):
+        each = result.get('data_sets') or {result['dataset']: result}
+        return {f'{name} (its own)': one for name, one in each.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

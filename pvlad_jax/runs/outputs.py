@@ -1,7 +1,7 @@
 """What an evaluation leaves in the working directory: results, embeddings, the printed table, pictures."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,6 +26,10 @@ class Scored(NamedTuple):
     gallery: Embeddings
     train: Embeddings | None  # for distances learned on the training set
 
+    @property
+    def tracklets(self) -> int:
+        return len(self.query) + len(self.gallery)
+
     def of(self, checkpoint: str) -> 'Scored':
         """The same, with the choice of the checkpoint said in the result."""
         return self._replace(result=dataclasses.replace(self.result, checkpoint=checkpoint))
@@ -41,20 +45,28 @@ def report(
     variables = gather_to_host(variables)  # all processes must take part in gathering
     if jax.process_index() != 0:
         return
-    result, query, gallery, _ = scored
     try:
-        for file in [name] if name else [f'step_{result.step}', 'latest']:
-            write_result(workdir / 'eval' / f'{file}.json', result)
-        for role, embeddings in (('query', query), ('gallery', gallery)):
-            write_embeddings(workdir / 'embeddings' / name / f'{role}.npz', embeddings)
+        write_scored(workdir, scored, [name] if name else [f'step_{scored.result.step}', 'latest'], name)
     finally:  # printed where it cannot be written, too
-        print_table(result)
-    if experiment.config.evaluation.strips:
-        _draw(experiment, workdir / 'eval' / name, variables, scored, log)
+        print_table(scored.result)
+    draw(experiment, workdir, variables, scored, log, name)
 
 
-def _draw(experiment: NetworkOnData, folder: Folder, variables: dict, scored: Scored, log: Log) -> None:
-    """ranked_strips.png, and part_masks.png where the pooling has masks, of evenly spread queries."""
+def write_scored(workdir: Folder, scored: Scored, files: Sequence[str], name: str = '') -> None:
+    """The result as WORKDIR/eval/FILE.json of each of `files`, and WORKDIR/embeddings/NAME/*.npz."""
+    for file in files:
+        write_result(workdir / 'eval' / f'{file}.json', scored.result)
+    for role, embeddings in (('query', scored.query), ('gallery', scored.gallery)):
+        write_embeddings(workdir / 'embeddings' / name / f'{role}.npz', embeddings)
+
+
+def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = '') -> None:
+    """ranked_strips.png in WORKDIR/eval/NAME, and part_masks.png where the pooling has masks, of evenly spread queries;
+    none where config.evaluation.strips is 0. `variables` are on the host.
+    """
+    if not experiment.config.evaluation.strips:
+        return
+    folder = workdir / 'eval' / name
     roles, clips_config = experiment.partition, experiment.config.clips
     places = {name: (table, row) for table in (roles.query, roles.gallery) for row, name in enumerate(table.tracklet)}
 

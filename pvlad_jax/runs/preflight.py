@@ -5,6 +5,7 @@ Everything here raises UserError; nothing is built, compiled or trained before i
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -15,16 +16,18 @@ from jaxtyping import PyTree
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.data.joined_dataset import AnyDataset
 from pvlad_jax.data.partition import Partition
 from pvlad_jax.data.pk_sampler import check_identities
 from pvlad_jax.data.record_check import damaged_tracklets
-from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.evaluation.distances import DISTANCES
 from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.evaluation.protocols import PROTOCOLS, check_protocol
 from pvlad_jax.models.backbones import BACKBONES
 from pvlad_jax.models.pooling import POOLINGS
 from pvlad_jax.parallel.mesh import check_divides, make_mesh
+from pvlad_jax.runs.open_data import said_of
 from pvlad_jax.runs.run_data import RunData
 from pvlad_jax.runs.workdir import Folder
 
@@ -122,10 +125,19 @@ def check_space(config: Config, workdir: Folder, shapes: PyTree, saved: int, ste
         )
 
 
-def check_labels_of(config: Config, roles: Partition) -> None:
+def check_labels_of(config: Config, roles: Partition, parts: Mapping[str, Partition] | None = None) -> None:
     """People to train on as the batches need them; queries that the protocol can score; pairs for a learned
-    distance."""
+    distance.
+
+    parts: the roles of each data set of a join, by name, where `roles` are those of all together.
+    """
     check_identities(roles.train, config.batch.people)
+    for name, own in (parts or {'': roles}).items():
+        with said_of(name):
+            _check_scored(config, own)
+
+
+def _check_scored(config: Config, roles: Partition) -> None:
     check_test_labels(config, roles)
     if config.dataset.validation_share:
         _check_scorable(
@@ -161,7 +173,7 @@ def _check_scorable(config: Config, protocol: str, query: TrackletTable, gallery
         ) from error
 
 
-def check_frames(config: Config, dataset: TrackletDataset, roles: Partition, data: RunData) -> None:
+def check_frames(config: Config, dataset: AnyDataset, roles: Partition, data: RunData) -> None:
     """Every frame that will be tested begins as a picture does. Once for a run: data.json says that it was done.
 
     Several processes share the tracklets out. Nothing is looked at with config.input.on_error = 'skip', which needs no

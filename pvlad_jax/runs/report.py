@@ -1,5 +1,6 @@
 """Mode `report`: a page to look at what a run ranked, and why (docs/report.md)."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pvlad_jax.config import Config
+from pvlad_jax.config.data_set_names import is_join, joined_data_sets
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_folder
 from pvlad_jax.core.paths import is_remote, user_path
@@ -26,10 +28,11 @@ TOP = 6  # nearest tracklets of a query
 
 
 def write_report(config: Config, workdir: Folder, output: Path | None, log: Callable[[str], None]) -> Path:
-    """Writes a folder with index.html and its pictures, and returns it. A former report is replaced.
+    """Writes a folder with index.html and its pictures, and returns it. A former report is replaced. Of joined data
+    sets each has a folder of its own in it, by its name.
 
     Args:
-      config: names the data set, for pictures. Where it is not there any more, the page has none.
+      config: names the data sets, for pictures. Where one is not there any more, its page has none.
       output: a folder on a disk; None = WORKDIR/report.
 
     Raises:
@@ -38,19 +41,32 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
     if output is None and is_remote(workdir):
         raise UserError(f'{workdir} is in object storage: say with --output=DIR where on a disk the report goes.')
     folder = user_path(str(output or workdir / REPORT))
-    if folder.exists() and not _is_replaceable(folder):
-        raise UserError(
-            f'{folder} exists and is no report, or holds other files too: it is left as it is. Give another --output.'
-        )
-    result = read_result(workdir / 'eval' / 'latest.json')
+    name = config.dataset.name
+    pages = {one.written: one.name for one in joined_data_sets(name)} if is_join(name) else {'': name}
+    for page_folder in (folder / part for part in pages):
+        if page_folder.exists() and not _is_replaceable(page_folder):
+            raise UserError(
+                f'{page_folder} exists and is no report, or holds other files too: it is left as it is. Give another '
+                '--output.'
+            )
+    for part, data_set in pages.items():
+        of_part = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, name=data_set))
+        _write_page(of_part, workdir, part, folder / part, log)
+    return folder
+
+
+def _write_page(config: Config, workdir: Folder, name: str, folder: Path, log: Callable[[str], None]) -> None:
+    """The page of one data set, that of `config`; `name`: that its result goes by, '' where it is the only one."""
+    file = f'{name or "latest"}.json'
+    result = read_result(workdir / 'eval' / file)
     if result is None:
-        raise UserError(f'{workdir} holds no result of one evaluation (eval/latest.json). Make one with --mode=eval.')
+        raise UserError(f'{workdir} holds no result of one evaluation (eval/{file}). Make one with --mode=eval.')
     if result['distance'] in LEARNED:
         raise UserError(
             f'The result in {workdir} is by the distance {result["distance"]}, which is learned from embeddings that '
             'are not kept. Evaluate with --config.evaluation.distance=cosine first.'
         )
-    tables = (read_embeddings(workdir / 'embeddings' / f'{role}.npz') for role in ('query', 'gallery'))
+    tables = (read_embeddings(workdir / 'embeddings' / name / f'{role}.npz') for role in ('query', 'gallery'))
     query, gallery, protocol = ranked_tables(*tables, result['protocol'], result['unknown_cameras'])
     scores = score_rows(query, gallery, result['distance'], result['rerank'])
     outcomes = query_outcomes(scores, query, gallery, protocol, TOP, result['unknown_cameras'])
@@ -62,10 +78,10 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
     frames = _frames(config, shown, notes)
     with atomic_folder(folder) as partial:
         pictures = TrackletPictures(partial, frames)
-        masks = workdir / 'eval' / MASKS
+        masks = workdir / 'eval' / name / MASKS
         if masks.exists():
             (partial / MASKS).write_bytes(masks.read_bytes())
-        history = _history(workdir)
+        history = _history(workdir, name)
         text = page(result, outcomes, query, gallery, pictures.path, history, notes, MASKS if masks.exists() else '')
         (partial / PAGE).write_text(text, encoding='utf-8')
     if pictures.broken:
@@ -73,7 +89,6 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
     for note in notes:
         log(f'Note: {note}')
     log(f'{folder / PAGE}: {int((outcomes.first_rank > 0).sum())} queries. Open it in a browser; it fetches nothing.')
-    return folder
 
 
 def _is_replaceable(folder: Path) -> bool:
@@ -120,8 +135,8 @@ def _frames(config: Config, tracklets: list[str], notes: list[str]) -> Callable[
     return frames
 
 
-def _history(workdir: Folder) -> list[dict]:
-    """The lines of metrics.jsonl that are whole."""
+def _history(workdir: Folder, name: str) -> list[dict]:
+    """The lines of metrics.jsonl that are whole; of the evaluations of joined data sets, those on `name`."""
     try:
         lines = (workdir / 'metrics.jsonl').read_bytes().splitlines()
     except OSError:
@@ -133,5 +148,7 @@ def _history(workdir: Folder) -> list[dict]:
         except ValueError:  # damaged, such as the last one of a run that was killed
             continue
         if isinstance(parsed, dict) and isinstance(parsed.get('step'), int):
+            if name and parsed.get('kind') in ('eval', f'eval/{name}'):
+                parsed['kind'] = 'eval' if parsed['kind'] != 'eval' else 'mean'
             history.append(parsed)
     return history

@@ -12,7 +12,7 @@ from pvlad_jax.config.combinations import remarks, without_effect
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.evaluation import Result
+from pvlad_jax.evaluation.mean_of_data_sets import AnyResult
 from pvlad_jax.launch import compile_cache, distributed
 from pvlad_jax.launch.distributed import Processes
 from pvlad_jax.launch.preemption import StopRequest
@@ -96,7 +96,7 @@ def work(
         for remark in [*remarks(frozen, jax.devices()[0].platform), *without_effect(frozen, given)]:
             log(f'Note: {remark}')
 
-        def run_one(config: Config, folder: Folder) -> Result:
+        def run_one(config: Config, folder: Folder) -> AnyResult:
             check_config(folder, config)
             check_folders(config, folder if output is None else target)
             stop.no_unsaved_steps = not stop.requested

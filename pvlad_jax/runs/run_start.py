@@ -1,14 +1,15 @@
 """What comes before a run is begun, resumed or evaluated, once its data set is open and nothing has been computed."""
 
-import dataclasses
 from collections.abc import Callable
 
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.inherited_weights import Inherited
+from pvlad_jax.runs.open_data import said_of
 from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData, saved_data
-from pvlad_jax.runs.trained_people import check_test_people, entries_of, entry
+from pvlad_jax.runs.shared_people import CHECKED, check_shared_people
+from pvlad_jax.runs.trained_people import check_test_people, entries_of, entry_of, unexpected
 from pvlad_jax.runs.workdir import Folder
 
 
@@ -27,18 +28,25 @@ def begin(
     Returns:
       The experiment, whose partition knows how many test people were trained on where that is accepted, and the data.
     """
-    config, dataset, roles = experiment.config, experiment.dataset, experiment.partition
-    data = RunData(workdir, dataset, experiment.num_identities, read_only)
+    config, tests = experiment.config, experiment.tests
+    data = RunData(workdir, experiment.dataset, experiment.num_identities, read_only)
     if new:
         data.forget()
     else:
         about = checkpoints.read_during_training(lambda: checkpoints.about(checkpoints.latest_step()))
         data.check(about.get('dataset'), config.dataset.on_change, log)
-    before = entries_of(saved_data(inherited.folder), inherited.config, dataset) if inherited else []
-    data.was_trained_on([entry(dataset, roles.train), *({**one, 'inherited': True} for one in before)])
-    # Own training and test people are the data set's business: its build compares them.
-    roles = check_test_people(config, dataset, roles, [one for one in data.trained_on if one['inherited']])
-    check_frames(config, dataset, roles, data)
+    data.was_trained_on([entry_of(test.dataset, test.partition.train) for test in tests.values()])
+    if experiment.parts and not data.checked(CHECKED):
+        data.was_trained_on(check_shared_people(config, experiment.parts))
+        data.mark_checked(CHECKED)
+    for test in tests.values() if inherited else ():
+        before = entries_of(saved_data(inherited.folder), inherited.config, test.dataset)
+        data.was_trained_on([{**one, 'inherited': True} for one in before])
+    for name, test in tests.items():
+        with said_of(name):
+            roles = check_test_people(config, test.dataset, test.partition, unexpected(data.trained_on))
+        experiment = experiment.with_roles(name, roles)
+    check_frames(config, experiment.dataset, experiment.partition, data)
     if not new:
         data.write()
-    return dataclasses.replace(experiment, partition=roles), data
+    return experiment, data

@@ -19,7 +19,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
-from pvlad_jax.evaluation import Result
+from pvlad_jax.evaluation.mean_of_data_sets import AnyResult
 from pvlad_jax.evaluation.mean_of_splits import mean_of_splits, print_mean
 from pvlad_jax.parallel.any_process import broadcast_choice
 from pvlad_jax.runs.evaluator import EvaluationFailed
@@ -32,7 +32,7 @@ NOT_IN_RESULT = ('strips', 'clips_per_step', 'dataset', 'trained_people')
 _CLAIM_TIMEOUT = 20.0  # seconds; the common folder is held for moments only
 
 Log = Callable[[str], None]
-RunOne = Callable[[Config, Folder], Result]  # trains or evaluates one split in its (claimed) folder
+RunOne = Callable[[Config, Folder], AnyResult]  # trains or evaluates one split in its (claimed) folder
 
 
 def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log: Log) -> dict | None:

@@ -5,15 +5,16 @@ holds the state after n updates and the data iterator before batch n, a run that
 leaves nothing out, and an evaluation that fails costs no step.
 """
 
-from pvlad_jax.evaluation import Result
+from pvlad_jax.evaluation.mean_of_data_sets import AnyResult
 from pvlad_jax.launch.preemption import StopRequest
 from pvlad_jax.runs.experiment import Experiment
-from pvlad_jax.runs.outputs import Log, report
+from pvlad_jax.runs.outputs import Log
+from pvlad_jax.runs.run_outputs import report_run
 from pvlad_jax.runs.training_run import TrainingRun
 from pvlad_jax.runs.workdir import Folder
 
 
-def train(experiment: Experiment, workdir: Folder, log: Log, stop: StopRequest | None = None) -> Result:
+def train(experiment: Experiment, workdir: Folder, log: Log, stop: StopRequest | None = None) -> AnyResult:
     """Trains to the last step, from the last checkpoint where there is one, evaluates and reports.
 
     Raises Preempted, with everything saved, soon after `stop` is asked for.
@@ -40,5 +41,5 @@ def train(experiment: Experiment, workdir: Folder, log: Log, stop: StopRequest |
                     raise run.stopped(step)
 
         scored, state = run.score_chosen(state)
-    report(experiment, workdir, state.variables(), scored, log)
+    report_run(experiment, workdir, state.variables(), scored, log)
     return scored.result

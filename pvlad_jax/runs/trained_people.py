@@ -17,15 +17,22 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 _NAMED = 3  # people in a message
 
-Entry = Mapping[
-    str, Any
-]  # {"data_set": name, "labels": hash, "people": names, "inherited": whether by the run it began with}
+# {"data_set": name, "labels": hash, "people": names, "inherited": whether by the run it began with}. Of people whom a
+# joined run was trained on in other data sets than this one, "trained_in": their names.
+Entry = Mapping[str, Any]
 
 
-def entry(dataset: TrackletDataset, train: TrackletTable) -> Entry:
-    """The people of a run's own training set, as data.json has them."""
+def entry_of(dataset: TrackletDataset, train: TrackletTable, trained_in: Sequence[str] = ()) -> Entry:
+    """The people of a data set that a run was trained on, as data.json has them."""
     labels = labels_hash(dataset.tables, dataset.metadata)
-    return {'data_set': dataset.name, 'labels': labels, 'people': _people(train), 'inherited': False}
+    found = {'data_set': dataset.name, 'labels': labels, 'people': people_of(train), 'inherited': False}
+    return {**found, 'trained_in': list(trained_in)} if trained_in else found
+
+
+def unexpected(entries: Iterable[Entry]) -> list[Entry]:
+    """Without those of a run's own training sets, whose test people are the data set's business: its build compares
+    them."""
+    return [one for one in entries if one['inherited'] or one.get('trained_in')]
 
 
 def entries_of(saved: Mapping[str, Any], config: Config, dataset: TrackletDataset) -> list[Entry]:
@@ -42,7 +49,7 @@ def entries_of(saved: Mapping[str, Any], config: Config, dataset: TrackletDatase
     own = config.dataset
     if (saved.get('fingerprint') or {}).get('labels') != labels_hash(dataset.tables, dataset.metadata):
         return []
-    return [entry(dataset, partition(dataset, own.split, own.halves, own.validation_share, config.seed).train)]
+    return [entry_of(dataset, partition(dataset, own.split, own.halves, own.validation_share, config.seed).train)]
 
 
 def check_test_people(
@@ -53,7 +60,7 @@ def check_test_people(
     Raises:
       UserError: there are some, and config.evaluation.trained_people = 'refuse'.
     """
-    test = _people(TrackletTable.concatenate([roles.query, roles.gallery]))
+    test = people_of(TrackletTable.concatenate([roles.query, roles.gallery]))
     labels = labels_hash(dataset.tables, dataset.metadata)
     known = {
         person
@@ -67,18 +74,18 @@ def check_test_people(
     if config.evaluation.trained_people != 'accept':
         raise UserError(
             f'{len(both)} of the {len(test)} people of the test set of {dataset.name!r} ({roles.name}) were '
-            f'trained on, by this run or by the one that it began with: {_named(both)}. A score on them says '
+            f'trained on, by this run or by the one that it began with: {named(both)}. A score on them says '
             'little about people never seen. Test on others, or accept it with '
             '--config.evaluation.trained_people=accept; the result then says so.'
         )
     return dataclasses.replace(roles, trained_people=len(both))
 
 
-def _people(table: TrackletTable) -> list[str]:
+def people_of(table: TrackletTable) -> list[str]:
     """Names, sorted; without distractors and junk."""
     return sorted(set(table.person[table.person_id > 0].tolist()))
 
 
-def _named(people: Sequence[str]) -> str:
+def named(people: Sequence[str]) -> str:
     more = f' and {len(people) - _NAMED} more' if len(people) > _NAMED else ''
     return f'{", ".join(people[:_NAMED])}{more}'

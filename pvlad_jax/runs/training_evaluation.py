@@ -6,17 +6,19 @@ and recorded and training continues; at the end the run ends with an error, and 
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding.tracklets import EmbeddingStopped
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
+from pvlad_jax.runs.evaluator import EvaluationFailed
 from pvlad_jax.runs.experiment import Experiment
+from pvlad_jax.runs.joined_evaluator import AnyEvaluator, AnyScored
 from pvlad_jax.runs.metric_writer import MetricWriter
-from pvlad_jax.runs.outputs import Log, Scored
+from pvlad_jax.runs.outputs import Log
 from pvlad_jax.training.train_state import TrainState
 
 LOGGED = ('rank_1', 'rank_5', 'rank_10', 'rank_20', 'mAP')
@@ -27,7 +29,7 @@ class TrainingEvaluation:
     def __init__(
         self,
         experiment: Experiment,
-        evaluator: Evaluator,
+        evaluator: AnyEvaluator,
         checkpoints: Checkpoints,
         writer: MetricWriter | None,
         log: Log,
@@ -61,7 +63,7 @@ class TrainingEvaluation:
                     self._writer.write(step, 'evaluation_failed', {'error': str(error)})
         self._checkpoints.record_evaluation(step, record)
 
-    def final(self, state: TrainState, step: int) -> Scored:
+    def final(self, state: TrainState, step: int) -> AnyScored:
         """Scores the last state, which has been saved. Raises EvaluationFailed; nothing is recorded then, so it is
         tried again."""
         with failure_told(step):
@@ -74,22 +76,27 @@ class TrainingEvaluation:
         if not self._validates:
             return {}
         began = time.monotonic()
-        result = self._evaluator(state.variables(), step, 'validation').result
+        result = self._evaluator(state.variables(), step, 'validation').result.to_json()
         self._report(step, 'validation', result, began)
-        return {'validation': {'mAP': float(result.mAP), 'rank_1': float(result.rank_1)}}
+        return {'validation': {name: float(result[name]) for name in ('mAP', 'rank_1')}}
 
-    def _test(self, state: TrainState, step: int) -> Scored:
+    def _test(self, state: TrainState, step: int) -> AnyScored:
         began = time.monotonic()
         scored = self._evaluator(state.variables(), step)
-        self._report(step, 'eval', scored.result, began)
+        self._report(step, 'eval', scored.result.to_json(), began)
         return scored
 
-    def _report(self, step: int, kind: str, result, began: float) -> None:
+    def _report(self, step: int, kind: str, result: Mapping[str, Any], began: float) -> None:
+        """result: its fields; of joined data sets the means, with each under `data_sets`."""
+        each = result.get('data_sets', {})
         if self._writer:
-            self._writer.write(step, kind, {name: float(getattr(result, name)) for name in LOGGED})
-        left_out = result.skipped_query + result.skipped_gallery
+            for line, numbers in {kind: result, **{f'{kind}/{name}': one for name, one in each.items()}}.items():
+                self._writer.write(step, line, {name: float(numbers[name]) for name in LOGGED})
+        left_out = result['skipped_query'] + result['skipped_gallery']
+        of_each = '; '.join(f'{name} {one["rank_1"]:.1%}, {one["mAP"]:.1%}' for name, one in each.items())
         self._log(
-            f'step {step:>5}  {GROUPS[kind]}: rank-1 {result.rank_1:.1%}, mAP {result.mAP:.1%}'
+            f'step {step:>5}  {GROUPS[kind]}: rank-1 {result["rank_1"]:.1%}, mAP {result["mAP"]:.1%}'
+            f'{f" (mean of {of_each})" if each else ""}'
             f'{self._before_training() if step == 0 else ""}'
             f'{f", {left_out} tracklets left out" if left_out else ""}  [{time.monotonic() - began:.1f} s]'
         )

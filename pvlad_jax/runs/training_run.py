@@ -16,11 +16,12 @@ from pvlad_jax.parallel.any_process import AnyProcess
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.evaluate import restore_chosen
-from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
+from pvlad_jax.runs.evaluator import EvaluationFailed
 from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.inherited_weights import inherit
+from pvlad_jax.runs.joined_evaluator import AnyScored, evaluator_of
 from pvlad_jax.runs.metric_writer import MetricWriter
-from pvlad_jax.runs.outputs import Log, Scored
+from pvlad_jax.runs.outputs import Log
 from pvlad_jax.runs.preflight import check_space
 from pvlad_jax.runs.profiling import StepProfiler
 from pvlad_jax.runs.run_start import begin
@@ -60,7 +61,7 @@ class TrainingRun:
         self._experiment = experiment
         check_space(config, workdir, shapes, len(self.checkpoints.steps()), saved or 0)
         self._dataset = data.now.to_json()  # its fingerprint
-        self._evaluator = Evaluator(experiment, log)
+        self._evaluator = evaluator_of(experiment, log)
         batches = TrainBatches(
             experiment.dataset, experiment.partition.train, config, jax.process_index(), jax.process_count()
         )
@@ -74,6 +75,9 @@ class TrainingRun:
                 f'A new run in {workdir}: {experiment.num_identities} people, {len(experiment.partition.train)} '
                 f'tracklets to train on; {jax.device_count()} {jax.devices()[0].platform} device(s).'
             )
+            for name, part in experiment.parts.items():
+                train = part.partition.train
+                log(f'  {name}: {len(np.unique(train.person_id))} people, {len(train)} tracklets')
             self.step, self.state, self._resumed_at = 0, experiment.initial_state(log, inherited), {'next_index': 0}
             if jax.process_index() == 0:
                 write_config(workdir, config)
@@ -86,7 +90,7 @@ class TrainingRun:
         self.evaluation = TrainingEvaluation(experiment, self._evaluator, self.checkpoints, self._writer, log)
         self.metrics = StepLog(config, batches, self.checkpoints, self._writer, log, experiment.schedule_steps)
         self.metrics.skipped.before = self._resumed_at.get('skipped', 0)
-        self._evaluator.embed.stop = lambda: stop.requested
+        self._evaluator.stop_when(lambda: stop.requested)
         self._any_process = AnyProcess(experiment.mesh)
         self._iterator = batches.iterator(self._resumed_at['next_index'])
         if self.step < config.training.steps:
@@ -184,7 +188,7 @@ class TrainingRun:
             'there.'
         )
 
-    def score_chosen(self, state: TrainState) -> tuple[Scored, TrainState]:
+    def score_chosen(self, state: TrainState) -> tuple[AnyScored, TrainState]:
         """What config.evaluation.checkpoint says of the trained run, scored, with its state."""
         steps = self._config.training.steps
         scored = self.evaluation.final(state, steps).of('last')
