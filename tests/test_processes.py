@@ -23,6 +23,7 @@ from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import prepare
 from tests.helpers.forked_run import ForkedRun, start_micro
 from tests.helpers.killed_runs import lines, wait_for
+from tests.helpers.long_tests import LONG
 from tests.helpers.micro import micro_config, micro_config_dict
 from tests.helpers.micro_splits import build_micro_splits
 
@@ -100,7 +101,8 @@ def final_state(data_dir, workdir, fields):
     return gather_to_host(state)
 
 
-@pytest.mark.parametrize('fields', [{}, FSDP], ids=['data', 'fsdp'])
+# A mesh of both splits the batch over both, so it holds the simpler one.
+@pytest.mark.parametrize('fields', [pytest.param({}, id='data', marks=LONG), pytest.param(FSDP, id='fsdp')])
 def test_two_processes_of_four_devices_equal_one_of_eight(micro_data, tmp_path, fields):
     running = start_two(micro_data, tmp_path / 'two', fields=fields)
     assert main.run(micro_config_dict(micro_data, **{**RUN, **fields}), tmp_path / 'one', 'train') == 0
@@ -131,9 +133,6 @@ def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goe
     ((out, _),) = ends([alone], 0)
     assert f'Resuming {tmp_path / "run"} after step {step} of 12' in out
     assert [x['step'] for x in lines(tmp_path / 'run')] == list(range(1, 13))
-
-
-LONG = pytest.mark.skipif('LONG_TESTS' not in os.environ, reason='half a minute; set LONG_TESTS=1 to run it')
 
 
 def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_saved(micro_data, tmp_path):
