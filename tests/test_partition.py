@@ -1,5 +1,7 @@
 """Who is trained on, asked for and searched: laws for every layout, every split and every share held out."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -159,6 +161,28 @@ def test_people_held_out_are_of_the_training_set_and_nobody_trains_on_them(data,
     assert not held & (people(p.query) | people(p.gallery))
     assert (names(p.query), names(p.gallery)) == (names(whole.query), names(whole.gallery))  # the test stays as it is
     assert not set(names(p.validation_query)) & set(names(p.validation_gallery))
+
+
+@pytest.mark.parametrize('data', ['roles', 'mars', 'split_people'])
+def test_fewer_people_are_trained_on_and_the_rest_stays(data, request):
+    """Whole people, drawn by the seed, more hold fewer; test and validation are those of all."""
+    data = request.getfixturevalue(data)
+    whole = partition(data, validation_share=0.2, seed=3)
+    everyone = sorted(people(whole.train))
+    drawn = [partition(data, validation_share=0.2, seed=3, train_people=n) for n in range(1, len(everyone) + 1)]
+    for n, p in enumerate(drawn, 1):
+        assert len(people(p.train)) == n
+        assert names(p.train) == [
+            name for name, who in zip(names(whole.train), whole.train.person_id) if who in people(p.train)
+        ]
+        for role in ('query', 'gallery', 'validation_query', 'validation_gallery'):
+            assert names(getattr(p, role)) == names(getattr(whole, role))
+    assert all(people(a.train) < people(b.train) for a, b in itertools.pairwise(drawn))
+    assert names(drawn[-1].train) == names(whole.train)
+    others = {frozenset(people(partition(data, seed=s, train_people=2).train)) for s in range(8)}
+    assert len(others) > 1
+    with pytest.raises(UserError, match=rf'train_people = {len(everyone) + 1}: there are {len(everyone)} people'):
+        partition(data, validation_share=0.2, seed=3, train_people=len(everyone) + 1)
 
 
 def test_held_out_people_are_drawn_by_the_seed(roles):

@@ -31,6 +31,13 @@ class DatasetConfig:
     validation_share: float = setting(
         0.0, 'share of the training identities held out to choose checkpoints by; 0 = none', at_least=0, below=1
     )
+    train_people: int = setting(
+        0,
+        'training identities that are kept, drawn by the seed so that more hold fewer, of each data set of a join; '
+        '0 = all',
+        at_least=0,
+        short='train_people',
+    )
     on_change: str = setting(
         'stop',
         'when a run is resumed and its data set was rebuilt from other data: stop, or accept them',

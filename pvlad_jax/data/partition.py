@@ -45,7 +45,12 @@ def split_names(dataset: TrackletDataset) -> list[str]:
 
 
 def partition(
-    dataset: TrackletDataset, split: str = '0', halves: str = 'wang2014', validation_share: float = 0.0, seed: int = 0
+    dataset: TrackletDataset,
+    split: str = '0',
+    halves: str = 'wang2014',
+    validation_share: float = 0.0,
+    seed: int = 0,
+    train_people: int = 0,
 ) -> Partition:
     """The roles of a data set's tracklets.
 
@@ -53,6 +58,7 @@ def partition(
       split: which of the layout `people_splits`; '0' for the other layouts.
       halves: 'swapped' exchanges training and test people of `people_splits` (some public code does).
       validation_share: share of the training people held out, drawn by `seed`, at least two where it is above 0.
+      train_people: how many of those left are trained on, drawn by `seed`; 0 = all.
     """
     if split not in split_names(dataset):
         raise UserError(
@@ -89,6 +95,7 @@ def partition(
     if protocol == 'mars_official' and not (knows_cameras(query) and knows_cameras(gallery)):
         protocol, convention = 'all_but_query', NO_CAMERAS
     train, held_out = hold_out(train, validation_share, seed, by_camera=protocol != 'all_but_query')
+    train = draw_people(train, train_people, seed)
     if protocol == 'all_but_query':
         validation = first_of_each_person(held_out)
     elif protocol == 'cross_camera':
@@ -138,6 +145,22 @@ def hold_out(
     people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
     out = np.isin(train.person_id, people)
     return train.select(~out), train.select(out & usable)
+
+
+def draw_people(train: TrackletTable, count: int, seed: int) -> TrackletTable:
+    """The tracklets of `count` people, 0 = all. Of one seed, those of a larger number include those of a smaller one,
+    as a learning curve needs.
+    """
+    people = np.unique(train.person_id)
+    if count == 0:
+        return train
+    if count > len(people):
+        raise UserError(
+            f'config.dataset.train_people = {count}: there are {len(people)} people to train on. Lower it, or set it '
+            'to 0 for all.'
+        )
+    drawn = np.random.default_rng([seed, 0xD3A3]).permutation(people)[:count]
+    return train.select(np.isin(train.person_id, drawn))
 
 
 def first_of_each_person(table: TrackletTable) -> tuple[TrackletTable, TrackletTable]:

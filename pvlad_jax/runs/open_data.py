@@ -35,7 +35,7 @@ def open_data(config: Config) -> OpenedData:
         _check_split_is_elsewhere(given.data_dir, given.name)
         dataset = TrackletDataset.open(given.data_dir, given.name)
         _check_halves(config, dataset)
-        roles = partition(dataset, given.split, given.halves, given.validation_share, config.seed)
+        roles = _roles(config, dataset, given.split)
         return OpenedData(dataset, roles, {})
     if folder := find_dataset(given.data_dir, given.name):
         raise UserError(
@@ -54,11 +54,13 @@ def open_data(config: Config) -> OpenedData:
                 f'{", ".join(split_names(dataset))}, and not {one.split}.'
             )
         with said_of(one.written):
-            parts[one.written] = (
-                dataset,
-                partition(dataset, one.split, given.halves, given.validation_share, config.seed),
-            )
+            parts[one.written] = (dataset, _roles(config, dataset, one.split))
     return join(config, parts)
+
+
+def _roles(config: Config, dataset: TrackletDataset, split: str) -> Partition:
+    given = config.dataset
+    return partition(dataset, split, given.halves, given.validation_share, config.seed, given.train_people)
 
 
 def join(config: Config, parts: Mapping[str, tuple[TrackletDataset, Partition]]) -> OpenedData:
