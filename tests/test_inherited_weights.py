@@ -20,6 +20,8 @@ from pvlad_jax.runs.inherited_weights import inherit, refuse_itself, source_of
 from pvlad_jax.runs.trained_model import load_trained
 from pvlad_jax.runs.trained_people import check_test_people, entries_of
 from pvlad_jax.runs.training_run import TrainingRun
+from tests.helpers.forked_run import start_micro
+from tests.helpers.killed_runs import lines, wait_for
 from tests.helpers.micro import micro_config, micro_config_dict
 from tests.helpers.small_models import IDENTITIES, copied, write_workdir
 
@@ -180,6 +182,32 @@ def test_the_other_run_is_needed_for_a_new_run_only(micro_data, source, tmp_path
     with pytest.raises(UserError, match='There is no working directory'):
         TrainingRun(experiment, tmp_path / 'new', lines.append, StopRequest())
     assert not (tmp_path / 'new' / 'config.json').exists()
+
+
+def test_killed_on_eight_devices_it_goes_on_on_one_as_if_uninterrupted(micro_data, source, tmp_path):
+    """Also without the source, which is gone by then."""
+    folder = copied(source, tmp_path / 'source')
+    fields = {
+        **FIELDS,
+        'init_from': str(folder),
+        'training.steps': 4,
+        'training.checkpoint_every': 1,
+        'training.log_every': 1,
+        'training.eval_untrained': False,
+        'optimizer.name': 'sgd',  # Adam's first steps make any rounding of a zero visible
+    }
+    assert main.run(micro_config_dict(micro_data, **fields), tmp_path / 'whole', 'train') == 0  # eight devices
+    killed = start_micro(micro_data, tmp_path / 'run', '--step_seconds', '1', fields=fields, devices=8)
+    wait_for(lambda: [*(tmp_path / 'run' / 'checkpoints').glob('[0-9]')], killed, seconds=300)
+    killed.kill()
+    killed.wait()
+    shutil.rmtree(folder)
+    resumed = start_micro(micro_data, tmp_path / 'run', fields=fields, devices=1)
+    said, wrong = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0 and 'Resuming' in said, (said, wrong)
+    whole, again = (lines(tmp_path / name) for name in ('whole', 'run'))
+    assert [line['step'] for line in again] == [1, 2, 3, 4]
+    np.testing.assert_allclose([x['loss'] for x in again], [x['loss'] for x in whole], rtol=1e-4)
 
 
 def test_test_people_of_whom_the_other_run_was_trained_on_are_counted(micro_data, source, tmp_path, capfd):
