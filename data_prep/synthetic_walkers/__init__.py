@@ -3,5 +3,5 @@
 body, gait -> skeleton      bone lengths and joint angles give joints in space
 clothes, paint -> figure    the dressed body as capsules
 camera, background, occluders, render
-people -> tracklets -> filming -> frames
+people -> tracklets -> filming -> frames; limbs, limb_maps: which limb is seen where
 """

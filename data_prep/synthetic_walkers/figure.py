@@ -5,6 +5,7 @@ import numpy as np
 from data_prep.synthetic_walkers.body import Build
 from data_prep.synthetic_walkers.clothes import Outfit
 from data_prep.synthetic_walkers.head import head
+from data_prep.synthetic_walkers.limbs import ARM, LEG, Limb
 from data_prep.synthetic_walkers.paint import (
     BAG,
     BOTTOM,
@@ -19,7 +20,7 @@ from data_prep.synthetic_walkers.paint import (
     Paint,
     trunk_paint,
 )
-from data_prep.synthetic_walkers.part import Part, round_part
+from data_prep.synthetic_walkers.part import Part, of_limb, round_part
 from data_prep.synthetic_walkers.skeleton import Pose
 
 SIDES = (('left', 1.0), ('right', -1.0))
@@ -27,8 +28,13 @@ SIDES = (('left', 1.0), ('right', -1.0))
 
 def figure(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     """All parts of a walker, in any order: depth decides what is seen."""
-    return [*head(build, outfit, pose), *_trunk(build, outfit, pose), *_arms(build, outfit, pose),
-            *_legs(build, outfit, pose), *_bag(build, outfit, pose)]  # fmt: skip
+    return [
+        *of_limb(Limb.HEAD, head(build, outfit, pose)),
+        *of_limb(Limb.TRUNK, _trunk(build, outfit, pose)),
+        *_arms(build, outfit, pose),
+        *_legs(build, outfit, pose),
+        *of_limb(Limb.BAG, _bag(build, outfit, pose)),
+    ]
 
 
 def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
@@ -123,9 +129,12 @@ def _arms(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     for side, _ in SIDES:
         shoulder, elbow, wrist, hand = (j[f'{name}_{side}'] for name in ('shoulder', 'elbow', 'wrist', 'hand'))
         loose = 0.008 if outfit.sleeves == 'short' else 0.0
-        parts.append(round_part(pose, shoulder, elbow, (0.050 + loose) * g + cloth, 0.040 * g + cloth, upper))
-        parts.append(round_part(pose, elbow, wrist, 0.040 * g + cloth, 0.027 * g + cloth, lower))
-        parts.append(round_part(pose, wrist, hand, 0.028, 0.034, Paint('plain', (SKIN,))))
+        arm = [
+            round_part(pose, shoulder, elbow, (0.050 + loose) * g + cloth, 0.040 * g + cloth, upper),
+            round_part(pose, elbow, wrist, 0.040 * g + cloth, 0.027 * g + cloth, lower),
+            round_part(pose, wrist, hand, 0.028, 0.034, Paint('plain', (SKIN,))),
+        ]
+        parts += of_limb(ARM[side], arm)
     return parts
 
 
@@ -147,16 +156,16 @@ def _legs(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     for side, _ in SIDES:
         hip, knee, ankle, heel, toe = (j[f'{name}_{side}'] for name in ('hip', 'knee', 'ankle', 'heel', 'toe'))
         calf = knee + 0.30 * (ankle - knee) - 0.012 * pose.front
-        parts.append(round_part(pose, hip, knee, 0.082 * g + loose, 0.053 * g + shin_loose, thigh_paint, lift=lift))
-        parts.append(
-            round_part(pose, knee, calf, 0.053 * g + shin_loose, 0.054 * g + shin_loose, shin_paint, lift=lift)
-        )
-        parts.append(
-            round_part(pose, calf, ankle, 0.054 * g + shin_loose, 0.034 * g + shin_loose + flare, shin_paint, lift=lift)
-        )
+        knee_wide, calf_wide, ankle_wide = (r * g + shin_loose for r in (0.053, 0.054, 0.034))
         thick = np.array([0.0, 0.0, 0.034])
         sole_up = 0.75 * (ankle - heel)
-        parts.append(round_part(pose, heel + 0.45 * sole_up, toe + thick, 0.042, 0.036, shoe))
+        leg = [
+            round_part(pose, hip, knee, 0.082 * g + loose, knee_wide, thigh_paint, lift=lift),
+            round_part(pose, knee, calf, knee_wide, calf_wide, shin_paint, lift=lift),
+            round_part(pose, calf, ankle, calf_wide, ankle_wide + flare, shin_paint, lift=lift),
+            round_part(pose, heel + 0.45 * sole_up, toe + thick, 0.042, 0.036, shoe),
+        ]
+        parts += of_limb(LEG[side], leg)
     return parts
 
 

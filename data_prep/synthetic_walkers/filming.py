@@ -1,7 +1,7 @@
 """From a planned tracklet to its pictures: background, shadow, walker, what passes in front, and the camera's
 response."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from data_prep.synthetic_walkers.gait import Gait
 from data_prep.synthetic_walkers.occluders import draw_sprite
 from data_prep.synthetic_walkers.paint import palette
 from data_prep.synthetic_walkers.people import Person, person
-from data_prep.synthetic_walkers.render import EMPTY, View, draw
+from data_prep.synthetic_walkers.render import EMPTY, Layer, View, draw
 from data_prep.synthetic_walkers.skeleton import Pose, pose, walking_speed
 from data_prep.synthetic_walkers.tracklets import FRAMES_A_SECOND, HEIGHT, WIDTH, Passage, Tracklet, World, plan
 
@@ -28,16 +28,42 @@ _SHADOW_BONES = (  # joints, and half thickness in metres
 )  # fmt: skip
 
 
-def film(world: World, person_id: int, camera_id: int, number: int) -> list[UInt8[np.ndarray, 'h w 3']]:
-    """The frames of a tracklet, HEIGHT x WIDTH RGB; they depend on nothing but the arguments."""
+@dataclass(frozen=True)
+class Walk:
+    """A tracklet's walker and what passes in front, drawn but not put together.
+
+    Attributes:
+      pose, view, layer: The walker, seen how, and drawn at FINE times the crop's size.
+      in_front: For each passage, its picture in each frame, colours multiplied by alpha; None where it is out of sight.
+      rng: What the rest of the pictures' noise is drawn from.
+    """
+
+    tracklet: Tracklet
+    pose: Pose
+    view: View
+    layer: Layer
+    in_front: list[list[Float[np.ndarray, 'h w 4'] | None]]
+    rng: np.random.Generator
+
+
+def draw_walk(world: World, person_id: int, camera_id: int, number: int) -> Walk:
+    """What frames and label maps of a tracklet are made of."""
     tracklet = plan(world, person_id, camera_id, number)
     rng = np.random.default_rng([world.seed, 5, person_id, camera_id, number])
     view = _view(tracklet)
     walker = pose(tracklet.person.build, tracklet.gait, tracklet.phase)
-    figures = _figures(tracklet.person, walker, view, rng)
-    scenes = _backgrounds(world, tracklet, view)
-    shadows = _shadows(walker, view, 1 - tracklet.camera.ambient)
+    layer = _drawn(tracklet.person, walker, view, rng)
     in_front = [_passing(world, passage, tracklet, view, rng) for passage in tracklet.passages]
+    return Walk(tracklet, walker, view, layer, in_front, rng)
+
+
+def film(world: World, person_id: int, camera_id: int, number: int) -> list[UInt8[np.ndarray, 'h w 3']]:
+    """The frames of a tracklet, HEIGHT x WIDTH RGB; they depend on nothing but the arguments."""
+    walk = draw_walk(world, person_id, camera_id, number)
+    tracklet, view, rng = walk.tracklet, walk.view, walk.rng
+    figures = _coloured(tracklet.person, walk.layer)
+    scenes = _backgrounds(world, tracklet, view)
+    shadows = _shadows(walk.pose, view, 1 - tracklet.camera.ambient)
     exposure = Exposure(tracklet.camera, tracklet.gain, tracklet.warmth)
     grain = _grain(rng)
     pictures = []
@@ -45,7 +71,7 @@ def film(world: World, person_id: int, camera_id: int, number: int) -> list[UInt
         picture = scenes[f]
         picture *= shadows[f][..., None]
         _lay_over(picture, figures[f])
-        for front in in_front:
+        for front in walk.in_front:
             if front[f] is not None:
                 _lay_over(picture, front[f])
         y, x = rng.integers(0, grain.shape[0] - HEIGHT), rng.integers(0, grain.shape[1] - WIDTH)
@@ -85,24 +111,27 @@ def _view(tracklet: Tracklet) -> View:
     return View(tracklet.yaw, camera.pitch, scale, origin, camera.light, camera.ambient)
 
 
-def _figures(who: Person, walker: Pose, view: View, rng: np.random.Generator) -> list[Float[np.ndarray, 'h w 4']]:
-    """The walker alone, colours multiplied by coverage."""
+def _drawn(who: Person, walker: Pose, view: View, rng: np.random.Generator) -> Layer:
+    """The walker alone, FINE times as large as in the crop."""
     folds = cv2.GaussianBlur(rng.standard_normal((96, 32)).astype(np.float32), (0, 0), 1.6)
     folds = 1 + 0.035 * folds / folds.std()
+    fine = replace(view, scale=view.scale * FINE, origin=view.origin * FINE)
+    return draw(figure(who.build, who.outfit, walker), fine, HEIGHT * FINE, WIDTH * FINE, folds)
+
+
+def _coloured(who: Person, layer: Layer) -> list[Float[np.ndarray, 'h w 4']]:
+    """The walker at the crop's size, colours multiplied by coverage."""
     slots = palette(who.outfit)
     colours = np.concatenate([slots, np.ones_like(slots[:, :1])], -1)
-    fine = replace(view, scale=view.scale * FINE, origin=view.origin * FINE)
-    layer = draw(figure(who.build, who.outfit, walker), fine, HEIGHT * FINE, WIDTH * FINE, folds)
-    return [_coloured(slot, shade, colours) for slot, shade in zip(layer.slot, layer.shade)]
-
-
-def _coloured(slot, shade, colours) -> Float[np.ndarray, 'h w 4']:
-    rgba = np.zeros((*slot.shape, 4), np.float32)
-    seen = np.flatnonzero(slot != EMPTY)
-    painted = colours[slot.ravel()[seen]]
-    painted[:, :3] *= shade.ravel()[seen, None]
-    rgba.reshape(-1, 4)[seen] = painted
-    return cv2.resize(rgba, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    pictures = []
+    for slot, shade in zip(layer.slot, layer.shade):
+        rgba = np.zeros((*slot.shape, 4), np.float32)
+        seen = np.flatnonzero(slot != EMPTY)
+        painted = colours[slot.ravel()[seen]]
+        painted[:, :3] *= shade.ravel()[seen, None]
+        rgba.reshape(-1, 4)[seen] = painted
+        pictures.append(cv2.resize(rgba, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
+    return pictures
 
 
 def _picture_speed(tracklet: Tracklet) -> tuple[float, float]:
@@ -200,6 +229,7 @@ def _passer_by(world, passage, tracklet, view, x, drift, rng) -> list[np.ndarray
     origin = np.stack([x, view.origin[:, 1] + 5], -1)[seen]
     nearer = View(float(yaw), view.pitch, 1.06 * view.scale[seen], origin, view.light, view.ambient)
     phase = rng.uniform() + gait.frequency / FRAMES_A_SECOND * seen
-    for f, picture in zip(seen, _figures(who, pose(who.build, gait, phase), nearer, rng)):
+    layer = _drawn(who, pose(who.build, gait, phase), nearer, rng)
+    for f, picture in zip(seen, _coloured(who, layer)):
         shown[f] = picture
     return shown

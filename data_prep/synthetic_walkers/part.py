@@ -1,10 +1,12 @@
 """Part of a figure: a tapered capsule with round or oval section, and its paint."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
+from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.paint import Paint
 from data_prep.synthetic_walkers.skeleton import Pose
 
@@ -24,6 +26,7 @@ class Part:
       cap: Height of the round ends as a share of the radius; 1 = half balls.
       lift: Added to the distance towards the camera when parts hide each other, metres: keeps thin things above what
         they lie on.
+      limb: Its label in a label map; `of_limb` sets it.
     """
 
     a: Float[np.ndarray, 'f 3']
@@ -35,6 +38,12 @@ class Part:
     paint: Paint
     cap: float = 1.0
     lift: float = 0.0
+    limb: Limb = Limb.BACKGROUND
+
+
+def of_limb(limb: Limb, parts: Iterable[Part]) -> list[Part]:
+    """The same parts, as those of a limb."""
+    return [replace(part, limb=limb) for part in parts]
 
 
 def round_part(

@@ -1,4 +1,4 @@
-"""Draws figures: parts -> depth, shade and palette slot a pixel, with a depth buffer, all frames of a tracklet
+"""Draws figures: parts -> depth, shade, palette slot and limb a pixel, with a depth buffer, all frames of a tracklet
 together.
 
 A part is drawn as its silhouette in the picture, with normals and depth as of a round surface; that is exact for balls
@@ -58,11 +58,13 @@ class Layer:
       depth: Metres towards the camera; very negative where nothing is.
       shade: Factor of the colour.
       slot: Palette slot, EMPTY where nothing is.
+      limb: Label of the limb (limbs.Limb), BACKGROUND where nothing is.
     """
 
     depth: Float[np.ndarray, 'f h w']
     shade: Float[np.ndarray, 'f h w']
     slot: UInt8[np.ndarray, 'f h w']
+    limb: UInt8[np.ndarray, 'f h w']
 
 
 def draw(parts: list[Part], view: View, height: int, width: int, cloth: Float[np.ndarray, 'u v']) -> Layer:
@@ -72,6 +74,7 @@ def draw(parts: list[Part], view: View, height: int, width: int, cloth: Float[np
         depth=np.full((frames, height, width), _FAR, np.float32),
         shade=np.ones((frames, height, width), np.float32),
         slot=np.full((frames, height, width), EMPTY, np.uint8),
+        limb=np.zeros((frames, height, width), np.uint8),
     )
     for number, part in enumerate(parts):
         _draw_part(part, view, layer, np.roll(cloth, 7 * number, axis=0))
@@ -153,6 +156,7 @@ def _draw_part(part: Part, view: View, layer: Layer, cloth: np.ndarray) -> None:
     shade *= cloth[(along * (0.30 * size[0])).astype(np.int32), ((sideways + 1) * (0.49 * size[1])).astype(np.int32)]
     layer.depth.ravel()[pixel] = depth
     layer.shade.ravel()[pixel] = shade
+    layer.limb.ravel()[pixel] = part.limb
     layer.slot.ravel()[pixel] = _slots(part, view, axial, at, f, length, ra, rb, along, n_right, n_down, facing)
 
 
