@@ -1,0 +1,209 @@
+"""Whether part masks rest on body parts, through time: overlap with the limbs of synthetic walkers, which the renderer
+knows.
+
+    python benchmarks/part_masks.py runs/demo runs/other --data_dir=data --output=part_masks.json
+
+Over all test walkers of trained runs (configs/synthetic.py), in clips as at test, unflipped. A limb's label map is
+counted into the cells of the feature map; the walker's left and right are joined, unless said. Every measure ignores a
+mask's level, which means nothing to the VLAD. Printed for each run:
+  NMI, ARI      of the strongest part against limbs on the walkers' pixels, all frames together (Choudhury et al.,
+                NeurIPS 2021: FG-NMI, FG-ARI); a part's strength is relative to its mean
+  NMI sides     the same with left and right limbs apart
+  IoU           soft IoU of head, trunk, arms, legs with a part each (best matching), mean
+  follows       what that IoU loses with the limbs of another frame of the tracklet: 0 = the mask does not move
+  background    share of the masks' mass off the walker, mean over parts
+  unevenness    standard deviation of a mask over its mean, mean over parts
+  steady        share of a tracklet's frames in which a limb has its usual part; of all tracklets' frames
+  ends          mean change of a mask, in its standard deviations, of one frame from the ends of a clip to its middle
+                (of two times: between both)
+  still         the same in clips of one frame repeated: zero padding in time alone
+  motion        the same of neighbouring frames at the same place of a clip
+and for each part the limb on which its mass is densest, how much of it lies there, and how dense (1 = uniform).
+Below the runs stand uniform masks, horizontal bands (those that the position term begins with), and the limbs
+themselves on the feature map's grid.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.part_measures import (
+    adjusted_rand_index,
+    best_match,
+    contingency,
+    mass,
+    matched_iou,
+    normalised_mutual_information,
+    other_frame,
+    soft_iou,
+    steadiness,
+)
+from benchmarks.rows import new_file, own_path, write
+from benchmarks.walker_masks import WalkerMasks, walker_masks
+from data_prep.synthetic_walkers.limbs import Limb
+from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.terminal import console, say
+
+# Labels with sides joined, the background first.
+JOINED = {
+    'background': (Limb.BACKGROUND,),
+    'head': (Limb.HEAD,),
+    'trunk': (Limb.TRUNK,),
+    'arms': (Limb.LEFT_ARM, Limb.RIGHT_ARM),
+    'legs': (Limb.LEFT_LEG, Limb.RIGHT_LEG),
+    'bag': (Limb.BAG,),
+}
+NAMES = list(JOINED)
+BODY = slice(1, 5)  # what everybody has: head to legs, of NAMES
+COLUMNS = {
+    'rank_1': 'rank-1 %',
+    'mAP': 'mAP %',
+    'nmi': 'NMI',
+    'ari': 'ARI',
+    'nmi_sides': 'NMI sides',
+    'iou': 'IoU',
+    'follows': 'follows',
+    'background': 'background',
+    'unevenness': 'unevenness',
+    'steady_in_tracklet': 'steady: tracklet',
+    'steady_overall': 'all',
+    'ends': 'ends',
+    'still': 'still',
+    'motion': 'motion',
+}
+
+
+def with_sides_joined(shares: np.ndarray) -> np.ndarray:
+    """[N,h,w,8] -> [N,h,w,6], by NAMES."""
+    return np.stack([shares[..., list(limbs)].sum(-1) for limbs in JOINED.values()], -1)
+
+
+def measures(masks: np.ndarray, shares: np.ndarray, tracklet: np.ndarray) -> dict[str, float]:
+    """The summary of masks [N,h,w,P] against limbs [N,h,w,8]."""
+    cell = HEIGHT * WIDTH // (masks.shape[1] * masks.shape[2])
+    joined = with_sides_joined(shares)
+    table, sides = contingency(masks, joined, cell), contingency(masks, shares, cell)
+    iou, other = soft_iou(masks, joined)[:, BODY], soft_iou(masks, joined[other_frame(tracklet)])[:, BODY]
+    part = best_match(iou)
+    # The tracklets' first limb is the background, which steadiness leaves out.
+    steady = [np.nanmean(values[: BODY.stop - 1]) for values in steadiness(masks, joined, tracklet)]
+    return {
+        'nmi': normalised_mutual_information(table),
+        'ari': adjusted_rand_index(table),
+        'nmi_sides': normalised_mutual_information(sides),
+        'iou': float(matched_iou(iou, part).mean()),
+        'follows': float((matched_iou(iou, part) - matched_iou(other, part)).mean()),
+        'background': float(mass(masks, joined)[:, 0].mean()),
+        'unevenness': float(_unevenness(masks).mean()),
+        'steady_in_tracklet': float(steady[0]),
+        'steady_overall': float(steady[1]),
+    }
+
+
+def _unevenness(masks: np.ndarray) -> np.ndarray:
+    return masks.std((0, 1, 2)) / masks.mean((0, 1, 2))
+
+
+def part_rows(masks: np.ndarray, shares: np.ndarray) -> list[dict]:
+    """For each part the limb that it rests on most densely, and how it lies there."""
+    joined = with_sides_joined(shares)
+    share, iou = mass(masks, joined), soft_iou(masks, joined)
+    density = share / joined.mean((0, 1, 2))
+    limb = 1 + density[:, 1:].argmax(1)
+    return [
+        {
+            'part': p + 1,
+            'limb': NAMES[at],
+            'share': float(share[p, at]),
+            'density': float(density[p, at]),
+            'iou': float(iou[p, at]),
+            'background': float(share[p, 0]),
+            'unevenness': float(_unevenness(masks[..., p : p + 1])[0]),
+        }
+        for p, at in enumerate(limb)
+    ]
+
+
+def references(seen: WalkerMasks) -> list[dict]:
+    """Rows of masks that no network made, on the grid and for the number of parts of these."""
+    import jax
+
+    from pvlad_jax.models.pooling.part_alignment import horizontal_bands
+
+    _, h, w, parts = seen.masks.shape
+    bands = np.moveaxis(np.asarray(jax.nn.sigmoid(horizontal_bands(parts, h, w))), 0, -1)
+    made = {
+        'uniform': np.ones_like(seen.masks),
+        'bands': np.broadcast_to(bands, seen.masks.shape),
+        'limbs': with_sides_joined(seen.shares)[..., 1:],
+    }
+    return [{'name': name, **measures(masks, seen.shares, seen.tracklet)} for name, masks in made.items()]
+
+
+def run_row(workdir: Path, seen: WalkerMasks) -> dict:
+    """The run's row, with its accuracy where it has been evaluated."""
+    result = workdir / 'eval' / 'latest.json'
+    scores = json.loads(result.read_text()) if result.exists() else {}
+    row = {'name': str(workdir)} | {m: 100 * scores[m] for m in ('rank_1', 'mAP') if m in scores}
+    row |= measures(seen.masks, seen.shares, seen.tracklet)
+    if seen.place is not None:
+        deviation = seen.masks.std((0, 1, 2))
+        row |= {kind: float((getattr(seen.place, kind) / deviation).mean()) for kind in seen.place._fields}
+    return row | {'frames': len(seen.masks), 'parts': part_rows(seen.masks, seen.shares)}
+
+
+def show(rows: list[dict]) -> None:
+    table = Table(title='Part masks against limbs')
+    for column in ('', *COLUMNS.values()):
+        table.add_column(column, justify='right' if column else 'left')
+    for row in rows:
+        digits = {'rank_1': 1, 'mAP': 1}
+        table.add_row(row['name'], *(f'{row[c]:.{digits.get(c, 3)}f}' if c in row else '' for c in COLUMNS))
+    console(width=180).print(table)
+    for row in rows:
+        for p in row.get('parts', ()):
+            say(
+                '{name}  part {part}: {limb:6} {share:4.0%} of its mass, {density:.2f} as dense, IoU {iou:.3f}; '
+                'background {background:.0%}; unevenness {unevenness:.2f}'.format(name=row['name'], **p)
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('workdirs', nargs='+', type=own_path, metavar='WORKDIR')
+    parser.add_argument('--data_dir', default='', help="where data sets lie; the run's configuration's, if empty")
+    parser.add_argument('--checkpoint', help='last, best or a step; as the run says, if not given')
+    parser.add_argument('--frames', type=int, default=0, help="of a clip; those of the run's configuration, if 0")
+    parser.add_argument('--tracklets', type=int, default=0, help='that many, drawn from seed 0; 0 = all')
+    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
+    given = parser.parse_args()
+    from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
+    from pvlad_jax.runs.trained_model import load_trained
+
+    rows = []
+    for workdir in given.workdirs:
+        model = load_trained(workdir, given.checkpoint)
+        about = model.config.dataset
+        dataset = TrackletDataset.open(given.data_dir or about.data_dir, about.name)
+        table = TrackletTable.concatenate([dataset.tables['query'], dataset.tables['gallery']])
+        if given.tracklets:
+            # Drawn, not evenly spaced: the table repeats the cameras in order.
+            table = table.select(np.sort(np.random.default_rng(0).permutation(len(table))[: given.tracklets]))
+        seen = walker_masks(model, dataset, table, given.frames)
+        rows.append(run_row(workdir, seen))
+    rows += references(seen)
+    if given.output:
+        write(given.output, rows)
+    show(rows)
+
+
+if __name__ == '__main__':
+    with one_sentence():
+        main()

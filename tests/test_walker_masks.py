@@ -1,0 +1,72 @@
+"""What benchmarks/part_masks.py makes of masks and clips, without a network."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.part_masks import NAMES, measures, part_rows, references, with_sides_joined
+from benchmarks.walker_masks import WalkerMasks, _Seen, world_of
+from data_prep.datasets.synthetic import RENDERING, synthetic_raw_dataset
+from data_prep.synthetic_walkers.limbs import Limb
+from data_prep.synthetic_walkers.tracklets import World
+from pvlad_jax.core.errors import UserError
+
+RNG = np.random.default_rng(0)
+SHARES = np.eye(len(Limb))[RNG.integers(0, len(Limb), (6, 8, 4))]
+TRACKLET = np.array([0, 0, 0, 1, 1, 1])
+
+
+def test_masks_of_limbs_are_perfect_and_those_of_one_side_are_not():
+    joined = with_sides_joined(SHARES)
+    np.testing.assert_allclose(joined.sum(-1), 1)
+    whole = measures(joined[..., 1:], SHARES, TRACKLET)
+    assert [whole[m] for m in ('nmi', 'ari', 'iou')] == pytest.approx([1, 1, 1])
+    assert whole['background'] == 0 and whole['steady_overall'] == 1 and whole['nmi_sides'] < 0.95
+    sides = measures(SHARES[..., 1:], SHARES, TRACKLET)
+    assert sides['nmi_sides'] == pytest.approx(1) and sides['nmi'] < 0.95 and sides['iou'] < 0.9
+    rows = part_rows(joined[..., 1:], SHARES)
+    assert [row['limb'] for row in rows] == NAMES[1:] and all(row['share'] == pytest.approx(1) for row in rows)
+
+
+def test_references_span_from_chance_to_the_limbs():
+    uniform, bands, limbs = references(WalkerMasks(np.ones((6, 8, 4, 8)), SHARES, TRACKLET, None))
+    assert uniform['nmi'] == uniform['unevenness'] == 0 and bands['nmi'] < 0.2 and limbs['nmi'] == pytest.approx(1)
+
+
+def seen(mask_of, frames: int, length: int, stride: int) -> _Seen:
+    """Masks `mask_of(frame, time)` of clips that begin with every stride-th frame."""
+    start, times = np.arange(0, frames, stride), np.arange(0, length, stride)
+    frame = start[:, None] + times
+    masks = np.vectorize(mask_of)(frame, np.arange(len(times)))[..., None, None, None].astype(float)
+    return _Seen(masks, frame < frames, start, start + length <= frames, stride, length)
+
+
+@pytest.mark.parametrize('length', [4, 12])
+def test_ends_of_a_clip_are_compared_on_the_same_frame(length):
+    still = seen(lambda frame, time: 3.0, 20, length, 2)
+    assert np.max(list(still.at_ends())) == np.max(list(still.by_motion())) == 0
+    moving = seen(lambda frame, time: frame, 20, length, 2)
+    assert np.max(list(moving.at_ends())) == 0 and np.unique(list(moving.by_motion())) == [2]
+    assert np.max(list(moving.in_one_clip())) == (2 if length == 4 else 6)
+    ends = (0,) if length == 4 else (0, length // 2 - 1)
+    darker = seen(lambda frame, time: 0.5 if time in ends else 1.0, 20, length, 2)
+    for values in (darker.at_ends(), darker.in_one_clip()):
+        assert np.unique(list(values)) == [0.5]
+    assert np.max(list(darker.by_motion())) == 0
+
+
+def test_frames_count_once_in_clips_as_at_test():
+    frame, masks = seen(lambda frame, time: frame, 11, 4, 2).as_at_test()
+    np.testing.assert_array_equal(frame, [0, 2, 4, 6, 8, 10])
+    np.testing.assert_array_equal(masks[:, 0, 0, 0], frame)
+    one_time = seen(lambda frame, time: frame, 8, 4, 4)
+    assert not list(one_time.at_ends()) and not list(seen(lambda frame, time: 0, 3, 4, 2).at_ends())
+
+
+def test_limbs_are_known_of_walkers_of_this_rendering_alone():
+    about = synthetic_raw_dataset(4, 2, seed=5, max_frames=9).metadata
+    assert world_of(SimpleNamespace(metadata=about, folder='x')) == World(5, False, 8, 9)
+    for wrong, reason in (({}, 'no synthetic walkers'), ({**about, 'rendering': RENDERING - 1}, 'Build the data set')):
+        with pytest.raises(UserError, match=reason):
+            world_of(SimpleNamespace(metadata=wrong, folder='x'))
