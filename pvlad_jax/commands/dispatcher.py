@@ -24,11 +24,17 @@ PROGRAM = 'python -m pvlad_jax'
 # Name: (module, what it does). A new subcommand is a line here.
 COMMANDS: dict[str, tuple[str, str]] = {
     'embed': ('pvlad_jax.commands.embed', 'own tracklets, or a video and its tracks -> a table of embeddings'),
+    'export_onnx': ('pvlad_jax.commands.export_onnx', 'a trained network -> a file for ONNX Runtime'),
     'gallery': ('pvlad_jax.commands.gallery', 'store embeddings, and search among them'),
     'calibrate': ('pvlad_jax.commands.calibrate', 'find the distance up to which two tracklets are the same person'),
 }
 # Libraries that only some subcommands need.
-EXTRAS = {'pyarrow': 'requirements-use.txt', 'av': 'requirements-video.txt'}
+EXTRAS = {
+    'pyarrow': 'requirements-use.txt',
+    'av': 'requirements-video.txt',
+    'onnx': 'requirements-onnx.txt',
+    'onnxruntime': 'requirements-onnx.txt',
+}
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
