@@ -25,7 +25,10 @@ The file is run in ONNX Runtime on random clips and compared with the network; o
 
 
 def run(options: argparse.Namespace) -> None:
+    import onnx  # noqa: F401  what is not installed is said before anything is loaded
+    import onnxruntime  # noqa: F401
+
     from pvlad_jax.api import load
-    from pvlad_jax.runs.onnx_file import write_onnx  # says what is not installed, before anything is loaded
+    from pvlad_jax.runs.onnx_file import write_onnx
 
     write_onnx(load(remote_or_user_path(options.model), options.checkpoint).model, options.output, say)

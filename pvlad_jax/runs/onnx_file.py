@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
-import onnx
-import onnxruntime
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
@@ -36,6 +34,9 @@ def write_onnx(model: TrainedModel, path: Path, log: Callable[[str], None]) -> D
       UserError: the network has an operation without a rule, ONNX Runtime refuses the file or computes something else,
         or the file cannot be written. What was at `path` before then stays.
     """
+    import onnx  # these two are an extra
+    import onnxruntime
+
     model = _in_float32(model, log)
     flip, weights, fields = model.config.evaluation.flip, model.embedding_weights(), model.config.model
     what = f'The network (pooling {fields.pooling!r} on backbone {fields.backbone.name!r})'

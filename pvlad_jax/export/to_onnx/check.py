@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import onnxruntime
 
 from pvlad_jax.export.program import embed_clips
 from pvlad_jax.export.to_onnx.program import AFTER, BEFORE, EMBEDDING, FRAMES, VALID
@@ -83,6 +82,8 @@ def _by_onnxruntime(
     path: Path, frames: np.ndarray, valid: np.ndarray, empty: float
 ) -> tuple[State, list[tuple[slice, Embedded]]]:
     """The statistics of no clip, and what comes out for which videos."""
+    import onnxruntime  # an extra
+
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     names = [one.name for one in session.get_outputs()]
     before = {

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import DTypeLike
-from onnx import helper, numpy_helper
 
 # The oldest in which all reductions take their axes in one way: ONNX Runtime 1.14 and newer read it.
 OPSET, IR_VERSION = 18, 8
+Proto = Any  # a message of the package onnx, which is an extra and is imported by a `Graph` alone
 Size = Any  # an int, or a symbolic dimension of jax.export
 
 
@@ -73,25 +72,30 @@ class Graph:
     """
 
     def __init__(self, symbols: Mapping[str, tuple[str, int]]):
+        from onnx import helper, numpy_helper
+
+        self._onnx, self._tensor = helper, numpy_helper.from_array
         self.symbols, self.inputs, self.outputs = symbols, [], []
-        self.nodes: list[onnx.NodeProto] = []
-        self._constants: dict[tuple, onnx.TensorProto] = {}
+        self.nodes: list[Proto] = []
+        self._constants: dict[tuple, Proto] = {}
         self._sizes: dict[str, str] = {}
 
     def input(self, name: str, shape: Sequence[Size], dtype: DTypeLike) -> Value:
-        self.inputs.append(_described(name, shape, dtype))
+        self.inputs.append(self._described(name, shape, dtype))
         return Value(tuple(shape), np.dtype(dtype), name=name)
 
     def output(self, name: str, value: Value, shape: Sequence[Size]) -> None:
-        self.nodes.append(helper.make_node('Identity', [self.name_of(self.full(value, shape))], [name]))
-        self.outputs.append(_described(name, shape, value.dtype))
+        self.nodes.append(self._onnx.make_node('Identity', [self.name_of(self.full(value, shape))], [name]))
+        self.outputs.append(self._described(name, shape, value.dtype))
 
     def node(
         self, operation: str, inputs: Sequence[Value], shape: Sequence[Size], dtype: DTypeLike, **attributes
     ) -> Value:
         """One more node, and its result of that shape and type."""
         name = f'{operation}_{len(self.nodes)}'
-        self.nodes.append(helper.make_node(operation, [self.name_of(value) for value in inputs], [name], **attributes))
+        self.nodes.append(
+            self._onnx.make_node(operation, [self.name_of(value) for value in inputs], [name], **attributes)
+        )
         return Value(tuple(shape), np.dtype(dtype), name=name)
 
     def name_of(self, value: Value) -> str:
@@ -101,13 +105,13 @@ class Graph:
         array = np.ascontiguousarray(value.array).reshape(value.array.shape)  # which makes 0 axes 1
         key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._constants:
-            self._constants[key] = numpy_helper.from_array(array, f'constant_{len(self._constants)}')
+            self._constants[key] = self._tensor(array, f'constant_{len(self._constants)}')
         return self._constants[key].name
 
     def cast(self, value: Value, dtype: DTypeLike) -> Value:
         if value.dtype == dtype:
             return value
-        return self.node('Cast', [value], value.shape, dtype, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        return self.node('Cast', [value], value.shape, dtype, to=self._onnx.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def full(self, value: Value, shape: Sequence[Size]) -> Value:
         """The value with all sizes that it has in the program."""
@@ -144,7 +148,7 @@ class Graph:
         of = Value((), np.dtype(np.int64), name=name)
         return self.node('Shape', [of], (1,), np.int64, start=axis, end=axis + 1)
 
-    def model(self, name: str, producer_version: str, properties: Mapping[str, str]) -> onnx.ModelProto:
+    def model(self, name: str, producer_version: str, properties: Mapping[str, str]) -> Proto:
         """All of it, without nodes and constants that no output depends on."""
         needed, kept = {output.name for output in self.outputs}, []
         for node in reversed(self.nodes):
@@ -152,22 +156,21 @@ class Graph:
                 kept.append(node)
                 needed.update(node.input)
         constants = [tensor for tensor in self._constants.values() if tensor.name in needed]
-        graph = helper.make_graph(kept[::-1], name, self.inputs, self.outputs, constants)
-        model = helper.make_model(
+        graph = self._onnx.make_graph(kept[::-1], name, self.inputs, self.outputs, constants)
+        model = self._onnx.make_model(
             graph,
-            opset_imports=[helper.make_opsetid('', OPSET)],
+            opset_imports=[self._onnx.make_opsetid('', OPSET)],
             ir_version=IR_VERSION,
             producer_name='pvlad_jax',
             producer_version=producer_version,
         )
-        helper.set_model_props(model, dict(properties))
+        self._onnx.set_model_props(model, dict(properties))
         return model
+
+    def _described(self, name: str, shape: Sequence[Size], dtype: DTypeLike) -> Proto:
+        sizes = [size if is_number(size) else str(size).upper() for size in shape]
+        return self._onnx.make_tensor_value_info(name, self._onnx.np_dtype_to_tensor_dtype(np.dtype(dtype)), sizes)
 
 
 # (graph, operands as they are, perhaps not broadcast, what the program says of them) -> results.
 Rule = Callable[[Graph, list[Value], Call], list[Value]]
-
-
-def _described(name: str, shape: Sequence[Size], dtype: DTypeLike) -> onnx.ValueInfoProto:
-    sizes = [size if is_number(size) else str(size).upper() for size in shape]
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), sizes)

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
-import onnx
 from jax import export
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 import pvlad_jax
 from pvlad_jax.export.program import embed_clips, statistics_shapes
 from pvlad_jax.export.to_onnx.arithmetic import ARITHMETIC, ELEMENTWISE
-from pvlad_jax.export.to_onnx.graph import Call, Graph, NotInOnnx, Rule, Value, constant, is_number
+from pvlad_jax.export.to_onnx.graph import Call, Graph, NotInOnnx, Proto, Rule, Value, constant, is_number
 from pvlad_jax.export.to_onnx.layout import LAYOUT
 from pvlad_jax.models.tracklet_network import TrackletNetwork
 
@@ -37,8 +36,8 @@ def onnx_model(
     weights: Mapping[str, np.ndarray],
     clip: tuple[int, int, int],
     properties: Mapping[str, str],
-) -> onnx.ModelProto:
-    """The model. Traced, not compiled.
+) -> Proto:
+    """The model, an `onnx.ModelProto`. Traced, not compiled.
 
     Args:
       network: one that computes in float32.
