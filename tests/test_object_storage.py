@@ -118,6 +118,8 @@ def test_a_whole_run_in_a_bucket_killed_in_a_save_equals_the_local_one(micro_dat
         assert f'after step 2 of {STEPS}' in ended(start(micro_data, WORKDIR))
         ended(local)
         assert_same_run(micro_data, downloaded(bucket, tmp_path / 'copy'), tmp_path / 'local')
+        tuned = start(micro_data, tmp_path / 'tuned', fields={'init_from': WORKDIR, 'training.steps': 1})
+        assert f'Weights of {WORKDIR}, step {STEPS} (last)' in ended(tuned)
         assert sorted(states(micro_data, tmp_path / 'copy')) == sorted(committed(bucket))
         bucket.delete('runs/one/eval/latest.json')
         # Another process is saving the next checkpoint meanwhile: an evaluation leaves it alone, as it does all others.
