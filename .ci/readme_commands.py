@@ -71,7 +71,8 @@ COMMANDS: dict[str, Run | Skip] = {
         replace=(('q.npz', 'runs/demo/embeddings/query.npz'), ('g.npz', 'runs/demo/embeddings/gallery.npz'))
     ),
     'python main.py --config=configs/synthetic.py:pooling=average,backbone=r3d_18 --workdir=...': Run(
-        _SHORT + ' --config.clips.height=32 --config.clips.width=16 --config.evaluation.frames=first:4',
+        _SHORT + ' --config.clips.height=32 --config.clips.width=16 --config.evaluation.frames=first:4 '
+        '--config.evaluation.flip=False --config.evaluation.strips=0',
         replace=(('--workdir=...', '--workdir=runs/r3d_18'),),
     ),
 }
