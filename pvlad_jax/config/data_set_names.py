@@ -24,6 +24,13 @@ class NamedDataSet(NamedTuple):
     written: str
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether a data set can have this name: that of a folder in data_dir, without the marks of a list, a join or a
+    split.
+    """
+    return _NAME.fullmatch(name) is not None
+
+
 def names_run_result(name: str) -> bool:
     """Whether the result of a data set of this name would overwrite one of the run itself."""
     return _RUN_RESULTS.fullmatch(name) is not None
@@ -46,7 +53,7 @@ def joined_data_sets(name: str) -> tuple[NamedDataSet, ...]:
     found = []
     for written in name.split(JOIN):
         folder, at, split = written.partition('@')
-        if not _NAME.fullmatch(folder) or (at and not split.isdecimal()):
+        if not is_folder_name(folder) or (at and not split.isdecimal()):
             raise UserError(
                 f'config.dataset.name = {name!r}: {written!r} names no data set. To join data sets of '
                 'config.dataset.data_dir, write their names with + between them, those with several splits as '
@@ -61,8 +68,8 @@ def joined_data_sets(name: str) -> tuple[NamedDataSet, ...]:
     folders = [one.name for one in found]
     if twice := sorted({folder for folder in folders if folders.count(folder) > 1}):
         raise UserError(
-            f'config.dataset.name = {name!r} joins {twice[0]!r} with itself: its people would be told apart from '
-            'themselves. Name each data set once.'
+            f'config.dataset.name = {name!r} joins {twice[0]!r} with itself: each of its people would count as '
+            'two. Name each data set once.'
         )
     return tuple(found)
 

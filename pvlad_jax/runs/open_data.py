@@ -75,8 +75,7 @@ def join(config: Config, parts: Mapping[str, tuple[TrackletDataset, Partition]])
         if other != part:
             raise UserError(
                 f'config.dataset.name = {name!r}: {other!r} and {part!r} are one data set under two names (their '
-                'tables of tracklets are the same), so its people would be told apart from themselves. Leave one of '
-                'them out.'
+                'tables of tracklets are the same): each of its people would count as two. Leave one of them out.'
             )
         if not len(roles.train):
             raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from pvlad_jax.config import Config, DatasetConfig
-from pvlad_jax.config.data_set_names import is_join, joined_data_sets, names_run_result
+from pvlad_jax.config.data_set_names import is_folder_name, is_join, joined_data_sets, names_run_result
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.fingerprint import labels_hash
 from pvlad_jax.data.partition import partition, split_names
@@ -63,10 +63,10 @@ def _names(given: str) -> list[str]:
     said = f'config.evaluation.dataset = {given!r}'
     if not all(names) or len(set(names)) < len(names):
         raise UserError(f'{said}: names of data sets by commas, each once, such as mars,prid2011@3.')
-    if paths := [name for name in names if name.partition('@')[0] in ('', '.', '..') or '/' in name]:
-        raise UserError(f'{said}: {paths[0]!r} is no name of a folder in config.dataset.data_dir.')
     if joins := [name for name in names if is_join(name)]:
         raise UserError(f'{said}: {joins[0]!r} joins data sets, which is for training. Separate them by commas here.')
+    if paths := [name for name in names if not is_folder_name(name.partition('@')[0]) or '/' in name]:
+        raise UserError(f'{said}: {paths[0]!r} is no name of a folder in config.dataset.data_dir.')
     if taken := [name for name in names if names_run_result(name)]:
         raise UserError(
             f'{said}: results would overwrite eval/{taken[0]}.json of the run itself. Build the data set under another '

@@ -51,7 +51,7 @@ def check_shared_people(config: Config, parts: Mapping[str, NetworkOnData]) -> l
         if len(both):
             raise UserError(
                 f'{_counted(both)} of the training set of {one!r} are in that of {other!r} as well: '
-                f'{named(people_of(both))}. They would be told apart from themselves. Leave one of the two data sets '
+                f'{named(people_of(both))}. Each of them would count as two. Leave one of the two data sets '
                 'out, or build one of them again without these people.'
             )
     return [entry for part in parts for entry in _tested_after_training(config, part, parts[part], tested, trained)]
