@@ -126,6 +126,9 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not re.fullmatch(r'\d+(,\d+)*', options.seeds):
         parser.error(f'--seeds={options.seeds}: whole numbers by commas, such as 0,1,2.')
+    datasets = options.datasets.split(',') if options.datasets else []
+    if not all(map(re.compile(r'[^/\\.,][^/\\,]*').fullmatch, datasets)) or len(set(datasets)) < len(datasets):
+        parser.error(f'--datasets={options.datasets}: names of data sets by commas, each once.')
     if options.at_once < 1:
         parser.error(f'--at_once={options.at_once}: at least 1.')
     return options

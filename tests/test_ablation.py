@@ -124,7 +124,9 @@ def test_what_is_missing_is_run_once_and_a_failure_spares_the_others(runs, tmp_p
     assert len(runs) == 4 and all('pooling=average' in run[0] for run in runs)  # those that failed, and no other
 
 
-@pytest.mark.parametrize('option', ['--baseline=none', '--seeds=a', '--at_once=0'])
+@pytest.mark.parametrize(
+    'option', ['--baseline=none', '--seeds=a', '--at_once=0', '--datasets=x,x', '--datasets=x,', '--datasets=../x']
+)
 def test_wrong_options_are_refused_before_a_run(runs, tmp_path, monkeypatch, option):
     given = ('--config=c.py', f'--workdir={tmp_path}', option, 'base=')
     try:
