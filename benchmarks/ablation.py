@@ -151,6 +151,8 @@ def main() -> int:
     for dataset, of_choices in results.items():
         compared = compare(of_choices, baseline)
         rows += [{'dataset': dataset, **row} if dataset else row for row in compared]
+        if not any(row['seeds'] for row in compared):  # every run has failed, as was said
+            continue
         title = (
             f'{options.config}{", " if dataset else ""}{dataset}, {len(seeds)} seeds: mean ± standard deviation (each)'
         )

@@ -184,6 +184,9 @@ def main() -> None:
     parser.add_argument('--tracklets', type=int, default=0, help='that many, drawn from seed 0; 0 = all')
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     given = parser.parse_args()
+    for name in ('frames', 'tracklets'):
+        if getattr(given, name) < 0:
+            parser.error(f'--{name}={getattr(given, name)}: at least 0.')
     from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
     from pvlad_jax.runs.trained_model import load_trained
 

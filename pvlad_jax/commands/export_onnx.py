@@ -19,7 +19,11 @@ The file is run in ONNX Runtime on random clips and compared with the network; o
         '--model', required=True, metavar='WORKDIR', help='working directory of a training, or an export of it'
     )
     parser.add_argument(
-        '--output', required=True, type=output_file('.onnx'), metavar='FILE', help='X.onnx; one of before is replaced'
+        '--output',
+        required=True,
+        type=output_file('.onnx'),
+        metavar='FILE',
+        help='X.onnx; an existing file is replaced',
     )
     parser.add_argument('--checkpoint', choices=('last', 'best'), help='which one; default: as the training says')
 
