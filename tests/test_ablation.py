@@ -124,6 +124,12 @@ def test_what_is_missing_is_run_once_and_a_failure_spares_the_others(runs, tmp_p
     assert len(runs) == 4 and all('pooling=average' in run[0] for run in runs)  # those that failed, and no other
 
 
+def test_where_every_run_fails_there_is_no_table(runs, tmp_path, monkeypatch, capsys):
+    assert called(monkeypatch, '--config=c.py', f'--workdir={tmp_path}', '--seeds=0', 'broken=') == 1
+    captured = capsys.readouterr()
+    assert len(runs) == 1 and 'failed' in captured.err and not captured.out.strip()
+
+
 @pytest.mark.parametrize(
     'option', ['--baseline=none', '--seeds=a', '--at_once=0', '--datasets=x,x', '--datasets=x,', '--datasets=../x']
 )
