@@ -90,6 +90,20 @@ def test_without_gradient_decay_moves_only_what_it_should(params, name, frozen_b
             assert (np.abs(after) < np.abs(before)).all(), path
 
 
+def test_parameters_of_losses_have_the_full_rate(params):
+    """They are trained with the network's, of which the optimiser is made."""
+    network = {name: value for name, value in params.items() if name != 'loss_centres'}
+    tx = make_optimizer(dataclasses.replace(BASE, backbone_factor=0.5), 10, network, frozen_backbone_steps=1)
+    same = make_optimizer(dataclasses.replace(BASE, backbone_factor=0.5), 10, params, frozen_backbone_steps=1)
+    grads = jax.tree.map(jnp.ones_like, params)
+    assert 'loss_centres' in params
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        tx.update(grads, tx.init(params), params)[0],
+        same.update(grads, same.init(params), params)[0],
+    )
+
+
 # Equality with PyTorch
 
 

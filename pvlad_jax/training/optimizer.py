@@ -52,7 +52,8 @@ def make_optimizer(
             'a backbone to freeze.'
         )
 
-    factors = rate_factors(config, params, stages)
+    factors = jax.tree.leaves(rate_factors(config, params, stages))
+    scale = optax.identity() if all(factor == 1 for factor in factors) else _scale(config, stages)
     clip = _clip(config.clip_norm) if config.clip_norm else optax.identity()
 
     def freeze_first(rule: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -62,7 +63,7 @@ def make_optimizer(
         return optax.partition({'backbone': frozen, 'head': rule}, backbone_or_head)
 
     rate = optax.scale_by_learning_rate(learning_rate(config, total_steps))
-    return optax.chain(freeze_first(optax.identity()), clip, freeze_first(_update_rule(config)), _scale(factors), rate)
+    return optax.chain(freeze_first(optax.identity()), clip, freeze_first(_update_rule(config)), scale, rate)
 
 
 def _clip(norm: float) -> optax.GradientTransformation:
@@ -92,11 +93,11 @@ def _update_rule(config: OptimizerConfig) -> optax.GradientTransformation:
             return optax.chain(decay, optax.trace(config.momentum) if config.momentum else optax.identity())
 
 
-def _scale(factors: PyTree) -> optax.GradientTransformation:
-    """Multiplies each leaf by its own constant."""
-    if all(factor == 1 for factor in jax.tree.leaves(factors)):
-        return optax.identity()
-    return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
+def _scale(config: OptimizerConfig, stages: Sequence[Sequence[str]]) -> optax.GradientTransformation:
+    """Multiplies each leaf by its factor: also those of losses, which the network's parameters do not hold."""
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(jnp.multiply, updates, rate_factors(config, updates, stages))
+    )
 
 
 def backbone_or_head(params: PyTree) -> PyTree:
