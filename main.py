@@ -17,7 +17,6 @@ from ml_collections import config_flags
 from pvlad_jax.config import Config
 from pvlad_jax.config.data_set_names import is_join
 from pvlad_jax.core.library_messages import quiet_libraries
-from pvlad_jax.core.settings import short_names
 from pvlad_jax.launch.distributed import MODES, Processes
 from pvlad_jax.launch.exit import exit_code
 from pvlad_jax.launch.flags import given_fields, given_value, parse_flags
@@ -108,9 +107,7 @@ def with_saved_config(argv: list[str]) -> list[str]:
 
 def main(_argv) -> int:
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
-    code = run(
-        CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, short_names(Config)), OUTPUT.value
-    )
+    code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, Config), OUTPUT.value)
     if code:  # threads of a save that failed would have a last word after the message
         os._exit(code)  # every line was flushed when it was printed
     return code

@@ -49,6 +49,7 @@ def page() -> str:
         notes = [
             d.allowed,
             f'short name `{d.short}`' if d.short else '',
+            f'its former name `{d.former}` still works' if d.former else '',
             'names: ' + ', '.join(f'`{name}`' for name in NAMES[d.path]) if d.path in NAMES else '',
         ]
         rest = f' ({"; ".join(filter(None, notes))})' if any(notes) else ''

@@ -36,7 +36,7 @@ class Skip:
 
 _SHORT = (
     '--config.training.steps=4 --config.training.eval_every=0 --config.training.eval_untrained=false '
-    '--config.batch.people=4 --config.batch.tracklets=2'
+    '--config.batch.identities=4 --config.batch.tracklets=2'
 )
 _MAKE = Skip('a line of the Makefile, which runs it')
 _MARS = Skip('needs the MARS data, which are not ours to have')

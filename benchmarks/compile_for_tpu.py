@@ -156,7 +156,7 @@ def measure(topology: str, given: argparse.Namespace) -> dict:
         for parent in parents:
             node = node[parent]
         node[leaf] = type(node[leaf])(value) if not isinstance(node[leaf], bool) else value.lower() == 'true'
-    c.batch.people = given.tracklets_per_device * len(devices) // c.batch.tracklets
+    c.batch.identities = given.tracklets_per_device * len(devices) // c.batch.tracklets
     config = freeze(c)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, devices)
     network = build_network(config.model, given.people)

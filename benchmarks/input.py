@@ -39,7 +39,7 @@ def configuration(folder: Path, options, cores: int):
 
     c = get_config()
     c.dataset.name, c.dataset.data_dir = NAME, str(folder)
-    c.batch.people, c.batch.tracklets = options.people, options.tracklets
+    c.batch.identities, c.batch.tracklets = options.people, options.tracklets
     c.input.threads, c.input.prefetch = cores, 2
     return freeze(c)
 
@@ -197,7 +197,7 @@ def waiting_row(folder: Path, steps: int) -> dict:
             'training.eval_every': 0,
             'training.eval_untrained': False,
             'evaluation.strips': 0,
-            'batch.people': 8,
+            'batch.identities': 8,
         }
         child_output(
             [

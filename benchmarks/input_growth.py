@@ -132,7 +132,7 @@ def open_peer(folder: Path, n: int) -> Callable[[int], object]:
         rng = np.random.default_rng(step)
         rows = [
             rng.choice(by_person[p], config.batch.tracklets)
-            for p in rng.choice(people, config.batch.people, replace=False)
+            for p in rng.choice(people, config.batch.identities, replace=False)
         ]
         return [dataset[int(row), (step, place)] for place, row in enumerate(np.concatenate(rows))]
 

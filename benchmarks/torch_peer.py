@@ -128,8 +128,8 @@ class TorchNetwork(nn.Module):
         name = config.model.backbone.name
         self.backbone = torch_backbone(name)
         self.ceil = name.startswith('c3d')
-        self.embedding = nn.Linear(BACKBONES[name].channels, config.model.embedding)
-        self.classifier = nn.Linear(config.model.embedding, people)
+        self.embedding = nn.Linear(BACKBONES[name].channels, config.model.embedding_dim)
+        self.classifier = nn.Linear(config.model.embedding_dim, people)
         shape = (1, 3, 1, 1, 1)
         self.register_buffer('mean', torch.tensor(BACKBONES[name].pixel_mean).reshape(shape), persistent=False)
         self.register_buffer('std', torch.tensor(BACKBONES[name].pixel_std).reshape(shape), persistent=False)

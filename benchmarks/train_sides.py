@@ -34,7 +34,7 @@ def configuration(options: argparse.Namespace, backbone: str) -> Config:
     c.optimizer.schedule = 'constant'
     c.clips.segments = 1
     people, tracklets, c.clips.frames, c.clips.height, c.clips.width = map(int, options.batch.split('x'))
-    c.batch.people, c.batch.tracklets = people, tracklets
+    c.batch.identities, c.batch.tracklets = people, tracklets
     return freeze(c)
 
 
@@ -44,7 +44,7 @@ def batch_of(config: Config) -> dict[str, np.ndarray]:
     return {
         'clips': rng.integers(0, 256, (n, 1, c.frames, c.height, c.width, 3), np.uint8),
         'valid': np.ones((n, 1, c.frames), bool),
-        'label': np.repeat(np.arange(config.batch.people), config.batch.tracklets).astype(np.int32),
+        'label': np.repeat(np.arange(config.batch.identities), config.batch.tracklets).astype(np.int32),
     }
 
 

@@ -40,7 +40,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.dataset.name = 'mars'
     c.dataset.validation_share = 0.1  # 62 of the 625 people choose the checkpoint
     # P x K of Hermans 2017 at twice the people; 130 batches pass over 8,298 tracklets once.
-    c.batch.people, c.batch.tracklets = 16, 4
+    c.batch.identities, c.batch.tracklets = 16, 4
     c.training.steps = 12_000  # 92 passes (ours)
     c.training.frozen_backbone_steps = 1_000  # first stage: the new layers on a frozen backbone (ActionVLAD)
     c.training.eval_every = 2_000
@@ -75,10 +75,10 @@ def method() -> ConfigDict:
     )
     c.model.dtype = 'bfloat16'
     c.model.pooling = 'person_vlad'
-    c.model.parts, c.model.words, c.model.descriptor = 8, 16, 64  # P, K, D
-    c.model.embedding = 512  # E
+    c.model.parts, c.model.clusters, c.model.descriptor_dim = 8, 16, 64  # P, K, D
+    c.model.embedding_dim = 512  # E
 
-    c.vlad_init.descriptors = 100_000  # a part's k-means
+    c.vlad_init.max_descriptors = 100_000  # a part's k-means
     c.vlad_init.batches = 16  # that they are drawn from
 
     c.loss.identity, c.loss.label_smoothing = 1.0, 0.1

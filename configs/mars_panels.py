@@ -22,7 +22,7 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.dataset.name = 'mars_panels'
     c.clips.frames, c.clips.stride = 2, 4  # two of a tracklet's eight frames, which lie apart
     c.clips.height, c.clips.width = 256, 128
-    c.batch.people, c.batch.tracklets = 16, 4
+    c.batch.identities, c.batch.tracklets = 16, 4
 
     c.augment.pad = 12
     c.augment.erase = 0.5
@@ -33,9 +33,9 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.model.backbone.temporal = '2d'  # eight frames spread over a tracklet hold no motion
     c.model.backbone.last_stride = 2
     c.model.backbone.weights = 'weights/osnet_x0_25_msmt17.safetensors'
-    c.model.parts, c.model.words, c.model.descriptor = 6, 8, 64  # P, K, D
+    c.model.parts, c.model.clusters, c.model.descriptor_dim = 6, 8, 64  # P, K, D
     c.model.position_term = True
-    c.model.embedding = 512  # E
+    c.model.embedding_dim = 512  # E
     c.model.bnneck = True
     c.vlad_init.batches = 4
 

@@ -23,13 +23,13 @@ def get_config(arguments: str = ''):
     c.clips.height, c.clips.width = 64, 32
     c.evaluation.clips_per_step = 16  # on two cores a tenth faster than 32
     c.augment.pad = 3
-    c.model.embedding = 256
+    c.model.embedding_dim = 256
     c.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
     c.optimizer.learning_rate = 2e-3
     if twins:
         # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are
         # learned as well.
-        c.batch.people, c.batch.tracklets, c.batch.group_size = 16, 2, 2
+        c.batch.identities, c.batch.tracklets, c.batch.group_size = 16, 2, 2
         c.training.steps = 300
         c.training.eval_every = 0
         c.training.eval_untrained = False
@@ -37,14 +37,14 @@ def get_config(arguments: str = ''):
     else:
         # Many steps on short clips, and parts that begin as bands from head to feet: see docs/ablations.md.
         c.clips.frames, c.clips.stride = 4, 2
-        c.model.position_term, c.model.words = True, 4
+        c.model.position_term, c.model.clusters = True, 4
         c.training.steps = 300
         c.training.eval_every = 150
         c.training.eval_untrained = True
         c.training.checkpoint_every = 100
         c.evaluation.flip = True
         # Enough for few, small pictures, and some seconds faster.
-        c.vlad_init.descriptors, c.vlad_init.batches = 5_000, 4
+        c.vlad_init.max_descriptors, c.vlad_init.batches = 5_000, 4
     c = default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))
     if c.model.backbone.name != 'r3d_tiny':
         c.clips.frames, c.clips.stride = 8, 1  # the stride in time of larger networks asks for as many frames

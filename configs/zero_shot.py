@@ -24,6 +24,6 @@ def get_config(arguments: str = '') -> ConfigDict:
     c.model.backbone.temporal = '2d'  # the published network; at its start the 3D one is the same function
     c.model.backbone.last_stride = 2
     c.model.pooling = 'pretrained_head'
-    c.model.embedding = 0
+    c.model.embedding_dim = 0
     c.evaluation.checkpoint = 'untrained'
     return default.apply_arguments(c, arguments)

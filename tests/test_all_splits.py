@@ -137,7 +137,7 @@ def test_given_again_it_only_reports_and_eval_follows_its_settings(everything, c
 
 def test_the_folder_belongs_to_one_configuration(everything, capfd):
     config, workdir = everything
-    for field, value in (('model.words', 2), ('dataset.split', '1')):
+    for field, value in (('model.clusters', 2), ('dataset.split', '1')):
         other = config.copy_and_resolve_references()
         other.update_from_flattened_dict({field: value})
         assert main.run(other, workdir, 'train') == 2

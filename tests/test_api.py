@@ -221,7 +221,7 @@ def damaged(workdir: Path, how: str) -> Path:
     elif how == 'a value for a section':
         config.write_text('{"model": 3}')
     elif how == 'another network':
-        config.write_text(json.dumps({**json.loads(config.read_text()), 'model.embedding': 9}))
+        config.write_text(json.dumps({**json.loads(config.read_text()), 'model.embedding_dim': 9}))
     elif how == 'no checkpoint':
         for path in (workdir / 'checkpoints').iterdir():
             path.rename(workdir / path.name)

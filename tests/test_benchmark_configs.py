@@ -22,7 +22,7 @@ def test_the_defaults_are_the_methods(name):
     assert (c.dataset.name, c.dataset.halves) == (name, 'wang2014')
     m = c.model
     assert (m.backbone.name, m.backbone.temporal, m.backbone.last_stride) == ('i3d_mixed_4f', '3d', 1)
-    assert (m.pooling, m.parts, m.words, m.descriptor, m.embedding, m.dtype) == (
+    assert (m.pooling, m.parts, m.clusters, m.descriptor_dim, m.embedding_dim, m.dtype) == (
         'person_vlad',
         8,
         16,
@@ -44,7 +44,7 @@ def test_mars_chooses_by_held_out_people():
     assert (
         c.dataset.validation_share > 0
         and c.evaluation.checkpoint == 'best'
-        and (c.batch.people, c.batch.tracklets) == (16, 4)
+        and (c.batch.identities, c.batch.tracklets) == (16, 4)
     )
 
 

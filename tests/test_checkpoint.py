@@ -79,7 +79,7 @@ def made(micro_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp('made')
     checkpoints = Checkpoints(folder, KEEP)
     for step in (1, 2):
-        checkpoints.save(step, state, {'next_index': step}, {'model.words': 3})
+        checkpoints.save(step, state, {'next_index': step}, {'model.clusters': 3})
     checkpoints.close()
     return experiment, gather_to_host(state), folder
 
@@ -95,7 +95,7 @@ def restore(experiment, folder: Path, step: int | None = None):
 @pytest.mark.parametrize(
     'fields',
     [
-        {'model.words': 4},
+        {'model.clusters': 4},
         {'model.bnneck': True},
         {'model.pooling': 'average'},
         {'optimizer.name': 'adamw'},

@@ -7,7 +7,6 @@ from configs.default import get_config
 from pvlad_jax.config import Config, differences, flatten, freeze
 from pvlad_jax.config.combinations import remarks, without_effect
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.settings import short_names
 from pvlad_jax.launch.flags import given_fields
 from pvlad_jax.models.backbones import build_backbone
 from tests.helpers.micro import PROJECT_BACKBONES
@@ -26,15 +25,15 @@ def config(**fields):
 
 REFUSED = [
     # A part of a batch with one person has no negatives: the losses would be exactly 0.
-    ({'batch.people': 16, 'optimizer.accumulate': 16}, r'accumulate = 16 .* leaves one person .* to 8 or lower'),
+    ({'batch.identities': 16, 'optimizer.accumulate': 16}, r'accumulate = 16 .* leaves one person .* to 8 or lower'),
     (
-        {'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0, 'loss.circle': 1.0},
+        {'batch.identities': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0, 'loss.circle': 1.0},
         'loss.circle compares people',
     ),
-    ({'batch.people': 16, 'optimizer.accumulate': 3}, 'must divide config.batch.people'),
+    ({'batch.identities': 16, 'optimizer.accumulate': 3}, 'must divide config.batch.identities'),
     ({'batch.tracklets': 1}, 'triplet compares tracklets of one person'),
-    ({'batch.people': 1}, 'triplet compares people'),
-    ({'batch.people': 8, 'batch.group_size': 3}, 'group_size = 3 must divide'),
+    ({'batch.identities': 1}, 'triplet compares people'),
+    ({'batch.identities': 8, 'batch.group_size': 3}, 'group_size = 3 must divide'),
     ({'batch.group_size': 2, 'optimizer.accumulate': 2}, 'takes them apart again'),
     ({'model.backbone.batch_norm': 'frozen'}, 'weights is empty'),
     ({'model.pooling': 'average', 'model.position_term': True}, 'position_term = True has no effect'),
@@ -50,7 +49,7 @@ REFUSED = [
     ({'vlad_init.alpha': 10.0}, 'alpha = 10 has no effect'),
     ({'vlad_init.rule': 'fixed', 'vlad_init.alpha': 0.0}, 'alpha = 0 must be above 0'),
     ({'vlad_init.alpha_scale': -1.0}, 'alpha_scale = -1 must be above 0'),
-    ({'vlad_init.descriptors': 10}, 'fewer than the config.model.words = 16'),
+    ({'vlad_init.max_descriptors': 10}, 'fewer than the config.model.clusters = 16'),
     ({'augment.pad': 64}, 'Set it below 64'),
     ({'augment.contrast': 1.5}, 'must not be negative'),
     ({'optimizer.ema': 1.0}, 'keep the first weights for ever'),
@@ -81,9 +80,9 @@ def test_a_combination_that_cannot_work_is_refused(fields, message):
 @pytest.mark.parametrize(
     'fields',
     [
-        {'batch.people': 16, 'optimizer.accumulate': 8},
+        {'batch.identities': 16, 'optimizer.accumulate': 8},
         # The cross-entropy needs no other people.
-        {'batch.people': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0},
+        {'batch.identities': 16, 'optimizer.accumulate': 16, 'loss.triplet': 0.0},
         {'batch.group_size': 2},
         {'model.parts': 0},
         {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},
@@ -119,23 +118,29 @@ def test_settings_that_cost_nothing_are_not_mentioned():
 def test_a_field_that_the_user_gave_in_vain_is_named():
     argv = [
         'main.py',
-        '--config=configs/synthetic.py:twins,pooling=average,words=8',
+        '--config=configs/synthetic.py:twins,pooling=average,clusters=8',
         '--config.vlad_init.batches=3',
         '--workdir=x',
         '--config.optimizer.momentum',
         '0.5',
         '--config.loss.label_smoothing=0.2',
     ]
-    given = given_fields(argv, short_names(Config))
-    assert given == ['model.pooling', 'model.words', 'vlad_init.batches', 'optimizer.momentum', 'loss.label_smoothing']
+    given = given_fields(argv, Config)
+    assert given == [
+        'model.pooling',
+        'model.clusters',
+        'vlad_init.batches',
+        'optimizer.momentum',
+        'loss.label_smoothing',
+    ]
     average = config(**{'model.pooling': 'average'})
     lines = without_effect(average, given)
     assert [line.split()[0] for line in lines] == [
-        'config.model.words',
+        'config.model.clusters',
         'config.vlad_init.batches',
         'config.optimizer.momentum',
     ]
-    assert without_effect(config(), ['model.words', 'vlad_init.batches', 'loss.triplet_margin']) == []
+    assert without_effect(config(), ['model.clusters', 'vlad_init.batches', 'loss.triplet_margin']) == []
 
 
 def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_only():

@@ -97,7 +97,7 @@ def test_an_export_gives_the_same_file_as_its_working_directory(file, workdir, t
 def network_of(backbone: str, pooling: str, clip, **fields):
     """(network, weights) of one with few parts, by its names."""
     about = BackboneConfig(name=backbone, temporal=fields.pop('temporal', '3d'))
-    small = {'parts': 2, 'words': 3, 'descriptor': 4, 'embedding': 8}
+    small = {'parts': 2, 'clusters': 3, 'descriptor_dim': 4, 'embedding_dim': 8}
     network = build_network(ModelConfig(backbone=about, pooling=pooling, **small, **fields), 1)
     shapes = jax.eval_shape(init_variables, network, clip, jax.random.key(0))
     weights = flatten_dict(jax.tree.map(np.asarray, draw(shapes)), sep='/')

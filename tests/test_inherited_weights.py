@@ -85,8 +85,8 @@ def test_codewords_and_centring_come_from_the_new_data_where_asked(micro_data, s
     [
         {'model.pooling': 'average'},
         {'model.parts': 3},
-        {'model.words': 2},
-        {'model.descriptor': 5},
+        {'model.clusters': 2},
+        {'model.descriptor_dim': 5},
         {'model.position_term': True},
     ],
 )
@@ -98,7 +98,7 @@ def test_another_pooling_or_size_takes_the_backbone_alone(micro_data, source, fi
 
 
 def test_what_comes_after_another_embedding_is_made_anew(micro_data, source):
-    assert set(taken(micro_data, source, **{'model.embedding': 4}).params) == {'backbone', 'aggregator'}
+    assert set(taken(micro_data, source, **{'model.embedding_dim': 4}).params) == {'backbone', 'aggregator'}
     without = taken(micro_data, source, **{'model.bnneck': False})
     assert set(without.params) == {'backbone', 'aggregator', 'to_embedding'}
     assert 'bnneck     ignored    this run has none' in without.table

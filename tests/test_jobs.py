@@ -50,7 +50,7 @@ def run(micro_data, tmp_path_factory):
             'training.eval_every': 3,
             'evaluation.strips': 2,
             'dataset.validation_share': 0.34,
-            'batch.people': 4,
+            'batch.identities': 4,
             'optimizer.ema': 0.5,
         },
     )
@@ -211,6 +211,6 @@ def test_another_configuration_leaves_the_run_alone(run, capfd):
     config, workdir = run
     before = sorted(p.name for p in (workdir / 'checkpoints').iterdir())
     other = config.copy_and_resolve_references()
-    other.model.words = 2
-    assert 'model.words: 3 before, 2 now' in fails(capfd, other, workdir)
+    other.model.clusters = 2
+    assert 'model.clusters: 3 before, 2 now' in fails(capfd, other, workdir)
     assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == before

@@ -124,14 +124,14 @@ def test_balanced_batches_take_as_many_people_of_each_data_set(data_dir):
 
 
 def test_proportional_batches_take_everybody_equally_often(data_dir):
-    sets, people = drawn(config(data_dir, **{'batch.people': 11, 'batch.tracklets': 1, 'loss.triplet': 0.0}))
+    sets, people = drawn(config(data_dir, **{'batch.identities': 11, 'batch.tracklets': 1, 'loss.triplet': 0.0}))
     assert set(collections.Counter(people.ravel().tolist()).values()) == {EPOCH}
     assert ((sets == 0).sum(1) == 5).all()
 
 
 @pytest.mark.parametrize('sampling', ['proportional', 'balanced'])
 def test_groups_of_consecutive_numbers_stay_together_and_in_one_data_set(data_dir, sampling):
-    settings = config(data_dir, **{'batch.group_size': 2, 'batch.sampling': sampling, 'batch.people': 8})
+    settings = config(data_dir, **{'batch.group_size': 2, 'batch.sampling': sampling, 'batch.identities': 8})
     made = batches(settings)
     ids = made.train.person_id
     rows = np.stack([made.identities.rows(step) for step in range(EPOCH)])
@@ -181,8 +181,8 @@ REFUSED = [
     ('left+newer', {}, 'is of data format 2'),
     ('left+right', {'dataset.split': 'all'}, 'write the split of each behind its name'),
     ('left+copy', {'dataset.halves': 'swapped'}, 'halves = .* has no effect'),
-    ('left+right', {'batch.sampling': 'balanced', 'batch.people': 5}, 'a multiple of 2, such as 6'),
-    ('left+right', {'batch.sampling': 'balanced', 'batch.people': 12}, 'Set --config.batch.people=10 or lower'),
+    ('left+right', {'batch.sampling': 'balanced', 'batch.identities': 5}, 'a multiple of 2, such as 6'),
+    ('left+right', {'batch.sampling': 'balanced', 'batch.identities': 12}, 'Set --config.batch.identities=10 or lower'),
     ('left+right', {'dataset.validation_share': 0.9}, "Of the joined data sets, 'left': config.dataset.validation_"),
     ('a+b', {}, 'is one of that very name'),
 ]

@@ -50,7 +50,7 @@ def test_configuration_metrics_and_results_go_to_the_bucket(bucket, micro_data, 
         workdir.write_config(folder, config)
     workdir.check_config(folder, config)
     with pytest.raises(UserError, match=r'model\.words: 3 before, 4 now'):
-        workdir.check_config(folder, micro_config(micro_data, **{'model.words': 4}))
+        workdir.check_config(folder, micro_config(micro_data, **{'model.clusters': 4}))
     log = MetricWriter(folder, 0)
     for step in (1, 2, 3):
         log.write(step, 'train', {'loss': 1 / step})

@@ -64,9 +64,9 @@ def test_a_device_that_is_not_there(micro_data, tmp_path, capfd, monkeypatch, no
     'fields',
     [
         {'mesh.data': 3},
-        {'batch.people': 3, 'batch.tracklets': 2},
+        {'batch.identities': 3, 'batch.tracklets': 2},
         {'evaluation.clips_per_step': 12},
-        {'batch.people': 7, 'batch.tracklets': 8},
+        {'batch.identities': 7, 'batch.tracklets': 8},
     ],
 )
 def test_sizes_that_the_devices_or_the_data_do_not_allow(micro_data, tmp_path, capfd, nothing_computed, fields):

@@ -37,9 +37,9 @@ RUN = {
     'optimizer.learning_rate': 0.05,
     'optimizer.ema': 0.9,
     'loss.oim': 0.5,
-    'model.words': 4,
-    'model.descriptor': 64,
-    'model.embedding': 64,
+    'model.clusters': 4,
+    'model.descriptor_dim': 64,
+    'model.embedding_dim': 64,
 }
 FSDP = {'mesh.data': 2, 'mesh.fsdp': 4}
 
@@ -190,7 +190,7 @@ def test_two_build_the_walkers_together_and_wait_for_each_other(tmp_path):
 @LONG
 def test_two_go_through_all_splits_as_one_does(tmp_path):
     build_micro_splits(tmp_path / 'data')
-    fields = {'dataset.name': 'micro_splits', 'dataset.split': 'all', 'training.steps': 2, 'batch.people': 4}
+    fields = {'dataset.name': 'micro_splits', 'dataset.split': 'all', 'training.steps': 2, 'batch.identities': 4}
     said = ends(start_two(tmp_path / 'data', tmp_path / 'two', fields=fields), 0, 300)
     ends([start(tmp_path / 'data', tmp_path / 'one', fields=fields)], 0, 300)
     one, two = (json.loads((tmp_path / name / 'eval' / 'latest.json').read_text()) for name in ('one', 'two'))

@@ -36,11 +36,17 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
     ):
         raw = type(whole)(**{**vars(whole), 'name': name, 'splits': {**whole.splits, 'train': train}})
         build(raw, tmp_path, workers=1, progress=False)
-    config = micro_config_dict(tmp_path, **{'dataset.name': 'alone', 'batch.people': 2, 'batch.tracklets': 4})
+    config = micro_config_dict(tmp_path, **{'dataset.name': 'alone', 'batch.identities': 2, 'batch.tracklets': 4})
     assert 'holds 1 person' in fails(capfd, config, tmp_path / 'a')
     config = micro_config_dict(
         tmp_path,
-        **{'dataset.name': 'single', 'batch.people': 2, 'batch.tracklets': 4, 'training.steps': 2, 'augment.flip': 0.0},
+        **{
+            'dataset.name': 'single',
+            'batch.identities': 2,
+            'batch.tracklets': 4,
+            'training.steps': 2,
+            'augment.flip': 0.0,
+        },
     )
     assert main.run(config, tmp_path / 'b', 'train') == 0
 
@@ -52,10 +58,10 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
         ({'model.backbone.name': 'resnet'}, "'resnet'"),
         ({'model.backbone.weights': 'none.safetensors'}, 'none.safetensors (config.model.backbone.weights)'),
         ({'clips.height': 2}, 'smaller than the stride'),
-        ({'batch.people': 32}, 'holds 6 people'),
-        ({'batch.people': 3, 'batch.tracklets': 2}, 'cannot be split evenly over 8'),
+        ({'batch.identities': 32}, 'holds 6 people'),
+        ({'batch.identities': 3, 'batch.tracklets': 2}, 'cannot be split evenly over 8'),
         ({'evaluation.clips_per_step': 12}, 'cannot be split evenly over 8'),
-        ({'model.words': 5000}, 'words'),
+        ({'model.clusters': 5000}, 'clusters'),
         ({'dataset.split': '7'}, "split = '7'"),
         ({'loss.identity': -1.0}, 'must not be negative'),
         ({'training.steps': 0}, 'at least 1'),

@@ -18,7 +18,7 @@ def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
 
     monkeypatch.setattr(TrackletNetwork, 'statistics', counting)
     # A size that no other test has, since traces are kept.
-    experiment = prepare(micro_config(micro_data, **{'model.embedding': 37, 'model.pooling': 'average'}))
+    experiment = prepare(micro_config(micro_data, **{'model.embedding_dim': 37, 'model.pooling': 'average'}))
     experiment.state_shapes()
     state = experiment.initial_state()
     assert traced == ['first weights']
@@ -28,7 +28,7 @@ def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
     assert traced == ['first weights', 'clips']
     # Codewords are sought in training mode, once; evaluation has the other trace.
     traced.clear()
-    experiment = prepare(micro_config(micro_data, **{'model.embedding': 37}))
+    experiment = prepare(micro_config(micro_data, **{'model.embedding_dim': 37}))
     experiment.initial_state()
     assert traced == ['first weights', 'clips']
 

@@ -114,7 +114,7 @@ def test_a_mesh_that_does_not_fit_is_an_error(micro_data, data, fsdp):
 
 def test_a_batch_that_devices_cannot_share_is_an_error(micro_data):
     with pytest.raises(UserError, match=r'= 6 cannot be split evenly over 8'):
-        prepare(micro_config(micro_data, **{'batch.people': 3}))
+        prepare(micro_config(micro_data, **{'batch.identities': 3}))
 
 
 def test_what_is_evaluated_averages_statistics_like_parameters(micro_data, monkeypatch):

@@ -22,7 +22,7 @@ def make(pooling='person_vlad', **fields):
     config = get_config(f'pooling={pooling}')
     with config.unlocked():
         config.model.backbone.name = 'micro'
-        config.model.update({'parts': 2, 'words': 3, 'descriptor': 8, 'embedding': 16, **fields})
+        config.model.update({'parts': 2, 'clusters': 3, 'descriptor_dim': 8, 'embedding_dim': 16, **fields})
     network = build_network(freeze(config).model, num_identities=5)
     variables = jax.jit(network.init)(
         jax.random.key(0), jnp.zeros((1, 1, T, H, W, 3), jnp.uint8), jnp.ones((1, 1, T), bool)

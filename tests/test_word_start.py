@@ -72,7 +72,7 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
         'model.backbone.batch_norm': batch_norm,
         'optimizer.accumulate': accumulate,
         'vlad_init.batches': 1,
-        'vlad_init.descriptors': 10_000,
+        'vlad_init.max_descriptors': 10_000,
     }
     experiment, state = started(micro_data, **fields, **{'batch.tracklets': 4})
     variables = jax.tree.map(jnp.asarray, {'params': state.params, 'batch_stats': state.batch_stats})
@@ -97,7 +97,7 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
 
 
 def test_a_frozen_network_is_sampled_with_its_own_statistics(micro_data):
-    fields = {'vlad_init.batches': 1, 'vlad_init.descriptors': 10_000}
+    fields = {'vlad_init.batches': 1, 'vlad_init.max_descriptors': 10_000}
     experiment, state = started(micro_data, **fields)
     frozen = dataclasses.replace(experiment.config.model.backbone, batch_norm='frozen')
     config = dataclasses.replace(experiment.config, model=dataclasses.replace(experiment.config.model, backbone=frozen))

@@ -56,7 +56,7 @@ def test_without_a_layer_the_descriptor_is_the_embedding(pooling, monkeypatch):
         '',
         **{
             'model.pooling': pooling,
-            'model.embedding': 0,
+            'model.embedding_dim': 0,
             'model.backbone.name': name,
             'model.backbone.weights': 'any',
         },
@@ -74,7 +74,7 @@ def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monk
     path = write_2d('small_resnet', tmp_path)
     fields = {
         'model.pooling': 'pretrained_head',
-        'model.embedding': 0,
+        'model.embedding_dim': 0,
         'model.backbone.name': 'small_resnet',
         'model.backbone.weights': str(path),
         'evaluation.checkpoint': 'untrained',
@@ -130,7 +130,7 @@ def test_a_head_that_there_cannot_be_is_refused(micro_data, monkeypatch):
 
 def test_the_configuration_is_the_published_network():
     config = freeze(zero_shot.get_config('weights=w.safetensors'))
-    assert (config.clips.height, config.clips.width, config.model.backbone.last_stride, config.model.embedding) == (
+    assert (config.clips.height, config.clips.width, config.model.backbone.last_stride, config.model.embedding_dim) == (
         256,
         128,
         2,

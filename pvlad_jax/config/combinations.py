@@ -22,9 +22,9 @@ def check_combinations(config: Config) -> None:
 
 def _batch(c: Config) -> Iterator[str]:
     batch, parts = c.batch, c.optimizer.accumulate
-    if batch.people % parts:
+    if batch.identities % parts:
         yield (
-            f'config.optimizer.accumulate = {parts} must divide config.batch.people = {batch.people}: '
+            f'config.optimizer.accumulate = {parts} must divide config.batch.identities = {batch.identities}: '
             'every part of a batch holds whole people.'
         )
     for term in ('triplet', 'circle'):
@@ -36,22 +36,22 @@ def _batch(c: Config) -> Iterator[str]:
                 'gives one of each: the loss would always be 0. Set config.batch.tracklets to 2 or more, or '
                 f'config.loss.{term} to 0.'
             )
-        if batch.people < 2:
+        if batch.identities < 2:
             yield (
-                f'config.loss.{term} compares people, but config.batch.people = {batch.people}: the loss would always '
-                f'be 0. Set config.batch.people to 2 or more, or config.loss.{term} to 0.'
+                f'config.loss.{term} compares people, but config.batch.identities = {batch.identities}: the loss would '
+                f'always be 0. Set config.batch.identities to 2 or more, or config.loss.{term} to 0.'
             )
-        if batch.people // parts < 2:
+        if batch.identities // parts < 2:
             yield (
-                f'config.optimizer.accumulate = {parts} with config.batch.people = {batch.people} leaves one person in '
-                f'each part of a batch. config.loss.{term} compares people within a part, so it would always be 0. Set '
-                f'accumulate to {batch.people // 2} or lower, raise config.batch.people, or set config.loss.{term} to '
-                '0.'
+                f'config.optimizer.accumulate = {parts} with config.batch.identities = {batch.identities} leaves one '
+                f'person in each part of a batch. config.loss.{term} compares people within a part, so it would always '
+                f'be 0. Set accumulate to {batch.identities // 2} or lower, raise config.batch.identities, or set '
+                f'config.loss.{term} to 0.'
             )
-    if batch.people % batch.group_size:
+    if batch.identities % batch.group_size:
         yield (
-            f'config.batch.group_size = {batch.group_size} must divide config.batch.people = {batch.people}: otherwise '
-            'some of the people that are to be drawn together end up in different batches.'
+            f'config.batch.group_size = {batch.group_size} must divide config.batch.identities = {batch.identities}: '
+            'otherwise some of the people that are to be drawn together end up in different batches.'
         )
     if batch.group_size > 1 and parts > 1:
         yield (
@@ -127,10 +127,10 @@ def _codebook(c: Config) -> Iterator[str]:
             f"config.vlad_init.alpha = {init.alpha:g} has no effect with config.vlad_init.rule = 'netvlad', which "
             "finds α from the data. Set the rule to 'fixed', or scale the data's α with config.vlad_init.alpha_scale."
         )
-    if init.descriptors < c.model.words:
+    if init.max_descriptors < c.model.clusters:
         yield (
-            f'config.vlad_init.descriptors = {init.descriptors} local descriptors are fewer than the '
-            f'config.model.words = {c.model.words} codewords that k-means is to find among them. Raise it.'
+            f'config.vlad_init.max_descriptors = {init.max_descriptors} local descriptors are fewer than the '
+            f'config.model.clusters = {c.model.clusters} codewords that k-means is to find among them. Raise it.'
         )
 
 
@@ -247,7 +247,7 @@ def remarks(config: Config, platform: str) -> list[str]:
     if config.loss.triplet and optimizer.accumulate > 1:
         lines.append(
             f'config.optimizer.accumulate = {optimizer.accumulate}: the triplet loss finds its hardest pairs among the '
-            f'{config.batch.people // optimizer.accumulate} people of a part.'
+            f'{config.batch.identities // optimizer.accumulate} people of a part.'
         )
     return lines
 
@@ -260,9 +260,9 @@ def _vlad(c: Config) -> bool:
 _NEEDS = (
     (('batch.sampling',), lambda c: is_join(c.dataset.name), 'several data sets in config.dataset.name'),
     (('dataset.build_options',), lambda c: not is_join(c.dataset.name), 'one data set; joined ones are not built'),
-    (('model.words', 'vlad_init'), _vlad, "config.model.pooling = 'person_vlad'"),
+    (('model.clusters', 'vlad_init'), _vlad, "config.model.pooling = 'person_vlad'"),
     (
-        ('model.parts', 'model.descriptor'),
+        ('model.parts', 'model.descriptor_dim'),
         lambda c: c.model.pooling in ('person_vlad', 'part_attention', 'stripes'),
         'a config.model.pooling with parts',
     ),
@@ -288,7 +288,7 @@ _NEEDS = (
 
 
 def without_effect(config: Config, given: Sequence[str]) -> list[str]:
-    """A line for each field that the user gave by its path (such as 'model.words') and that does nothing in this
+    """A line for each field that the user gave by its path (such as 'model.clusters') and that does nothing in this
     configuration.
     """
     return [

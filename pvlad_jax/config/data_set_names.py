@@ -85,11 +85,11 @@ def join_problems(c: Config) -> Iterator[str]:
             f'config.dataset.split = {data.split!r} is for one data set, and config.dataset.name = {data.name!r} joins '
             f"{count}. Leave it at '0', and write the split of each behind its name, such as prid2011@3."
         )
-    if batch.sampling == 'balanced' and batch.people % (count * batch.group_size):
+    if batch.sampling == 'balanced' and batch.identities % (count * batch.group_size):
         groups = f' in groups of config.batch.group_size = {batch.group_size}' if batch.group_size > 1 else ''
         step = count * batch.group_size
         yield (
             f"config.batch.sampling = 'balanced' draws equally many people{groups} from each of {count} data sets, but "
-            f'config.batch.people = {batch.people} cannot be shared out so. Set it to a multiple of {step}, such as '
-            f'{-(-batch.people // step) * step}.'
+            f'config.batch.identities = {batch.identities} cannot be shared out so. Set it to a multiple of {step}, '
+            f'such as {-(-batch.identities // step) * step}.'
         )

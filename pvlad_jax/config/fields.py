@@ -62,11 +62,17 @@ class ClipsConfig:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    people: int = setting(8, 'P of P x K sampling: identities in a training batch (Hermans 2017)', at_least=1)
+    identities: int = setting(
+        8,
+        'P of P x K sampling: identities in a training batch (Hermans 2017)',
+        at_least=1,
+        renamed_from='batch.people',
+        former_works=True,
+    )
     tracklets: int = setting(4, 'K of P x K sampling: tracklets of each of them', at_least=1)
     group_size: int = setting(
         1,
-        'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides people',
+        'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides identities',
         at_least=1,
         renamed_from='batch.together',
     )
@@ -80,7 +86,7 @@ class BatchConfig:
     @property
     def size(self) -> int:
         """Tracklets in a batch, P·K."""
-        return self.people * self.tracklets
+        return self.identities * self.tracklets
 
 
 @dataclass(frozen=True)
@@ -171,8 +177,22 @@ class ModelConfig:
     parts: int = setting(
         8, 'P: parts; 0 = VLAD without parts (NetVLAD); of stripes, their number', at_least=0, short='parts'
     )
-    words: int = setting(16, "K: clusters of a part's codebook", at_least=1, short='words')
-    descriptor: int = setting(64, "D: channels of a part's descriptor", at_least=1, short='descriptor')
+    clusters: int = setting(
+        16,
+        "K: clusters of a part's codebook",
+        at_least=1,
+        short='clusters',
+        renamed_from='model.words',
+        former_works=True,
+    )
+    descriptor_dim: int = setting(
+        64,
+        "D: channels of a part's descriptor",
+        at_least=1,
+        short='descriptor_dim',
+        renamed_from='model.descriptor',
+        former_works=True,
+    )
     mask_kernel: int = setting(1, "of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)", choices=(1, 3))
     shared_codebook: bool = setting(False, 'one codebook for all parts')
     position_term: bool = setting(
@@ -180,8 +200,13 @@ class ModelConfig:
         "a learned value for each part and location in the mask's logit, initialised as bands from head to feet (ours)",
         short='position',
     )
-    embedding: int = setting(
-        512, 'E: size of the embedding; 0 = the pooled descriptor itself', at_least=0, short='embedding'
+    embedding_dim: int = setting(
+        512,
+        'E: size of the embedding; 0 = the pooled descriptor itself',
+        at_least=0,
+        short='embedding_dim',
+        renamed_from='model.embedding',
+        former_works=True,
     )
     bnneck: bool = setting(False, 'BatchNorm between embedding and classifier (Luo 2019)')
 
@@ -205,7 +230,13 @@ class VladInitConfig:
         'with init_from: codewords and centring from the training data anew, instead of those of that run',
         resumable=True,
     )
-    descriptors: int = setting(20_000, "the most local descriptors in a part's k-means", at_least=1)
+    max_descriptors: int = setting(
+        20_000,
+        "the most local descriptors in a part's k-means",
+        at_least=1,
+        renamed_from='vlad_init.descriptors',
+        former_works=True,
+    )
     batches: int = setting(8, 'training batches that they are drawn from', at_least=1)
 
 

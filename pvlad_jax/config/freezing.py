@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from pvlad_jax.config.combinations import check_combinations
 from pvlad_jax.config.fields import Config
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.settings import freeze_section, short_names
+from pvlad_jax.core.settings import freeze_section, renamed_fields, short_names
 
 
 def freeze(config: ConfigDict) -> Config:
@@ -46,8 +46,15 @@ def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
     ValueError for an unknown name, with the known ones, and for a value that is not of the field's type.
     """
     names = short_names(Config)
+    former = {
+        old.rpartition('.')[2]: new.rpartition('.')[2]
+        for old, new in renamed_fields(Config).items()
+        if new in names.values()
+    }
     for argument in filter(None, arguments.split(',')):
         name, equals, value = argument.partition('=')
+        if name in former:
+            raise ValueError(f'Config argument {argument!r}: {name} is now called {former[name]}.')
         if not equals or name not in names:
             raise ValueError(
                 f'Config argument {argument!r} is not NAME=VALUE with NAME one of: {", ".join(sorted(names))}.'

@@ -57,8 +57,9 @@ def environment_error(error: BaseException) -> str | None:
         )
     if any(sign in text for sign in _OUT_OF_MEMORY) and _is_from_jax(error):
         return (
-            f'The device has too little memory{_own_words(text)}. Lower config.batch.people or config.batch.tracklets '
-            'in training (or see docs/cloud.md, what saves memory), config.evaluation.clips_per_step in an evaluation.'
+            f'The device has too little memory{_own_words(text)}. Lower config.batch.identities or '
+            'config.batch.tracklets in training (or see docs/cloud.md, what saves memory), '
+            'config.evaluation.clips_per_step in an evaluation.'
         )
     if any(sign in text for sign in _NO_DEVICE) or _without_plugin(error):
         text = text or 'its plugin for JAX is not installed'

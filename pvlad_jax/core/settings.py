@@ -19,7 +19,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from pvlad_jax.core.allowed_values import allowed, check_allowed
 from pvlad_jax.core.errors import UserError
@@ -38,6 +38,7 @@ def setting(
     resumable: bool = False,
     grows: bool = False,
     renamed_from: str = '',
+    former_works: bool = False,
     renamed_choices: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Any:
     """A field of a configuration.
@@ -54,6 +55,8 @@ def setting(
       resumable: whether it may differ when a run is resumed: it says how the run is carried out, not what it computes.
       grows: whether it may be larger when a run is resumed, though never smaller.
       renamed_from: its former path, such as 'training.head_steps': refused in new configurations, read in saved ones.
+      former_works: the former path, of the same section, still sets the field in configuration files and on the command
+        line, because many of them hold it.
       renamed_choices: {former value: present one}, likewise.
     """
     metadata = {
@@ -67,6 +70,7 @@ def setting(
         'resumable': resumable,
         'grows': grows,
         'renamed_from': renamed_from,
+        'former_works': former_works,
         'renamed_choices': renamed_choices,
     }
     if isinstance(default, dict):
@@ -80,7 +84,7 @@ def section(kind: type, meaning: str = '', *, resumable: bool = False) -> Any:
 
 
 class Description(NamedTuple):
-    """One field: 'clips.frames', int, 8, 'T: frames of a clip', 'at least 1', '', False, False."""
+    """One field: 'clips.frames', int, 8, 'T: frames of a clip', 'at least 1', '', False, False, ''."""
 
     path: str
     type: type
@@ -90,6 +94,7 @@ class Description(NamedTuple):
     short: str
     resumable: bool
     grows: bool
+    former: str  # a former path that still works
 
 
 def describe(kind: type, prefix: str = '', resumable: bool = False) -> Iterator[Description]:
@@ -109,6 +114,7 @@ def describe(kind: type, prefix: str = '', resumable: bool = False) -> Iterator[
                 field.metadata['short'],
                 free,
                 field.metadata['grows'],
+                field.metadata['renamed_from'] if field.metadata['former_works'] else '',
             )
 
 
@@ -118,8 +124,12 @@ def short_names(kind: type) -> dict[str, str]:
 
 
 def to_config_dict(settings: Any) -> ConfigDict:
-    """The values of a dataclass of settings as a ConfigDict."""
+    """The values of a dataclass of settings as a ConfigDict. A former name that still works shares the value of the
+    present one.
+    """
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    for former, present in _working_former_names(type(settings)).items():
+        values[former] = values[present] = FieldReference(values[present])
     return ConfigDict(
         {
             name: to_config_dict(value)
@@ -138,6 +148,14 @@ def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str =
     UserError that names the field: unknown, missing, of a wrong type, out of its range.
     """
     names = {field.name for field in dataclasses.fields(kind)}
+    working = _working_former_names(kind)
+    for former, present in working.items():
+        if former in node and present in node and node[former] != node[present]:
+            raise UserError(
+                f'config.{path}{former} = {node[former]!r} is the former name of config.{path}{present} = '
+                f'{node[present]!r}. Set the latter only.'
+            )
+    node = {name: node[name] for name in node if name not in working}
     for field in dataclasses.fields(kind):
         former = field.metadata.get('renamed_from', '')
         if former and former.removeprefix(path) in node:
@@ -167,6 +185,26 @@ def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str =
 def renamed_fields(kind: type) -> dict[str, str]:
     """{'training.head_steps': 'training.frozen_backbone_steps', ...}: former and present paths."""
     return {metadata['renamed_from']: path for path, metadata in _settings(kind) if metadata['renamed_from']}
+
+
+def working_former_names(kind: type) -> dict[str, str]:
+    """{'batch.people': 'batch.identities', ...}: those former paths that still set a field, and the present ones."""
+    return {metadata['renamed_from']: path for path, metadata in _settings(kind) if metadata['former_works']}
+
+
+def with_first_names(kind: type, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """What `flatten` gives, under the names that fields had in the first version: the same in all versions."""
+    first = {present: former for former, present in renamed_fields(kind).items()}
+    return {first.get(path, path): value for path, value in flat.items()}
+
+
+def _working_former_names(kind: type) -> dict[str, str]:
+    """{'people': 'identities'} of one section, by the last parts of their paths."""
+    return {
+        field.metadata['renamed_from'].rpartition('.')[2]: field.name
+        for field in dataclasses.fields(kind)
+        if field.metadata.get('former_works')
+    }
 
 
 def with_present_names(kind: type, saved: Mapping[str, Any]) -> dict[str, Any]:

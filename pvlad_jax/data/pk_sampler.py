@@ -99,8 +99,8 @@ def check_identities(train: TrackletTable, people: int) -> None:
         raise UserError(f'The training set holds {there} person(s); telling people apart takes at least two.')
     if there < people:
         raise UserError(
-            f'config.batch.people = {people}, but the training set holds {there} people. '
-            f'Set --config.batch.people={there} or lower.'
+            f'config.batch.identities = {people}, but the training set holds {there} people. '
+            f'Set --config.batch.identities={there} or lower.'
         )
 
 

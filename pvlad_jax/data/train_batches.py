@@ -48,7 +48,7 @@ class TrainBatches:
         self.dataset, self.train, self.config, self.augment = dataset, train, config, augment
         batch = config.batch
         share = data_set_of_rows(train) if batch.sampling == 'balanced' else None
-        self.identities = PKSampler(train, batch.people, batch.tracklets, config.seed, batch.group_size, share)
+        self.identities = PKSampler(train, batch.identities, batch.tracklets, config.seed, batch.group_size, share)
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
         # Tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them.

@@ -11,7 +11,7 @@ from absl import flags
 
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.core.settings import describe, renamed_fields
+from pvlad_jax.core.settings import describe, renamed_fields, short_names, working_former_names
 from pvlad_jax.core.terminal import complain, say
 
 
@@ -43,6 +43,9 @@ def parse_flags(
             if missing:
                 raise flags.Error(f'{" and ".join(missing)} must be given.')
             flags.FLAGS.config.items()  # a file that did not load raises only when it is read
+            for former, present in working_former_names(settings).items():
+                if former in given_fields(argv):
+                    complain(f'Note: config.{former} is now called config.{present}; its former name still works.')
             return rest
         except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, UserError) as error:
             complain(f'Error: {_explain(error, argv, settings)}')
@@ -80,19 +83,20 @@ def _shown(default: object) -> str:
     return str(dict(default)) if isinstance(default, Mapping) else str(default)
 
 
-def given_fields(argv: Sequence[str], short_names: Mapping[str, str]) -> list[str]:
+def given_fields(argv: Sequence[str], settings: type | None = None) -> list[str]:
     """The fields that a command line sets, by path: by --config.PATH=VALUE, or by NAME=VALUE after the configuration's
-    name.
+    name, if `settings` says which short names there are. Paths are the present ones then; otherwise as they are given.
     """
+    shorts, present = (short_names(settings), working_former_names(settings)) if settings else ({}, {})
     fields = []
     for argument in argv:
         flag, _, value = argument.lstrip('-').partition('=')
         if flag == 'config':
             names = (a.partition('=')[0] for a in value.partition(':')[2].split(','))
-            fields += [short_names[name] for name in names if name in short_names]
+            fields += [shorts[name] for name in names if name in shorts]
         elif argument.startswith('-') and flag.startswith('config.'):
             fields.append(flag[len('config.') :])
-    return fields
+    return [present.get(field, field) for field in fields]
 
 
 def _expanded_config(argument: str) -> str:

@@ -131,7 +131,7 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
         temporal_blocks=b.temporal_blocks,
     )
     spec, aggregator = BACKBONES[b.name], build_pooling(config)
-    embedding = config.embedding or aggregator.size(spec.channels)
+    embedding = config.embedding_dim or aggregator.size(spec.channels)
     return TrackletNetwork(
         backbone,
         aggregator,
@@ -141,5 +141,5 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
         spec.pixel_mean,
         spec.pixel_std,
         dtype,
-        linear=config.embedding > 0,
+        linear=config.embedding_dim > 0,
     )

@@ -69,7 +69,7 @@ def join(config: Config, parts: Mapping[str, tuple[TrackletDataset, Partition]])
     Raises:
       UserError: two of them are one data set, or one has nobody to train on, or too few for its share of a batch.
     """
-    name, labels, share = config.dataset.name, {}, config.batch.people // len(parts)
+    name, labels, share = config.dataset.name, {}, config.batch.identities // len(parts)
     for part, (dataset, roles) in parts.items():
         other = labels.setdefault(labels_hash(dataset.tables, dataset.metadata), part)
         if other != part:
@@ -86,7 +86,7 @@ def join(config: Config, parts: Mapping[str, tuple[TrackletDataset, Partition]])
         if config.batch.sampling == 'balanced' and there < share:
             raise UserError(
                 f"config.batch.sampling = 'balanced' takes {share} people of each data set for a batch, and {part!r} "
-                f'has {there} to train on. Set --config.batch.people={there * len(parts)} or lower, or '
+                f'has {there} to train on. Set --config.batch.identities={there * len(parts)} or lower, or '
                 '--config.batch.sampling=proportional.'
             )
     dataset = JoinedDataset(name, config.dataset.data_dir, {part: dataset for part, (dataset, _) in parts.items()})

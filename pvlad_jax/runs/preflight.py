@@ -69,7 +69,7 @@ def check_devices(config: Config) -> None:
 def check_batch(config: Config, mesh: Mesh) -> None:
     """A batch, or each part of one whose gradients are accumulated, can be split over the mesh."""
     parts = config.optimizer.accumulate
-    what = 'config.batch.people x config.batch.tracklets' + (' / config.optimizer.accumulate' if parts > 1 else '')
+    what = 'config.batch.identities x config.batch.tracklets' + (' / config.optimizer.accumulate' if parts > 1 else '')
     check_divides(what, config.batch.size // parts, mesh)
 
 
@@ -131,7 +131,7 @@ def check_labels_of(config: Config, roles: Partition, parts: Mapping[str, Partit
 
     parts: the roles of each data set of a join, by name, where `roles` are those of all together.
     """
-    check_identities(roles.train, config.batch.people)
+    check_identities(roles.train, config.batch.identities)
     for name, own in (parts or {'': roles}).items():
         with said_of(name):
             _check_scored(config, own)

@@ -21,6 +21,7 @@ from pvlad_jax.config import Config, flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.settings import with_first_names
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.workdir import EVALUATED_CONFIG, Folder, config_file, open_workdir, saved_config
@@ -77,7 +78,7 @@ class TrainedModel:
         """
         about = {
             'version': _FINGERPRINT_VERSION,
-            'model': self.architecture,
+            'model': with_first_names(Config, self.architecture),  # a renamed field makes no other model
             'clip': self.clip,
             'flip': flip,
             'pixels': [*self.network.pixel_mean, *self.network.pixel_std],
@@ -204,7 +205,7 @@ def _untrained(config: Config, where: Folder) -> TrainedModel:
     model = config.model
     if (
         not model.backbone.weights
-        or model.embedding
+        or model.embedding_dim
         or model.bnneck
         or model.pooling not in ('pretrained_head', 'average', 'max')
     ):

@@ -100,12 +100,12 @@ def micro_config_dict(data_dir, **fields):
     c = get_config()
     c.dataset.name, c.dataset.data_dir = 'micro', str(data_dir)
     c.clips.frames, c.clips.height, c.clips.width, c.clips.segments = 4, 16, 8, 2
-    c.batch.people, c.batch.tracklets = 4, 2
+    c.batch.identities, c.batch.tracklets = 4, 2
     c.augment.pad = 1
     c.input.threads, c.input.prefetch = 2, 2
     c.model.backbone.name = 'micro'
-    c.model.parts, c.model.words, c.model.descriptor, c.model.embedding = 2, 3, 4, 8
-    c.vlad_init.batches, c.vlad_init.descriptors = 2, 200
+    c.model.parts, c.model.clusters, c.model.descriptor_dim, c.model.embedding_dim = 2, 3, 4, 8
+    c.vlad_init.batches, c.vlad_init.max_descriptors = 2, 200
     c.optimizer.warmup_steps = 2
     c.training.steps, c.training.log_every, c.training.checkpoint_every, c.training.eval_every = 6, 1, 2, 0
     c.evaluation.clips_per_step, c.evaluation.strips = 8, 0

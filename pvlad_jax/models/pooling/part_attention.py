@@ -23,7 +23,7 @@ class PartAttention(Pooling):
     def from_config(cls, model: ModelConfig) -> 'PartAttention':
         return cls(
             model.parts,
-            model.descriptor,
+            model.descriptor_dim,
             model.mask_kernel,
             model.position_term and model.parts > 0,
             jnp.dtype(model.dtype),

@@ -36,8 +36,8 @@ class PersonVlad(Pooling):
     def from_config(cls, model: ModelConfig) -> 'PersonVlad':
         return cls(
             model.parts,
-            model.words,
-            model.descriptor,
+            model.clusters,
+            model.descriptor_dim,
             model.mask_kernel,
             model.shared_codebook,
             model.position_term and model.parts > 0,
@@ -88,7 +88,7 @@ class PersonVlad(Pooling):
             init.alpha,
             init.alpha_scale,
             self.shared_codebook,
-            init.descriptors,
+            init.max_descriptors,
         )
         alignment = params['part_alignment']
         layer = alignment['part_descriptor']

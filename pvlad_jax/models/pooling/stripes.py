@@ -21,7 +21,7 @@ class Stripes(Pooling):
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'Stripes':
-        return cls(model.parts, model.descriptor)
+        return cls(model.parts, model.descriptor_dim)
 
     @nn.compact
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:

@@ -117,7 +117,7 @@ def _netvlad_alpha(centres: Float[np.ndarray, 'K D'], descriptors: Float[np.ndar
     if not gap > 0:
         raise UserError(
             'config.vlad_init.rule = netvlad finds no α: every local descriptor is as near to a second cluster '
-            'as to its first. Lower config.model.words, or set rule to fixed.'
+            'as to its first. Lower config.model.clusters, or set rule to fixed.'
         )
     return -np.log(0.01) / gap
 
@@ -145,7 +145,7 @@ def initial_codebook(
       rule, alpha, alpha_scale: of `assignment_from_centres`, for each part by itself.
       shared_codebook: one codebook from the descriptors of all parts together, stored once: the results
         have 1 for P.
-      limit: the most descriptors in one k-means (config.vlad_init.descriptors); matters for a shared
+      limit: the most descriptors in one k-means (config.vlad_init.max_descriptors); matters for a shared
         codebook, which otherwise takes P times as many as a part.
     Raises UserError, naming the part, where `kmeans` or `assignment_from_centres` does.
     """

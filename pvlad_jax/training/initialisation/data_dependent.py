@@ -28,7 +28,7 @@ from pvlad_jax.training.train_step import rows_of_part
 def sample_descriptors(
     config: Config, network: TrackletNetwork, variables: dict, batches: TrainBatches, devices: int = 1
 ) -> np.ndarray:
-    """Part descriptors u of valid locations [n, P, D], float32, n at most config.vlad_init.descriptors.
+    """Part descriptors u of valid locations [n, P, D], float32, n at most config.vlad_init.max_descriptors.
 
     A uniform sample of the valid locations of config.vlad_init.batches training batches, computed in the mode in which
     the network trains: with the statistics of the clips that a training step normalises together, or with the imported
@@ -50,7 +50,7 @@ def sample_descriptors(
     mesh = _sampling_mesh(n)
     variables = jax.device_put(variables, replicated(mesh))
     describe = jax.jit(functools.partial(_descriptors, network, not frozen))
-    sample, pending = DescriptorSample(config.vlad_init.descriptors, config.seed), None
+    sample, pending = DescriptorSample(config.vlad_init.max_descriptors, config.seed), None
     for step in range(config.vlad_init.batches):
         batch = batches[step]
         for clips, valid in groups(batch['clips'], batch['valid'], n, config):

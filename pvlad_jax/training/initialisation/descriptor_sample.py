@@ -16,13 +16,13 @@ class DescriptorSample:
     bounded by size + one batch.
 
     Args:
-      size: config.vlad_init.descriptors.
+      size: config.vlad_init.max_descriptors.
       seed: of the draw.
     """
 
     def __init__(self, size: int, seed: int):
         if size < 1:
-            raise UserError(f'config.vlad_init.descriptors = {size} must be at least 1.')
+            raise UserError(f'config.vlad_init.max_descriptors = {size} must be at least 1.')
         self._size = size
         self._rng = np.random.default_rng([seed % 2**32, 0x5A3])
         self._keys = np.zeros(0)
@@ -58,7 +58,7 @@ class DescriptorSample:
         needed = 2 * self._size * location_bytes  # the old sample and the new one while it is being made
         if needed > memory / 2:
             raise UserError(
-                f'config.vlad_init.descriptors = {self._size} locations of {location_bytes} bytes take '
+                f'config.vlad_init.max_descriptors = {self._size} locations of {location_bytes} bytes take '
                 f"{needed / 2**30:.1f} GiB, more than half of this machine's "
                 f'{memory / 2**30:.1f} GiB. Set it to {int(memory / 4 / location_bytes)} or less.'
             )

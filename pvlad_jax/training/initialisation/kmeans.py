@@ -37,9 +37,9 @@ def cluster_centres(descriptors: Float[np.ndarray, 'n D'], clusters: int, seed: 
             break
     if len(distinct) < clusters:
         raise UserError(
-            f'config.model.words = {clusters} clusters need as many distinct local descriptors, but '
-            f'only {len(distinct)} were found among {len(descriptors)}. Lower config.model.words, or '
-            'raise config.vlad_init.descriptors or the number of training clips.'
+            f'config.model.clusters = {clusters} clusters need as many distinct local descriptors, but '
+            f'only {len(distinct)} were found among {len(descriptors)}. Lower config.model.clusters, or '
+            'raise config.vlad_init.max_descriptors or the number of training clips.'
         )
     # OpenCV's rather than scikit-learn's, which takes 0.7 s to import. Its threads share out distances and add nothing
     # up, so their number changes nothing.
