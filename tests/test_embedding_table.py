@@ -52,6 +52,16 @@ def test_pieces_make_up_the_whole(tmp_path):
         list(TableReader(tmp_path / 'twice.parquet').pieces(9))
 
 
+def test_reading_holds_a_piece_and_not_what_was_read(tmp_path):
+    with TableWriter(tmp_path / 't.parquet', 256, 'm1') as writer:
+        for start in range(0, 20_000, 1000):
+            writer.write(table(1000, 256, start))
+    before, held = pa.total_allocated_bytes(), []
+    for _ in TableReader(tmp_path / 't.parquet').pieces(500):
+        held.append(pa.total_allocated_bytes() - before)
+    assert len(held) == 40 and max(held) < 5 * 2**20 < (tmp_path / 't.parquet').stat().st_size / 3
+
+
 def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path):
     write_table(tmp_path / 't.parquet', table(2))
     with pytest.raises(KeyError), TableWriter(tmp_path / 't.parquet', 4, 'm1') as writer:

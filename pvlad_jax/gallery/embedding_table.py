@@ -29,6 +29,7 @@ from pvlad_jax.core.files import atomic_write
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
     raise UserError(
@@ -39,7 +40,8 @@ from pvlad_jax.gallery.metadata_columns import COLUMNS, METADATA_SCHEMA, cast_me
 
 FORMAT_VERSION = 1
 _MODEL, _FORMAT = b'pvlad_model', b'pvlad_format'
-_PIECE = 32_768  # rows read at a time: 64 MiB at 512 numbers
+_PIECE = 8192  # rows read at a time: 16 MiB at 512 numbers
+_READ_BYTES = 2**20  # of a column, at a time; else a whole row group's
 _MAX_NAME = 1000  # characters
 
 
@@ -121,14 +123,6 @@ def check_names(names: list[str | None], what: str) -> list[str]:
     return names
 
 
-def _check_new(names: list[str], known: set[str], path: Path) -> None:
-    """Adds names to those of earlier pieces. UserError for one that is among them."""
-    twice = next((name for name in names if name in known), None)
-    if twice is not None:
-        raise UserError(f'{path}: the tracklet name {twice!r} occurs twice; names must be unique.')
-    known.update(names)
-
-
 def schema(size: int, fingerprint: str) -> pa.Schema:
     """The schema of the file, for embeddings of `size` numbers."""
     fields = [*METADATA_SCHEMA, pa.field('embedding', pa.list_(pa.float32(), size))]
@@ -165,7 +159,10 @@ class TableWriter:
         """Appends rows. UserError for vectors of another size or model, and for names that were written before."""
         table = table.checked(str(self.path))
         check_fits(table, str(self.path), self.size, self.fingerprint)
-        _check_new(table.names, self._names, self.path)
+        twice = next((name for name in table.names if name in self._names), None)
+        if twice is not None:
+            raise UserError(f'{self.path}: the tracklet name {twice!r} occurs twice; names must be unique.')
+        self._names.update(table.names)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(table.embedding.ravel()), self.size)
         self._file.write_table(table.metadata.append_column('embedding', vectors).cast(self._file.schema))
 
@@ -241,12 +238,25 @@ class TableReader:
                     self._whole.metadata.slice(start, rows), self._whole.embedding[start : start + rows]
                 )
             return
-        with _readable(self.path), pq.ParquetFile(self.path) as file:
-            read: set[str] = set()
+        self.names()
+        with _readable(self.path), self._opened() as file:
             for batch in file.iter_batches(rows):
-                piece = _table_of(batch, self.fingerprint, str(self.path))
-                _check_new(piece.names, read, self.path)
-                yield piece
+                yield _table_of(batch, self.fingerprint, str(self.path))
+
+    def names(self) -> pa.StringArray:
+        """Of all tracklets. UserError for one that occurs twice."""
+        if self._whole is not None:
+            return self._whole.metadata['tracklet'].combine_chunks()
+        with _readable(self.path), self._opened() as file:
+            column = file.read(columns=['tracklet'])['tracklet'].combine_chunks()
+        names = cast_metadata({'tracklet': column}, len(column), str(self.path))['tracklet'].combine_chunks()
+        if len(pc.unique(names)) < len(names):
+            check_names(names.to_pylist(), str(self.path))
+        return names
+
+    def _opened(self) -> pq.ParquetFile:
+        """Without a buffer ahead, which would hold all that has been read of the file."""
+        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_READ_BYTES)
 
 
 def read_table(path: str | PathLike) -> EmbeddingTable:
