@@ -1,5 +1,6 @@
 """Galleries: changes are atomic, also when killed; readers see whole states; what does not fit is refused."""
 
+import functools
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, write_embeddings
 from pvlad_jax.gallery import local_store, manifest, segments
 from pvlad_jax.gallery.change import change as changing
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
+from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, write_table
 from pvlad_jax.gallery.gallery import Gallery
 from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows
 
@@ -29,12 +30,33 @@ def table(tmp_path):
 
 
 def test_many_small_additions_are_merged(tmp_path, table, monkeypatch):
-    monkeypatch.setattr(local_store, '_MAX_SEGMENTS', 3)
+    monkeypatch.setattr(local_store, '_MAX_SMALL', 3)
     gallery = make(tmp_path / 'g')
     for i in range(0, 14, 2):
         gallery.add(table(i, i + 2))
     assert len(gallery.state.segments) <= 3 and len(list((tmp_path / 'g/segments').iterdir())) <= 3
     assert found(gallery, rows(0, 3)) == sorted_by_cosine(rows(0, 14), rows(0, 3), 5)
+
+
+def test_what_a_change_writes_grows_with_the_change(tmp_path, table, monkeypatch):
+    """Segments have a largest size, and those that a change does not concern stay as they are, however many."""
+    monkeypatch.setattr(segments, 'MAX_ROWS', 8)
+    monkeypatch.setattr(local_store, '_SMALL', 4)
+    monkeypatch.setattr(local_store, '_MAX_SMALL', 2)
+    monkeypatch.setattr(TableReader, 'pieces', functools.partialmethod(TableReader.pieces, 3))
+    gallery = make(tmp_path / 'g')
+    gallery.add(table(0, 30))
+    large = gallery.state.segments
+    assert [segment.rows for segment in large] == [6] * 5
+    for i in (30, 31):
+        gallery.add(table(i, i + 1))
+    assert gallery.state.segments[:5] == large and len(gallery.state.segments) == 7
+    assert gallery.add(table(28, 33)).already_there == 4  # a third small one: they become one
+    assert gallery.state.segments[:5] == large and [s.rows for s in gallery.state.segments[5:]] == [3]
+    gallery.delete(['t7'])
+    assert set(large) - set(gallery.state.segments) == {large[1]}
+    expected = [[name for name in row if name != 't7'] for row in sorted_by_cosine(rows(0, 33), rows(0, 3), 40)]
+    assert found(gallery, rows(0, 3), 40) == expected
 
 
 KILLED = """

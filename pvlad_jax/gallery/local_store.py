@@ -24,8 +24,8 @@ from pvlad_jax.gallery.manifest import Segment, State
 from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
 from pvlad_jax.gallery.segments import Contents
 
-_MAX_SEGMENTS = 32
-_SMALL = 65_536  # rows; segments below are merged where there are too many
+_MAX_SMALL = 32  # segments
+_SMALL = segments.MAX_ROWS // 2  # rows; segments below are merged where there are too many of them
 Found = list[tuple[Float[np.ndarray, 'k'], list[dict[str, Any]]]]  # of each query: distances, and the rows' metadata
 
 
@@ -73,13 +73,16 @@ class LocalStore:
         contents = Contents(self.folder, state)
         tally = _Tally(state, contents, reader, replace, done)
         name = f'{state.version + 1:08d}'
-        segment = segments.write_segment(self.folder, name, tally.pieces())
-        if segment is None:
+        written = segments.write_segments(self.folder, name, tally.pieces())
+        if not written:
             return state, tally.added
         rows = np.array(sorted(tally.replaced), np.int64)
         kept = self._without(state, contents, rows, name)
         new = dataclasses.replace(
-            state, version=state.version + 1, segments=(*kept, segment), next_id=state.next_id + segment.rows
+            state,
+            version=state.version + 1,
+            segments=(*kept, *written),
+            next_id=state.next_id + sum(segment.rows for segment in written),
         )
         return self._indexed(self._merged(new), state, contents, rows), tally.added
 
@@ -133,23 +136,20 @@ class LocalStore:
                 kept.append(segment)
                 continue
             rest = contents.pieces(number, np.setdiff1d(np.arange(end - start), gone))
-            if written := segments.write_segment(self.folder, f'{name}-{number}', rest):
-                kept.append(written)
+            kept += segments.write_segments(self.folder, f'{name}-{number}', rest)
         return kept
 
     def _merged(self, state: State) -> State:
         """The same rows in fewer segments, where there are too many."""
-        if len(state.segments) <= _MAX_SEGMENTS:
+        small = [number for number, segment in enumerate(state.segments) if segment.rows < _SMALL]
+        if len(small) <= _MAX_SMALL:
             return state
         contents = Contents(self.folder, state)
-        small = [number for number, segment in enumerate(state.segments) if segment.rows < _SMALL]
-        if len(small) < 2:
-            return state
-        merged = segments.write_segment(
+        merged = segments.write_segments(
             self.folder, f'{state.version:08d}-merged', (piece for number in small for piece in contents.pieces(number))
         )
         kept = [segment for number, segment in enumerate(state.segments) if number not in small]
-        return dataclasses.replace(state, segments=(*kept, *([merged] if merged else [])))
+        return dataclasses.replace(state, segments=(*kept, *merged))
 
     def _indexed(self, new: State, old: State, contents: Contents, removed: Int[np.ndarray, 'd']) -> State:
         """The new state with FAISS's index of its rows."""
@@ -175,7 +175,10 @@ class _Tally:
         self, state: State, contents: Contents, reader: TableReader, replace: bool, done: Callable[[int], None]
     ):
         self.state, self.contents, self.reader, self.replace, self.done = state, contents, reader, replace, done
-        self.stored = contents.metadata['tracklet'].combine_chunks()
+        # One pass over the stored names, whatever the number of pieces; what is kept of it is as many as are added.
+        stored = contents.metadata['tracklet']
+        there = pc.is_in(stored, reader.names())
+        self.row = dict(zip(stored.filter(there).to_pylist(), np.flatnonzero(there.to_numpy()).tolist()))
         self.names: list[str] = []
         self.replaced: list[int] = []  # rows
         self.already_there = 0
@@ -195,7 +198,7 @@ class _Tally:
 
     def _new(self, unit: Float[np.ndarray, 'n E'], piece: EmbeddingTable) -> tuple[Float[np.ndarray, 'm E'], pa.Table]:
         """The rows of a piece that must be written."""
-        row = pc.index_in(piece.metadata['tracklet'], self.stored).fill_null(-1).to_numpy()
+        row = np.array([self.row.get(name, -1) for name in piece.names])
         there = np.flatnonzero(row >= 0)
         if not len(there):
             return unit, piece.metadata

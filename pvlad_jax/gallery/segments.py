@@ -17,6 +17,7 @@ from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
 SCHEMA = METADATA_SCHEMA.append(pa.field('id', pa.int64()))
 _VECTORS, _TRACKLETS = 'vectors.f32', 'tracklets.arrow'
 _ROWS = 16_384  # copied at a time
+MAX_ROWS = 65_536  # of a segment: what the deletion of one tracklet rewrites, 134 MB at 512 numbers
 
 Rows = tuple[Float[np.ndarray, 'n E'], pa.Table]  # unit vectors, and a table of SCHEMA
 
@@ -25,31 +26,59 @@ def folder_of(gallery: Path, name: str) -> Path:
     return gallery / 'segments' / name
 
 
-def write_segment(gallery: Path, name: str, pieces: Iterable[Rows]) -> Segment | None:
-    """Writes a segment that no state names yet; nothing is left of it where that fails. None for no rows."""
-    folder = folder_of(gallery, name)
-    shutil.rmtree(folder, ignore_errors=True)  # of a change that was killed
+def write_segments(gallery: Path, name: str, pieces: Iterable[Rows]) -> tuple[Segment, ...]:
+    """Writes segments that no state names yet, at most `MAX_ROWS` each; nothing is left of them where that fails.
+
+    Args:
+      name: of the first; the others are numbered.
+      pieces: none of them empty; one that is larger than a segment is a segment of its own.
+    """
+    rest, written = _Rest(pieces), {}
     try:
-        folder.mkdir(parents=True)
-        n_rows = 0
-        with (
-            open(folder / _VECTORS, 'wb') as vectors,
-            pa.OSFile(str(folder / _TRACKLETS), 'wb') as file,
-            pa.ipc.new_file(file, SCHEMA) as tracklets,
-        ):
-            for unit, metadata in pieces:
-                vectors.write(np.ascontiguousarray(unit, np.float32))
-                tracklets.write_table(metadata)
-                n_rows += len(unit)
-        for path in (folder / _VECTORS, folder / _TRACKLETS, folder, folder.parent):
-            sync(path)
+        while rest:
+            part = f'{name}.{len(written)}' if written else name
+            written[part] = 0  # named before it is written, so that it is removed where that fails
+            written[part] = _write(folder_of(gallery, part), rest)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        for part in written:
+            shutil.rmtree(folder_of(gallery, part), ignore_errors=True)
         raise
-    if not n_rows:
-        shutil.rmtree(folder)
-        return None
-    return Segment(name, n_rows)
+    return tuple(Segment(part, rows) for part, rows in written.items())
+
+
+def _write(folder: Path, rest: '_Rest') -> int:
+    """Writes as many rows as go into a segment, and returns how many."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a change that was killed
+    folder.mkdir(parents=True)
+    n_rows = 0
+    with (
+        open(folder / _VECTORS, 'wb') as vectors,
+        pa.OSFile(str(folder / _TRACKLETS), 'wb') as file,
+        pa.ipc.new_file(file, SCHEMA) as tracklets,
+    ):
+        while rest and (not n_rows or n_rows + len(rest.next[0]) <= MAX_ROWS):
+            unit, metadata = rest.take()
+            vectors.write(np.ascontiguousarray(unit, np.float32))
+            tracklets.write_table(metadata)
+            n_rows += len(unit)
+    for path in (folder / _VECTORS, folder / _TRACKLETS, folder, folder.parent):
+        sync(path)
+    return n_rows
+
+
+class _Rest:
+    """Pieces that are still to be written, with a look at the next one. False where there is none."""
+
+    def __init__(self, pieces: Iterable[Rows]):
+        self._pieces = iter(pieces)
+        self.next = next(self._pieces, None)
+
+    def __bool__(self) -> bool:
+        return self.next is not None
+
+    def take(self) -> Rows:
+        taken, self.next = self.next, next(self._pieces, None)
+        return taken
 
 
 class Contents:
