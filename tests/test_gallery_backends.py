@@ -5,9 +5,10 @@ import pytest
 
 pa = pytest.importorskip('pyarrow')
 from pvlad_jax.core.errors import UserError  # noqa: E402
-from pvlad_jax.gallery import segments  # noqa: E402
+from pvlad_jax.gallery import manifest, milvus_collection, segments  # noqa: E402
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table  # noqa: E402
 from pvlad_jax.gallery.filters import Filters  # noqa: E402
+from pvlad_jax.gallery.milvus_store import MilvusStore  # noqa: E402
 from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows  # noqa: E402
 
 BACKENDS = [
@@ -71,6 +72,23 @@ def test_a_life(options, tmp_path, table):
     assert found(gallery, queries, 40) == [
         [name for name in row if name in names | {'t4'}] for row in sorted_by_cosine(rows(0, 30), queries, 40)
     ]
+
+
+def test_milvus_counts_no_rows_of_a_killed_addition_and_serves_the_next_process(tmp_path, table, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    gallery = make(tmp_path / 'g', 'milvus')
+    for start in (0, 20):  # into an empty collection, and into one that holds rows
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(manifest, 'commit', killed)
+            patch.setattr(MilvusStore, 'recover', lambda *_: None)
+            gallery.add(table(start, start + 15))
+        added = gallery.add(table(start, start + 20))
+        assert (added.added, added.already_there, len(gallery)) == (20, 0, start + 20)
+    with milvus_collection.connected(gallery.state) as client:
+        client.release_collection(milvus_collection.collection_of(gallery.state))  # as when its process has ended
+    assert len(found(gallery, rows(0, 1), 50)[0]) == 39
 
 
 def test_ivfpq_rescores_exactly_forgets_what_is_deleted_and_finds_nearly_all(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ GALLERY/gallery.json          the state; names the files that belong to it
 GALLERY/segments/NAME/        vectors.f32 and tracklets.arrow, never changed once they are named
 GALLERY/index/NAME.faiss      of the backend faiss
 GALLERY/crops/TRACKLET/       pictures
+GALLERY/adding_rows           of the backend milvus, while rows are added
 GALLERY/unfinished.json       whose crops a change that was killed may have left
 """
 

@@ -22,6 +22,7 @@ from pvlad_jax.gallery.manifest import State
 from pvlad_jax.gallery.metadata_columns import COLUMNS
 
 ROWS_PER_REQUEST = 1000  # 512 numbers each are 2 MB of gRPC's 64
+_MAX_ROWS_PER_REQUEST = 16_384  # of metadata alone; Milvus's own limit
 _UNKNOWN_START, _UNKNOWN_END = 1e300, -1e300  # no filter on time is met by these
 _COMPACTION_SECONDS = 600
 
@@ -62,6 +63,8 @@ def connected(state: State) -> Iterator[Any]:
             'process using the file?'
         ) from error
     try:
+        if state.size and client.has_collection(collection_of(state)):
+            client.load_collection(collection_of(state))  # milvus-lite forgets with its process what was loaded
         yield client
     except MilvusException as error:
         raise UserError(f'Milvus at {uri} refused: {_first_line(error)}') from error
@@ -114,6 +117,12 @@ def keys(texts: Sequence[str]) -> str:
     return json.dumps([key(text) for text in texts])
 
 
+def requests(names: Sequence[str]) -> Iterator[list[str]]:
+    """The keys of these tracklets, as many at a time as one request asks for."""
+    for start in range(0, len(names), ROWS_PER_REQUEST):
+        yield [key(name) for name in names[start : start + ROWS_PER_REQUEST]]
+
+
 def row_of(vector: Float[np.ndarray, 'E'], metadata: dict[str, Any], change: int) -> dict[str, Any]:
     start, end = metadata['start_seconds'], metadata['end_seconds']
     return {
@@ -138,23 +147,34 @@ def is_equal(stored: Any, row: dict[str, Any]) -> bool:
     return same and metadata_of(stored) == metadata_of(row)
 
 
-def query_rows(client: Any, state: State, condition: str, fields: list[str], limit: int | None = None) -> list[Any]:
-    """Rows that meet a condition, all of them where there is no limit."""
-    if limit:
-        return list(client.query(collection_of(state), filter=condition, output_fields=fields, limit=limit))
-    return [row for rows in all_rows(client, state, condition, fields) for row in rows]
+def rows_of_keys(client: Any, state: State, some: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
+    """Rows by key, of those of these keys that are there; looked up by primary key, whatever the collection's size.
+
+    Rows of a change that was killed are among them: `is_visible` tells.
+    """
+    rows = client.get(collection_of(state), ids=list(some), output_fields=['key', 'change', *fields])
+    return {row['key']: row for row in rows}
 
 
-def all_rows(client: Any, state: State, condition: str = '', fields: Sequence[str] = ('*',)) -> Iterator[list[Any]]:
-    """The same, a request at a time."""
+def is_visible(state: State, row: Any) -> bool:
+    return row['change'] <= state.version
+
+
+def rows_where(client: Any, state: State, condition: str, fields: Sequence[str]) -> list[Any]:
+    """All rows that meet a condition, without their vectors."""
+    collection, fields = collection_of(state), list(fields)
+    if is_lite(state):  # has no limit, and looks at every row for every request of an iterator
+        return list(client.query(collection, filter=condition, output_fields=fields))
+    found: list[Any] = []
     iterator = client.query_iterator(
-        collection_of(state), batch_size=ROWS_PER_REQUEST, filter=condition, output_fields=list(fields)
+        collection, batch_size=_MAX_ROWS_PER_REQUEST, filter=condition, output_fields=fields
     )
     try:
         while rows := iterator.next():
-            yield list(rows)
+            found += rows
     finally:
         iterator.close()
+    return found
 
 
 def compact(client: Any, collection: str) -> None:

@@ -5,8 +5,9 @@ Milvus has no transactions: rows of an addition are there before they are visibl
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,8 @@ class MilvusStore:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        # There while rows are added that no state counts yet: Milvus would look at every row to find them.
+        self._adding = folder / 'adding_rows'
 
     def create(self, state: State) -> State:
         """Checks that Milvus answers and that the collection is not there yet; it is made with the first rows."""
@@ -51,19 +54,23 @@ class MilvusStore:
 
     def recover(self, state: State) -> None:
         """Removes what a change that was killed has left."""
-        if not state.size:
+        if not state.size and not self._adding.exists():
             return
         with milvus.connected(state) as client:
             current = milvus.collection_of(state)
             for name in client.list_collections():
                 if name != current and name.startswith(f'{state.options["collection"]}_v'):
                     client.drop_collection(name)
-            later = f'change > {state.version}'
-            if client.has_collection(current) and milvus.query_rows(client, state, later, ['key'], limit=1):
-                client.delete(current, filter=later)
+            if self._adding.exists() and client.has_collection(current):
+                if state.size:
+                    client.delete(current, filter=f'change > {state.version}')
+                else:  # these were the first rows
+                    client.drop_collection(current)
+        self._adding.unlink(missing_ok=True)
 
     def finish(self, old: State, new: State) -> None:
         """After a commit: rows that are no longer there go from the disk."""
+        self._adding.unlink(missing_ok=True)
         if milvus.collection_of(old) != milvus.collection_of(new) and old.size:
             with milvus.connected(new) as client:
                 client.drop_collection(milvus.collection_of(old))
@@ -72,7 +79,7 @@ class MilvusStore:
         """The tracklets of these sources."""
         condition = f'source_key in {milvus.keys(names)} and {milvus.visible(state)}'
         with milvus.connected(state) as client:
-            rows = milvus.query_rows(client, state, condition, ['metadata'])
+            rows = milvus.rows_where(client, state, condition, ['metadata'])
         return [milvus.metadata_of(row)['tracklet'] for row in rows]
 
     def present(self, state: State, names: Sequence[str]) -> set[str]:
@@ -81,10 +88,9 @@ class MilvusStore:
             return set()
         there: set[str] = set()
         with milvus.connected(state) as client:
-            for start in range(0, len(names), milvus.ROWS_PER_REQUEST):
-                some = milvus.keys(names[start : start + milvus.ROWS_PER_REQUEST])
-                rows = milvus.query_rows(client, state, f'key in {some} and {milvus.visible(state)}', ['metadata'])
-                there.update(milvus.metadata_of(row)['tracklet'] for row in rows)
+            for some in milvus.requests(names):
+                rows = milvus.rows_of_keys(client, state, some, ['metadata']).values()
+                there.update(milvus.metadata_of(row)['tracklet'] for row in rows if milvus.is_visible(state, row))
         return there
 
     def add(self, state: State, reader: TableReader, replace: bool, done: Callable[[int], None]) -> tuple[State, Added]:
@@ -96,6 +102,7 @@ class MilvusStore:
             )
         names: list[str] = []
         already_there = 0
+        filled = bool(state.index.get('rows'))
         with milvus.connected(state) as client:
             milvus.make_collection(client, state, milvus.collection_of(state))
             for piece in reader.pieces(milvus.ROWS_PER_REQUEST):
@@ -103,10 +110,8 @@ class MilvusStore:
                     milvus.row_of(vector, metadata, state.version + 1)
                     for vector, metadata in zip(segments.unit(piece.embedding), piece.metadata.to_pylist())
                 ]
-                found = milvus.query_rows(
-                    client, state, f'key in {milvus.keys(piece.names)}', ['key', 'metadata', 'embedding']
-                )
-                stored = {row['key']: row for row in found}
+                keys = [row['key'] for row in rows]
+                stored = milvus.rows_of_keys(client, state, keys, ['metadata', 'embedding']) if filled else {}
                 fresh = [row for row in rows if row['key'] not in stored]
                 for row in rows:
                     old = stored.get(row['key'])
@@ -119,6 +124,7 @@ class MilvusStore:
                         )
                 already_there += len(rows) - len(fresh)
                 if fresh:
+                    self._adding.touch()
                     client.insert(milvus.collection_of(state), fresh)
                     names += [milvus.metadata_of(row)['tracklet'] for row in fresh]
                 done(len(piece))
@@ -143,18 +149,26 @@ class MilvusStore:
                 new.index['collection'] = f'{state.options["collection"]}_v{new.version}'
                 gone = {milvus.key(name) for name in names}
                 milvus.make_collection(client, state, milvus.collection_of(new))
-                for rows in milvus.all_rows(client, state):
-                    kept = [row for row in rows if row['key'] not in gone]
-                    if kept:
-                        client.insert(milvus.collection_of(new), kept)
+                for kept in self._kept(client, state, gone):
+                    client.insert(milvus.collection_of(new), kept)
                 client.flush(milvus.collection_of(new))
                 return new
-            for start in range(0, len(names), milvus.ROWS_PER_REQUEST):
-                some = milvus.keys(names[start : start + milvus.ROWS_PER_REQUEST])
-                client.delete(milvus.collection_of(state), filter=f'key in {some}')
+            for some in milvus.requests(names):
+                client.delete(milvus.collection_of(state), ids=some)
             client.flush(milvus.collection_of(state))
             milvus.compact(client, milvus.collection_of(state))
         return new
+
+    def _kept(self, client: Any, state: State, gone: set[str]) -> Iterator[list[Any]]:
+        """The rows that stay, some at a time.
+
+        Keys come first, and rows by key: to read on after the n-th row, milvus-lite sorts all rows anew.
+        """
+        keys = [row['key'] for row in milvus.rows_where(client, state, milvus.visible(state), ['key'])]
+        keys = [key for key in keys if key not in gone]
+        for start in range(0, len(keys), milvus.ROWS_PER_REQUEST):
+            some = keys[start : start + milvus.ROWS_PER_REQUEST]
+            yield list(milvus.rows_of_keys(client, state, some, ['*']).values())
 
     def search(
         self,
