@@ -116,7 +116,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--query_crops', type=disk_path, help='pictures of the queries, for the sheet')
     parser.add_argument('--model', default='', help='the model of queries that do not say their own, such as .npz')
-    parser.add_argument('--probes', type=positive, default=32, help='of FAISS IVF-PQ: lists that are read (default 32)')
+    parser.add_argument('--probes', type=positive, default=128, help='of FAISS IVF-PQ: lists read (default 128)')
     parser.add_argument(
         '--candidates',
         type=positive,

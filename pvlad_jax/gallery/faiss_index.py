@@ -100,6 +100,9 @@ def _train(faiss: ModuleType, contents: Contents, size: int) -> Any:
     # np: without the polysemous training of codes, minutes that only searches by Hamming distance need.
     index = faiss.index_factory(size, f'IVF{lists},PQ{sub}np', faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = 0
+    # Codes only choose candidates, which are scored exactly: with FAISS's own 25 and 256 training takes more than twice
+    # as long, and finds the same neighbours.
+    index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, 64
     chosen = np.random.default_rng(0).permutation(n_rows)[: max(_ROWS_PER_LIST * lists, 39 * 256)]
     index.train(gather(contents.vectors, np.sort(chosen)))
     return index
@@ -143,9 +146,10 @@ def search(
         if index is None:
             found = _flat(faiss, x, contents, mask, n_candidates)
         else:
-            bits = np.packbits(np.bincount(ids[mask], minlength=ids.max() + 1).astype(bool), bitorder='little')
-            chosen = None if mask.all() else faiss.IDSelectorBitmap(int(ids.max()) + 1, faiss.swig_ptr(bits))
-            selector = {} if chosen is None else {'sel': chosen}
+            selector = {}
+            if not mask.all():
+                bits = np.packbits(np.bincount(ids[mask]).astype(bool), bitorder='little')
+                selector['sel'] = faiss.IDSelectorBitmap(8 * len(bits), faiss.swig_ptr(bits))
             parameters = faiss.SearchParametersIVF(nprobe=min(probes, index.nlist), **selector)
             _, found_ids = index.search(x, n_candidates, params=parameters)
             found = np.where(found_ids < 0, -1, ids_to_rows(contents.metadata, found_ids))

@@ -193,7 +193,7 @@ class Gallery:
         filters: Filters = Filters(),  # noqa: B008  immutable
         *,
         fingerprint: str = '',
-        probes: int = 32,
+        probes: int = 128,
         candidates: int = 1000,
         done: Callable[[int], None] = _nothing,
     ) -> list[Answer]:
