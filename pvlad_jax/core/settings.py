@@ -19,10 +19,11 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import ConfigDict
 
 from pvlad_jax.core.allowed_values import allowed, check_allowed
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.renaming_config_dict import config_dict_type
 
 
 def setting(
@@ -124,13 +125,11 @@ def short_names(kind: type) -> dict[str, str]:
 
 
 def to_config_dict(settings: Any) -> ConfigDict:
-    """The values of a dataclass of settings as a ConfigDict. A former name that still works shares the value of the
-    present one.
+    """The values of a dataclass of settings as a ConfigDict, whose fields are also reached by those former names that
+    still work.
     """
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    for former, present in _working_former_names(type(settings)).items():
-        values[former] = values[present] = FieldReference(values[present])
-    return ConfigDict(
+    return config_dict_type(type(settings))(
         {
             name: to_config_dict(value)
             if dataclasses.is_dataclass(value)
@@ -148,14 +147,6 @@ def freeze_section(kind: type, node: ConfigDict | Mapping[str, Any], path: str =
     UserError that names the field: unknown, missing, of a wrong type, out of its range.
     """
     names = {field.name for field in dataclasses.fields(kind)}
-    working = _working_former_names(kind)
-    for former, present in working.items():
-        if former in node and present in node and node[former] != node[present]:
-            raise UserError(
-                f'config.{path}{former} = {node[former]!r} is the former name of config.{path}{present} = '
-                f'{node[present]!r}. Set the latter only.'
-            )
-    node = {name: node[name] for name in node if name not in working}
     for field in dataclasses.fields(kind):
         former = field.metadata.get('renamed_from', '')
         if former and former.removeprefix(path) in node:
@@ -196,15 +187,6 @@ def with_first_names(kind: type, flat: Mapping[str, Any]) -> dict[str, Any]:
     """What `flatten` gives, under the names that fields had in the first version: the same in all versions."""
     first = {present: former for former, present in renamed_fields(kind).items()}
     return {first.get(path, path): value for path, value in flat.items()}
-
-
-def _working_former_names(kind: type) -> dict[str, str]:
-    """{'people': 'identities'} of one section, by the last parts of their paths."""
-    return {
-        field.metadata['renamed_from'].rpartition('.')[2]: field.name
-        for field in dataclasses.fields(kind)
-        if field.metadata.get('former_works')
-    }
 
 
 def with_present_names(kind: type, saved: Mapping[str, Any]) -> dict[str, Any]:
