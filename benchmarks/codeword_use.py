@@ -19,18 +19,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's root, for configs
 
-EPSILON = 1e-12
-
-
-def codeword_use(assignment: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """exp(entropy) of the codewords' shares.
-
-    assignment [n, P, K], weight [n, P] (mask of each location); returns [P].
-    """
-    share = np.einsum('npk,np->pk', assignment, weight)
-    share /= share.sum(1, keepdims=True)
-    return np.exp(-(share * np.log(share + EPSILON)).sum(1))
-
 
 def measure(config, batches: int) -> tuple[float, float, float]:
     """(|mean u| / rms, codewords in use, largest assignment) of a fresh state, means over parts."""
@@ -38,6 +26,7 @@ def measure(config, batches: int) -> tuple[float, float, float]:
 
     from pvlad_jax.data.train_batches import TrainBatches
     from pvlad_jax.parallel.mesh import gather_to_host
+    from pvlad_jax.report.codeword_use import codeword_use
     from pvlad_jax.runs.experiment import prepare
 
     experiment = prepare(config)
@@ -55,10 +44,11 @@ def measure(config, batches: int) -> tuple[float, float, float]:
         assignments.append(output.soft_assignment[valid])
         weights.append(output.part_masks[valid])
     u, assignment = np.concatenate(descriptors), np.concatenate(assignments)
+    total = np.einsum('npk,np->pk', assignment, np.concatenate(weights))
     off_centre = np.linalg.norm(u.mean(0), axis=-1) / np.sqrt(np.square(u).sum(-1).mean(0))
     return (
         float(off_centre.mean()),
-        float(codeword_use(assignment, np.concatenate(weights)).mean()),
+        float(codeword_use(total, batches).effective.mean()),
         float(assignment.max(-1).mean()),
     )
 

@@ -158,6 +158,7 @@ def test_a_report_shows_the_frames_of_the_data_set(run, tmp_path):
     assert main.run(config, workdir, 'report', output=tmp_path / 'report') == 0
     text = (tmp_path / 'report' / 'index.html').read_text(encoding='utf-8')
     assert text.count('<section') == 8 and 'class="none"' not in text and 'part_masks.png' in text
+    assert 'codewords are in use' in text and 'is missing' not in text
     assert len(list((tmp_path / 'report' / 'pictures').iterdir())) >= 8
 
 

@@ -1,7 +1,10 @@
 """A report agrees with the metrics, shows what was ranked, and takes no name for markup."""
 
+import html
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.protocols import label_arrays
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.report.charts import line_chart
+from pvlad_jax.report.codeword_use import CodewordUse, codeword_use, read_codeword_use, write_codeword_use
 from pvlad_jax.report.query_outcomes import query_outcomes
 from pvlad_jax.runs.report import _frames
 from pvlad_jax.runs.workdir import write_config
@@ -99,12 +103,14 @@ def evaluated(folder: Path) -> Path:
     return folder
 
 
-def reported(folder: Path, hostile: bool) -> tuple[Path, Page]:
+def reported(folder: Path, hostile: bool, codewords: CodewordUse | None = None) -> tuple[Path, Page]:
     workdir = evaluated(folder / 'work')
     query, gallery = tables(hostile=hostile)
     for role, table in (('query', query), ('gallery', gallery)):
         write_embeddings(workdir / 'embeddings' / f'{role}.npz', table)
     write_result(workdir / 'eval' / 'latest.json', score(query, gallery, dataset='<b>mine</b>', split='test', step=2))
+    if codewords is not None:
+        write_codeword_use(workdir / 'eval' / 'codeword_use.json', codewords, 2)
     lines = [{'step': s, 'kind': 'train', 'loss': 3 / s, 'accuracy': s / 4} for s in (1, 2)]
     (workdir / 'metrics.jsonl').write_bytes(
         b'\xff\n' + '\n'.join([*map(json.dumps, lines), '{"step": 3, "ki']).encode()
@@ -117,15 +123,74 @@ def test_a_page_shows_pictures_and_fetches_nothing(tmp_path, monkeypatch):
     frames = [np.full((16, 8, 3), 90, np.uint8)] * 2  # those of a data set: tests/test_jobs.py
     monkeypatch.setattr('pvlad_jax.runs.report._frames', lambda *_: lambda name, count: frames)
     folder, page = reported(tmp_path, hostile=False)
-    pictures = [image['src'] for image in page.all('img') if 'src' in image]
+    pictures = [image['data-src'] for image in page.all('img') if 'data-src' in image]
     assert len(pictures) >= 8 and all((folder / path).read_bytes()[:2] == b'\xff\xd8' for path in pictures)
-    assert all(image['loading'] == 'lazy' for image in page.all('img') if 'src' in image)
+    assert not any('src' in image for image in page.all('img'))  # they are loaded as they are scrolled to
     assert not [
         a for _, attributes in page.elements for a in attributes.values() if a and re.search(r'//|javascript:', a)
     ]
     assert len(page.all('section')) == 4 and len(page.all('polyline')) >= 5
     assert not page.all('link') and len(page.all('script')) == 1
     assert 'mars_official' in page.said and '4 of 4 queries valid' in page.said
+    assert 'Use of the codewords is missing: this evaluation has not written it.' in page.said
+
+
+def test_use_of_codewords():
+    use = codeword_use(np.array([[1, 1, 1, 1], [5, 0, 0, 0], [6, 6, 0.2, 0], [0, 0, 0, 0]]), 3)
+    np.testing.assert_allclose(use.shares.sum(1), 1)
+    np.testing.assert_array_equal(use.in_use, [4, 1, 2, 4])  # a tenth of an even share is 2.5 %
+    np.testing.assert_allclose(use.effective[[0, 1, 3]], [4, 1, 4], rtol=1e-6)
+
+
+def test_codewords_are_those_of_the_result_or_said_to_be_missing(tmp_path):
+    path, notes = tmp_path / 'codeword_use.json', []
+    assert read_codeword_use(path, 2, notes.append) is None and 'has not written it' in notes[-1]
+    written = codeword_use(np.arange(1, 9.0).reshape(2, 4), 64)
+    write_codeword_use(path, written, 2)
+    read = read_codeword_use(path, 2, notes.append)
+    np.testing.assert_allclose(read.shares, written.shares, atol=1e-6)
+    assert read.clips == 64 and len(notes) == 1
+    assert read_codeword_use(path, 3, notes.append) is None and 'of another step than 3' in notes[-1]
+    for damaged in ('{', '[]', '{"shares": [[1, -1]], "clips": 1}', '{"shares": [], "clips": 1}', '{"shares": [[1]]}'):
+        path.write_text(damaged)
+        assert read_codeword_use(path, 2, notes.append) is None and 'is damaged' in notes[-1]
+
+
+PRESS = """<script>
+function press(selector, key, times) {
+  const element = document.querySelector(selector);
+  for (let i = 0; i < times; i++) element.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+  return element;
+}
+addEventListener('load', () => {
+  const said = [press('.chart svg', 'ArrowRight', 3).nextElementSibling.textContent];
+  press('#codewords', 'ArrowDown', 2);
+  said.push(press('#codewords', 'ArrowRight', 1).nextElementSibling.textContent);
+  press('#map', 'ArrowRight', 1);
+  said.push(preview.querySelector('output').textContent, preview.style.display);
+  press('#map', 'Escape', 1);
+  form.elements.person.value = '8';
+  form.dispatchEvent(new Event('input'));
+  said.push(preview.style.display, document.getElementById('count').textContent);
+  document.title = JSON.stringify(said);
+});
+</script></body>"""
+
+
+@pytest.mark.skipif(shutil.which('chromium') is None, reason='Chromium is not installed')
+def test_in_a_browser_keys_read_values_and_the_form_chooses(tmp_path):
+    folder, _ = reported(tmp_path, hostile=True, codewords=codeword_use(np.array([[1, 3.0], [1, 1]]), 8))
+    text = (folder / 'index.html').read_text(encoding='utf-8')
+    (folder / 'pressed.html').write_text(text.replace('</body>', PRESS), encoding='utf-8')
+    command = ['chromium', '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path / "profile"}']
+    shown = subprocess.run(
+        [*command, '--dump-dom', f'file://{folder / "pressed.html"}'], capture_output=True, text=True, timeout=300
+    )
+    said = json.loads(html.unescape(re.search('<title>(.*?)</title>', shown.stdout)[1]))
+    cmc = json.loads((folder.parent / 'eval' / 'latest.json').read_text())['cmc']
+    assert said[0] == f'rank 3: CMC {cmc[2]:.4g}'
+    assert said[1] == 'part 2, codeword 2: 50.00 %' and re.fullmatch(r'person \d+, camera 1, p\d+c1t1', said[2])
+    assert said[3:] == ['block', 'none', '1 shown']
 
 
 def test_a_report_is_replaced_but_nothing_that_was_put_beside_it(tmp_path, capfd):

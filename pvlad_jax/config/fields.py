@@ -338,7 +338,10 @@ class EvaluationConfig:
     )
     clips_per_step: int = setting(32, 'clips on all devices together in a step of embedding', at_least=1)
     strips: int = setting(
-        8, 'queries in the picture of ranked strips (and up to 4 in that of part masks); 0 = no pictures', at_least=0
+        8,
+        'queries in the picture of ranked strips (and up to 4 in that of part masks); 0 = no pictures, and no count of '
+        'codewords',
+        at_least=0,
     )
 
 

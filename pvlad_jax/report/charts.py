@@ -1,17 +1,19 @@
-"""Curves and points as the numbers of an SVG picture, which the page's template draws: no script, no library."""
+"""Curves, points and a heat map as the numbers of SVG pictures, which the page's template draws: no library."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 WIDTH, HEIGHT = 460, 240  # of the plotted area, in units of the picture
+_SQUARE, _MAP_WIDTH = 22.0, 860.0  # the largest side of a square of a heat map, and the widest row
 
 
 class Curve(NamedTuple):
     name: str
     points: str  # 'x,y x,y ...'
+    values: str  # the same in numbers of the axes, for those who point at it
 
 
 class Chart(NamedTuple):
@@ -23,6 +25,27 @@ class Chart(NamedTuple):
     y_ticks: list[tuple[float, str]]
     width: int = WIDTH
     height: int = HEIGHT
+
+
+class Square(NamedTuple):
+    """Of a heat map. shade: 0 to 1."""
+
+    x: float
+    y: float
+    shade: float
+    label: str
+
+
+class HeatMap(NamedTuple):
+    """columns: as many squares as stand in a row. notes: at the end of each row, with its place."""
+
+    squares: list[Square]
+    columns: int
+    side: float
+    row_labels: list[tuple[float, str]]
+    notes: list[tuple[float, str]]
+    width: float
+    height: float
 
 
 class Dot(NamedTuple):
@@ -54,10 +77,36 @@ def line_chart(
     def place(x, y):
         return _scaled(x, x_range, WIDTH), HEIGHT - _scaled(y, y_range, HEIGHT)
 
-    drawn = [Curve(name, ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip(*place(*xy)))) for name, xy in arrays.items()]
+    drawn = [
+        Curve(
+            name,
+            ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip(*place(*xy))),
+            ' '.join(f'{_number(a)},{_number(b)}' for a, b in zip(*xy)),
+        )
+        for name, xy in arrays.items()
+    ]
     x_ticks = [(float(place(t, low)[0]), f'{t:g}') for t in _ticks(*x_range)]
     y_ticks = [(float(place(x_range[0], t)[1]), f'{t:g}') for t in _ticks(*y_range)]
     return Chart(title, x_label, y_label, drawn, x_ticks, y_ticks)
+
+
+def heat_map(shares: Float[np.ndarray, 'P K'], row: str, column: str, notes: Sequence[str]) -> HeatMap:
+    """A row of squares for each row of shares, the strongest where the largest share is.
+
+    Args:
+      row, column: what a row and a column are.
+      notes: said at the end of each row.
+    """
+    n_rows, n_columns = shares.shape
+    side = min(_SQUARE, _MAP_WIDTH / n_columns)
+    squares = [
+        Square(c * side, r * side, share, f'{row} {r + 1}, {column} {c + 1}: {100 * shares[r, c]:.2f} %')
+        for r, line in enumerate((shares / max(shares.max(), 1e-12)).tolist())
+        for c, share in enumerate(line)
+    ]
+    middles = [(r + 0.5) * side for r in range(n_rows)]
+    labels = [(y, f'{row} {r + 1}') for r, y in enumerate(middles)]
+    return HeatMap(squares, n_columns, side, labels, list(zip(middles, notes)), n_columns * side, n_rows * side)
 
 
 def plane(embedding: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n 2']:
@@ -72,6 +121,10 @@ def plane(embedding: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n 2']:
 
 def _scaled(values, limits: tuple[float, float], size: int):
     return (np.asarray(values, float) - limits[0]) / (limits[1] - limits[0]) * size
+
+
+def _number(value: float) -> str:
+    return f'{value:.0f}' if value == round(value) else f'{value:.4g}'
 
 
 def _ticks(low: float, high: float) -> list[float]:

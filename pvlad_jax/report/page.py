@@ -11,7 +11,8 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.embeddings import Embeddings
 from pvlad_jax.evaluation.result import MAIN_METRICS, protocol_line
-from pvlad_jax.report.charts import HEIGHT, WIDTH, Chart, Dot, line_chart, plane
+from pvlad_jax.report.charts import HEIGHT, WIDTH, Chart, Dot, HeatMap, heat_map, line_chart, plane
+from pvlad_jax.report.codeword_use import CodewordUse
 from pvlad_jax.report.query_outcomes import QueryOutcomes
 
 TITLE = 'Re-identification on'  # what the title begins with
@@ -41,6 +42,7 @@ def page(
     history: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     masks: str = '',
+    codewords: CodewordUse | None = None,
 ) -> str:
     """The page as HTML, which refers to pictures by relative paths and to nothing else.
 
@@ -51,6 +53,7 @@ def page(
       history: lines of metrics.jsonl.
       notes: said below the result.
       masks: path of a picture of part masks.
+      codewords: None = not known.
     """
     try:
         import jinja2
@@ -75,6 +78,8 @@ def page(
         map_height=HEIGHT,
         notes=[printable(note) for note in notes],
         masks=masks,
+        codewords=codewords,
+        codeword_map=codewords and _codeword_map(codewords),
         rows=_rows(outcomes, query, gallery, picture),
     )
 
@@ -100,6 +105,11 @@ def _charts(
         line_chart('Accuracy among training people', 'step', '', {'accuracy': series('train', 'accuracy')}, y_top=1),
         line_chart('Evaluations in training', 'step', '', scored, y_top=1),
     ]
+
+
+def _codeword_map(use: CodewordUse) -> HeatMap:
+    notes = [f'{n} in use, {e:.1f} effective' for n, e in zip(use.in_use, use.effective)]
+    return heat_map(use.shares, 'part', 'codeword', notes)
 
 
 def _dots(query: Embeddings, picture: Callable[[str], str]) -> list[Dot]:

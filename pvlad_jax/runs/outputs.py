@@ -5,16 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips
 from pvlad_jax.evaluation import Embeddings, Result, print_table, write_embeddings, write_result
-from pvlad_jax.models.tracklet_network import clip_statistics
 from pvlad_jax.parallel.mesh import gather_to_host
-from pvlad_jax.report.part_masks import part_mask_picture
 from pvlad_jax.report.ranked_strips import ranked_strips, write_strips
 from pvlad_jax.runs.experiment import NetworkOnData
+from pvlad_jax.runs.part_looks import look_at_parts
 from pvlad_jax.runs.workdir import Folder
 
 Log = Callable[[str], None]  # prints a line
@@ -61,8 +59,8 @@ def write_scored(workdir: Folder, scored: Scored, files: Sequence[str], name: st
 
 
 def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = '') -> None:
-    """ranked_strips.png in WORKDIR/eval/NAME, and part_masks.png where the pooling has masks, of evenly spread queries;
-    none where config.evaluation.strips is 0. `variables` are on the host.
+    """ranked_strips.png in WORKDIR/eval/NAME, and there what `look_at_parts` writes; none where
+    config.evaluation.strips is 0. `variables` are on the host.
     """
     if not experiment.config.evaluation.strips:
         return
@@ -97,16 +95,19 @@ def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Sc
         ),
     )
     log(f'Ranked strips: {folder / "ranked_strips.png"}')
-    long_enough = [name for name in query.tracklet if roles.query.n_frames[places[name][1]] >= clips_config.frames]
-    if long_enough:
-        chosen = [
-            long_enough[i] for i in np.unique(np.linspace(0, len(long_enough) - 1, min(count, 4)).round().astype(int))
-        ]
-        clips = np.stack([frames(name, np.arange(clips_config.frames)) for name in chosen])
-        look = jax.jit(
-            lambda v, x: clip_statistics(experiment.network, v, x, jnp.ones(x.shape[:2], bool))[1].part_masks
-        )
-        masks = look(variables, clips)
-        if masks is not None:
-            write_strips(folder / 'part_masks.png', part_mask_picture(list(clips), list(np.asarray(masks))))
-            log(f'Part masks: {folder / "part_masks.png"}')
+
+    def fill_a_clip(table: Embeddings) -> list[str]:
+        lengths = [(name, places[name]) for name in table.tracklet.tolist()]
+        return [name for name, (role, row) in lengths if role.n_frames[row] >= clips_config.frames]
+
+    look_at_parts(
+        experiment.network,
+        variables,
+        lambda name: frames(name, np.arange(clips_config.frames)),
+        fill_a_clip(query),
+        fill_a_clip(gallery),
+        count,
+        folder,
+        result.step,
+        log,
+    )
