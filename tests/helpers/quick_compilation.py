@@ -2,7 +2,12 @@
 
 import importlib.metadata
 
-OPTIONS: dict[str, int | bool] = {'xla_backend_optimization_level': 0}
+OPTIONS: dict[str, int | bool] = {
+    'xla_backend_optimization_level': 0,
+    # Not cut into 32 parts that are compiled side by side: a fifth of the processor time, and the other core has the
+    # other tests.
+    'xla_cpu_parallel_codegen_split_count': 1,
+}
 if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11):
     OPTIONS['xla_cpu_use_fusion_emitters'] = False  # gone since; XLA ends the process at a flag that it does not know
 
