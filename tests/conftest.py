@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 from absl import flags
-from jaxtyping import install_import_hook
 
 from tests.helpers import annotation_checks, quick_compilation
 
 # Every annotation of a type and a shape is checked in every test, where a function is called or traced. Before anything
 # imports the two.
-install_import_hook(['pvlad_jax', 'data_prep'], annotation_checks.TYPECHECKER)
+annotation_checks.install()
 
 # Before anything imports JAX.
 os.environ['JAX_PLATFORMS'] = 'cpu'
