@@ -1,5 +1,7 @@
 """Convolution and pooling: every formulation is XLA's native one, in value and in both gradients."""
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +39,10 @@ def test_the_formulations_are_one_function(kernel, strides, channels, padding):
     x = rng.normal(size=(2, 5, 7, 6, channels)).astype(np.float32)
     w = rng.normal(size=(*kernel, channels, 4)).astype(np.float32)
     pads = centred_padding(kernel) if padding is None else padding
-    oracle = lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'))
-    g = rng.normal(size=oracle.shape).astype(np.float32)
+    oracle = partial(
+        lax.conv_general_dilated, window_strides=strides, padding=pads, dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC')
+    )
+    g = rng.normal(size=jax.eval_shape(oracle, x, w).shape).astype(np.float32)
 
     @jax.jit
     def everything(x, w, g):
@@ -48,10 +52,10 @@ def test_the_formulations_are_one_function(kernel, strides, channels, padding):
             results.append((y, *gradients(g)))
         # What large pictures get.
         results.append((*results[0][:2], kernel_gradient_as_products(x, w, strides, tuple(pads), g)))
-        return results
+        return oracle(x, w), *results
 
-    native, *others = everything(x, w, g)
-    np.testing.assert_allclose(native[0], oracle, rtol=1e-5, atol=1e-5)
+    expected, native, *others = everything(x, w, g)
+    np.testing.assert_allclose(native[0], expected, rtol=1e-5, atol=1e-5)
     for other in others:
         for ours, theirs in zip(other, native):
             scale = np.abs(theirs).max()
@@ -60,11 +64,15 @@ def test_the_formulations_are_one_function(kernel, strides, channels, padding):
 
 def oracle_of(x, w, strides, padding, g):
     """The convolution and its two gradients by XLA's own, in float64."""
-    with jax.enable_x64(True):
-        x, w, g = (jnp.asarray(a, jnp.float64) for a in (x, w, g))
-        axes = ('NDHWC', 'DHWIO', 'NDHWC')
+    axes = ('NDHWC', 'DHWIO', 'NDHWC')
+
+    @jax.jit  # one program in place of one for every operation
+    def both(x, w, g):
         y, pull = jax.vjp(lambda x, w: lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=axes), x, w)
-        return [np.asarray(a) for a in (y, *pull(g))]
+        return y, *pull(g)
+
+    with jax.enable_x64(True):
+        return [np.asarray(a) for a in both(*(np.asarray(a, np.float64) for a in (x, w, g)))]
 
 
 def assert_same(ours, theirs, tolerance):
@@ -92,14 +100,28 @@ def test_frames_side_by_side_do_not_see_each_other(kernel, strides, padding, tog
         return min(together[0], clips), frames if together[1] > 1 else 1
 
     monkeypatch.setattr(cpu_frame_conv, 'choose_packing', choose_packing)
-    rng = np.random.default_rng(4)
-    x = jnp.asarray(rng.normal(size=(2, 5, 6, 7, 9)), jnp.float32)
-    w = jnp.asarray(rng.normal(size=(*kernel, 9, 4)), jnp.float32)
-    # Not `conv3d`, which keeps what it traced once.
-    y, pull = jax.vjp(lambda x, w: cpu_conv3d(x, w, strides, padding), x, w)
-    g = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
+    (x, w, g), expected = side_by_side(kernel, strides, padding)
+
+    @jax.jit
+    def ours(x, w, g):
+        # Not `conv3d`, which keeps what it traced once.
+        y, pull = jax.vjp(lambda x, w: cpu_conv3d(x, w, strides, padding), x, w)
+        return y, *pull(g)
+
+    found = ours(x, w, g)
     assert asked
-    assert_same((y, *pull(g)), oracle_of(x, w, strides, padding, g), 3e-6)
+    assert_same(found, expected, 3e-6)
+
+
+@cache
+def side_by_side(kernel, strides, padding):
+    """(input, kernel, gradient of the output), and what is expected of them."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2, 5, 6, 7, 9)).astype(np.float32)
+    w = rng.normal(size=(*kernel, 9, 4)).astype(np.float32)
+    size = (n + sum(p) - k for n, p, k in zip((5, 6, 7), padding, kernel))
+    g = rng.normal(size=(2, *(n // s + 1 for n, s in zip(size, strides)), 4)).astype(np.float32)
+    return (x, w, g), oracle_of(x, w, strides, padding, g)
 
 
 def test_what_keeps_threads_busy():
@@ -175,7 +197,8 @@ def test_in_half_precision_no_rows_are_added(kernel, strides, size):
     exact = oracle_of(
         x.astype(jnp.float32), np.zeros((1, *kernel, 8, 4)), (1, *strides), ((0, 0), *padding), g.astype(jnp.float32)
     )[2][0]
-    assert_same([np.asarray(cpu_kernel_gradient.frame_kernel_gradient(x, g, kernel, strides, padding))], [exact], 1e-6)
+    ours = jax.jit(lambda x, g: cpu_kernel_gradient.frame_kernel_gradient(x, g, kernel, strides, padding))(x, g)
+    assert_same([np.asarray(ours)], [exact], 1e-6)
 
 
 @pytest.mark.parametrize(
