@@ -1,51 +1,50 @@
 """The compile cache: a second start compiles nothing, whether it resumes from a checkpoint or starts again."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import quick_compilation
+from tests.helpers.forked_run import ForkedRun
 
 FIELDS = {'training.checkpoint_every': 1, 'training.log_every': 1, 'training.eval_untrained': True}
-STARTS = """
-import sys
-from absl import flags
-import main
-from pvlad_jax.runs import training_run as train
-from pvlad_jax.launch.preemption import Preempted
-from tests.helpers.micro import micro_config_dict
 
-def save(self, *args):
-    saved(self, *args)
-    done.append(args)
-    if len(done) == steps:
-        self.checkpoints.wait()
-        raise Preempted('enough')
 
-flags.FLAGS.mark_as_parsed()
-saved, train.TrainingRun.save = train.TrainingRun.save, save
-data, cache, steps, *workdirs = sys.argv[1:]
-steps = int(steps)
-for workdir in workdirs:
-    done = []
-    assert main.run(micro_config_dict(data, **{'compile_cache': cache}, **FIELDS), workdir, 'train') == 75
-"""
+def stop_after_steps(arguments) -> None:
+    """Of a process: runs that are stopped after a number of steps. arguments: data, cache, number of steps, working
+    directories.
+    """
+    from absl import flags
+
+    import main
+    from pvlad_jax.launch.preemption import Preempted
+    from pvlad_jax.runs import training_run
+    from tests.helpers.micro import micro_config_dict
+
+    data, cache, steps, *workdirs = arguments
+    saved, done = training_run.TrainingRun.save, []
+
+    def save(self, *args):
+        saved(self, *args)
+        done.append(args)
+        if len(done) == int(steps):
+            self.checkpoints.wait()
+            raise Preempted('enough')
+
+    flags.FLAGS.mark_as_parsed()
+    training_run.TrainingRun.save = save
+    for workdir in workdirs:
+        done.clear()
+        assert main.run(micro_config_dict(data, **{'compile_cache': cache}, **FIELDS), workdir, 'train') == 75
 
 
 def programs_after(data: Path, cache: Path, steps: int, *workdirs: Path) -> set[str]:
     """What is in the cache after a process that makes this number of steps in each working directory."""
-    ended = subprocess.run(
-        [sys.executable, '-c', f'FIELDS = {FIELDS}\n{STARTS}', str(data), str(cache), str(steps), *map(str, workdirs)],
-        cwd=Path(__file__).resolve().parents[1],
-        env=os.environ | {'XLA_FLAGS': quick_compilation.xla_flags(devices=1)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XLA_FLAGS', quick_compilation.xla_flags(devices=1))
+        process = ForkedRun(*map(str, (data, cache, steps, *workdirs)), function=stop_after_steps)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     return {path.name for path in cache.rglob('*-cache')}
 
 

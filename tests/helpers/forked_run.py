@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,15 @@ _processes.set_forkserver_preload(['tests.helpers.run_micro_imports'])
 
 
 class ForkedRun:
-    """`python -m tests.helpers.run_micro *arguments`, with the methods of subprocess.Popen that tests use; what it
-    prints goes to files.
+    """`python -m tests.helpers.run_micro *arguments`, or another function of a module, with the methods of
+    subprocess.Popen that tests use; what it prints goes to files.
     """
 
-    def __init__(self, *arguments: str):
+    def __init__(self, *arguments: str, function: Callable[[Sequence[str]], None] | None = None):
         self._output = [tempfile.NamedTemporaryFile('r', prefix='forked_run_') for _ in range(2)]
         self._arguments = arguments
         self._process = _processes.Process(
-            target=_run, args=(arguments, dict(os.environ), *(file.name for file in self._output))
+            target=_run, args=(function, arguments, dict(os.environ), *(file.name for file in self._output))
         )
         self._process.start()
         self.pid = self._process.pid
@@ -80,7 +80,7 @@ def start_micro(
     )
 
 
-def _run(arguments: tuple[str, ...], environment: dict[str, str], stdout: str, stderr: str) -> None:
+def _run(function, arguments: tuple[str, ...], environment: dict[str, str], stdout: str, stderr: str) -> None:
     os.environ.clear()
     os.environ.update(environment)  # as it is now, not when the first run was forked
     for path, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
@@ -89,4 +89,4 @@ def _run(arguments: tuple[str, ...], environment: dict[str, str], stdout: str, s
         os.close(file)
     from tests.helpers import run_micro
 
-    run_micro.main(arguments)
+    (function or run_micro.main)(arguments)
