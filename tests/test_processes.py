@@ -137,6 +137,7 @@ def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goe
 
 def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_saved(micro_data, tmp_path):
     fields = {'training.checkpoint_every': 100, 'training.eval_every': 2, 'evaluation.clips_per_step': 1}
+    fields |= {'model.pooling': 'average'}
     # 16 s and more for the queries alone.
     two = start_two(micro_data, tmp_path / 'run', '--embed_seconds', '2', fields=fields, devices=1)
     wait_for_step(two, tmp_path / 'run', 2)
@@ -203,9 +204,8 @@ def test_two_go_through_all_splits_as_one_does(tmp_path):
 
 @pytest.mark.parametrize('victim', [pytest.param(0, marks=LONG), 1])
 def test_a_killed_process_ends_the_other_with_a_message(micro_data, tmp_path, victim):
-    two = start_two(
-        micro_data, tmp_path / 'run', '--step_seconds', '0.3', '--heartbeat', '5', fields={'training.steps': 400}
-    )
+    fields = {'training.steps': 400, 'model.pooling': 'average'}
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.3', '--heartbeat', '5', fields=fields)
     wait_for_step(two, tmp_path / 'run', 2)
     two[victim].kill()
     began = time.monotonic()

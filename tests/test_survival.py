@@ -35,6 +35,8 @@ from tests.helpers.killed_runs import (
 )
 from tests.helpers.micro import build_micro, micro_config, micro_config_dict
 
+AVERAGE = {'model.pooling': 'average'}  # traced in a third of the time, where the network does not matter
+
 
 def saving(workdir) -> bool:
     return bool(list((Path(workdir) / 'checkpoints').glob('*tmp*')))
@@ -201,12 +203,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(
 
     monkeypatch.setattr(job, 'make_train_step', make)
     config = micro_config_dict(
-        micro_data, **{'training.steps': 8, 'training.checkpoint_every': 2, 'training.log_every': 4}
+        micro_data, **AVERAGE, **{'training.steps': 8, 'training.checkpoint_every': 2, 'training.log_every': 4}
     )
     assert main.run(config, tmp_path / 'run', 'train') == 2
     err = capfd.readouterr().err
     assert f'The {what} of step 5' in err and 'nan' in err and 'checkpoint (step 4) is kept' in err
-    experiment = prepare(micro_config(micro_data))
+    experiment = prepare(micro_config(micro_data, **AVERAGE))
     from pvlad_jax.data.train_batches import TrainBatches
 
     batches = TrainBatches(experiment.dataset, experiment.partition.train, micro_config(micro_data))
@@ -255,7 +257,7 @@ def test_resumed_in_process_equals_uninterrupted(micro_data, tmp_path):
 
 
 def test_a_traced_run_leaves_a_profile(micro_data, tmp_path):
-    config = micro_config_dict(micro_data, **{'training.steps': 3, 'profile': '2:3'})
+    config = micro_config_dict(micro_data, **AVERAGE, **{'training.steps': 3, 'profile': '2:3'})
     assert main.run(config, tmp_path / 'run', 'train') == 0
     assert list((tmp_path / 'run' / 'profile').rglob('*.xplane.pb'))
 
