@@ -21,6 +21,7 @@ from pvlad_jax.models.pooling import POOLINGS
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from tests.helpers import micro  # noqa: F401  enters its backbone
 from tests.helpers.small_backbones import draw, thin_channels
+from tests.helpers.small_image_networks import fewer_layers
 from tests.helpers.small_models import write_workdir
 from tests.test_export import exported
 
@@ -131,6 +132,7 @@ def test_every_pooling_and_mirror_images(pooling, tmp_path):
 )
 def test_backbones(backbone, pooling, clip, fields, tmp_path, monkeypatch):
     thin_channels(monkeypatch)
+    fewer_layers(monkeypatch)
     network, weights = network_of(backbone, pooling, clip, **fields)
     assert difference(tmp_path, network, weights, clip).within(2e-5)  # random weights magnify rounding
 
