@@ -77,7 +77,7 @@ except ValueError as error:
 
 def test_the_loader_needs_jax_alone(folder, expected, tmp_path):
     np.savez(tmp_path / 'videos.npz', *VIDEOS)
-    command = [sys.executable, '-c', _ALONE, str(folder)]
+    command = [sys.executable, '-B', '-c', _ALONE, str(folder)]  # -B: no bytecode in a folder that other tests list
     said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     np.testing.assert_allclose(np.load(tmp_path / 'found.npy'), expected, atol=2e-6)
     assert 'uint8 RGB [n, 16, 8, 3]' in said

@@ -47,7 +47,7 @@ def test_the_number_of_steps_may_grow_and_nothing_else_that_is_computed(tmp_path
     check_config(workdir, with_steps(12, **{'training.log_every': 5}))
     with pytest.raises(UserError, match=r'training\.steps: 6 before, 5 now \(it may only grow\)'):
         check_config(workdir, with_steps(5))
-    with pytest.raises(UserError, match=rf'model\.words: 3 before, 2 now\n.*--config\.init_from={workdir}'):
+    with pytest.raises(UserError, match=rf'model\.clusters: 3 before, 2 now\n.*--config\.init_from={workdir}'):
         check_config(workdir, with_steps(12, **{'model.clusters': 2}))
 
 

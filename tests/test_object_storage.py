@@ -49,7 +49,7 @@ def test_configuration_metrics_and_results_go_to_the_bucket(bucket, micro_data, 
         workdir.check_config(folder, config)
         workdir.write_config(folder, config)
     workdir.check_config(folder, config)
-    with pytest.raises(UserError, match=r'model\.words: 3 before, 4 now'):
+    with pytest.raises(UserError, match=r'model\.clusters: 3 before, 4 now'):
         workdir.check_config(folder, micro_config(micro_data, **{'model.clusters': 4}))
     log = MetricWriter(folder, 0)
     for step in (1, 2, 3):

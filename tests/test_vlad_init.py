@@ -216,7 +216,7 @@ def test_every_place_is_as_likely():
 
 def test_more_words_than_descriptors_is_named():
     points = l2_normalise_rows(np.random.default_rng(0).normal(size=(10, SIZE)))
-    with pytest.raises(UserError, match=r'model\.words = 11 .* only 10'):
+    with pytest.raises(UserError, match=r'model\.clusters = 11 .* only 10'):
         cluster_centres(points, 11, 0)
     with pytest.raises(UserError, match='only 3'):
         cluster_centres(np.repeat(points[:3], 50, axis=0), 4, 0)
