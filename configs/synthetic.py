@@ -26,22 +26,17 @@ def get_config(arguments: str = ''):
     c.model.embedding_dim = 256
     c.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
     c.optimizer.learning_rate = 2e-3
+    c.training.steps = 300
+    c.training.eval_every = 0  # at the end: an evaluation takes as long as 25 steps
+    c.training.checkpoint_every = 100
     if twins:
         # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are
         # learned as well.
         c.batch.identities, c.batch.tracklets, c.batch.group_size = 16, 2, 2
-        c.training.steps = 300
-        c.training.eval_every = 0
-        c.training.eval_untrained = False
-        c.training.checkpoint_every = 100
     else:
         # Many steps on short clips, and parts that begin as bands from head to feet: see docs/ablations.md.
         c.clips.frames, c.clips.stride = 4, 2
         c.model.position_term, c.model.clusters = True, 4
-        c.training.steps = 300
-        c.training.eval_every = 150
-        c.training.eval_untrained = True
-        c.training.checkpoint_every = 100
         c.evaluation.flip = True
         # Enough for few, small pictures, and some seconds faster.
         c.vlad_init.max_descriptors, c.vlad_init.batches = 5_000, 4
