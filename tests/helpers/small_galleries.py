@@ -40,7 +40,7 @@ def write_rows(folder: Path, *args, **options) -> Path:
 def make(folder: Path, backend: str = 'exact', **options) -> Gallery:
     if backend == 'faiss':
         pytest.importorskip('faiss')
-    if backend == 'milvus':
+    if backend == 'milvus' and 'uri' not in options:
         pytest.importorskip('milvus_lite')
         options = {'uri': str(folder.parent / 'milvus.db')}
     return Gallery.create(folder, 'm1', backend, **options)
