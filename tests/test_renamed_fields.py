@@ -1,6 +1,7 @@
 """A renamed field is refused with its new name, and read in the working directories of earlier versions."""
 
 import json
+import pickle
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_former_name_that_works_sets_the_field(former):
     section, _, name = former.partition('.')
     present_name = present.partition('.')[2]
     for set_by, read_by in ((name, present_name), (present_name, name)):
-        config = get_config().copy_and_resolve_references()
+        config = pickle.loads(pickle.dumps(get_config().copy_and_resolve_references()))
         setattr(config[section], set_by, value)  # as a configuration file does; the fields are locked
         assert config[section][read_by] == value
         assert config[section].get_type(set_by) is int and name not in dict(config[section])

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 class _RenamingConfigDict(ConfigDict):
     """A ConfigDict that takes former names for present ones. Only present ones are stored, so that copies agree."""
 
+    KIND: ClassVar[type]
     PRESENT: ClassVar[Mapping[str, str]] = {}
 
     def __getitem__(self, key: str) -> Any:
@@ -21,6 +22,10 @@ class _RenamingConfigDict(ConfigDict):
 
     def get_type(self, key: str) -> type:
         return super().get_type(self.PRESENT.get(key, key))
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        _, _, *state = super().__reduce_ex__(protocol)
+        return _empty, (self.KIND,), *state  # the class has no name by which pickle would find it
 
 
 @functools.lru_cache
@@ -34,4 +39,11 @@ def config_dict_type(kind: type) -> type[ConfigDict]:
         for field in dataclasses.fields(kind)
         if field.metadata.get('former_works')
     }
-    return type(_RenamingConfigDict.__name__, (_RenamingConfigDict,), {'PRESENT': present}) if present else ConfigDict
+    if not present:
+        return ConfigDict
+    return type(_RenamingConfigDict.__name__, (_RenamingConfigDict,), {'KIND': kind, 'PRESENT': present})
+
+
+def _empty(kind: type) -> ConfigDict:
+    section = config_dict_type(kind)
+    return section.__new__(section)
