@@ -97,14 +97,14 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def evaluated(folder: Path) -> Path:
+def evaluated(folder: Path, **fields) -> Path:
     folder.mkdir()
-    write_config(folder, micro_config('no_data'))
+    write_config(folder, micro_config('no_data', **fields))
     return folder
 
 
-def reported(folder: Path, hostile: bool, codewords: CodewordUse | None = None) -> tuple[Path, Page]:
-    workdir = evaluated(folder / 'work')
+def reported(folder: Path, hostile: bool, codewords: CodewordUse | None = None, **fields) -> tuple[Path, Page]:
+    workdir = evaluated(folder / 'work', **fields)
     query, gallery = tables(hostile=hostile)
     for role, table in (('query', query), ('gallery', gallery)):
         write_embeddings(workdir / 'embeddings' / f'{role}.npz', table)
@@ -133,6 +133,10 @@ def test_a_page_shows_pictures_and_fetches_nothing(tmp_path, monkeypatch):
     assert not page.all('link') and len(page.all('script')) == 1
     assert 'mars_official' in page.said and '4 of 4 queries valid' in page.said
     assert 'Use of the codewords is missing: this evaluation has not written it.' in page.said
+
+
+def test_the_page_of_a_pooling_without_codewords_does_not_miss_them(tmp_path):
+    assert 'codewords' not in reported(tmp_path, hostile=False, **{'model.pooling': 'average'})[1].said
 
 
 def test_use_of_codewords():

@@ -12,7 +12,7 @@ from pvlad_jax.evaluation import Embeddings, Result, print_table, write_embeddin
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.report.ranked_strips import ranked_strips, write_strips
 from pvlad_jax.runs.experiment import NetworkOnData
-from pvlad_jax.runs.part_looks import look_at_parts
+from pvlad_jax.runs.part_intermediates import write_part_intermediates
 from pvlad_jax.runs.workdir import Folder
 
 Log = Callable[[str], None]  # prints a line
@@ -59,7 +59,7 @@ def write_scored(workdir: Folder, scored: Scored, files: Sequence[str], name: st
 
 
 def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = '') -> None:
-    """ranked_strips.png in WORKDIR/eval/NAME, and there what `look_at_parts` writes; none where
+    """ranked_strips.png in WORKDIR/eval/NAME, and there what `write_part_intermediates` writes; none where
     config.evaluation.strips is 0. `variables` are on the host.
     """
     if not experiment.config.evaluation.strips:
@@ -100,7 +100,7 @@ def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Sc
         lengths = [(name, places[name]) for name in table.tracklet.tolist()]
         return [name for name, (role, row) in lengths if role.n_frames[row] >= clips_config.frames]
 
-    look_at_parts(
+    write_part_intermediates(
         experiment.network,
         variables,
         lambda name: frames(name, np.arange(clips_config.frames)),

@@ -18,11 +18,12 @@ from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.evaluation.result import read_result
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.images import ImageError, decode_image
+from pvlad_jax.models.pooling import POOLINGS
 from pvlad_jax.report.codeword_use import read_codeword_use
 from pvlad_jax.report.page import TITLE, page
 from pvlad_jax.report.query_outcomes import query_outcomes
 from pvlad_jax.report.tracklet_pictures import PICTURES, TrackletPictures
-from pvlad_jax.runs.part_looks import CODEWORDS, MASKS
+from pvlad_jax.runs.part_intermediates import CODEWORDS, MASKS
 from pvlad_jax.runs.workdir import Folder
 
 REPORT, PAGE = 'report', 'index.html'
@@ -84,7 +85,9 @@ def _write_page(config: Config, workdir: Folder, name: str, folder: Path, log: C
         masks = MASKS if (drawn / MASKS).exists() else ''
         if masks:
             (partial / MASKS).write_bytes((drawn / MASKS).read_bytes())
-        codewords = read_codeword_use(drawn / CODEWORDS, result['step'], notes.append)
+        codewords = None
+        if POOLINGS[config.model.pooling].data_dependent:  # others have no codewords
+            codewords = read_codeword_use(drawn / CODEWORDS, result['step'], notes.append)
         history = _history(workdir, name)
         text = page(result, outcomes, query, gallery, pictures.path, history, notes, masks, codewords)
         (partial / PAGE).write_text(text, encoding='utf-8')

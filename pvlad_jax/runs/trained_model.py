@@ -78,7 +78,7 @@ class TrainedModel:
         """
         about = {
             'version': _FINGERPRINT_VERSION,
-            'model': with_first_names(Config, self.architecture),  # a renamed field makes no other model
+            'model': with_first_names(Config, self.architecture),  # the same in every version
             'clip': self.clip,
             'flip': flip,
             'pixels': [*self.network.pixel_mean, *self.network.pixel_std],

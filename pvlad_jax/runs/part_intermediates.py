@@ -21,7 +21,7 @@ _TRACKLETS = 64  # whose first clips codewords are counted over, at most
 Clip = Callable[[str], UInt8[np.ndarray, 'T H W 3']]  # the first clip of a tracklet, by its name
 
 
-def look_at_parts(
+def write_part_intermediates(
     network: TrackletNetwork,
     variables: dict,
     clip: Clip,
@@ -43,7 +43,7 @@ def look_at_parts(
         return
     shown = _spread(queries, min(pictures, _CLIPS))
     clips = np.stack([clip(name) for name in shown])
-    masks, total = look(network, variables, _filled(clips))
+    masks, total = part_intermediates(network, variables, _filled(clips))
     if masks is not None:
         write_strips(folder / MASKS, part_mask_picture(list(clips), list(np.asarray(masks)[: len(clips)])))
         log(f'Part masks: {folder / MASKS}')
@@ -53,12 +53,12 @@ def look_at_parts(
     summed = 0
     for start in range(0, len(counted), _CLIPS):
         some = np.stack([clip(name) for name in counted[start : start + _CLIPS]])
-        summed = summed + np.asarray(look(network, variables, _filled(some))[1])[: len(some)].sum(0)
+        summed = summed + np.asarray(part_intermediates(network, variables, _filled(some))[1])[: len(some)].sum(0)
     write_codeword_use(folder / CODEWORDS, codeword_use(summed, len(counted)), step)
 
 
 @partial(jax.jit, static_argnums=0)
-def look(
+def part_intermediates(
     network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3']
 ) -> tuple[Float[Array, 'N t h w P'] | None, Float[Array, 'N P K'] | None]:
     """(masks, each clip's soft assignments summed over locations, weighted with the masks); None of what the pooling
