@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ class ForkedRun:
             target=_run, args=(function, arguments, dict(os.environ), *(file.name for file in self._output))
         )
         self._process.start()
+        self._polled = threading.Lock()  # of two threads that ask at once, one would be told 255
         self.pid = self._process.pid
 
     @property
@@ -38,13 +41,16 @@ class ForkedRun:
         return self.poll()
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        with self._polled:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self.poll() is None:
-            raise subprocess.TimeoutExpired(self._arguments, timeout)
-        return self.poll()
+        began = time.monotonic()
+        while (code := self.poll()) is None:
+            if timeout is not None and time.monotonic() - began > timeout:
+                raise subprocess.TimeoutExpired(self._arguments, timeout)
+            time.sleep(0.01)
+        return code
 
     def printed(self) -> str:
         """What it has printed to stdout so far."""
