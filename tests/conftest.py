@@ -34,27 +34,6 @@ gc.set_threshold(20_000, 20, 20)
 flags.FLAGS.mark_as_parsed()  # Grain reads flags, and no absl application runs here
 
 
-# Files that take longest, many of them waiting for the programs that they start: first, beside those that compute.
-LONGEST_FIRST = (
-    'test_processes',
-    'test_backbones',
-    'test_survival',
-    'test_object_storage',
-    'test_export_onnx',
-    'test_inherited_weights',
-    'test_all_splits',
-    'test_checkpoint',
-    'test_run_mistakes',
-    'test_compile_cache',
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers take whole files, in this order (--no-loadscope-reorder)."""
-    place = {name: i for i, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
-
-
 @pytest.fixture(scope='session')
 def shared() -> Path:
     """The folder of real tracklets and official tables; tests that need it are skipped elsewhere."""
