@@ -61,6 +61,8 @@ COMMANDS: dict[str, Run | Skip] = {
     'python main.py --workdir=runs/my_tracklets --mode=eval': Run(),
     'python data_prep/build_tfds.py --dataset=mars --source=MARS_FOLDER --data_dir=data': _MARS,
     'python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors': Run(),
+    'python data_prep/import_weights.py --source=torchreid --file=osnet_x1_0_msmt17.pth '
+    '--output=weights/osnet_x1_0_msmt17.safetensors': Skip('the file is found on Google Drive, and needs PyTorch'),
     'python main.py --config=configs/mars.py --workdir=runs/mars': _MARS,
     'python main.py --mode=export --workdir=runs/demo': Run(),
     'python main.py --mode=report --workdir=runs/demo': Skip('needs Jinja2 of requirements-use.txt'),

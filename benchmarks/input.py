@@ -38,6 +38,7 @@ def configuration(folder: Path, options, cores: int):
     from pvlad_jax.config import freeze
 
     c = get_config()
+    c.clips.frames, c.augment.channel = 16, 0.0  # long clips; the peer changes no channels
     c.dataset.name, c.dataset.data_dir = NAME, str(folder)
     c.batch.identities, c.batch.tracklets = options.people, options.tracklets
     c.input.threads, c.input.prefetch = cores, 2

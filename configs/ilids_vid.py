@@ -1,7 +1,8 @@
 """iLIDS-VID: the method of configs/mars.py on 300 people, half to train on and half to test, ten times.
 
     python data_prep/build_tfds.py --dataset=ilids_vid --source=i-LIDS-VID.tar --data_dir=data
-    python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors
+    python data_prep/import_weights.py --source=torchreid --backbone=osnet_x1_0 --file=osnet_x1_0_msmt17.pth \
+        --output=weights/osnet_x1_0_msmt17.safetensors
     python main.py --config=configs/ilids_vid.py --config.dataset.split=all --workdir=runs/ilids_vid
 
 The last command trains and scores all ten splits (WORKDIR/split_0 ... split_9) and writes mean and standard deviation
@@ -19,17 +20,15 @@ Arguments after the file's name, weights and smaller devices: as in configs/mars
 
 from ml_collections import ConfigDict
 
-from configs import default, mars
+from configs.mars import video
+from configs.recipe import start
 
 
 def get_config(arguments: str = '') -> ConfigDict:
-    c = mars.method()
+    c = video(steps=1_500)  # 160 passes over 300 tracklets
     c.dataset.name = 'ilids_vid'
     c.dataset.validation_share = 0.0  # 150 people are few: all train, and the last checkpoint is scored
-    c.clips.segments = 4  # S: tracklets have 23 to 192 frames; 64 frames are seen of one that has them
+    c.clips.segments = 4  # S: tracklets have 23 to 192 frames; 32 frames are seen of one that has them
     c.batch.identities, c.batch.tracklets = 16, 2  # a person has one tracklet in each of two cameras
-    c.training.steps = 1_500  # 160 passes over 300 tracklets (ours)
-    c.training.frozen_backbone_steps = 200
     c.training.eval_every = 500
-    c.optimizer.warmup_steps = 100
-    return mars.start(default.apply_arguments(c, arguments), arguments)
+    return start(c, arguments)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pvlad_jax.config import Config
-from pvlad_jax.core.settings import describe
+from pvlad_jax.core.settings import describe, short_names
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ('pvlad_jax', 'data_prep', 'configs', 'benchmarks', 'docs', '.ci')
@@ -50,3 +50,16 @@ def test_fields_of_the_configuration():
     found = set(named(r'--config\.((?:[a-z_]+\.)*[a-z_]+)\b'))
     assert len(found) > 30
     assert not sorted(f'{path}: {name}' for path, name in found if name not in known and not name.startswith(mappings))
+
+
+def test_short_names_of_the_configuration():
+    """After a configuration file's name, `configs/mars.py:pooling=average`, and in the README's table of arguments."""
+    used = set(named(r'configs/\w+\.py:([\w=,./-]+=[\w=,./-]*)'))
+    found = {(path, pair.partition('=')[0]) for path, pairs in used for pair in pairs.split(',') if '=' in pair}
+    table = (ROOT / 'README.md').read_text(encoding='utf-8').partition('| argument | values |')[2].partition('\n\n')[0]
+    rows = {name for row in table.splitlines()[2:] for name in re.findall(r'`(\w+)`', row.split('|')[1])}
+    assert len(found) > 10 and len(rows) > 10
+    known = short_names(Config)
+    assert not sorted(
+        f'{path}: {name}' for path, name in found | {('README.md', name) for name in rows} if name not in known
+    )
