@@ -21,13 +21,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.comparison import compare, markdown, table
+from benchmarks.comparison import compare, markdown, show
 from benchmarks.rows import new_file, own_path, write
 from benchmarks.twins import twins
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.program_errors import run_program
-from pvlad_jax.core.terminal import complain, console
+from pvlad_jax.core.terminal import complain
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
 
@@ -158,7 +158,7 @@ def main() -> int:
         )
         title += f'; - {baseline}: difference [95 % interval] seeds above 0' if len(choices) > 1 else ''
         tables.append(markdown(compared, baseline, title))
-        console(width=220).print(table(compared, baseline, title))
+        show(compared, baseline, title)
     if options.output:
         write(options.output, rows)
     if options.markdown:

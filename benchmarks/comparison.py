@@ -8,8 +8,9 @@ little with two or three seeds.
 import statistics
 from collections.abc import Mapping, Sequence
 
-from rich.table import Table
 from scipy import stats
+
+from benchmarks.rows import draw
 
 MEASURES = {
     'rank_1': 'rank-1 %',
@@ -88,14 +89,8 @@ def columns_of(rows: Sequence[Mapping], baseline: str) -> tuple[list[str], list[
     return headings, body
 
 
-def table(rows: Sequence[Mapping], baseline: str, title: str) -> Table:
-    headings, body = columns_of(rows, baseline)
-    drawn = Table(title=title)
-    for heading in headings:
-        drawn.add_column(heading, justify='right' if heading else 'left')
-    for line in body:
-        drawn.add_row(*line)
-    return drawn
+def show(rows: Sequence[Mapping], baseline: str, title: str) -> None:
+    draw(title, *columns_of(rows, baseline), width=220)
 
 
 def markdown(rows: Sequence[Mapping], baseline: str, title: str) -> str:

@@ -18,6 +18,7 @@ optimistic. "Efficiency" is that of scaling: 1 where the other devices cost noth
 import argparse
 import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
@@ -51,21 +52,7 @@ CHIPS = {
     'v6e': Chip(918e12, 32e9, 1640e9, 448e9),
 }
 
-BYTES = {
-    'pred': 1,
-    's8': 1,
-    'u8': 1,
-    's16': 2,
-    'u16': 2,
-    'bf16': 2,
-    'f16': 2,
-    's32': 4,
-    'u32': 4,
-    'f32': 4,
-    's64': 8,
-    'u64': 8,
-    'f64': 8,
-}
+BYTES = dict(pred=1, s8=1, u8=1, s16=2, u16=2, bf16=2, f16=2, s32=4, u32=4, f32=4, s64=8, u64=8, f64=8)
 KINDS = 'all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute'
 COLLECTIVE = re.compile(rf' = (?P<type>\(.*?\)|\S+) (?P<kind>{KINDS})(?:-start)?\(')
 CHANNEL = re.compile(r'channel_id=(\d+)')
@@ -124,10 +111,7 @@ def _group_size(line: str, devices: int) -> int:
 
 
 def _product(shape: str) -> int:
-    size = 1
-    for n in filter(None, shape.split(',')):
-        size *= int(n)
-    return size
+    return math.prod(map(int, filter(None, shape.split(','))))
 
 
 def measure(topology: str, given: argparse.Namespace) -> dict:

@@ -9,6 +9,7 @@ whose memory grows.
 
 import json
 import resource
+import runpy
 import statistics
 import sys
 import time
@@ -40,18 +41,13 @@ def frames(length: int, height: int, width: int) -> Iterator[np.ndarray]:
 
 
 def measure(mode: str, length: int) -> dict:
-    import importlib.util
-
     import jax
 
     from pvlad_jax.config import freeze
     from pvlad_jax.embedding.video import embed_video
     from pvlad_jax.models.tracklet_network import build_network, init_variables
 
-    spec = importlib.util.spec_from_file_location('config', CONFIG.value)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = freeze(module.get_config())
+    config = freeze(runpy.run_path(CONFIG.value)['get_config']())
     clips = config.clips
     network = build_network(config.model, num_identities=2)
     variables = jax.jit(init_variables, static_argnums=(0, 1))(
@@ -96,23 +92,17 @@ def main(_) -> None:
         mode, length = ONE.value.split(':')
         print(json.dumps(measure(mode, int(length))))
         return
-    from benchmarks.rows import child_output  # not in the processes whose memory is measured
+    from benchmarks.rows import child_output, row, write  # not in the processes whose memory is measured
 
     results = []
     for length in map(int, LENGTHS.value):
         for mode in ('carried', 'one pass'):
             if mode == 'one pass' and length > ONE_PASS_UP_TO.value:
                 continue
-            command = [
-                sys.executable,
-                __file__,
-                f'--one={mode}:{length}',
-                f'--network={CONFIG.value}',
-                f'--repeats={REPEATS.value}',
-            ]
-            results.append(
-                json.loads(child_output(command, f'The process of {mode!r} with {length} frames').splitlines()[-1])
-            )
+            command = [sys.executable, __file__, f'--one={mode}:{length}']
+            command += [f'--network={CONFIG.value}', f'--repeats={REPEATS.value}']
+            told = child_output(command, f'The process of {mode!r} with {length} frames')
+            results.append(json.loads(told.splitlines()[-1]))
     say(f'{"frames":>8} {"mode":>9} {"frames/s":>9} {"spread":>7} {"host peak MiB":>14} {"device peak MiB":>16}')
     for r in results:
         say(
@@ -125,18 +115,12 @@ def main(_) -> None:
         if r['mode'] == 'carried' and peer:
             difference = float(np.abs(np.subtract(r['embedding'], peer['embedding'])).max())
             say(f'{r["frames"]} frames: carried and one pass differ by at most {difference:.1e}')
-            rows.append(
-                {
-                    'name': f'embed {r["frames"]} frames',
-                    'ours': r['frames_per_second'],
-                    'peer': peer['frames_per_second'],
-                    'unit': 'frames/s, carried against one pass',
-                    'ratio': r['frames_per_second'] / peer['frames_per_second'],
-                }
-            )
+            ours, theirs = r['frames_per_second'], peer['frames_per_second']
+            name, unit = f'embed {r["frames"]} frames', 'frames/s, carried against one pass'
+            rows.append(row(name, ours, theirs, unit, ours / theirs))
     if OUTPUT.value:
         measured = [{k: v for k, v in r.items() if k != 'embedding'} for r in results]
-        user_path(OUTPUT.value).write_text(json.dumps({'rows': rows, 'measured': measured}, indent=1) + '\n')
+        write(user_path(OUTPUT.value), rows, measured=measured)
 
 
 if __name__ == '__main__':

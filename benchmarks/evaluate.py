@@ -9,18 +9,17 @@ compared. Before a time counts, the results are compared: the command ends with 
 """
 
 import argparse
-import re
-import statistics
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.interleaved import interleaved
+from benchmarks.peak_memory import process_memory
 from benchmarks.random_embeddings import large, mars_sized
-from benchmarks.rows import child_output, new_file, show, write
+from benchmarks.rows import child_output, new_file, repeated_row, row, show, write
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
@@ -54,37 +53,6 @@ def numpy_evaluator(query: Embeddings, gallery: Embeddings, distances: np.ndarra
     }
 
 
-def interleaved(ours, peer, rounds: int, peer_rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of each, run in turn; the first run of each (compilation, caches) does not count.
-
-    The slow peer may run fewer times.
-    """
-    times = ([], [])
-    ours()
-    for i in range(rounds):
-        for run, seconds, n in ((ours, times[0], rounds), (peer, times[1], peer_rounds)):
-            if i < n:
-                start = time.perf_counter()
-                run()
-                seconds.append(time.perf_counter() - start)
-    return times
-
-
-def row(name: str, ours: list[float], peer: list[float], scale: float = 1.0) -> dict:
-    peer = [scale * p for p in peer]
-    medians = statistics.median(ours), statistics.median(peer)
-    return {
-        'name': name,
-        'ours': medians[0],
-        'peer': medians[1],
-        'unit': 's',
-        'ratio': medians[1] / medians[0],
-        'ours_spread': [min(ours), max(ours)],
-        'peer_spread': [min(peer), max(peer)],
-        'runs': [len(ours), len(peer)],
-    }
-
-
 def same(name: str, ours: Result, peer: dict[str, float], tolerance: float) -> None:
     for field, value in peer.items():
         if abs(getattr(ours, field) - value) > tolerance:
@@ -108,13 +76,12 @@ def against_numpy(
     for ours in (score_matrix(distances, few, gallery, protocol), score(few, gallery, protocol)):
         same(name, ours, peer_result, 1e-6)
     del distances
-    times = interleaved(
-        lambda: score(query, gallery, protocol), lambda: numpy_evaluator(few, gallery), rounds, min(rounds, 3)
-    )
+    sides = {'ours': lambda: score(query, gallery, protocol), 'peer': lambda: numpy_evaluator(few, gallery)}
+    times = interleaved(sides, rounds, fewer={'peer': 3})
     scale = len(query) / len(few)
     if scale > 1:
         name += f' (NumPy timed on {len(few)} queries, x {scale:g})'
-    return row(name, *times, scale)
+    return repeated_row(name, times['ours'].wall, [scale * t for t in times['peer'].wall], 's', less_is_better=True)
 
 
 def against_faiss(name: str, query: Embeddings, gallery: Embeddings, rounds: int) -> list[dict]:
@@ -146,12 +113,17 @@ def against_faiss(name: str, query: Embeddings, gallery: Embeddings, rounds: int
     differing = (columns != found) & (np.abs(similarity + scores) > 1e-6)
     if differing.any():
         sys.exit(f'{name}: {differing.sum()} neighbours differ from those of FAISS by more than rounding.')
-    top, peer = interleaved(ours, search, rounds, rounds)
-    full, peer_again = interleaved(lambda: score(query, gallery, 'gallery_only'), search, rounds, rounds)
-    return [
-        row(f'{name}: top-{NEIGHBOURS} against FAISS Flat', top, peer),
-        row(f'{name}: CMC and mAP in full against top-{NEIGHBOURS} of FAISS Flat', full, peer_again),
-    ]
+    compared = {
+        f'{name}: top-{NEIGHBOURS} against FAISS Flat': ours,
+        f'{name}: CMC and mAP in full against top-{NEIGHBOURS} of FAISS Flat': lambda: score(
+            query, gallery, 'gallery_only'
+        ),
+    }
+    rows = []
+    for what, run in compared.items():
+        times = interleaved({'ours': run, 'peer': search}, rounds)
+        rows.append(repeated_row(what, times['ours'].wall, times['peer'].wall, 's', less_is_better=True))
+    return rows
 
 
 def peak_memory(which: str, size: int, n_gallery: int, n_query: int) -> None:
@@ -163,33 +135,21 @@ def peak_memory(which: str, size: int, n_gallery: int, n_query: int) -> None:
         score(query, gallery, 'gallery_only' if n_gallery else 'mars_official')
     else:
         numpy_evaluator(query, gallery)
-    # Of this program alone; getrusage would count the parent's memory at the fork.
-    print(int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024)
+    print(process_memory('VmHWM'))
 
 
 def peak_memory_of_process(which: str, options, n_gallery: int = 0) -> float:
-    command = [
-        sys.executable,
-        __file__,
-        f'--peak_memory={which}',
-        f'--size={options.size}',
-        f'--galleries={n_gallery or ""}',
-        f'--queries={options.queries}',
-    ]
+    sizes = [f'--size={options.size}', f'--galleries={n_gallery or ""}', f'--queries={options.queries}']
+    command = [sys.executable, __file__, f'--peak_memory={which}', *sizes]
     return float(child_output(command, f'The process that measures the memory of {which}'))
 
 
 def growth(seconds: dict[int, float]) -> list[dict]:
     """Time a gallery tracklet of each size against that of the smallest of the large ones: a ratio of 1 = linear."""
     first = min(seconds, default=0)
+    each = {n: 1e6 * spent / n for n, spent in seconds.items()}
     return [
-        {
-            'name': f'{n:,}: time a gallery tracklet, against {first:,}',
-            'ours': 1e6 * seconds[n] / n,
-            'peer': 1e6 * seconds[first] / first,
-            'unit': 'µs',
-            'ratio': seconds[first] / first / (seconds[n] / n),
-        }
+        row(f'{n:,}: time a gallery tracklet, against {first:,}', each[n], each[first], 'µs', each[first] / each[n])
         for n in seconds
         if n != first
     ]
@@ -215,51 +175,24 @@ def main() -> int:
 
     rows, seconds = [], {}
     query, gallery = mars_sized(options.size)
-    rows.append(
-        against_numpy(
-            'MARS size: CMC and mAP against NumPy', query, gallery, 'mars_official', options.rounds, len(query)
-        )
-    )
-    rows += against_faiss(
-        'MARS size', query, gallery.select(~np.isin(gallery.tracklet, query.tracklet)), options.rounds
-    )
-    memory = {which: peak_memory_of_process(which, options) for which in ('ours', 'peer')}
-    rows.append(
-        {
-            'name': 'MARS size: peak memory of the process',
-            **memory,
-            'unit': 'MB',
-            'ratio': memory['peer'] / memory['ours'],
-        }
-    )
+    name = 'MARS size: CMC and mAP against NumPy'
+    rows.append(against_numpy(name, query, gallery, 'mars_official', options.rounds, len(query)))
+    others = gallery.select(~np.isin(gallery.tracklet, query.tracklet))
+    rows += against_faiss('MARS size', query, others, options.rounds)
+    ours, peer = (peak_memory_of_process(which, options) for which in ('ours', 'peer'))
+    rows.append(row('MARS size: peak memory of the process', ours, peer, 'MB', peer / ours))
     for n_gallery in map(int, filter(None, options.galleries.split(','))):
         query, gallery = large(n_gallery, options.queries, options.size)
         name = f'{n_gallery:,} x {options.queries:,}'
-        rows.append(
-            against_numpy(
-                f'{name}: CMC and mAP against NumPy',
-                query,
-                gallery,
-                'gallery_only',
-                options.rounds,
-                options.peer_queries,
-            )
-        )
+        what, counts = f'{name}: CMC and mAP against NumPy', (options.rounds, options.peer_queries)
+        rows.append(against_numpy(what, query, gallery, 'gallery_only', *counts))
         seconds[n_gallery] = rows[-1]['ours']
         rows += against_faiss(name, query, gallery, options.rounds)
         given, matrix = (4 * n_gallery * x / 2**20 for x in (options.size, options.queries))
         del query, gallery
-        memory = peak_memory_of_process('ours', options, n_gallery)
-        rows.append(
-            {
-                'name': f'{name}: peak memory of the process ({given:,.0f} MB are the embeddings); '
-                'as peer these and the full matrix',
-                'ours': memory,
-                'peer': given + matrix,
-                'unit': 'MB',
-                'ratio': (given + matrix) / memory,
-            }
-        )
+        ours, peer = peak_memory_of_process('ours', options, n_gallery), given + matrix
+        what = f'peak memory of the process ({given:,.0f} MB are the embeddings); as peer these and the full matrix'
+        rows.append(row(f'{name}: {what}', ours, peer, 'MB', peer / ours))
     rows += growth(seconds)
 
     if options.output:

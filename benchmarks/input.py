@@ -13,7 +13,6 @@ anything is timed, the pictures of both are compared.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.input_data import NAME, make_data
-from benchmarks.rows import child_output, need, new_file, own_path, show, write
+from benchmarks.rows import child_output, need, new_file, own_path, repeated_row, row, show, write
 from pvlad_jax.core.environment_errors import one_sentence
 
 SIDES = {
@@ -114,24 +113,12 @@ def check_same_pictures(folder: Path, options) -> None:
 
 def measure(folder: Path, options, cores: int) -> dict[str, list[dict[str, float]]]:
     """Rounds of each side, in turn. With several cores a round is longer, so that every worker has batches to make."""
-    command = [
-        sys.executable,
-        __file__,
-        f'--folder={folder}',
-        f'--cores={cores}',
-        f'--people={options.people}',
-        f'--tracklets={options.tracklets}',
-    ]
+    sizes = [f'--cores={cores}', f'--people={options.people}', f'--tracklets={options.tracklets}']
+    command = [sys.executable, __file__, f'--folder={folder}', *sizes]
+    piped = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
     threads = {name: '1' for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')} if cores == 1 else {}
     children = {
-        side: subprocess.Popen(
-            [*command, f'--side={side}'],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | threads,
-        )
-        for side in SIDES
+        side: subprocess.Popen([*command, f'--side={side}'], env=os.environ | threads, **piped) for side in SIDES
     }
     batches = 1 if cores == 1 else 2 * cores
     rounds: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
@@ -150,20 +137,6 @@ def measure(folder: Path, options, cores: int) -> dict[str, list[dict[str, float
     return rounds
 
 
-def row(name: str, ours: list[float], peer: list[float], unit: str) -> dict:
-    medians = statistics.median(ours), statistics.median(peer)
-    return {
-        'name': name,
-        'ours': medians[0],
-        'peer': medians[1],
-        'unit': unit,
-        'ratio': medians[0] / medians[1],
-        'ours_spread': [min(ours), max(ours)],
-        'peer_spread': [min(peer), max(peer)],
-        'runs': [len(ours), len(peer)],
-    }
-
-
 def speed_rows(folder: Path, options) -> list[dict]:
     rows = []
     every = len(os.sched_getaffinity(0))
@@ -176,13 +149,9 @@ def speed_rows(folder: Path, options) -> list[dict]:
                 if (what == 'tracklets' and side != 'peer') or (per == 'cpu' and cores > 1):
                     continue
                 unit = f'{what}/s' if per == 'seconds' else f'{what}/CPU s'
-                rows.append(
-                    row(
-                        f'{where}: {what} against {SIDES[side]}',
-                        *([r[what] / r[per] for r in rounds[s]] for s in ('ours', side)),
-                        unit,
-                    )
-                )
+                ours, peer = ([r[what] / r[per] for r in rounds[s]] for s in ('ours', side))
+                name = f'{where}: {what} against {SIDES[side]}'
+                rows.append(repeated_row(name, ours, peer, unit, less_is_better=False))
     return rows
 
 
@@ -200,26 +169,13 @@ def waiting_row(folder: Path, steps: int) -> dict:
             'evaluation.strips': 0,
             'batch.identities': 8,
         }
-        child_output(
-            [
-                sys.executable,
-                'main.py',
-                '--config=configs/tracklet_folder.py:pooling=average',
-                f'--workdir={workdir}',
-                *(f'--config.{name}={value}' for name, value in settings.items()),
-            ],
-            'The training run',
-            cwd=root,
-        )
+        command = [sys.executable, 'main.py', '--config=configs/tracklet_folder.py:pooling=average']
+        command += [f'--workdir={workdir}', *(f'--config.{name}={value}' for name, value in settings.items())]
+        child_output(command, 'The training run', cwd=root)
         lines = [json.loads(line) for line in (Path(workdir) / 'metrics.jsonl').read_text().splitlines()]
     last = [line for line in lines if line['kind'] == 'train'][-1]
-    return {
-        'name': f'time that training waits for input ({steps} steps of r3d_tiny, configs/tracklet_folder.py)',
-        'ours': 100 * last['input_wait'],
-        'peer': None,
-        'unit': '%',
-        'ratio': None,
-    }
+    name = f'time that training waits for input ({steps} steps of r3d_tiny, configs/tracklet_folder.py)'
+    return row(name, 100 * last['input_wait'], None, '%')
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ import dataclasses
 import gc
 import json
 import os
-import re
 import statistics
 import sys
 import time
@@ -20,6 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+
+from benchmarks.peak_memory import process_memory
 
 PER_PERSON = 10
 LATER_BATCHES = 20
@@ -116,16 +117,10 @@ def open_peer(folder: Path, n: int) -> Callable[[int], object]:
         for tracklet in sorted(os.listdir(person)):
             inside = os.path.join(person, tracklet)
             by_person.setdefault(int(os.path.basename(person)), []).append(len(tracklets))
-            tracklets.append(
-                (
-                    [os.path.join(inside, frame) for frame in sorted(os.listdir(inside))],
-                    int(os.path.basename(person)),
-                    int(tracklet[9]),
-                )
-            )
-    dataset = TrackletFiles(
-        [paths for paths, _, _ in tracklets], np.array([person for _, person, _ in tracklets]), config
-    )
+            paths = [os.path.join(inside, frame) for frame in sorted(os.listdir(inside))]
+            tracklets.append((paths, int(os.path.basename(person)), int(tracklet[9])))
+    paths, labels, _ = zip(*tracklets)
+    dataset = TrackletFiles(list(paths), np.array(labels), config)
     people = np.array(list(by_person))
 
     def batch(step: int):
@@ -143,7 +138,7 @@ def open_peer(folder: Path, n: int) -> Callable[[int], object]:
 def memory() -> float:
     """MB of this process (Linux)."""
     gc.collect()
-    return int(re.search(r'VmRSS:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024
+    return process_memory('VmRSS')
 
 
 @dataclasses.dataclass
@@ -179,7 +174,7 @@ def cost(side: str, folder: Path, n: int) -> Cost:
 
 
 def growth_rows(folder: Path, sizes: list[int], peer_up_to: int) -> list[dict]:
-    from benchmarks.rows import child_output  # not in the processes whose memory is measured
+    from benchmarks.rows import child_output, row  # not in the processes whose memory is measured
 
     rows = []
     for n in sizes:
@@ -200,15 +195,8 @@ def growth_rows(folder: Path, sizes: list[int], peer_up_to: int) -> list[dict]:
             ('later', 'a later batch of 32', 'ms'),
         ):
             ours, peer = costs['ours'][field], costs.get('peer', {}).get(field)
-            rows.append(
-                {
-                    'name': f'{n:,} tracklets: {what}',
-                    'ours': ours,
-                    'peer': peer,
-                    'unit': unit,
-                    'ratio': None if peer is None else peer / max(ours, 1e-9),
-                }
-            )
+            ratio = None if peer is None else peer / max(ours, 1e-9)
+            rows.append(row(f'{n:,} tracklets: {what}', ours, peer, unit, ratio))
     return rows
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
+
+from benchmarks.rows import row
 
 
 @dataclasses.dataclass
@@ -21,11 +23,13 @@ class Times:
         return statistics.median(self.wall)
 
 
-def interleaved(runs: dict[str, Callable], rounds: int) -> dict[str, Times]:
-    """Each run in turn; the first round (compilation, caches) does not count."""
+def interleaved(runs: dict[str, Callable], rounds: int, fewer: Mapping[str, int] | None = None) -> dict[str, Times]:
+    """Each run in turn; the first round (compilation, caches) does not count. fewer: rounds of slow ones."""
     times = {name: Times() for name in runs}
     for i in range(rounds + 1):
         for name, run in runs.items():
+            if fewer and i > fewer.get(name, rounds):
+                continue
             wall, processor = time.perf_counter(), time.process_time()
             run()
             if i:
@@ -34,22 +38,16 @@ def interleaved(runs: dict[str, Callable], rounds: int) -> dict[str, Times]:
     return times
 
 
-def row(name: str, times: dict[str, Times], scale: float, unit: str, **more) -> dict:
+def speed_row(name: str, times: dict[str, Times], scale: float, unit: str, **more) -> dict:
     """Of the runs 'ours' and 'peer'. scale: units of work a run, so that figures are per second."""
-    row = {
-        'name': name,
-        'ours': scale / times['ours'].median,
-        'peer': scale / times['peer'].median,
-        'unit': unit,
-        'ratio': times['peer'].median / times['ours'].median,
-    }
+    ours, peer = times['ours'].median, times['peer'].median
     for side, t in times.items():
-        row |= {
+        more |= {
             f'{side}_spread': [scale / max(t.wall), scale / min(t.wall)],
             f'{side}_cores': sum(t.processor) / sum(t.wall),
             f'{side}_processor_seconds': statistics.median(t.processor),
         }
-    return row | {'runs': len(times['ours'].wall), **more}
+    return row(name, scale / ours, scale / peer, unit, peer / ours, runs=len(times['ours'].wall), **more)
 
 
 def check(name: str, ours, peer, tolerance: float) -> None:

@@ -13,17 +13,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jax import lax
-from rich.table import Table
 
-from pvlad_jax.core.terminal import console
+from benchmarks.rows import draw, row
 from pvlad_jax.models.backbones import BACKBONES, build_backbone, i3d, osnet
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.conv3d import conv3d
 from pvlad_jax.ops.depthwise_conv import depthwise_conv
 from pvlad_jax.ops.max_pool3d import max_pool3d
 from pvlad_jax.ops.padding import centred_padding
-
-DIMENSIONS = ('NDHWC', 'DHWIO', 'NDHWC')
 
 
 class Layer(NamedTuple):
@@ -175,33 +172,20 @@ def measure(options, interleaved: Callable, device: str) -> list[dict]:
             place = f'{backbone} {kind} {sizes[0]} -> {features}, {sizes[1]} / {sizes[2]}'
             for both in ('', ' both'):
                 passes = 2 + (shape[-1] > 3) if both and kind != 'pool' else 1
-                rate = {side: float(work * passes / times[side + both].median) for side in ('native', 'ours', 'peer')}
-                rows.append(
-                    {
-                        'name': place + (', forward and backward' if both else ', forward'),
-                        'layers': count,
-                        'before': rate['native'],
-                        'ours': rate['ours'],
-                        'peer': rate['peer'],
-                        'unit': '1e9 results/s' if kind == 'pool' else 'GFLOP/s',
-                        'ratio_before': rate['native'] / rate['peer'],
-                        'ratio': rate['ours'] / rate['peer'],
-                    }
+                before, ours, peer = (
+                    float(work * passes / times[side + both].median) for side in ('native', 'ours', 'peer')
                 )
+                name = place + (', forward and backward' if both else ', forward')
+                unit = '1e9 results/s' if kind == 'pool' else 'GFLOP/s'
+                more = {'layers': count, 'before': before, 'ratio_before': before / peer}
+                rows.append(row(name, ours, peer, unit, ours / peer, **more))
     return rows
 
 
 def show(rows: list[dict], title: str) -> None:
-    table = Table(title=title)
-    for column in ('layer', 'how many', 'XLA', 'ours', 'PyTorch', 'unit', 'ratio before', 'ratio'):
-        table.add_column(column, justify='left' if column in ('layer', 'unit') else 'right')
+    lines = []
     for r in rows:
-        table.add_row(
-            r['name'],
-            str(r['layers']),
-            *(f'{r[k]:.3g}' for k in ('before', 'ours', 'peer')),
-            r['unit'],
-            f'{r["ratio_before"]:.2f}',
-            f'{r["ratio"]:.2f}',
-        )
-    console(width=180).print(table)
+        rates = [f'{r[k]:.3g}' for k in ('before', 'ours', 'peer')]
+        lines.append([r['name'], str(r['layers']), *rates, r['unit'], f'{r["ratio_before"]:.2f}', f'{r["ratio"]:.2f}'])
+    headings = ('layer', 'how many', 'XLA', 'ours', 'PyTorch', 'unit', 'ratio before', 'ratio')
+    draw(title, headings, lines, left=('layer', 'unit'))

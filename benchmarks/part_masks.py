@@ -31,7 +31,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from rich.table import Table
 
 from benchmarks.part_measures import (
     adjusted_rand_index,
@@ -44,12 +43,12 @@ from benchmarks.part_measures import (
     soft_iou,
     steadiness,
 )
-from benchmarks.rows import new_file, own_path, write
+from benchmarks.rows import draw, new_file, own_path, write
 from benchmarks.walker_masks import WalkerMasks, walker_masks
 from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.terminal import console, say
+from pvlad_jax.core.terminal import say
 
 # Labels with sides joined, the background first.
 JOINED = {
@@ -160,13 +159,9 @@ def run_row(workdir: Path, seen: WalkerMasks) -> dict:
 
 
 def show(rows: list[dict]) -> None:
-    table = Table(title='Part masks against limbs')
-    for column in ('', *COLUMNS.values()):
-        table.add_column(column, justify='right' if column else 'left')
-    for row in rows:
-        digits = {'rank_1': 1, 'mAP': 1}
-        table.add_row(row['name'], *(f'{row[c]:.{digits.get(c, 3)}f}' if c in row else '' for c in COLUMNS))
-    console(width=180).print(table)
+    digits = {'rank_1': 1, 'mAP': 1}
+    lines = [[row['name'], *(f'{row[c]:.{digits.get(c, 3)}f}' if c in row else '' for c in COLUMNS)] for row in rows]
+    draw('Part masks against limbs', ['', *COLUMNS.values()], lines)
     for row in rows:
         for p in row.get('parts', ()):
             say(

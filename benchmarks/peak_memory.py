@@ -16,7 +16,7 @@ class PeakMemory:
     """
 
     def __enter__(self) -> 'PeakMemory':
-        self.own = _status('RssAnon')
+        self.own = process_memory('RssAnon')
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -25,12 +25,13 @@ class PeakMemory:
     def __exit__(self, *error) -> None:
         self._stop.set()
         self._thread.join()
-        self.own, self.resident = max(self.own, _status('RssAnon')), _status('VmHWM')
+        self.own, self.resident = max(self.own, process_memory('RssAnon')), process_memory('VmHWM')
 
     def _watch(self) -> None:
         while not self._stop.wait(_SECONDS):
-            self.own = max(self.own, _status('RssAnon'))
+            self.own = max(self.own, process_memory('RssAnon'))
 
 
-def _status(name: str) -> float:
+def process_memory(name: str) -> float:
+    """MiB of this program alone by its name in /proc (Linux); getrusage would count the parent's memory at the fork."""
     return int(re.search(rf'{name}:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rows import need, new_file, write
+from benchmarks.rows import draw, need, new_file, row, write
 
 if __name__ == '__main__':
     need('torch')
@@ -21,10 +21,8 @@ if __name__ == '__main__':
 import jax
 import numpy as np
 import torch
-from rich.table import Table
 
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.terminal import console
 from pvlad_jax.ops.conv3d import conv3d
 
 SAME, POINT = ((1, 1),) * 3, (1, 1, 1)
@@ -77,15 +75,7 @@ def measure(name: str) -> list[dict]:
     rows = []
     for i, what in enumerate(('result', 'gradient of the input', 'gradient of the kernel')):
         ours, peer = (float(np.abs(side[i] - exact[i]).max() / np.abs(exact[i]).max()) for side in sides)
-        rows.append(
-            {
-                'name': f'{name}: {what}',
-                'ours': ours,
-                'peer': peer,
-                'unit': 'of the largest value',
-                'ratio': peer / ours,
-            }
-        )
+        rows.append(row(f'{name}: {what}', ours, peer, 'of the largest value', peer / ours))
     return rows
 
 
@@ -94,15 +84,12 @@ def main() -> int:
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     options = parser.parse_args()
     rows = [row for name in LAYERS for row in measure(name)]
-    table = Table(title=f'Largest error against float64, {jax.devices()[0].device_kind}, float32')
-    for column in ('', 'ours', 'PyTorch', 'ratio'):
-        table.add_column(column, justify='left' if not column else 'right')
-    for r in rows:
-        table.add_row(r['name'], f'{r["ours"]:.1e}', f'{r["peer"]:.1e}', f'{r["ratio"]:.2f}')
     if options.output:
         about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__, 'torch': torch.__version__}
         write(options.output, rows, about=about)
-    console(width=120).print(table)
+    title = f'Largest error against float64, {jax.devices()[0].device_kind}, float32'
+    lines = [[r['name'], f'{r["ours"]:.1e}', f'{r["peer"]:.1e}', f'{r["ratio"]:.2f}'] for r in rows]
+    draw(title, ('', 'ours', 'PyTorch', 'ratio'), lines, width=120)
     return 0
 
 

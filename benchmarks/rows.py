@@ -9,8 +9,9 @@ import argparse
 import importlib.util
 import json
 import os
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -65,16 +66,35 @@ def new_file(text: str) -> Path:
     return path
 
 
+def row(name: str, ours: float, peer: float | None, unit: str, ratio: float | None = None, **more) -> dict:
+    return {'name': name, 'ours': ours, 'peer': peer, 'unit': unit, 'ratio': ratio, **more}
+
+
+def repeated_row(name: str, ours: Sequence[float], peer: Sequence[float], unit: str, less_is_better: bool) -> dict:
+    """The row of what was measured several times: medians and spreads."""
+    a, b = statistics.median(ours), statistics.median(peer)
+    spreads = {'ours_spread': [min(ours), max(ours)], 'peer_spread': [min(peer), max(peer)]}
+    return row(name, a, b, unit, b / a if less_is_better else a / b, **spreads, runs=[len(ours), len(peer)])
+
+
 def write(path: Path, rows: list[dict], **more) -> None:
     path.write_text(json.dumps({'rows': rows, **more}, indent=1) + '\n')
 
 
-def show(rows: list[dict], title: str) -> None:
+def draw(title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], width: int = 180, left=('',)) -> None:
+    """Prints a table. left: the headings of what is no number."""
     table = Table(title=title)
-    for column in ('', 'ours', 'peer', 'unit', 'ratio', 'spread of ours', 'spread of peer'):
-        table.add_column(column, justify='left' if not column else 'right')
+    for heading in headings:
+        table.add_column(heading, justify='left' if heading in left else 'right')
+    for line in lines:
+        table.add_row(*line)
+    console(width=width).print(table)
+
+
+def show(rows: list[dict], title: str) -> None:
+    lines = []
     for r in rows:
         spreads = ['–'.join(f'{s:.4g}' for s in r.get(f'{side}_spread', ())) for side in ('ours', 'peer')]
         peer, ratio = ('' if r[key] is None else f'{r[key]:.{digits}g}' for key, digits in (('peer', 4), ('ratio', 3)))
-        table.add_row(r['name'], f'{r["ours"]:.4g}', peer, r['unit'], ratio, *spreads)
-    console(width=180).print(table)
+        lines.append([r['name'], f'{r["ours"]:.4g}', peer, r['unit'], ratio, *spreads])
+    draw(title, ('', 'ours', 'peer', 'unit', 'ratio', 'spread of ours', 'spread of peer'), lines)

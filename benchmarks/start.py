@@ -22,11 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.table import Table
-
-from benchmarks.rows import child_output, new_file, own_path, write
+from benchmarks.rows import child_output, draw, new_file, own_path, row, write
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.terminal import console
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {'/jax/compilation_cache/cache_hits': 'fetched', '/jax/compilation_cache/cache_misses': 'compiled'}
@@ -156,15 +153,8 @@ def child(options) -> None:
 
 def start(kind: str, workdir: Path, data: str) -> dict:
     with tempfile.NamedTemporaryFile(suffix='.json') as report:
-        command = [
-            sys.executable,
-            __file__,
-            f'--workdir={workdir}',
-            f'--data={data}',
-            f'--report={report.name}',
-            f'--since={time.time()}',
-            *(['--save'] if kind == 'first' else []),
-        ]
+        command = [sys.executable, __file__, f'--workdir={workdir}', f'--data={data}', f'--report={report.name}']
+        command += [f'--since={time.time()}'] + ['--save'] * (kind == 'first')
         child_output(command, f'The run of the {kind} start', cwd=ROOT)
         about = json.loads(Path(report.name).read_text())
     cache = list((workdir / 'compile_cache').rglob('*-cache'))
@@ -210,40 +200,24 @@ def main() -> int:
 
     names = dict.fromkeys(name for kind in STARTS for run in runs[kind] for name in run['split'])
     names = [*(name for name in names if name not in ('first step', REST, TOTAL)), 'first step', REST, TOTAL]
-    table = Table(title=f'Seconds (of the CPU) to the first step of the demo; medians of {options.rounds}')
-    for column in ('', *(f'{kind} start' for kind in STARTS)):
-        table.add_column(column, justify='left' if not column else 'right')
-    rows = []
+    rows, lines = [], []
     for name in names:
         both = {
             kind: [statistics.median(run['split'].get(name, (0, 0))[i] for run in runs[kind]) for i in (0, 1)]
             for kind in STARTS
         }
-        table.add_row(
-            name, *(f'{both[kind][0]:.2f} ({both[kind][1]:.2f})' for kind in STARTS), end_section=name in (REST, TOTAL)
-        )
-        rows += [
-            {
-                'name': f'{kind} start: {name}',
-                'ours': both[kind][0],
-                'peer': None,
-                'unit': 's',
-                'ratio': None,
-                'cpu': both[kind][1],
-            }
-            for kind in STARTS
-        ]
-    last = {kind: runs[kind][-1] for kind in STARTS}
+        lines.append([name, *(f'{wall:.2f} ({cpu:.2f})' for wall, cpu in both.values())])
+        rows += [row(f'{kind} start: {name}', wall, None, 's', cpu=cpu) for kind, (wall, cpu) in both.items()]
+    last = [runs[kind][-1] for kind in STARTS]
     for what in DURATIONS.values():
-        table.add_row(f'of which {what}', *(f'{last[kind]["compilation"][what]:.2f}' for kind in STARTS))
+        lines.append([f'of which {what}', *(f'{run["compilation"][what]:.2f}' for run in last)])
     for what, where in (('fetched', 'from the cache'), ('compiled', 'anew')):
-        table.add_row(f'programs {what} {where}', *(str(last[kind]['compilation'][what]) for kind in STARTS))
-    table.add_row(
-        'programs in the cache', *(f'{last[kind]["programs"]} ({last[kind]["megabytes"]:.1f} MB)' for kind in STARTS)
-    )
+        lines.append([f'programs {what} {where}', *(str(run['compilation'][what]) for run in last)])
+    lines.append(['programs in the cache', *(f'{run["programs"]} ({run["megabytes"]:.1f} MB)' for run in last)])
     if options.output:
         write(options.output, rows, runs=runs)
-    console(width=140).print(table)
+    title = f'Seconds (of the CPU) to the first step of the demo; medians of {options.rounds}'
+    draw(title, ['', *(f'{kind} start' for kind in STARTS)], lines, width=140)
     return 0
 
 

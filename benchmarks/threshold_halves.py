@@ -12,11 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from rich.table import Table
 
-from benchmarks.rows import own_path
+from benchmarks.rows import draw, own_path
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.terminal import complain, console
+from pvlad_jax.core.terminal import complain
 from pvlad_jax.evaluation.calibration import PER, calibrate
 from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings, read_embeddings
@@ -77,21 +76,16 @@ def main() -> int:
     )
     other = measured(half(query, people, False), half(gallery, people, False), calibration)
     same = calibration.same
-    table = Table(
-        title=f'{calibration.people} people; same up to {same.value:.4f} ({same.low:.4f} to '
-        f'{same.high:.4f}), nobody above {calibration.nobody:.4f}'
+    title = (
+        f'{calibration.people} people; same up to {same.value:.4f} ({same.low:.4f} to {same.high:.4f}), '
+        f'nobody above {calibration.nobody:.4f}'
     )
-    for column in ('rate, %', 'calibrated', '95 % interval', 'other half'):
-        table.add_column(column, justify='left' if column == 'rate, %' else 'right')
+    lines = []
     for name, value in other.items():
         estimate = getattr(calibration, name, None) or calibration.open_set[name]
-        table.add_row(
-            name,
-            f'{100 * estimate.value:.2f}',
-            f'{100 * estimate.low:.2f} to {100 * estimate.high:.2f}',
-            f'{100 * value:.2f}',
-        )
-    console(width=120).print(table)
+        interval = f'{100 * estimate.low:.2f} to {100 * estimate.high:.2f}'
+        lines.append([name, f'{100 * estimate.value:.2f}', interval, f'{100 * value:.2f}'])
+    draw(title, ('rate, %', 'calibrated', '95 % interval', 'other half'), lines, width=120, left=('rate, %',))
     for warning in calibration.warnings:
         complain(f'Note: {warning}')
     return 0

@@ -37,16 +37,12 @@ class Unit3D(nn.Module):
 
     def forward(self, x):
         # Padding that is the same on both sides is the convolution's own business; F.pad would copy.
-        total = [
-            max((-(-n // s) - 1) * s + k - n, 0)
-            for n, k, s in zip(x.shape[2:], self.conv.kernel_size, self.conv.stride)
-        ]
+        kernel, weight, stride = self.conv.kernel_size, self.conv.weight, self.conv.stride
+        total = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(x.shape[2:], kernel, stride)]
         if all(t % 2 == 0 for t in total):
-            y = F.conv3d(x, self.conv.weight, None, self.conv.stride, [t // 2 for t in total])
+            y = F.conv3d(x, weight, None, stride, [t // 2 for t in total])
         else:
-            y = F.conv3d(
-                same(x, self.conv.kernel_size, self.conv.stride, 0.0), self.conv.weight, None, self.conv.stride
-            )
+            y = F.conv3d(same(x, kernel, stride, 0.0), weight, None, stride)
         return F.relu(self.norm(y))
 
 
@@ -179,11 +175,7 @@ def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
     arrays.
     """
     name = network.backbone
-    state = {
-        k: v.detach().cpu().numpy().copy()
-        for k, v in name.state_dict().items()
-        if not k.endswith('num_batches_tracked')
-    }
+    state = {k: v.detach().cpu().numpy().copy() for k, v in name.state_dict().items() if v.ndim}  # no counts of batches
     if isinstance(name, TorchR3D):
         flat = torchvision_r3d.to_our_names(state, 'the peer')
     elif isinstance(name, TorchOSNet):
@@ -201,20 +193,14 @@ def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
             if isinstance(name, TorchI3D) and path[-1] == 'norm' and leaf == 'weight':
                 continue  # ours, as the original, has no scale: the peer's stays one
             group = 'batch_stats' if leaf.startswith('running') else 'params'
-            ours = {
-                'weight': 'kernel' if array.ndim == 5 else 'scale',
-                'bias': 'bias',
-                'running_mean': 'mean',
-                'running_var': 'var',
-            }[leaf]
+            weight = 'kernel' if array.ndim == 5 else 'scale'
+            ours = {'weight': weight, 'bias': 'bias', 'running_mean': 'mean', 'running_var': 'var'}[leaf]
             flat['/'.join([group, *path, ours])] = array.transpose(2, 3, 4, 1, 0) if array.ndim == 5 else array
     tree = unflatten_dict({k: np.ascontiguousarray(v) for k, v in flat.items()}, sep='/')
     params = {'backbone': tree['params']}
     for ours, layer in (('to_embedding', network.embedding), ('classifier', network.classifier)):
-        params[ours] = {
-            'kernel': layer.weight.detach().cpu().numpy().T.copy(),
-            'bias': layer.bias.detach().cpu().numpy().copy(),
-        }
+        weight, bias = (x.detach().cpu().numpy() for x in (layer.weight, layer.bias))
+        params[ours] = {'kernel': weight.T.copy(), 'bias': bias.copy()}
     stats = {'backbone': tree['batch_stats']} if 'batch_stats' in tree else {}
     return params, stats
 

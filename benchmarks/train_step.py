@@ -17,13 +17,13 @@ torch.compile.
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rows import child_output, need, new_file, write
+from benchmarks.peak_memory import process_memory
+from benchmarks.rows import child_output, draw, need, new_file, row, write
 
 if __name__ == '__main__':
     need('torch')
@@ -31,14 +31,13 @@ if __name__ == '__main__':
 import jax
 import jax.numpy as jnp
 import torch
-from interleaved import check, interleaved, row
-from rich.table import Table
+from interleaved import check, interleaved, speed_row
 from torch.utils.flop_counter import FlopCounterMode
 from train_sides import DEVICE, ON_GPU, Ours, Peer, configuration
 
 from pvlad_jax.config import Config
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.terminal import console, say
+from pvlad_jax.core.terminal import say
 
 
 def flops_of(config: Config) -> tuple[float, float]:
@@ -69,31 +68,20 @@ def product_flops(dtype: str, rounds: int) -> float:
 
 def peak_memory(options: argparse.Namespace, backbone: str, side: str) -> float:
     """MiB of a process that makes three steps of one side and nothing else (GPU: of its allocator)."""
-    command = [
-        sys.executable,
-        __file__,
-        f'--memory_of={side}',
-        f'--backbones={backbone}',
-        f'--batch={options.batch}',
-        f'--dtype={options.dtype}',
-    ] + ['--compile'] * options.compile
+    command = [sys.executable, __file__, f'--memory_of={side}', f'--backbones={backbone}']
+    command += [f'--batch={options.batch}', f'--dtype={options.dtype}'] + ['--compile'] * options.compile
     return float(child_output(command, f'The process that measures the memory of {side}').splitlines()[-1])
 
 
 def print_memory(options: argparse.Namespace) -> None:
     config = configuration(options, options.backbones.split(',')[0])
-
-    def resident():
-        # Of this program alone; getrusage would count the parent's memory at the fork.
-        return int(re.search(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())[1]) / 1024
-
     peer = Peer(config, options.compile)
     run = peer if options.memory_of == 'peer' else Ours(config, peer.variables)
-    before = resident()  # libraries, weights, compiler
+    before = process_memory('VmHWM')  # libraries, weights, compiler
     for _ in range(3):
         run.step()
     if not ON_GPU:
-        print(resident() if options.memory_of == 'peer' else max(resident(), before))
+        print(process_memory('VmHWM') if options.memory_of == 'peer' else max(process_memory('VmHWM'), before))
     elif options.memory_of == 'peer':
         print(torch.cuda.max_memory_allocated() / 2**20)
     else:
@@ -118,56 +106,30 @@ def measure(options: argparse.Namespace, backbone: str, peak: float) -> list[dic
         times = interleaved({'ours': getattr(ours, what), 'peer': getattr(peer, what)}, options.rounds)
         name = f'{backbone} {"training step" if what == "step" else "embedding"}'
         shares = {f'{side}_share_of_product': count / t.median / peak for side, t in times.items()}
-        rows.append(row(name, times, clips, 'clips/s', gflop=count / 1e9, **shares))
+        rows.append(speed_row(name, times, clips, 'clips/s', gflop=count / 1e9, **shares))
     rows[0]['compile_seconds'] = ours.compile_seconds
     del ours, peer
     if options.memory:
         memory = {side: peak_memory(options, backbone, side) for side in ('ours', 'peer')}
-        rows.append(
-            {
-                'name': f'{backbone} peak memory of training',
-                **memory,
-                'unit': 'MiB',
-                'ratio': memory['peer'] / memory['ours'],
-            }
-        )
+        ratio = memory['peer'] / memory['ours']
+        rows.append(row(f'{backbone} peak memory of training', **memory, unit='MiB', ratio=ratio))
     return rows
 
 
+def _of_sides(row: dict, what: str, form: str) -> list[str]:
+    """Of both sides, '' where it was not measured."""
+    return [format(row[key], form) if (key := f'{side}_{what}') in row else '' for side in ('ours', 'peer')]
+
+
 def show(rows: list[dict], title: str) -> None:
-    table = Table(title=title)
-    for column in (
-        '',
-        'ours',
-        '(spread)',
-        'PyTorch',
-        '(spread)',
-        'unit',
-        'ratio',
-        'share of product',
-        'PyTorch',
-        'cores',
-        'PyTorch',
-    ):
-        table.add_column(column, justify='left' if column in ('', 'unit') else 'right')
+    headings = ['', 'ours', '(spread)', 'PyTorch', '(spread)', 'unit', 'ratio']
+    headings += ['share of product', 'PyTorch', 'cores', 'PyTorch']
+    lines = []
     for r in rows:
         spread = [' - '.join(f'{x:.3g}' for x in r.get(f'{side}_spread', ())) for side in ('ours', 'peer')]
-        shares = [
-            f'{r[f"{side}_share_of_product"]:.0%}' if f'{side}_share_of_product' in r else ''
-            for side in ('ours', 'peer')
-        ]
-        shares += [f'{r[f"{side}_cores"]:.1f}' if f'{side}_cores' in r else '' for side in ('ours', 'peer')]
-        table.add_row(
-            r['name'],
-            f'{r["ours"]:.3g}',
-            spread[0],
-            f'{r["peer"]:.3g}',
-            spread[1],
-            r['unit'],
-            f'{r["ratio"]:.2f}',
-            *shares,
-        )
-    console(width=180).print(table)
+        figures = [f'{r["ours"]:.3g}', spread[0], f'{r["peer"]:.3g}', spread[1], r['unit'], f'{r["ratio"]:.2f}']
+        lines.append([r['name'], *figures, *_of_sides(r, 'share_of_product', '.0%'), *_of_sides(r, 'cores', '.1f')])
+    draw(title, headings, lines, left=('', 'unit'))
 
 
 def main() -> int:

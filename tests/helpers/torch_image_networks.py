@@ -18,7 +18,7 @@ class Unit(nn.Module):
 
     def forward(self, x):
         x = self.bn(self.conv(x))
-        return x if self.linear else F.relu(x)
+        return x if self.linear else F.relu(x, inplace=True)
 
 
 class Light(nn.Module):
@@ -29,7 +29,7 @@ class Light(nn.Module):
         self.bn = nn.BatchNorm2d(width)
 
     def forward(self, x):
-        return F.relu(self.bn(self.conv2(self.conv1(x))))
+        return F.relu(self.bn(self.conv2(self.conv1(x))), inplace=True)
 
 
 class Gate(nn.Module):
@@ -38,7 +38,7 @@ class Gate(nn.Module):
         self.fc1, self.fc2 = nn.Conv2d(width, width // 16, 1), nn.Conv2d(width // 16, width, 1)
 
     def forward(self, x):
-        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))))
+        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(F.adaptive_avg_pool2d(x, 1)))))
 
 
 class OmniScale(nn.Module):
@@ -52,9 +52,13 @@ class OmniScale(nn.Module):
         self.gate = Gate(width)
         self.downsample = Unit(c_in, c_out, linear=True) if c_in != c_out else None
 
-    def forward(self, x):
+    def merged_streams(self, x):
         y = self.conv1(x)
-        y = self.conv3(sum(self.gate(getattr(self, name)(y)) for name in self.streams))
+        first, *others = (self.gate(getattr(self, name)(y)) for name in self.streams)
+        return sum(others, first)
+
+    def forward(self, x):
+        y = self.conv3(self.merged_streams(x))
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
