@@ -26,8 +26,8 @@ from safetensors.numpy import save_file
 
 from data_prep.weights import WEIGHT_SOURCES, ImportedWeights
 from pvlad_jax.core import terminal
-from pvlad_jax.core.environment_errors import environment_error
-from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
@@ -87,17 +87,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f'unexpected argument {argv[1]!r}')
     quiet_libraries()
-    try:
+    with one_sentence():
         weights = read_source(FLAGS.source, FLAGS.file, FLAGS.channels, FLAGS.backbone)
         path = write_weights(weights, FLAGS.output)
-    except UserError as error:
-        terminal.complain(f'Error: {error}')
-        sys.exit(EXIT_USER_ERROR)
-    except Exception as error:
-        if not (reason := environment_error(error)):
-            raise
-        terminal.complain(f'Error: {reason}')
-        sys.exit(EXIT_USER_ERROR)
     count = sum(array.size for array in weights.tensors.values())
     terminal.say(
         f'{path}: {len(weights.tensors)} tensors, {count:,} numbers, for backbone {" or ".join(weights.backbones)}.'

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from data_prep.builder.stored_frame import FrameCounts, StoredFrame, count, stored_frame
@@ -73,14 +73,11 @@ class CheckedReader:
         """Reads the frames one by one, to name those which cannot be read."""
         bad = []
         for key, number in zip(source.frames, source.frame_numbers):
-            one = TrackletSource(source.name, source.person, source.person_id, source.camera_id, (number,), (key,))
             try:
-                (frame,) = self.read_frames(one)
+                (frame,) = self.read_frames(replace(source, frame_numbers=(number,), frames=(key,)))
+                self._stored(frame)
             except OSError as error:
                 bad.append(f'{key} cannot be read ({error.strerror or error})')
-                continue
-            try:
-                self._stored(frame)
             except ImageError as error:
                 bad.append(f'{key} {error}')
         return bad or [

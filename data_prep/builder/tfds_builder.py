@@ -5,7 +5,6 @@ files that need TensorFlow once a split passes 1 GiB. The files, their names and
 `tfds.builder_from_directory` reads them.
 """
 
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,14 +95,8 @@ class TrackletBuilder(FileReaderBuilder):
                 sizes = self._write_shards(split, shards)
             else:
                 sizes = [write_shard(s.path, islice(records, len(s.sources)), features) for s in shards]
-            infos.append(
-                tfds.core.SplitInfo(
-                    name=split,
-                    shard_lengths=[len(s.sources) for s in shards],
-                    num_bytes=sum(sizes),
-                    filename_template=template,
-                )
-            )
+            about = {'shard_lengths': [len(s.sources) for s in shards], 'num_bytes': sum(sizes)}
+            infos.append(tfds.core.SplitInfo(name=split, filename_template=template, **about))
             write_table(os.path.join(self.data_dir, table_file(split)), sources)
         for source, _ in records:  # the reader's end, where it raises what it has found
             raise AssertionError(f'tracklet {source.name} was read, but belongs to no shard')
@@ -151,10 +144,8 @@ def tracklet_table(sources: Sequence[TrackletSource]) -> dict[str, np.ndarray]:
 
 def write_table(path: str, sources: Sequence[TrackletSource]) -> None:
     """Writes tracklets_SPLIT.npz."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **tracklet_table(sources))
     with open(path, 'wb') as f:
-        f.write(buffer.getvalue())
+        np.savez(f, **tracklet_table(sources))
         f.flush()
         os.fsync(f.fileno())
 

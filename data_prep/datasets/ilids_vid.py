@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
 from data_prep.datasets.people_splits import DRAW_SPLITS, Splits, SplitSource, drawn_splits, named_splits, split_checks
-from data_prep.datasets.two_cameras import Frames, group_frames, recount, tracklet, two_camera_dataset
+from data_prep.datasets.two_cameras import Frames, group_frames, label_columns, recount, tracklet, two_camera_dataset
 from data_prep.issues import Issues
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import find_annotation, read_matlab, require_annotation
@@ -90,7 +90,7 @@ def check_ilids_vid(
         jpeg_quality,
         {'halves': 'wang2014'},
         name=name,
-        checks=tuple(ilids_checks(sources, splits)),
+        checks=tuple(ilids_counts(*label_columns(sources), splits)),
         notes=(*_notes(sources), *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),
@@ -131,29 +131,15 @@ def _people_of(ls_set: Int[np.ndarray, 'splits people'], people: list[int]) -> t
         return [], issues
     if len(people) != PEOPLE:
         # Indices into another list of people would name the wrong ones.
-        issues.add(
-            f'ls_set counts {PEOPLE} people in sorted order; with others its indices name other people',
-            f'{len(people)} people found',
-        )
+        what = f'ls_set counts {PEOPLE} people in sorted order; with others its indices name other people'
+        issues.add(what, f'{len(people)} people found')
         return [], issues
-    splits = [
-        {
-            'train': sorted(people[i - 1] for i in row[TEST_PEOPLE:]),
-            'test': sorted(people[i - 1] for i in row[:TEST_PEOPLE]),
-        }
-        for row in ls_set.tolist()
-    ]
-    return splits, issues
-
-
-def ilids_checks(sources: list[TrackletSource], splits: Splits) -> list[Check]:
-    """All counts, expected and found."""
-    lengths = [len(s.frames) for s in sources]
-    return ilids_counts([s.person_id for s in sources], [s.camera_id for s in sources], lengths, splits)
+    named = [[people[i - 1] for i in row] for row in ls_set.tolist()]
+    return [{'train': sorted(row[TEST_PEOPLE:]), 'test': sorted(row[:TEST_PEOPLE])} for row in named], issues
 
 
 def ilids_counts(people: list[int], cameras: list[int], lengths: list[int], splits: Splits) -> list[Check]:
-    """The same from columns of labels, one entry a tracklet."""
+    """All counts, expected and found, from columns of labels with one entry a tracklet."""
     numbers = sorted(set(people))
     seen = {camera: {p for p, c in zip(people, cameras) if c == camera} for camera in (1, 2)}
     return [

@@ -11,7 +11,7 @@ from typing import no_type_check
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
 from data_prep.datasets.people_splits import DRAW_SPLITS, Splits, SplitSource, drawn_splits, named_splits, split_checks
-from data_prep.datasets.two_cameras import Frames, group_frames, recount, tracklet, two_camera_dataset
+from data_prep.datasets.two_cameras import Frames, group_frames, label_columns, recount, tracklet, two_camera_dataset
 from data_prep.issues import Issues, shortened
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from data_prep.sources.annotations import require_annotation
@@ -72,12 +72,9 @@ def check_prid2011(files: FrameFiles, source: SplitSource, name: str = 'prid2011
     shared = set(range(1, SHARED_PEOPLE + 1))
     enough = {p for p in shared if all(len(tracklets.get((p, c), ())) >= MIN_FRAMES for c in (1, 2))}
     used = shared - set(NOT_USED)
-    issues.extend(
-        f'People with under {MIN_FRAMES} frames in a camera', [f'person_{p:04d}' for p in sorted(used - enough)]
-    )
-    issues.extend(
-        'People with enough frames who are known to have fewer', [f'person_{p:04d}' for p in sorted(enough - used)]
-    )
+    too_few, too_many = ([f'person_{p:04d}' for p in sorted(people)] for people in (used - enough, enough - used))
+    issues.extend(f'People with under {MIN_FRAMES} frames in a camera', too_few)
+    issues.extend('People with enough frames who are known to have fewer', too_many)
     splits, inconsistencies = source.halves(sorted(used), TEST_PEOPLE)
     kept = sorted(enough & used)
     if len(kept) < len(used):  # a partial data set: the splits name only people who are there
@@ -91,9 +88,6 @@ def check_prid2011(files: FrameFiles, source: SplitSource, name: str = 'prid2011
         Check('people in cam_b', 749, len(seen[2])),
         Check(f'of the first {SHARED_PEOPLE}, people in both cameras', SHARED_PEOPLE, len(shared & seen[1] & seen[2])),
     ]
-    counts = prid_counts(
-        [s.person_id for s in sources], [s.camera_id for s in sources], [len(s.frames) for s in sources], splits
-    )
     return two_camera_dataset(
         files,
         sources,
@@ -102,7 +96,7 @@ def check_prid2011(files: FrameFiles, source: SplitSource, name: str = 'prid2011
         jpeg_quality,
         {},
         name=name,
-        checks=(*people_found, *counts),
+        checks=(*people_found, *prid_counts(*label_columns(sources), splits)),
         notes=(*_notes(sources, len(tracklets)), *skipped_files_note([*others, *files.system_files])),
         issues=tuple(issues.lines()),
         inconsistencies=tuple(inconsistencies.lines()),

@@ -86,6 +86,11 @@ def two_camera_dataset(
     )
 
 
+def label_columns(sources: list[TrackletSource]) -> tuple[list[int], list[int], list[int]]:
+    """People, cameras and lengths, one entry a tracklet."""
+    return [s.person_id for s in sources], [s.camera_id for s in sources], [len(s.frames) for s in sources]
+
+
 def recount(count: Callable[..., list[Check]], tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> list[Check]:
     """The counts of a data set that was built; `count` takes columns of people, cameras and lengths, and the splits."""
     columns = (tables[EVERYONE][name].tolist() for name in ('person_id', 'camera_id', 'n_frames'))

@@ -128,7 +128,8 @@ class Tar(_Archive):
             with tarfile.open(self._plain or self.path, 'r:') as archive:
                 members = archive.getmembers()
         except (tarfile.TarError, EOFError) as error:
-            self._forget()
+            if self._plain:
+                _unlink(self._plain)
             raise UserError(f'{path} cannot be read as a tar archive: {error}. Download it again.') from error
         if self._plain:
             weakref.finalize(self, _unlink, self._plain)
@@ -148,10 +149,6 @@ class Tar(_Archive):
         if len(data) != size:
             raise OSError('the archive ends before the file does')
         return data
-
-    def _forget(self):
-        if self._plain:
-            _unlink(self._plain)
 
 
 class Several(_Files):

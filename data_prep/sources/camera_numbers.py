@@ -86,13 +86,9 @@ def camera_notes(cameras: CameraNumbers) -> Iterable[str]:
     """How each folder name was understood."""
     known = {n: i for n, i in cameras.numbers.items() if i != UNKNOWN_CAMERA}
     unknown = [n for n, i in cameras.numbers.items() if i == UNKNOWN_CAMERA]
-    parts = (
-        [', '.join(f'{n} = {i}' for n, i in sorted(known.items(), key=lambda item: (item[1], item[0])))]
-        if known
-        else []
-    )
-    parts += [f'{", ".join(unknown)} = unknown'] if unknown else []
-    yield f'Cameras: {"; ".join(parts)}.{" No camera is known." if not known else ""}'
+    listed = ', '.join(f'{n} = {i}' for n, i in sorted(known.items(), key=lambda item: (item[1], item[0])))
+    parts = [listed, f'{", ".join(unknown)} = unknown' if unknown else '']
+    yield f'Cameras: {"; ".join(filter(None, parts))}.{" No camera is known." if not known else ""}'
     if cameras.assumed:
         yield cameras.assumed
 

@@ -191,21 +191,16 @@ def _candidate(
     if isinstance(head, TimeFields):
         cost -= 1.5 if is_marked(names, head) else 0.5 * (uneven <= _EVEN)
     else:
+        texts = whole = [n[head.field if isinstance(head, Side) else head] for n in names]
         if isinstance(head, Side):
-            texts = [n[head.field]._replace(text=_side(n, head)) for n in names]
-        else:
-            texts = [n[head] for n in names]
+            texts = [f._replace(text=_side(n, head)) for f, n in zip(whole, names)]
         # Among varying text a letter or two between digits are no label: the f of a hash.
         labels = {f.label if aligned or not f.before.isalpha() or len(f.label) > 2 else '' for f in texts}
         if labels <= _FRAME_LABELS:
             cost -= 4 if labels <= {'f', 'frame', 'frames'} else 3
         elif labels <= _OTHER_LABELS:
             cost, plausible = cost + 3, False
-        if all(
-            '.' in n[i].text and 0 <= n[i].value <= 1
-            for n in names
-            for i in [head.field if isinstance(head, Side) else head]
-        ):
+        if all('.' in f.text and 0 <= f.value <= 1 for f in whole):
             cost, plausible = cost + 3, False
         cost -= _padding(texts) + (1.5 if _is_epoch(texts) else 0)
         cost += 0.5 * any(f.text.startswith('-') for f in texts)

@@ -118,26 +118,16 @@ def time_value(name: tuple[Field, ...], shape: TimeFields) -> Fraction | int | N
         return _stamp(texts[0])
     date, texts = texts[: len(shape.date)], texts[len(shape.date) :]
     clock, fraction = texts[: len(shape.time)], texts[len(shape.time) :]
-    whole, _, decimals = clock[-1].partition('.')
-    clock[-1] = whole
-    if (
-        not _fit(clock, shape.time, strict=shape.time == (2, 2))
-        or (decimals and fraction)
-        or any('.' in t for t in clock)
-    ):
+    clock[-1], _, decimals = clock[-1].partition('.')
+    whole_numbers = not any('.' in t for t in clock)
+    if not _fit(clock, shape.time, strict=shape.time == (2, 2)) or (decimals and fraction) or not whole_numbers:
         return None
     days = _days(date, shape.date)
     seconds = _seconds(clock)
     if days is None or seconds is None or (fraction and len(fraction[0]) not in _FRACTION_DIGITS):
         return None
     digits = decimals or (fraction[0] if fraction else '')
-    if digits and not digits.isdecimal():
-        return None
-    return (
-        days * _DAY
-        + seconds * _MICROSECONDS
-        + (Fraction(int(digits), 10 ** len(digits)) * _MICROSECONDS if digits else 0)
-    )
+    return None if digits and not digits.isdecimal() else _microseconds(days, seconds, digits)
 
 
 def _stamp(text: str) -> int | Fraction | None:
@@ -147,11 +137,12 @@ def _stamp(text: str) -> int | Fraction | None:
     days, seconds, digits = _days([whole[:8]], (8,)), _seconds([whole[8:14]]), whole[14:] + decimals
     if days is None or seconds is None or not whole.isdecimal():
         return None
-    return (
-        days * _DAY
-        + seconds * _MICROSECONDS
-        + (Fraction(int(digits), 10 ** len(digits)) * _MICROSECONDS if digits else 0)
-    )
+    return _microseconds(days, seconds, digits)
+
+
+def _microseconds(days: int, seconds: int, decimals: str) -> int | Fraction:
+    whole = days * _DAY + seconds * _MICROSECONDS
+    return whole + Fraction(int(decimals), 10 ** len(decimals)) * _MICROSECONDS if decimals else whole
 
 
 def _days(texts: Sequence[str], shape: tuple[int, ...]) -> int | None:

@@ -118,10 +118,8 @@ def _parse(paths: Sequence[str], issues: list[str]) -> dict[str, tuple[Field, ..
         own = len(names[first])
         lowest = min(int(names[p][own].text) for p in paths if p != first)
         if lowest > 0:
-            names[first] = (
-                *names[first],
-                Field(str(lowest - 1), next(n[own].before for p, n in names.items() if p != first)),
-            )
+            before = next(n[own].before for p, n in names.items() if p != first)
+            names[first] = (*names[first], Field(str(lowest - 1), before))
     elif len(paths) > 1:
         for p in [p for p, n in names.items() if not n]:
             issues.append(f'{p} has no frame number')
@@ -215,13 +213,10 @@ def _by_pattern(paths: Sequence[str], pattern: re.Pattern, issues: list[str]) ->
     for path in paths:
         match = pattern.search(_file(path))
         numbers = fields(match['frame']) if match and match['frame'] else ()
-        if not numbers:
-            why = (
-                'is not matched by --frame_pattern'
-                if match is None
-                else f'has no number in the group frame ({match["frame"]!r})'
-            )
-            issues.append(f'{path} {why}')
+        if match is None:
+            issues.append(f'{path} is not matched by --frame_pattern')
+        elif not numbers:
+            issues.append(f'{path} has no number in the group frame ({match["frame"]!r})')
         else:
             keys.append((tuple(f.value for f in numbers), path))
     return _numbered(sorted(keys), issues)

@@ -71,11 +71,8 @@ def shown(candidate: Candidate, name: tuple[Field, ...]) -> str:
 
 def ordinal(candidate: Candidate, name: tuple[Field, ...]) -> str:
     places = [str(i + 1) for i in sorted(candidate.fields(len(name)))]
-    return (
-        ('the time in number' if candidate.is_time else 'number')
-        + ('s ' if len(places) > 1 else ' ')
-        + ', '.join(places)
-    )
+    what = 'the time in number' if candidate.is_time else 'number'
+    return f'{what}{"s" if len(places) > 1 else ""} {", ".join(places)}'
 
 
 def suggestion(candidate: Candidate, name: tuple[Field, ...]) -> str:

@@ -34,14 +34,12 @@ def _slabs(rng, scene, colour, slab: int, strength: float = 0.05) -> None:
     ground = scene[GROUND:]
     ground[:] = _tint(colour, _clouds(rng, *ground.shape[:2], (2, 9, 40)), strength)
     row, step = 0.0, slab * 0.28
-    joint = np.asarray(colour, np.float32) * 0.78
+    joint = tuple(map(float, np.asarray(colour, np.float32) * 0.78))
     while row < ground.shape[0]:
         bottom = min(int(row + step), ground.shape[0] - 1)
-        cv2.line(ground, (0, bottom), (WIDTH, bottom), tuple(map(float, joint)), 1, cv2.LINE_AA)
+        cv2.line(ground, (0, bottom), (WIDTH, bottom), joint, 1, cv2.LINE_AA)
         for x in np.arange(rng.uniform(0, slab), WIDTH, slab):
-            cv2.line(
-                ground, (int(x), int(row)), (int(x - 0.1 * step), bottom), tuple(map(float, joint)), 1, cv2.LINE_AA
-            )
+            cv2.line(ground, (int(x), int(row)), (int(x - 0.1 * step), bottom), joint, 1, cv2.LINE_AA)
         row, step = row + step, step * 1.22
 
 

@@ -57,40 +57,18 @@ def _trunk(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
              (0.92 * d * build.hips, d * build.hips),
              pose.pelvis_front, pose.pelvis_left, Paint('plain', (BOTTOM,)), 0.25, -0.03),
     ]  # fmt: skip
-    yoke = SKIN if outfit.top == 'tank' else TOP
+    yoke = Paint('plain', (SKIN if outfit.top == 'tank' else TOP,))
     for side, _ in SIDES:
-        inner = j['neck'] - 0.012 * up
-        parts.append(
-            round_part(
-                pose,
-                inner,
-                j[f'shoulder_{side}'],
-                0.055 + 0.4 * bulk,
-                shoulder * build.girth**0.5,
-                Paint('plain', (yoke,)),
-            )
-        )
+        inner, outer = j['neck'] - 0.012 * up, j[f'shoulder_{side}']
+        parts.append(round_part(pose, inner, outer, 0.055 + 0.4 * bulk, shoulder * build.girth**0.5, yoke))
     if outfit.top in ('jacket', 'coat', 'shirt'):
         collar = j['neck'] + 0.01 * up
-        parts.append(
-            Part(
-                collar,
-                collar + 0.035 * up,
-                (0.072, 0.066),
-                (0.074, 0.068),
-                front,
-                left,
-                Paint('open', (TOP, INNER), 0.5),
-                0.2,
-            )
-        )
+        open_collar = Paint('open', (TOP, INNER), 0.5)
+        parts.append(Part(collar, collar + 0.035 * up, (0.072, 0.066), (0.074, 0.068), front, left, open_collar, 0.2))
     if outfit.top == 'hoodie':
         hood = j['neck'] + 0.01 * up - 0.085 * front
-        parts.append(
-            Part(
-                hood - 0.05 * left, hood + 0.05 * left, (0.05, 0.05), (0.05, 0.05), front, left, Paint('plain', (TOP,))
-            )
-        )
+        ends = hood - 0.05 * left, hood + 0.05 * left
+        parts.append(Part(*ends, (0.05, 0.05), (0.05, 0.05), front, left, Paint('plain', (TOP,))))
     if outfit.top == 'coat':
         knees = 0.5 * (j['knee_left'] + j['knee_right'])
         below = 0.25 * j['pelvis'] + 0.75 * knees
@@ -178,27 +156,14 @@ def _bag(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         behind = -(back + 0.065) * front
         low, high = j['pelvis'] + 0.30 * build.trunk * up + behind, j['neck'] - 0.10 * up + behind
         parts = [Part(low, high, (0.145, 0.125), (0.10, 0.08), front, left, Paint('block', (BAG, BAG), 0.5), 0.35)]
-        parts.append(
-            Part(
-                low + 0.06 * up - 0.08 * front,
-                low + 0.16 * up - 0.08 * front,
-                (0.09, 0.09),
-                (0.035, 0.035),
-                front,
-                left,
-                strap,
-                0.35,
-            )
-        )
+        pocket = low + 0.06 * up - 0.08 * front, low + 0.16 * up - 0.08 * front
+        parts.append(Part(*pocket, (0.09, 0.09), (0.035, 0.035), front, left, strap, 0.35))
         for _name, sign in SIDES:
             top = j['neck'] - 0.01 * up + sign * 0.105 * left
             at = j['pelvis'] + 0.45 * build.trunk * up + sign * 0.125 * left + 0.75 * back * front
-            parts.append(
-                round_part(
-                    pose, top + 0.02 * front, top + 0.85 * back * front - 0.10 * up, 0.020, 0.020, strap, lift=0.03
-                )
-            )
-            parts.append(round_part(pose, top + 0.85 * back * front - 0.10 * up, at, 0.020, 0.016, strap, lift=0.03))
+            chest = top + 0.85 * back * front - 0.10 * up
+            parts.append(round_part(pose, top + 0.02 * front, chest, 0.020, 0.020, strap, lift=0.03))
+            parts.append(round_part(pose, chest, at, 0.020, 0.016, strap, lift=0.03))
         return parts
     if outfit.bag == 'shoulder':
         hip = j['pelvis'] - 0.02 * up + outfit.bag_side * (build.hips + outfit.bulk + 0.05) * left - 0.04 * front

@@ -154,9 +154,8 @@ def _backgrounds(world: World, tracklet: Tracklet, view: View) -> list[Float[np.
     pictures = []
     for f in frames:
         factor = nearer[f] * background.SCALE / base[f] / tracklet.zoom[f]
-        matrix = np.array(
-            [[factor, 0, x[f] - factor * view.origin[f, 0]], [0, factor, feet[f] - factor * view.origin[f, 1]]]
-        )
+        left, top = x[f] - factor * view.origin[f, 0], feet[f] - factor * view.origin[f, 1]
+        matrix = np.array([[factor, 0, left], [0, factor, top]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         pictures.append(cv2.warpAffine(scene, matrix, (WIDTH, HEIGHT), flags=flags, borderMode=cv2.BORDER_REFLECT))
     return pictures
@@ -205,7 +204,7 @@ def _passing(
     x = view.origin[:, 0] + passage.offset + drift * (frames - passage.frame)
     if passage.kind == 'person':
         return _passer_by(world, passage, tracklet, view, x, drift, rng)
-    sprite = draw_sprite(passage.kind, rng, HEIGHT).rgba
+    sprite = draw_sprite(passage.kind, rng, HEIGHT)
     width = sprite.shape[1]
     shown = []
     for f in frames:

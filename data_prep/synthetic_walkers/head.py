@@ -28,29 +28,16 @@ def head(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
     middle = chin + 0.62 * h * up - 0.07 * h * front
     if outfit.haircut != 'bald':
         volume = 1.10 if outfit.haircut in ('long', 'tail', 'bun') else 1.05
-        parts.append(
-            Part(
-                middle - 0.06 * h * front,
-                middle + 0.04 * h * up,
-                (volume * wide,) * 2,
-                (volume * 0.88 * deep,) * 2,
-                front,
-                left,
-                plain_hair,
-            )
-        )
+        back, top = middle - 0.06 * h * front, middle + 0.04 * h * up
+        parts.append(Part(back, top, (volume * wide,) * 2, (volume * 0.88 * deep,) * 2, front, left, plain_hair))
     if outfit.haircut == 'long':
         down = pose.joints['neck'] - 0.06 * up - 0.085 * front
-        parts.append(
-            Part(
-                middle - 0.16 * h * front, down, (wide, 1.05 * wide), (0.26 * h, 0.16 * h), front, left, plain_hair, 0.6
-            )
-        )
+        back, widths, depths = middle - 0.16 * h * front, (wide, 1.05 * wide), (0.26 * h, 0.16 * h)
+        parts.append(Part(back, down, widths, depths, front, left, plain_hair, 0.6))
     if outfit.haircut == 'tail':
         root = middle - 0.42 * h * front + 0.08 * h * up
-        parts.append(
-            round_part(pose, root, root - 0.16 * up * build.stature / 1.7 - 0.03 * front, 0.036, 0.024, plain_hair)
-        )
+        tip = root - 0.16 * up * build.stature / 1.7 - 0.03 * front
+        parts.append(round_part(pose, root, tip, 0.036, 0.024, plain_hair))
     if outfit.haircut == 'bun':
         bun = middle - 0.40 * h * front + 0.20 * h * up
         parts.append(round_part(pose, bun, bun + 0.01 * up, 0.05, 0.05, plain_hair))
@@ -58,32 +45,10 @@ def head(build: Build, outfit: Outfit, pose: Pose) -> list[Part]:
         hat = Paint('plain', (HAT,))
         seat = chin + 0.74 * h * up - 0.03 * h * front
         rise = 0.10 if outfit.hat == 'cap' else 0.16
-        parts.append(
-            Part(
-                seat,
-                seat + rise * h * up,
-                (1.14 * wide, 1.02 * wide),
-                (1.10 * deep, 0.98 * deep),
-                front,
-                left,
-                hat,
-                0.75,
-                0.01,
-            )
-        )
+        widths, depths = (1.14 * wide, 1.02 * wide), (1.10 * deep, 0.98 * deep)
+        parts.append(Part(seat, seat + rise * h * up, widths, depths, front, left, hat, 0.75, 0.01))
         if outfit.hat == 'cap':
             brim = seat + 0.34 * h * front
-            parts.append(
-                Part(
-                    brim,
-                    brim + 0.34 * h * front - 0.04 * h * up,
-                    (0.062, 0.045),
-                    (0.02, 0.012),
-                    up,
-                    left,
-                    hat,
-                    0.5,
-                    0.01,
-                )
-            )
+            edge = brim + 0.34 * h * front - 0.04 * h * up
+            parts.append(Part(brim, edge, (0.062, 0.045), (0.02, 0.012), up, left, hat, 0.5, 0.01))
     return parts

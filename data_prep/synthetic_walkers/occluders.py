@@ -1,7 +1,5 @@
 """Things between camera and walker: poles, bins and bushes, as pictures with transparency."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from jaxtyping import Float
@@ -9,16 +7,10 @@ from jaxtyping import Float
 KINDS = ('pole', 'bin', 'bush')
 
 
-@dataclass(frozen=True)
-class Sprite:
-    """A picture with transparency; colours are already multiplied by alpha, 0 to 1."""
-
-    rgba: Float[np.ndarray, 'h w 4']
-
-
-def draw_sprite(kind: str, rng: np.random.Generator, height: int) -> Sprite:
-    """An occluder as tall as a crop of this height (pixels), at random in size and colour."""
-    return Sprite({'pole': _pole, 'bin': _bin, 'bush': _bush}[kind](rng, height))
+def draw_sprite(kind: str, rng: np.random.Generator, height: int) -> Float[np.ndarray, 'h w 4']:
+    """An occluder as tall as a crop of this height (pixels), at random in size and colour: RGBA, 0 to 1, its colours
+    already multiplied by alpha."""
+    return {'pole': _pole, 'bin': _bin, 'bush': _bush}[kind](rng, height)
 
 
 def _shaded(width: int) -> np.ndarray:

@@ -11,8 +11,6 @@ from jaxtyping import Float
 from data_prep.synthetic_walkers.body import Build
 from data_prep.synthetic_walkers.gait import Gait, bounce, joint_angles
 
-LEFT, RIGHT = 0, 1
-
 # Pairs of joints that a bone holds apart; a bone's length is the same in every frame.
 BONES = (
     ('pelvis', 'neck'),
@@ -115,15 +113,8 @@ def pose(build: Build, gait: Gait, phase: Float[np.ndarray, ' f']) -> Pose:
         joints |= {f'shoulder_{name}': shoulder, f'elbow_{name}': elbow, f'wrist_{name}': wrist, f'hand_{name}': hand}
     lowest = np.min([joints[f'{part}_{side}'][:, 2] for part in ('heel', 'toe') for side in ('left', 'right')], axis=0)
     root = _vectors(zero, 0.4 * gait.sway * np.sin(2 * np.pi * phase), bounce(gait, phase) - lowest)
-    return Pose(
-        {name: place + root for name, place in joints.items()},
-        front,
-        chest_left,
-        up,
-        pelvis_front,
-        pelvis_left,
-        head_front,
-    )
+    placed = {name: place + root for name, place in joints.items()}
+    return Pose(placed, front, chest_left, up, pelvis_front, pelvis_left, head_front)
 
 
 def walking_speed(build: Build, gait: Gait) -> float:

@@ -90,9 +90,9 @@ def length(world: World, person_id: int, camera_id: int, number: int) -> tuple[i
     return int(np.clip(frames, world.min_frames, world.max_frames)), int(rng.integers(1, 200))
 
 
-def _wander(rng: np.random.Generator, frames: int, deviation: float, memory: float = 0.8) -> Float[np.ndarray, ' f']:
+def _wander(rng: np.random.Generator, frames: int, deviation: float) -> Float[np.ndarray, ' f']:
     """A random walk that is pulled back to 0, with this standard deviation."""
-    steps = rng.normal(0, deviation, frames)
+    memory, steps = 0.8, rng.normal(0, deviation, frames)
     steps[1:] *= np.sqrt(1 - memory**2)
     for i in range(1, frames):
         steps[i] += memory * steps[i - 1]
@@ -139,15 +139,8 @@ def _passages(rng: np.random.Generator, frames: int) -> tuple[Passage, ...]:
         return ()
     kind = (*KINDS, 'person')[int(rng.choice(4, p=(0.34, 0.18, 0.22, 0.26)))]
     speed = float(rng.choice([-1, 1]) * rng.uniform(4.0, 8.0)) if kind == 'person' else float(rng.normal(0, 0.6))
-    return (
-        Passage(
-            kind=kind,
-            frame=float(rng.uniform(0.1, 0.9) * frames),
-            offset=float(rng.normal(0, 12)),
-            speed=speed,
-            person_id=1_000_000 + int(rng.integers(1_000)),
-        ),
-    )
+    frame, offset = float(rng.uniform(0.1, 0.9) * frames), float(rng.normal(0, 12))
+    return (Passage(kind, frame, offset, speed, person_id=1_000_000 + int(rng.integers(1_000))),)
 
 
 def frame_numbers(world: World, person_id: int, camera_id: int, number: int) -> Int[np.ndarray, ' f']:

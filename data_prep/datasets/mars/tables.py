@@ -5,6 +5,7 @@ list is the sorted names of the files, so it can be rebuilt from whole folders; 
 from others.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -122,16 +123,11 @@ def _rows_of_list(split: str, table, official: Sequence[str], issues: Issues) ->
 
 
 def _check_labels(split: str, i: int, tracklet: str, person: int, camera: int, issues: Issues) -> None:
-    if person != person_number(tracklet):
-        issues.add(
-            f'Rows of tracks_{split}_info.mat with another person than their files',
-            f'row {i + 1}: person {person} for {tracklet}',
-        )
-    if camera != camera_number(tracklet):
-        issues.add(
-            f'Rows of tracks_{split}_info.mat with another camera than their files',
-            f'row {i + 1}: camera {camera} for {tracklet}',
-        )
+    compared = {'person': (person, person_number(tracklet)), 'camera': (camera, camera_number(tracklet))}
+    for what, (listed, named) in compared.items():
+        if listed != named:
+            where = f'row {i + 1}: {what} {listed} for {tracklet}'
+            issues.add(f'Rows of tracks_{split}_info.mat with another {what} than their files', where)
 
 
 def _compare_names(split: str, found: set[str], rows: list[Row], issues: Issues) -> None:
@@ -166,7 +162,7 @@ def _rows_of_files(
 ) -> list[Row]:
     """Without a name list, rows are assigned to tracklets by their order, which takes as many of one as of the
     other."""
-    expected, found = _of_people(table[:, 2].tolist()), _of_people([person_number(t) for t in tracklets])
+    expected, found = Counter(table[:, 2].tolist()), Counter(person_number(t) for t in tracklets)
     if expected != found:
         for person in sorted(expected.keys() - found.keys()):
             what = {-1: 'Junk is missing', 0: 'Distractors are missing'}.get(person, 'People are missing')
@@ -188,19 +184,10 @@ def _rows_of_files(
         if (length := last - first + 1) != len(names):
             gaps = sorted(set(range(1, frame_number(names[-1]) + 1)) - {frame_number(n) for n in names})
             where = f'; no frame {", ".join(map(str, gaps[:5]))}' if gaps else ''
-            absent.add(
-                f'Tracklets of another length in bbox_{split}',
-                f'{tracklet} (expected {length}, found {len(names)}{where})',
-            )
+            what = f'{tracklet} (expected {length}, found {len(names)}{where})'
+            absent.add(f'Tracklets of another length in bbox_{split}', what)
         rows.append(Row(tracklet, person, camera, names))
     return rows
-
-
-def _of_people(numbers: list[int]) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for number in numbers:
-        counts[number] = counts.get(number, 0) + 1
-    return counts
 
 
 def _name(person: int) -> str:

@@ -1,5 +1,6 @@
 """Scans {train,query,gallery}/PERSON/CAMERA/TRACKLET/frames, the layout for any own tracklets."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from pvlad_jax.images import JPEG_EXTENSIONS, ImageError, read_header
 
 _RULES_KEPT = 20  # of the frame order, in the metadata
 _TAKEN_SHOWN = 3  # kinds of names in the note on the frame order
+_NO_TRAIN = 'There is no train: networks can be tested on these people (docs/transfer.md), and none trained.'
 _HOW_TO_ORDER = (
     '\nRename the files, or say which number of their names is the frame number: '
     "--frame_pattern='frame_(?P<frame>\\d+)' takes what the group frame holds."
@@ -78,11 +80,7 @@ def scan_tracklet_folder(
         )
     notes = [
         *([f'The data set was found in {root.rstrip("/")}.'] if root else []),
-        *(
-            []
-            if has_train
-            else ['There is no train: networks can be tested on these people (docs/transfer.md), and none trained.']
-        ),
+        *([] if has_train else [_NO_TRAIN]),
         *person_notes(people),
         *([f'Junk in train and query is left out: {shortened(left_out)}.'] if left_out else []),
         *camera_notes(numbered),
@@ -132,12 +130,10 @@ def _tracklet(key: TrackletKey, person: int, camera: int, frames: list[tuple[int
 
 
 def _notes(splits: dict[str, list[TrackletSource]]) -> Iterable[str]:
-    counts: dict[str, int] = {}
-    for s in splits.get('train', []):
-        counts[s.person] = counts.get(s.person, 0) + 1
+    counts = Counter(s.person for s in splits.get('train', []))
     if single := [p for p, n in counts.items() if n == 1]:
         yield f'{len(single)} people of train have one tracklet: {shortened(single)}.'
-    if both := sorted({s.person for s in splits.get('train', [])} & {s.person for s in splits['query']}):
+    if both := sorted(counts.keys() & {s.person for s in splits['query']}):
         yield f'{len(both)} people of query are in train too: {shortened(both)}.'
     seen: dict[str, list[TrackletSource]] = {}
     for s in (*splits['gallery'], *splits['query']):
