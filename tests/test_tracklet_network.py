@@ -2,6 +2,8 @@
 change.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +18,11 @@ from tests.helpers import micro  # noqa: F401  enters its backbone
 
 POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes']
 T, H, W = 4, 32, 32
+LENGTHS = (3, 4, 9, 21)
+MOST_CLIPS = -(-max(LENGTHS) // T)
 
 
+@functools.cache
 def make(pooling='person_vlad', **fields):
     config = get_config(f'pooling={pooling}')
     with config.unlocked():
@@ -40,8 +45,14 @@ def videos(b=2, s=3, seed=0):
     return rng.integers(0, 256, (b, s, T, H, W, 3), dtype=np.uint8), np.ones((b, s, T), bool)
 
 
+@functools.cache
+def program(network):
+    """Traced once for each shape, whichever test asks."""
+    return jax.jit(network.apply)
+
+
 def embedding(network, variables, clips, valid):
-    return np.asarray(jax.jit(network.apply)(variables, clips, valid).embedding)
+    return np.asarray(program(network)(variables, clips, valid).embedding)
 
 
 @pytest.fixture(scope='module', params=POOLINGS)
@@ -72,14 +83,14 @@ def test_masked_frames_change_nothing_whatever_they_hold_and_however_many(made):
     np.testing.assert_allclose(embedding(*made, more, more_valid), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize('length', [3, 4, 9, 21])
+@pytest.mark.parametrize('length', LENGTHS)
 def test_a_video_of_any_length_equals_the_one_pass(made, length):
     network, variables = made
     frames = np.random.default_rng(length).integers(0, 256, (length, H, W, 3), dtype=np.uint8)
-    s = -(-length // T)
-    clips, valid = np.zeros((1, s * T, H, W, 3), np.uint8), np.zeros((1, s * T), bool)
+    # One shape for all lengths, that of the test above: two videos of six clips, filled up with padding.
+    clips, valid = np.zeros((2, MOST_CLIPS * T, H, W, 3), np.uint8), np.zeros((2, MOST_CLIPS * T), bool)
     clips[0, :length], valid[0, :length] = frames, True
-    whole = embedding(network, variables, clips.reshape(1, s, T, H, W, 3), valid.reshape(1, s, T))[0]
+    whole = embedding(network, variables, clips.reshape(2, -1, T, H, W, 3), valid.reshape(2, -1, T))[0]
     np.testing.assert_allclose(embed_video(network, variables, iter(frames), T, clips_per_step=2), whole, atol=1e-5)
 
 
@@ -124,9 +135,9 @@ def test_bf16_stays_near_float32_and_keeps_float32_islands():
     network, variables = make(dtype='bfloat16')
     exact, _ = make()
     clips, valid = map(jnp.asarray, videos())
-    output = jax.jit(network.apply)(variables, clips, valid)
+    output = program(network)(variables, clips, valid)
     assert output.embedding.dtype == output.part_masks.dtype == output.soft_assignment.dtype == jnp.float32
-    cosine = (output.embedding * exact.apply(variables, clips, valid).embedding).sum(1)
+    cosine = (output.embedding * embedding(exact, variables, clips, valid)).sum(1)
     assert cosine.min() > 0.98
 
 
@@ -134,11 +145,12 @@ def test_bnneck_serves_the_necked_embedding_at_test_only():
     network, variables = make(bnneck=True)
     clips, valid = map(jnp.asarray, videos())
     assert set(variables['params']['neck']) == {'scale'} and 'bias' not in variables['params']['classifier']
-    trained, _ = network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])
+    train = jax.jit(functools.partial(network.apply, train=True, mutable=['batch_stats']))
+    trained, _ = train(variables, clips, valid)
     np.testing.assert_allclose(
         trained.embedding, trained.feature / np.linalg.norm(trained.feature, axis=1, keepdims=True), atol=1e-5
     )
-    served = network.apply(variables, clips, valid)
+    served = program(network)(variables, clips, valid)
     stats, scale = variables['batch_stats']['neck'], variables['params']['neck']['scale']
     necked = (served.feature - stats['mean']) / np.sqrt(stats['var'] + 1e-5) * scale
     np.testing.assert_allclose(served.embedding, necked / np.linalg.norm(necked, axis=1, keepdims=True), atol=1e-5)
