@@ -10,14 +10,14 @@ from pvlad_jax.models.pooling.part_alignment import PartAlignment, horizontal_ba
 
 def made(module, shape=(2, 3, 4, 2, 6), seed=0):
     x = jax.random.normal(jax.random.key(seed), shape)
-    return x, module.init(jax.random.key(1), x)
+    return x, jax.jit(module.init)(jax.random.key(1), x)
 
 
 @pytest.mark.parametrize('kernel', [1, 3])
 def test_masks_lie_between_0_and_1_and_do_not_sum_to_1(kernel):
     module = PartAlignment(4, 5, kernel)
     x, variables = made(module)
-    masks, descriptors = module.apply(variables, x)
+    masks, descriptors = jax.jit(module.apply)(variables, x)
     assert masks.shape == (2, 3, 4, 2, 4) and descriptors.shape == (2, 3, 4, 2, 4, 5)
     assert 0 < masks.min() and masks.max() < 1
     assert np.abs(masks.sum(-1) - 1).max() > 0.1  # no softmax over parts
@@ -28,15 +28,15 @@ def test_bands_run_from_head_to_feet():
     np.testing.assert_array_equal(jnp.argmax(bands[:, :, 0], axis=1) // 2, np.arange(4))
     module = PartAlignment(4, 5, position_term=True)
     x, variables = made(module, (1, 1, 8, 3, 6))
-    masks, _ = module.apply(variables, jnp.zeros_like(x))  # features say nothing: position alone speaks
+    masks, _ = jax.jit(module.apply)(variables, jnp.zeros_like(x))  # features say nothing: position alone speaks
     np.testing.assert_array_equal(jnp.argmax(masks[0, 0, :, 0], axis=0) // 2, np.arange(4))
 
 
 def test_bf16_inside_float32_outside():
     module = PartAlignment(4, 5, dtype=jnp.bfloat16)
     x, variables = made(module)
-    masks, descriptors = module.apply(variables, x)
-    exact = PartAlignment(4, 5).apply(variables, x)
+    masks, descriptors = jax.jit(module.apply)(variables, x)
+    exact = jax.jit(PartAlignment(4, 5).apply)(variables, x)
     assert masks.dtype == descriptors.dtype == jnp.float32
     np.testing.assert_allclose(masks, exact[0], atol=0.02)
     np.testing.assert_allclose(descriptors, exact[1], atol=0.1)
@@ -63,7 +63,7 @@ def test_same_in_pytorch_forward_and_backward(kernel):
         masks, descriptors = module.apply({'params': params}, x)
         return jnp.square(masks[..., None] * descriptors).sum(), (masks, descriptors)
 
-    gradients, (masks, descriptors) = jax.grad(ours, has_aux=True)(variables['params'])
+    gradients, (masks, descriptors) = jax.jit(jax.grad(ours, has_aux=True))(variables['params'])
     np.testing.assert_allclose(masks, mask.detach(), atol=1e-5)
     np.testing.assert_allclose(descriptors, u.detach(), atol=1e-5)
     for ours_, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(p)):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from pvlad_jax.models.pooling import PersonVlad
-from pvlad_jax.models.pooling.vlad_codebook import residual_sums, vlad_descriptor
+from pvlad_jax.models.pooling import PersonVlad, vlad_codebook
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
+# Each one program in place of one for every operation.
+residual_sums, vlad_descriptor = map(jax.jit, (vlad_codebook.residual_sums, vlad_codebook.vlad_descriptor))
 N, L, P, K, D = 2, 7, 3, 4, 5
 
 
@@ -73,8 +74,8 @@ def test_one_part_with_mask_one_is_netvlad():
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.normal(size=(2, 2, 3, 2, 6)), jnp.float32)
     module = PersonVlad(parts=0, clusters=K, descriptor_dim=D)
-    variables = module.init(jax.random.key(0), x, jnp.ones((2, 2), bool))
-    statistics, intermediates = module.apply(variables, x, jnp.ones((2, 2), bool))
+    variables = jax.jit(module.init)(jax.random.key(0), x, jnp.ones((2, 2), bool))
+    statistics, intermediates = jax.jit(module.apply)(variables, x, jnp.ones((2, 2), bool))
     dense, words = variables['params']['part_alignment']['part_descriptor'], variables['params']['vlad']
     assert set(variables['params']['part_alignment']) == {'part_descriptor'}
     np.testing.assert_array_equal(intermediates.part_masks, 1)
@@ -122,5 +123,5 @@ def test_same_in_pytorch_forward_and_backward(given):
 
     x = float32(given)
     np.testing.assert_allclose(vlad_descriptor(residual_sums(**x)[0]), theirs.detach(), atol=1e-5)
-    for name, gradient in jax.grad(ours)(x).items():
+    for name, gradient in jax.jit(jax.grad(ours))(x).items():
         np.testing.assert_allclose(gradient, t[name].grad, atol=1e-5, err_msg=name)

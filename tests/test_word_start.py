@@ -1,6 +1,7 @@
 """What training begins with: centred descriptors, words where the descriptors are, the same on every run and mesh."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -79,19 +80,19 @@ def test_descriptors_are_those_of_the_training_step(micro_data, batch_norm, accu
     batches = TrainBatches(experiment.dataset, experiment.partition.train, experiment.config, augment=False)
     sampled = sample_descriptors(experiment.config, experiment.network, variables, batches, devices)
     batch, expected = batches[0], []
+    train = jax.jit(partial(experiment.network.apply, train=True, mutable=['batch_stats']))
     for part in range(accumulate):
         people = [p for p in range(4) if p % accumulate == part]  # every A-th person, four tracklets each
         rows = np.concatenate([np.arange(4 * p, 4 * p + 4) for p in people])
         with statistics_by_group(devices if batch_norm == 'local' else 1):
             clips, valid = (jnp.asarray(batch[key][rows]) for key in ('clips', 'valid'))
-            output, _ = experiment.network.apply(variables, clips, valid, train=True, mutable=['batch_stats'])
+            output, _ = train(variables, clips, valid)
         places = np.broadcast_to(np.asarray(output.valid)[..., None, None], output.part_descriptors.shape[:5])
         expected.append(np.asarray(output.part_descriptors)[places])
     expected = np.concatenate(expected)
     np.testing.assert_allclose(sampled, expected, rtol=1e-4, atol=1e-5)
-    evaluated = np.asarray(
-        experiment.network.apply(variables, jnp.asarray(batch['clips']), jnp.asarray(batch['valid'])).part_descriptors
-    )
+    evaluate = jax.jit(experiment.network.apply)
+    evaluated = np.asarray(evaluate(variables, batch['clips'], batch['valid']).part_descriptors)
     # With the running statistics of the start the same descriptors are not centred: the comparison above can fail.
     assert np.abs(evaluated.reshape(-1, 2, 4).mean(0)).max() > 10 * np.abs(expected.mean(0)).max()
 
@@ -105,7 +106,8 @@ def test_a_frozen_network_is_sampled_with_its_own_statistics(micro_data):
     stats = {'backbone': jax.tree.map(lambda x: np.asarray(x) + 0.3, state.batch_stats['backbone'])}
     variables = jax.tree.map(jnp.asarray, {'params': state.params, 'batch_stats': stats})
     batches = TrainBatches(experiment.dataset, experiment.partition.train, config, augment=False)
-    output = network.apply(variables, jnp.asarray(batches[0]['clips']), jnp.asarray(batches[0]['valid']), train=True)
+    train = jax.jit(partial(network.apply, train=True))
+    output = train(variables, batches[0]['clips'], batches[0]['valid'])
     places = np.broadcast_to(np.asarray(output.valid)[..., None, None], output.part_descriptors.shape[:5])
     whole = sample_descriptors(config, network, variables, batches)
     np.testing.assert_allclose(whole, np.asarray(output.part_descriptors)[places], rtol=1e-4, atol=1e-5)
