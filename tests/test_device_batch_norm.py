@@ -1,5 +1,7 @@
 """BatchNorm whose statistics are those of each device's share of the batch."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,13 +22,14 @@ def test_groups_equal_as_many_batches_apart(groups):
     valid = np.arange(3) < rng.integers(1, 4, (8, 1))
     x, valid = jnp.asarray(x), jnp.asarray(valid)
     norm = BatchNorm()
-    variables = norm.init(jax.random.key(0), x, valid, True)
+    variables = jax.jit(partial(norm.init, train=True))(jax.random.key(0), x, valid)
 
-    def run(x, valid):
-        return norm.apply(variables, x, valid, True, mutable=['batch_stats'])
+    def program():
+        return jax.jit(lambda x, valid: norm.apply(variables, x, valid, True, mutable=['batch_stats']))
 
-    with statistics_by_group(groups):
-        got, after = run(x, valid)
+    with statistics_by_group(groups):  # which is looked at where a program is traced
+        got, after = program()(x, valid)
+    run = program()
     parts = [run(*part) for part in zip(jnp.split(x, groups), jnp.split(valid, groups))]
     np.testing.assert_allclose(got, np.concatenate([part[0] for part in parts]), rtol=1e-5, atol=1e-5)
     for name, value in after['batch_stats'].items():
@@ -39,8 +42,9 @@ def test_the_training_step_takes_them_device_by_device(micro_data):
     """The first gradient differs from that of global statistics, and nothing of the backbone's forward pass crosses
     devices.
     """
+    fields = {'model.pooling': 'average', 'batch.tracklets': 4}  # whose pooling reduces nothing itself
     experiments = {
-        kind: prepare(micro_config(micro_data, **{'model.backbone.batch_norm': kind, 'batch.tracklets': 4}))
+        kind: prepare(micro_config(micro_data, **fields, **{'model.backbone.batch_norm': kind}))
         for kind in ('sync', 'local')
     }
     after, reductions = {}, {}
@@ -49,8 +53,9 @@ def test_the_training_step_takes_them_device_by_device(micro_data):
         step = make_train_step(e.config, e.network, e.optimizer, e.mesh, state)
         batch = TrainBatches(e.dataset, e.partition.train, e.config)[0]
         batch = global_batch({k: batch[k] for k in ('clips', 'valid', 'label')}, e.mesh)
-        reductions[kind] = step.lower(state, batch).compile().as_text().count('all-reduce(')
-        state, metrics = step(state, batch)
+        program = step.lower(state, batch).compile()
+        reductions[kind] = program.as_text().count('all-reduce(')
+        state, metrics = program(state, batch)
         after[kind] = jax.tree.leaves(state.batch_stats['backbone'])
         assert np.isfinite(float(metrics['loss']))
     assert reductions['local'] < reductions['sync']

@@ -1,6 +1,7 @@
 """The examples of docs/extending.md work as they stand, and are short."""
 
 import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,11 +42,12 @@ def test_a_backbone():
     spec = example('A backbone')['SPECS']['plain']
     module, clips = spec.build(), jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 32, 16, 3)), jnp.float32)
     valid = jnp.array([[True, True, False], [True, True, True]])
-    variables = module.init(jax.random.key(0), clips, valid, False)
+    variables = jax.jit(partial(module.init, train=False))(jax.random.key(0), clips, valid)
+    run = jax.jit(partial(module.apply, train=False))
     assert tuple(variables['params']) == spec.layers
-    x, after = module.apply(variables, clips, valid, False)
+    x, after = run(variables, clips, valid)
     assert x.shape[1:] == (3, *(size // stride for size, stride in zip((32, 16), spec.strides()[1:])), spec.channels)
-    changed, _ = module.apply(variables, clips.at[0, 2].set(9.0), valid, False)
+    changed, _ = run(variables, clips.at[0, 2].set(9.0), valid)
     np.testing.assert_array_equal(x, changed)  # a masked frame changes nothing
     np.testing.assert_array_equal(after, valid)
 

@@ -42,6 +42,8 @@ RUN = {
     'model.embedding_dim': 64,
 }
 FSDP = {'mesh.data': 2, 'mesh.fsdp': 4}
+# Where neither the network nor the mesh matters: traced in a third of the time, and a device in each process.
+AVERAGE = {'model.pooling': 'average'}
 
 
 def start(data_dir, workdir, *arguments, fields=None, devices=8) -> ForkedRun:
@@ -92,11 +94,10 @@ def wait_for_step(several: list[ForkedRun], workdir, step: int) -> None:
         time.sleep(0.05)
 
 
-def final_state(data_dir, workdir, fields):
+def final_state(shapes, workdir):
     """On this process's eight devices, whoever saved it."""
-    experiment = prepare(micro_config(data_dir, **{**RUN, **fields}))
     checkpoints = Checkpoints(Path(workdir) / 'checkpoints', CheckpointConfig(keep_latest=2, keep_best=0))
-    state, _ = checkpoints.restore(experiment.state_shapes())
+    state, _ = checkpoints.restore(shapes)
     checkpoints.close()
     return gather_to_host(state)
 
@@ -111,7 +112,8 @@ def test_two_processes_of_four_devices_equal_one_of_eight(micro_data, tmp_path, 
     for a, b in zip(lines(tmp_path / 'one'), lines(tmp_path / 'two'), strict=True):
         for name in a.keys() - {'steps_per_second', 'input_wait', 'kind'}:
             assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-5), name
-    one, two = (final_state(micro_data, tmp_path / name, fields) for name in ('one', 'two'))
+    shapes = prepare(micro_config(micro_data, **{**RUN, **fields})).state_shapes()
+    one, two = (final_state(shapes, tmp_path / name) for name in ('one', 'two'))
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5, err_msg=jax.tree_util.keystr(path))
     for role in ('query', 'gallery'):
@@ -121,25 +123,25 @@ def test_two_processes_of_four_devices_equal_one_of_eight(micro_data, tmp_path, 
 
 
 def test_sigterm_to_one_of_two_makes_both_save_the_same_step_and_one_process_goes_on(micro_data, tmp_path):
-    fields = {**FSDP, 'training.checkpoint_every': 100, 'training.steps': 12}
-    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.5', fields=fields)
+    fields = {**FSDP, 'training.checkpoint_every': 100, 'training.steps': 8}
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '1', fields=fields)
     wait_for_step(two, tmp_path / 'run', 2)
     two[1].send_signal(signal.SIGTERM)
     said = ends(two, 75)
     assert said[0][1].count('saved after step') == 1
     step = int(said[0][1].split('saved after step ')[1].split()[0])
-    assert f'saved after step {step} of 12' in said[1][1]
+    assert f'saved after step {step} of 8' in said[1][1]
     alone = start(micro_data, tmp_path / 'run', fields={**fields, 'mesh.data': 1, 'mesh.fsdp': 2}, devices=2)
     ((out, _),) = ends([alone], 0)
-    assert f'Resuming {tmp_path / "run"} after step {step} of 12' in out
-    assert [x['step'] for x in lines(tmp_path / 'run')] == list(range(1, 13))
+    assert f'Resuming {tmp_path / "run"} after step {step} of 8' in out
+    assert [x['step'] for x in lines(tmp_path / 'run')] == list(range(1, 9))
 
 
 def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_saved(micro_data, tmp_path):
     fields = {'training.checkpoint_every': 100, 'training.eval_every': 2, 'evaluation.clips_per_step': 1}
-    fields |= {'model.pooling': 'average'}
-    # 16 s and more for the queries alone.
-    two = start_two(micro_data, tmp_path / 'run', '--embed_seconds', '2', fields=fields, devices=1)
+    fields |= AVERAGE
+    # 8 s and more for the queries, twice that for the gallery.
+    two = start_two(micro_data, tmp_path / 'run', '--embed_seconds', '1', fields=fields, devices=1)
     wait_for_step(two, tmp_path / 'run', 2)
     began = time.monotonic()
     two[1].send_signal(signal.SIGTERM)
@@ -150,7 +152,7 @@ def test_sigterm_to_one_of_two_in_a_long_evaluation_stops_both_and_the_step_is_s
 
 
 def test_sigterm_to_one_of_two_before_the_first_step_ends_both(micro_data, tmp_path):
-    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '60', fields={'model.pooling': 'average'})
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '60', fields=AVERAGE, devices=1)
     wait_for(lambda: 'A new run' in two[0].printed(), two[0])
     began = time.monotonic()
     two[0].send_signal(signal.SIGTERM)  # with it goes the service through which the others hear
@@ -163,19 +165,14 @@ def test_a_corrupt_record_of_one_ends_both_with_its_name(micro_data, tmp_path):
     experiment = prepare(micro_config(micro_data, **RUN))
     rows = [set(PKSampler(experiment.partition.train, 4, 2, 0, 1).rows(step)) for step in range(4)]
     late = experiment.partition.train.tracklet[min(rows[3] - rows[0] - rows[1] - rows[2])]
-    said = ends(start_two(micro_data, tmp_path / 'run', '--corrupt', late, fields={'model.pooling': 'average'}), 2)
+    said = ends(start_two(micro_data, tmp_path / 'run', '--corrupt', late, fields=AVERAGE, devices=1), 2)
     assert all(err.count(f"Tracklet '{late}', frame 0") == 1 and 'cannot be decoded' in err for _, err in said), said
     assert max(x['step'] for x in lines(tmp_path / 'run')) <= 3
 
 
 def test_a_loss_that_is_not_finite_ends_both_with_the_tracklets(micro_data, tmp_path):
-    fields = {
-        'model.pooling': 'average',
-        'optimizer.learning_rate': 1e38,
-        'optimizer.clip_norm': 0.0,
-        'optimizer.warmup_steps': 0,
-    }
-    said = ends(start_two(micro_data, tmp_path / 'run', fields=fields), 2)
+    fields = {**AVERAGE, 'optimizer.learning_rate': 1e38, 'optimizer.clip_norm': 0.0, 'optimizer.warmup_steps': 0}
+    said = ends(start_two(micro_data, tmp_path / 'run', fields=fields, devices=1), 2)
     assert all("this batch's tracklets: p" in err for _, err in said), said
 
 
@@ -204,8 +201,8 @@ def test_two_go_through_all_splits_as_one_does(tmp_path):
 
 @pytest.mark.parametrize('victim', [pytest.param(0, marks=LONG), 1])
 def test_a_killed_process_ends_the_other_with_a_message(micro_data, tmp_path, victim):
-    fields = {'training.steps': 400, 'model.pooling': 'average'}
-    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.3', '--heartbeat', '5', fields=fields)
+    options = {'fields': {'training.steps': 400, **AVERAGE}, 'devices': 1}
+    two = start_two(micro_data, tmp_path / 'run', '--step_seconds', '0.3', '--heartbeat', '5', **options)
     wait_for_step(two, tmp_path / 'run', 2)
     two[victim].kill()
     began = time.monotonic()
@@ -217,7 +214,7 @@ def test_a_killed_process_ends_the_other_with_a_message(micro_data, tmp_path, vi
 
 
 def test_a_mistake_ends_all_with_its_message(micro_data, tmp_path):
-    said = ends(start_two(micro_data, tmp_path / 'run', second={'seed': 1}), 2)
+    said = ends(start_two(micro_data, tmp_path / 'run', second={'seed': 1}, devices=1), 2)
     assert all('given another configuration than process 0' in err for _, err in said)
     assert not (tmp_path / 'run' / 'config.json').exists()
 
