@@ -15,12 +15,13 @@ from tests.helpers.forked_run import ForkedRun, start_micro
 from tests.helpers.micro import micro_config
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 12
+STEPS = 6  # each is saved, which costs more than to compute it
 # With validation people, moving average and OIM, so that all there is to restore is restored.
 RUN = {
     'training.steps': STEPS,
     'training.checkpoint_every': 1,
-    'training.eval_every': 6,
+    'checkpoint.keep_latest': 3,
+    'training.eval_every': 3,
     'training.log_every': 1,
     'optimizer.ema': 0.9,
     'loss.oim': 0.5,
@@ -52,10 +53,10 @@ def lines(workdir: Path, kind: str = 'train') -> list[dict]:
     return [line for line in found if line['kind'] == kind]
 
 
-def states(data_dir, workdir) -> dict[int, tuple]:
+def states(data_dir, workdir, fields=None) -> dict[int, tuple]:
     """Every checkpoint that is listed: {step: (state on the host, state of the data)}. All of them must be readable."""
-    experiment = prepare(micro_config(data_dir, **RUN))
-    checkpoints = Checkpoints(Path(workdir) / 'checkpoints', CheckpointConfig(keep_latest=2, keep_best=1))
+    experiment = prepare(micro_config(data_dir, **{**RUN, **(fields or {})}))
+    checkpoints = Checkpoints(Path(workdir) / 'checkpoints', CheckpointConfig(keep_latest=3, keep_best=1))
     found = {}
     for step in checkpoints.steps():
         state, data = checkpoints.restore(experiment.state_shapes(), step)
@@ -69,9 +70,9 @@ def assert_equal_to_the_bit(one, other) -> None:
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
 
 
-def assert_same_run(data_dir, workdir, uninterrupted) -> None:
+def assert_same_run(data_dir, workdir, uninterrupted, fields=None) -> None:
     """Same final state, same numbers of every step and evaluation, same results."""
-    mine, theirs = states(data_dir, workdir), states(data_dir, uninterrupted)
+    mine, theirs = (states(data_dir, folder, fields) for folder in (workdir, uninterrupted))
     assert max(mine) == max(theirs) == STEPS
     assert_equal_to_the_bit(mine[STEPS][0], theirs[STEPS][0])
     assert mine[STEPS][1] == theirs[STEPS][1]
