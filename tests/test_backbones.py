@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.models.backbones import BACKBONES, build_backbone
+from pvlad_jax.models.backbones import BACKBONES, build_backbone, osnet, resnet
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.osnet import OSNet
@@ -84,7 +84,7 @@ SMALL_NETWORKS = {
     'c3d': C3D,
     'c3d_bn': partial(C3D, normalise=True),
     'i3d': partial(I3D, final='Mixed_3b'),
-    'osnet': partial(OSNet, OSNET_CHANNELS),
+    'osnet': partial(OSNet, OSNET_CHANNELS, last_stride=2),
     'resnet_ibn': partial(ResNet50, width=4, ibn=True),
 }
 
@@ -93,6 +93,9 @@ SMALL_NETWORKS = {
 def thin(monkeypatch):
     thin_channels(monkeypatch)
     fewer_layers(monkeypatch)
+    # With the average pool of conv3, these stages have every kind of layer; the others are of the same.
+    monkeypatch.setattr(osnet, 'BLOCK_STAGES', ('conv3', 'conv4'))
+    monkeypatch.setattr(resnet, 'LAYERS', {'layer1': 1, 'layer2': 1, 'layer4': 1})
 
 
 def small_network(kind, **options):
