@@ -93,6 +93,18 @@ def test_embeddings_are_what_was_scored(run):
     assert again.mAP == pytest.approx(result['mAP'], abs=1e-6) and again.rank_1 == pytest.approx(result['rank_1'])
 
 
+def test_a_learned_distance_is_evaluated_and_reported(run, tmp_path):
+    config, workdir = run
+    learned = config.copy_and_resolve_references()
+    learned.evaluation.distance = 'kissme'
+    out = tmp_path / 'out'
+    assert main.run(learned, workdir, 'eval', output=out) == 0
+    query, gallery, train = (read_embeddings(out / 'embeddings' / f'{r}.npz') for r in ('query', 'gallery', 'train'))
+    result = json.loads((out / 'eval' / 'latest.json').read_text())
+    again = score(query, gallery, 'mars_official', 'kissme', train=train)
+    assert result['distance'] == 'kissme' and again.rank_1 == pytest.approx(result['rank_1'])
+
+
 def test_the_working_directory_is_all_that_the_library_needs(run, micro_data):
     _, workdir = run
     model, dataset = pvlad_jax.load(workdir), TrackletDataset.open(str(micro_data), 'micro')

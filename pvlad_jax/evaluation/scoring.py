@@ -154,6 +154,13 @@ def score_rows(
 ) -> ScoreRows:
     """What ranks the gallery as it is given (made by `ranked_tables`)."""
     learned = linear_map(distance, None if train is None else train.checked('training set'))
+    return score_rows_by(query, gallery, distance, rerank, learned)
+
+
+def score_rows_by(
+    query: Embeddings, gallery: Embeddings, distance: str, rerank: bool, learned: LearnedMetric | None
+) -> ScoreRows:
+    """As `score_rows`, for those who have the learned metric (`distances.linear_map`) and use it for more."""
     if rerank:
         return reranked(query, gallery, distance, learned)
     return pairwise_distance(query, gallery, distance, learned)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import printable
-from pvlad_jax.evaluation.embeddings import Embeddings
+from pvlad_jax.evaluation.embeddings import Embeddings, Labels
+from pvlad_jax.evaluation.metric_learning import LearnedMetric
 from pvlad_jax.evaluation.result import MAIN_METRICS, protocol_line
 from pvlad_jax.report.charts import HEIGHT, WIDTH, Chart, Dot, HeatMap, heat_map, line_chart, plane
 from pvlad_jax.report.codeword_use import CodewordUse
@@ -43,6 +45,7 @@ def page(
     notes: Sequence[str] = (),
     masks: str = '',
     codewords: CodewordUse | None = None,
+    learned: LearnedMetric | None = None,
 ) -> str:
     """The page as HTML, which refers to pictures by relative paths and to nothing else.
 
@@ -54,6 +57,7 @@ def page(
       notes: said below the result.
       masks: path of a picture of part masks.
       codewords: None = not known.
+      learned: the metric of a learned distance.
     """
     try:
         import jinja2
@@ -62,6 +66,7 @@ def page(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.PackageLoader('pvlad_jax.report', '.')
     )
+    mapped, about_map = _seen_by(result['distance'], learned, np.asarray(query.embedding, np.float64))
     cameras = sorted({camera for pair in outcomes.camera_pairs for camera in pair})
     split = f'{result["dataset"]} {result["split"]}'.strip()
     return environment.get_template('page.html.j2').render(
@@ -72,8 +77,9 @@ def page(
         charts=list(filter(None, _charts(result, outcomes, history))),
         cameras=cameras,
         camera_rows=[(own, [outcomes.camera_pairs.get((own, other)) for other in cameras]) for own in cameras],
-        dots=_dots(query, picture),
-        size=query.embedding.shape[1],
+        dots=_dots(mapped, query, picture),
+        size=mapped.shape[1],
+        about_map=about_map,
         map_width=WIDTH,
         map_height=HEIGHT,
         notes=[printable(note) for note in notes],
@@ -112,7 +118,22 @@ def _codeword_map(use: CodewordUse) -> HeatMap:
     return heat_map(use.shares, 'part', 'codeword', notes)
 
 
-def _dots(query: Embeddings, picture: Callable[[str], str]) -> list[Dot]:
+def _seen_by(
+    distance: str, learned: LearnedMetric | None, embedding: Float[np.ndarray, 'n E']
+) -> tuple[Float[np.ndarray, 'n R'], str]:
+    """What the map shows, and what is to be said of it."""
+    if learned is None:
+        return embedding, ''
+    if learned.definite:
+        return embedding @ learned.projection, f'Embeddings are shown as {distance} sees them, after its linear map.'
+    negative, size = int((learned.signs < 0).sum()), len(learned.signs)
+    return embedding, (
+        f'{negative} of the {size} directions of {distance} draw tracklets together the more they differ, which no map '
+        'can show: these are the embeddings of the network, and what is near here need not be near by that distance.'
+    )
+
+
+def _dots(mapped: Float[np.ndarray, 'n R'], query: Labels, picture: Callable[[str], str]) -> list[Dot]:
     return [
         Dot(
             float(x),
@@ -122,9 +143,14 @@ def _dots(query: Embeddings, picture: Callable[[str], str]) -> list[Dot]:
             picture(name),
         )
         for (x, y), person, camera, name in zip(
-            plane(np.asarray(query.embedding, np.float64)), query.person_id, query.camera_id, query.tracklet.tolist()
+            plane(mapped), query.person_id, query.camera_id, query.tracklet.tolist()
         )
     ]
+
+
+def _distance(value: float) -> str:
+    """0.123; 4.56e+03 where a learned distance leaves the range of cosines."""
+    return f'{value:.3f}' if 0.01 <= abs(value) < 100 or not value else f'{value:.3g}'
 
 
 def _rows(outcomes: QueryOutcomes, query: Embeddings, gallery: Embeddings, picture: Callable[[str], str]) -> list[Row]:
@@ -139,7 +165,7 @@ def _rows(outcomes: QueryOutcomes, query: Embeddings, gallery: Embeddings, pictu
         for column, distance, right in zip(outcomes.nearest[q], outcomes.distance[q], outcomes.right[q]):
             if column >= 0:
                 other = str(gallery.tracklet[column])
-                about = f'{distance:.3f}; person {gallery.person_id[column]}, camera {gallery.camera_id[column]}'
+                about = f'{_distance(distance)}; person {gallery.person_id[column]}, camera {gallery.camera_id[column]}'
                 nearest.append((Cell(printable(other), about, picture(other)), bool(right)))
         rows.append(Row(asked, nearest, person, camera, rank, int(random[place])))
     return rows

@@ -25,7 +25,8 @@ class QueryOutcomes:
     Attributes:
       first_rank: of the first match, 1 = nearest; 0 where there is none to find.
       nearest: rows of the gallery, -1 where it ends; right: whether each is a match.
-      edges, one_person, two_people: histogram of distances, counts of pairs.
+      edges, one_person, two_people: histogram of distances, counts of pairs; from 0, or from the least where a learned
+        distance is negative.
       camera_pairs: (query camera, gallery camera) to (queries whose nearest tracklet of that camera is right, queries
         that have a match there).
     """
@@ -51,7 +52,8 @@ def query_outcomes(
     """Ranks every query. Ties are counted as in the metrics: a tracklet that is no match comes first.
 
     Args:
-      scores: what has `distances(rows)` and `shape`, made by `scoring.score_rows` of the same tables.
+      scores: what has `rows`, `distances` and `shape`, made by `scoring.score_rows` of the same tables. As in the
+        metrics, `rows` rank: learned distances can be so large that `distances` ties what these tell apart.
       query, gallery: as `scoring.ranked_tables` gives them.
       top: k, nearest tracklets of each query.
     """
@@ -69,18 +71,22 @@ def query_outcomes(
             LabelArrays(*(labels[None, :] for labels in gallery_labels)),
             unknown_cameras,
         )
-        found = np.where(ignored, np.inf, np.asarray(scores.distances(index), np.float64))
+        found, shown = (
+            np.where(ignored, np.inf, np.asarray(of(index), np.float64)[:, :n_gallery])
+            for of in (scores.rows, scores.distances)
+        )
         best = np.where(good, found, np.inf).min(1)
         first_rank[index] = np.where(np.isfinite(best), 1 + (~good & (found <= best[:, None])).sum(1), 0)
         wrong_first = np.argsort(good, axis=1, kind='stable')
         columns = np.take_along_axis(wrong_first, smallest_k(np.take_along_axis(found, wrong_first, 1), top), 1)
-        distance[index] = np.take_along_axis(found, columns, 1)
+        distance[index] = np.take_along_axis(shown, columns, 1)
         nearest[index] = np.where(np.isinf(distance[index]), -1, columns)
         right[index] = np.take_along_axis(good, columns, 1)
         if edges is None:
-            edges = np.linspace(0, max(found[np.isfinite(found)].max(initial=0) * 1.05, 1e-6), BINS + 1)
+            inside = shown[np.isfinite(shown)]
+            edges = np.linspace(1.05 * inside.min(initial=0), max(1.05 * inside.max(initial=0), 1e-6), BINS + 1)
         for row, those in enumerate((good & ~ignored, ~good & ~ignored)):
-            histograms[row] += np.histogram(np.clip(found[those], edges[0], edges[-1]), edges)[0]
+            histograms[row] += np.histogram(np.clip(shown[those], edges[0], edges[-1]), edges)[0]
         _count_cameras(pairs, query.camera_id[index], gallery, found, good)
     return QueryOutcomes(first_rank, nearest, distance, right, edges, *histograms, pairs)
 

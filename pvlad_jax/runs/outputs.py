@@ -38,6 +38,8 @@ def report(
 ) -> None:
     """WORKDIR/eval/latest.json and step_N.json, WORKDIR/embeddings/*.npz, then the table, then pictures.
 
+    embeddings/train.npz is there for learned distances only, which a report or another scoring learns from it again.
+
     name: of another data set than the run's own: then eval/NAME.json, embeddings/NAME/*.npz, eval/NAME/*.png.
     """
     variables = gather_to_host(variables)  # all processes must take part in gathering
@@ -54,8 +56,12 @@ def write_scored(workdir: Folder, scored: Scored, files: Sequence[str], name: st
     """The result as WORKDIR/eval/FILE.json of each of `files`, and WORKDIR/embeddings/NAME/*.npz."""
     for file in files:
         write_result(workdir / 'eval' / f'{file}.json', scored.result)
-    for role, embeddings in (('query', scored.query), ('gallery', scored.gallery)):
-        write_embeddings(workdir / 'embeddings' / name / f'{role}.npz', embeddings)
+    folder = workdir / 'embeddings' / name
+    for role, embeddings in (('query', scored.query), ('gallery', scored.gallery), ('train', scored.train)):
+        if embeddings is not None:
+            write_embeddings(folder / f'{role}.npz', embeddings)
+        else:  # that of a former evaluation would be of other weights
+            (folder / f'{role}.npz').unlink(missing_ok=True)
 
 
 def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = '') -> None:

@@ -14,9 +14,10 @@ from pvlad_jax.core.files import atomic_folder
 from pvlad_jax.core.paths import is_remote, user_path
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.evaluation.metric_learning import LEARNED
+from pvlad_jax.evaluation.distances import linear_map
+from pvlad_jax.evaluation.metric_learning import LEARNED, LearnedMetric
 from pvlad_jax.evaluation.result import read_result
-from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
+from pvlad_jax.evaluation.scoring import ranked_tables, score_rows_by
 from pvlad_jax.images import ImageError, decode_image
 from pvlad_jax.models.pooling import POOLINGS
 from pvlad_jax.report.codeword_use import read_codeword_use
@@ -39,7 +40,8 @@ def write_report(config: Config, workdir: Folder, output: Path | None, log: Call
       output: a folder on a disk; None = WORKDIR/report.
 
     Raises:
-      UserError: no evaluation in the working directory, one by a learned distance, or an output that cannot be written.
+      UserError: no evaluation in the working directory, one by a learned distance without what it was learned from, or
+        an output that cannot be written.
     """
     if output is None and is_remote(workdir):
         raise UserError(f'{workdir} is in object storage: say with --output=DIR where on a disk the report goes.')
@@ -64,16 +66,12 @@ def _write_page(config: Config, workdir: Folder, name: str, folder: Path, log: C
     result = read_result(workdir / 'eval' / file)
     if result is None:
         raise UserError(f'{workdir} holds no result of one evaluation (eval/{file}). Make one with --mode=eval.')
-    if result['distance'] in LEARNED:
-        raise UserError(
-            f'The result in {workdir} is by the distance {result["distance"]}, which is learned from embeddings that '
-            'are not kept. Evaluate with --config.evaluation.distance=cosine first.'
-        )
+    notes = []
+    learned = _learned(workdir / 'embeddings' / name, result['distance'], result['rerank'], notes)
     tables = (read_embeddings(workdir / 'embeddings' / name / f'{role}.npz') for role in ('query', 'gallery'))
     query, gallery, protocol = ranked_tables(*tables, result['protocol'], result['unknown_cameras'])
-    scores = score_rows(query, gallery, result['distance'], result['rerank'])
+    scores = score_rows_by(query, gallery, result['distance'], result['rerank'], learned)
     outcomes = query_outcomes(scores, query, gallery, protocol, TOP, result['unknown_cameras'])
-    notes = []
     ranked_first = float(np.mean(outcomes.first_rank[outcomes.first_rank > 0] == 1))
     if abs(ranked_first - result['rank_1']) > 1e-3:
         notes.append(f'The embeddings are not those of this result: rank-1 of these is {100 * ranked_first:.2f} %.')
@@ -89,13 +87,34 @@ def _write_page(config: Config, workdir: Folder, name: str, folder: Path, log: C
         if POOLINGS[config.model.pooling].data_dependent:  # others have no codewords
             codewords = read_codeword_use(drawn / CODEWORDS, result['step'], notes.append)
         history = _history(workdir, name)
-        text = page(result, outcomes, query, gallery, pictures.path, history, notes, masks, codewords)
+        text = page(result, outcomes, query, gallery, pictures.path, history, notes, masks, codewords, learned)
         (partial / PAGE).write_text(text, encoding='utf-8')
     if pictures.broken:
         log(f'Without a picture, since a frame cannot be decoded: {", ".join(pictures.broken[:10])}.')
     for note in notes:
         log(f'Note: {note}')
     log(f'{folder / PAGE}: {int((outcomes.first_rank > 0).sum())} queries. Open it in a browser; it fetches nothing.')
+
+
+def _learned(folder: Folder, distance: str, rerank: bool, notes: list[str]) -> LearnedMetric | None:
+    """The metric of a learned distance, learned once more from the training set's embeddings; None for others."""
+    if distance not in LEARNED:
+        return None
+    path = folder / 'train.npz'
+    if not path.exists():
+        raise UserError(
+            f'The result is by the distance {distance}, which is learned from the embeddings of the training set, and '
+            f'{path} is not there: former versions did not keep them. Evaluate again, with --mode=eval.'
+        )
+    train = read_embeddings(path)
+    learned = linear_map(distance, train)
+    count = int((train.person_id > 0).sum())
+    note = f'The distance {distance} was learned from {count:,} tracklets of training people.'
+    if not rerank:
+        sign = '' if learned.definite else ', and may be negative: the less, the nearer'
+        note += f' It has no upper end{sign}.'
+    notes.append(note)
+    return learned
 
 
 def _is_replaceable(folder: Path) -> bool:
