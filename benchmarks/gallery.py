@@ -9,7 +9,8 @@ takes longer than --limit_s is stopped, and how far it came is said. The command
 others than FAISS Flat.
 
 Seconds are those of the clock, and in brackets those of the processors, of all threads, which a shared machine prolongs
-less.
+less. With a Milvus server (--uri) whose process runs here (--server_pid), they are this program's + the server's, and
+so is memory.
 """
 
 import argparse
@@ -25,13 +26,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from rich.table import Table
 
 from benchmarks.gallery_vectors import People
+from benchmarks.milvus_server import ServerProcess, drop, wait_for_index
 from benchmarks.peak_memory import PeakMemory
-from benchmarks.rows import child_output, new_file, own_path, write
+from benchmarks.rows import child_output, draw, new_file, own_path, write
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.terminal import complain, console, say
+from pvlad_jax.core.terminal import complain, say
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, TableWriter, read_table
 from pvlad_jax.gallery.gallery import Answer, Gallery
 
@@ -43,8 +44,18 @@ BACKENDS = {
     'faiss flat': {'backend': 'faiss', 'kind': 'flat'},
     'faiss ivfpq': {'backend': 'faiss', 'kind': 'ivfpq'},
     'milvus-lite': {'backend': 'milvus'},
+    'milvus server': {'backend': 'milvus'},
 }
-LIBRARIES = {'exact': 'pyarrow', 'faiss flat': 'faiss', 'faiss ivfpq': 'faiss', 'milvus-lite': 'milvus_lite'}
+LIBRARIES = {
+    'exact': 'pyarrow',
+    'faiss flat': 'faiss',
+    'faiss ivfpq': 'faiss',
+    'milvus-lite': 'milvus_lite',
+    'milvus server': 'pymilvus',
+}
+
+
+server = ServerProcess(0)  # the one that a step's process watches
 
 
 class TimeUp(Exception):
@@ -76,6 +87,8 @@ def add(name: str, folder: Path, options: argparse.Namespace) -> dict:
     kind = dict(BACKENDS[name])
     if name == 'milvus-lite':
         kind['uri'] = str(folder / 'milvus.db')
+    if name == 'milvus server':
+        kind |= {'uri': options.uri, 'collection': f'benchmark_{folder.name}'}
     gallery = Gallery.create(_place(name, folder), 'synthetic', **kind)
     start, read = time.perf_counter(), 0
 
@@ -86,11 +99,16 @@ def add(name: str, folder: Path, options: argparse.Namespace) -> dict:
             raise TimeUp(read)
 
     try:
-        took = clock(lambda: gallery.add(TableReader(folder / 'gallery.parquet'), done=done))
+        result = {'add': clock(lambda: gallery.add(TableReader(folder / 'gallery.parquet'), done=done))}
     except TimeUp as stopped:
         return {'stopped_at': stopped.args[0]}
+    if name == 'milvus server':
+        done = []
+        result['index'] = clock(lambda: done.append(wait_for_index(gallery.state, options.limit_s)))
+        result['indexed'] = done[0]
+        return result  # its disk is its own
     files = [path for path in folder.glob('milvus.db/**/*') if path.is_file()]
-    return {'add': took, 'disk_mb': (gallery.info()['bytes'] + sum(p.stat().st_size for p in files)) / 2**20}
+    return result | {'disk_mb': (gallery.info()['bytes'] + sum(p.stat().st_size for p in files)) / 2**20}
 
 
 def search(name: str, folder: Path, options: argparse.Namespace) -> dict:
@@ -129,14 +147,19 @@ def change(name: str, folder: Path, options: argparse.Namespace) -> dict:
 STEPS = {'add': add, 'search': search, 'change': change}
 
 
-def clock(run: Callable[[], object]) -> tuple[float, float]:
-    """(seconds, processor seconds)"""
-    start, processor = time.perf_counter(), time.process_time()
+def clock(run: Callable[[], object]) -> tuple[float, ...]:
+    """(seconds, processor seconds of this process, and those of a server whose process is known)"""
+    times = _times()
     run()
-    return time.perf_counter() - start, time.process_time() - processor
+    return tuple(after - before for before, after in zip(times, _times()))
 
 
-def _median(run: Callable[[], object], rounds: int) -> tuple[float, float]:
+def _times() -> tuple[float, ...]:
+    own = time.perf_counter(), time.process_time()
+    return (*own, server.processor_seconds()) if server.pid else own
+
+
+def _median(run: Callable[[], object], rounds: int) -> tuple[float, ...]:
     times = [clock(run) for _ in range(rounds)]
     return sorted(times, key=lambda pair: pair[1])[rounds // 2]
 
@@ -157,15 +180,16 @@ def recall(found: list, exact: list, k: int) -> float:
 
 def measure(name: str, folder: Path, options: argparse.Namespace) -> dict:
     """The row of a backend, its gallery removed."""
-    given = [
-        f'--{key}={getattr(options, key)}' for key in ('vectors', 'k', 'rounds', 'probes', 'candidates', 'limit_s')
-    ]
+    keys = ('vectors', 'k', 'rounds', 'probes', 'candidates', 'limit_s', 'uri', 'server_pid')
+    given = [f'--{key}={getattr(options, key)}' for key in keys]
     row = {'name': name}
     for step in STEPS:
         command = [sys.executable, __file__, f'--step={step}', f'--backends={name}', f'--folder={folder}', *given]
         row |= json.loads(child_output(command, f'The backend {name}').splitlines()[-1])
         if 'stopped_at' in row:
             break
+    if name == 'milvus server':
+        drop(Gallery(_place(name, folder)).state)
     shutil.rmtree(_place(name, folder))
     shutil.rmtree(folder / 'milvus.db', ignore_errors=True)
     return row
@@ -174,6 +198,7 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> dict:
 def show(rows: list[dict], options: argparse.Namespace) -> None:
     columns = {
         'add': 'add',
+        'index': 'index',
         'first': 'first query',
         'one': 'a query',
         'batch': f'{options.queries:,} queries',
@@ -181,22 +206,30 @@ def show(rows: list[dict], options: argparse.Namespace) -> None:
         'again': 'again',
         'delete': 'delete',
     }
-    times = Table(title=f'{options.vectors:,} x {options.size}, top {options.k}: seconds (processor seconds)')
-    space = Table(title='recall of the exact neighbours; peak memory in MB, of it own; disk in MB')
-    for column in ('backend', *columns.values()):
-        times.add_column(column, justify='left' if column == 'backend' else 'right')
-    for column in ('backend', 'at 10', f'at {options.k}', *(f'memory to {step}' for step in STEPS), 'disk'):
-        space.add_column(column, justify='left' if column == 'backend' else 'right')
+    steps = [f'memory to {step}' for step in STEPS]
+    times, space = [], []
     for row in rows:
         if 'stopped_at' in row:
-            times.add_row(row['name'], f'{row["stopped_at"]:,} in {options.limit_s:g}')
+            stopped = f'{row["stopped_at"]:,} in {options.limit_s:g}'
+            times.append([row['name'], stopped, *[''] * (len(columns) - 1)])
             continue
-        times.add_row(row['name'], *(f'{row[key][0]:.3g} ({row[key][1]:.3g})' for key in columns))
-        memory = (f'{row[f"{step}_mb"][0]:,.0f}, {row[f"{step}_mb"][1]:,.0f}' for step in STEPS)
+        times.append([row['name'], *(_seconds(row.get(key)) for key in columns)])
+        memory = (_memory(row, f'{step}_mb') + _memory(row, f'{step}_server_mb', ' + ') for step in STEPS)
         recalls = ('' if row[key] is None else f'{row[key]:.4f}' for key in ('recall_10', 'recall'))
-        space.add_row(row['name'], *recalls, *memory, f'{row["disk_mb"]:,.0f}')
-    console(width=140).print(times)
-    console(width=140).print(space)
+        space.append([row['name'], *recalls, *memory, f'{row["disk_mb"]:,.0f}' if 'disk_mb' in row else ''])
+    title = f'{options.vectors:,} x {options.size}, top {options.k}: seconds (processor seconds)'
+    draw(title, ('backend', *columns.values()), times, 140, left=('backend',))
+    title = 'recall of the exact neighbours; peak memory in MB, of it own; disk in MB'
+    draw(title, ('backend', 'at 10', f'at {options.k}', *steps, 'disk'), space, 140, left=('backend',))
+
+
+def _seconds(times: list[float] | None) -> str:
+    """'12 (3.1)', of a server '12 (3.1 + 8)'."""
+    return '' if times is None else f'{times[0]:.3g} ({" + ".join(f"{t:.3g}" for t in times[1:])})'
+
+
+def _memory(row: dict, key: str, before: str = '') -> str:
+    return f'{before}{row[key][0]:,.0f}, {row[key][1]:,.0f}' if key in row else ''
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -211,6 +244,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--candidates', type=int, default=1000)
     parser.add_argument('--limit_s', type=float, default=900, help='seconds after which an addition is stopped')
     parser.add_argument('--backends', default=','.join(BACKENDS))
+    parser.add_argument('--uri', default='', help='http://HOST:PORT of a Milvus server; its collection is dropped')
+    parser.add_argument('--server_pid', type=int, default=0, help='its process, where it runs on this machine')
     parser.add_argument('--folder', type=own_path, help='where galleries lie meanwhile (default: a temporary folder)')
     parser.add_argument('--step', help=argparse.SUPPRESS)
     return parser
@@ -223,10 +258,19 @@ def main() -> int:
     if unknown := [name for name in names if name not in BACKENDS]:
         parser.error(f'there is no backend {unknown[0]!r}; choose of {", ".join(BACKENDS)}')
     if options.step:
-        with PeakMemory() as memory:
+        global server
+        if names[0] == 'milvus server':
+            server = ServerProcess(options.server_pid)
+        with PeakMemory() as memory, server:
             result = STEPS[options.step](names[0], options.folder, options)
-        say(json.dumps({**result, f'{options.step}_mb': (memory.resident, memory.own)}))
+        result[f'{options.step}_mb'] = memory.resident, memory.own
+        if server.pid:
+            result[f'{options.step}_server_mb'] = server.memory
+        say(json.dumps(result))
         return 0
+    if not options.uri and 'milvus server' in names:
+        complain('Left out, as there is no --uri=http://HOST:PORT: milvus server.')
+        names.remove('milvus server')
     missing = [name for name in names if importlib.util.find_spec(LIBRARIES[name]) is None]
     if missing:
         complain(f'Left out, as it is not installed (requirements-search.txt): {", ".join(missing)}.')

@@ -121,7 +121,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
         '--candidates',
         type=positive,
         default=1000,
-        help='of FAISS IVF-PQ: candidates that are scored exactly (default 1000)',
+        help='of FAISS IVF-PQ: candidates that are scored exactly; of a Milvus server with HNSW: its ef (default 1000)',
     )
 
 

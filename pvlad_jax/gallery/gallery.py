@@ -201,7 +201,8 @@ class Gallery:
 
         Args:
           fingerprint: the model of queries that do not say their own.
-          probes, candidates: of FAISS's IVF-PQ: lists that are read, and candidates that are scored exactly.
+          probes, candidates: of FAISS's IVF-PQ: lists that are read, and candidates that are scored exactly; the latter
+            is also ef of a Milvus server's HNSW.
           done: called with the number of products of a query and a stored vector.
 
         Raises:

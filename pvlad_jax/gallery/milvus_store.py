@@ -23,6 +23,7 @@ from pvlad_jax.gallery.local_store import Added, Found
 from pvlad_jax.gallery.manifest import State
 
 _MAX_RESULTS = 16_384  # of a search, Milvus's own limit
+_MAX_CANDIDATES = 32_768  # likewise
 
 
 class MilvusStore:
@@ -181,11 +182,13 @@ class MilvusStore:
         candidates: int,
         done: Callable[[int], None],
     ) -> Found:
-        """As `LocalStore.search`; Milvus itself decides how many candidates it looks at."""
+        """As `LocalStore.search`; `candidates` is what a server's HNSW calls ef, where its index is one."""
         if k + 1 > _MAX_RESULTS:
             raise UserError(f'Milvus gives at most {_MAX_RESULTS - 1:,} results of a search.')
         found: Found = [(np.empty(0), []) for _ in range(len(queries))]
         own = of_queries['tracklet'].to_pylist()
+        # Without it HNSW looks at hardly more than k: of 20,000 vectors it found 0.92 of the 50 nearest.
+        how = {} if milvus.is_lite(state) else {'ef': min(max(candidates, k + 1), _MAX_CANDIDATES)}
         with milvus.connected(state) as client:
             for forbidden, numbers in filters.groups(of_queries):
                 condition = ' and '.join([milvus.visible(state), *milvus.conditions(filters, forbidden)])
@@ -197,7 +200,7 @@ class MilvusStore:
                         limit=k + 1,
                         filter=condition,
                         output_fields=['metadata'],
-                        search_params={'metric_type': 'COSINE'},
+                        search_params={'metric_type': 'COSINE', 'params': how},
                     )
                     for number, rows in zip(chosen, hits):
                         kept = [(max(1 - row['distance'], 0.0), milvus.metadata_of(row['entity'])) for row in rows]
