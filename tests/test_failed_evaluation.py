@@ -4,6 +4,7 @@ import json
 
 import main
 from pvlad_jax.config import freeze
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.data import tracklet_dataset as records
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation
@@ -83,3 +84,16 @@ def test_an_evaluation_that_breaks_off_is_not_repeated_at_the_same_step(micro_da
     assert checkpoints.steps() == [2] and 'no memory for this' in checkpoints.evaluation(2)['failed']
     assert main.run(config, workdir, 'train') == 0
     assert tried == [2, 3]
+
+
+def test_a_last_step_that_could_not_be_saved_is_not_said_to_be_saved(micro_data, tmp_path, capfd, monkeypatch):
+    config = micro_config_dict(micro_data, **FIELDS | {'training.steps': 1, 'training.eval_every': 0})
+
+    def full(self):
+        raise UserError('No space left for the checkpoint of step 1.')
+
+    monkeypatch.setattr(Checkpoints, 'wait', full)
+    assert main.run(config, tmp_path / 'run', 'train') == 2
+    said = capfd.readouterr().err
+    assert said.splitlines()[-1] == 'Error: No space left for the checkpoint of step 1.'
+    assert 'is saved' not in said

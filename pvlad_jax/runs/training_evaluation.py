@@ -64,8 +64,9 @@ class TrainingEvaluation:
         self._checkpoints.record_evaluation(step, record)
 
     def final(self, state: TrainState, step: int) -> AnyScored:
-        """Scores the last state, which has been saved. Raises EvaluationFailed; nothing is recorded then, so it is
-        tried again."""
+        """Scores the last state, once it has been saved. Raises EvaluationFailed; nothing is recorded then, so it is
+        tried again. A save that failed raises its own UserError before: its state is lost, whatever the scores."""
+        self._checkpoints.wait()
         with failure_told(step):
             if not self.recorded(step):
                 self._checkpoints.record_evaluation(step, self._validate(state, step))
