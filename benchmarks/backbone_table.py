@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.core.terminal import complain, say
+from pvlad_jax.core.terminal import say
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 
 FLAGS = flags.FLAGS
@@ -71,11 +71,8 @@ def main(argv: list[str]) -> None:
             raise ValueError
     except ValueError:
         raise app.UsageError(f'--clip={FLAGS.clip} is not of the form FRAMESxHEIGHTxWIDTH') from None
-    try:
+    with one_sentence():
         rows = [measure(name, clip, FLAGS.temporal, stride) for name in BACKBONES for stride in (1, 2)]
-    except UserError as error:
-        complain(f'Error: {error}')
-        sys.exit(EXIT_USER_ERROR)
     if FLAGS.output:
         user_path(FLAGS.output).write_text(json.dumps({'clip': clip, 'rows': rows}, indent=1) + '\n')
     say(as_markdown(rows))

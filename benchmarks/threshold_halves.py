@@ -19,7 +19,7 @@ from pvlad_jax.core.terminal import complain
 from pvlad_jax.evaluation.calibration import PER, calibrate
 from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings, read_embeddings
-from pvlad_jax.evaluation.protocols import PROTOCOLS, LabelArrays, label_arrays
+from pvlad_jax.evaluation.protocols import PROTOCOLS, label_arrays
 from pvlad_jax.evaluation.threshold import Calibration
 
 
@@ -32,13 +32,9 @@ def half(table: Embeddings, people: np.ndarray, first: bool) -> Embeddings:
 
 def measured(query: Embeddings, gallery: Embeddings, calibration: Calibration) -> dict[str, float]:
     """The rates that the calibration estimates, counted on other people."""
-    of_query, of_gallery = label_arrays(query, gallery)
-    good, ignored = PROTOCOLS['mars_official'].relevance(
-        LabelArrays(*(labels[:, None] for labels in of_query)),
-        LabelArrays(*(labels[None, :] for labels in of_gallery)),
-        'other',
-    )
-    distance = pairwise_distance(query, gallery).distances(np.arange(len(query)))
+    rows = np.arange(len(query))
+    good, ignored = PROTOCOLS['mars_official'].relevance_of(rows, *label_arrays(query, gallery), 'other')
+    distance = pairwise_distance(query, gallery).distances(rows)
     two, same, nobody = ~good & ~ignored, calibration.same.value, calibration.nobody
     stranger, own = np.where(two, distance, np.inf).min(axis=1), np.where(good, distance, np.inf).min(axis=1)
     there = np.isfinite(own)

@@ -5,19 +5,11 @@ import json
 
 import pytest
 
-from benchmarks.rows import need, new_file, show, write
+from benchmarks.rows import need, new_file, repeated_row, row, show, write
 
 ROWS = [
-    {
-        'name': 'step',
-        'ours': 2.5,
-        'peer': 2.0,
-        'unit': 'clips/s',
-        'ratio': 1.25,
-        'ours_spread': (2.4, 2.6),
-        'peer_spread': (1.9, 2.1),
-    },
-    {'name': 'memory', 'ours': 300.0, 'peer': None, 'unit': 'MB', 'ratio': None},
+    repeated_row('step', [2.4, 2.5, 2.6], [1.9, 2.0, 2.1], 'clips/s', less_is_better=False),
+    row('memory', 300.0, None, 'MB'),
 ]
 
 

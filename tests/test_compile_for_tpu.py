@@ -65,22 +65,13 @@ def test_forms_that_tpu_programs_use(line, expected):
 def test_a_collective_beside_other_work_counts_once_and_a_scattered_sum_as_reduce_scatter():
     gather = '  %a = bf16[32]{0} all-gather(%x), channel_id=7, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}'
     total = '  %r = f32[64]{0} all-reduce(%x), channel_id=9, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add'
-    hlo = '\n'.join(
-        [
-            '%async_collective_fusion.1 (x: bf16[8]) -> bf16[32] {',
-            gather,
-            '}',
-            '%fusion.2 (x: bf16[8]) -> bf16[32] {',
-            gather,
-            '}',
-            '%all-reduce-scatter.3 (x: f32[64]) -> f32[16] {',
-            total,
-            '}',
-            'ENTRY %main (x: f32[64]) -> f32[16] {',
-            total.replace('channel_id=9', 'channel_id=10'),
-            '}',
-        ]
+    computations = (
+        ('%async_collective_fusion.1 (x: bf16[8]) -> bf16[32]', gather),
+        ('%fusion.2 (x: bf16[8]) -> bf16[32]', gather),
+        ('%all-reduce-scatter.3 (x: f32[64]) -> f32[16]', total),
+        ('ENTRY %main (x: f32[64]) -> f32[16]', total.replace('channel_id=9', 'channel_id=10')),
     )
+    hlo = '\n'.join(f'{head} {{\n{line}\n}}' for head, line in computations)
     assert collectives(hlo, 8) == {
         'all-gather': {'count': 1, 'bytes': 64, 'moved': 48.0},
         'reduce-scatter': {'count': 1, 'bytes': 256, 'moved': 192.0},

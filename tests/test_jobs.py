@@ -21,39 +21,18 @@ from tests.helpers.micro import micro_config_dict, micro_raw
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = (
-    'dataset',
-    'split',
-    'protocol',
-    'step',
-    'n_query',
-    'n_query_valid',
-    'n_gallery',
-    'frames',
-    'distance',
-    'mAP',
-    'mAP_trapezoidal',
-    'rank_1',
-    'rank_5',
-    'rank_10',
-    'rank_20',
-)
+    'dataset split protocol step n_query n_query_valid n_gallery frames distance '
+    'mAP mAP_trapezoidal rank_1 rank_5 rank_10 rank_20'
+).split()
 
 
 @pytest.fixture(scope='module')
 def run(micro_data, tmp_path_factory):
     """(configuration, working directory) of a finished run."""
     workdir = tmp_path_factory.mktemp('run') / 'work'
-    config = micro_config_dict(
-        micro_data,
-        **{
-            'training.eval_untrained': True,
-            'training.eval_every': 3,
-            'evaluation.strips': 2,
-            'dataset.validation_share': 0.34,
-            'batch.identities': 4,
-            'optimizer.ema': 0.5,
-        },
-    )
+    fields = {'training.eval_untrained': True, 'training.eval_every': 3, 'evaluation.strips': 2}
+    fields |= {'dataset.validation_share': 0.34, 'batch.identities': 4, 'optimizer.ema': 0.5}
+    config = micro_config_dict(micro_data, **fields)
     assert main.run(config, workdir, 'train') == 0
     return config, workdir
 
@@ -62,12 +41,8 @@ def test_a_run_leaves_results_embeddings_metrics_and_pictures(run):
     _, workdir = run
     result = json.loads((workdir / 'eval' / 'latest.json').read_text())
     assert set(FIELDS) <= set(result)
-    assert (result['dataset'], result['split'], result['protocol'], result['step']) == (
-        'micro',
-        'test',
-        'mars_official',
-        6,
-    )
+    said = [result[field] for field in ('dataset', 'split', 'protocol', 'step')]
+    assert said == ['micro', 'test', 'mars_official', 6]
     assert (result['n_query'], result['n_query_valid'], result['n_gallery'], result['frames']) == (8, 8, 16, 'all')
     assert (
         0 <= result['mAP'] <= 1 and result['rank_1'] <= result['rank_5'] <= result['rank_10'] <= result['rank_20'] <= 1

@@ -97,12 +97,8 @@ def test_person_in_the_wrong_split(source):
 @pytest.mark.parametrize('folder', ['bbox_{split}/bbox_{split}', 'MARS/bbox_{split}'])
 def test_doubled_folder_is_accepted(tmp_path, folder):
     source = small_mars.write(tmp_path / 'set', folder=folder)
-    assert (
-        require_complete(scan_mars(source), allow_partial=False)
-        .splits['train'][0]
-        .frames[0]
-        .startswith(folder.format(split='train'))
-    )
+    first = require_complete(scan_mars(source), allow_partial=False).splits['train'][0]
+    assert first.frames[0].startswith(folder.format(split='train'))
 
 
 def test_same_file_twice(source):
@@ -159,10 +155,8 @@ def test_unsorted_names(source):
     names[3:7] = names[6:2:-1]
     (source / 'info/test_name.txt').write_text('\n'.join(names))
     (line,) = faults_of(source)
-    assert (
-        line.startswith('test_name.txt is not sorted, while the tables count lines of the sorted list')
-        and 'line 5: ' in line
-    )
+    assert line.startswith('test_name.txt is not sorted, while the tables count lines of the sorted list')
+    assert 'line 5: ' in line
 
 
 def test_list_of_other_names(source):
@@ -214,10 +208,8 @@ def test_other_grammar(source):
 
 def test_frame_in_the_folder_of_another_person(source):
     frame(source, '0001C1T0001F001.jpg').rename(source / 'bbox_train/0003/0001C1T0001F001.jpg')
-    assert (
-        faults_of(source)[0]
-        == 'Files that do not lie in the folder of their person (1): bbox_train/0003/0001C1T0001F001.jpg'
-    )
+    said = 'Files that do not lie in the folder of their person (1): bbox_train/0003/0001C1T0001F001.jpg'
+    assert faults_of(source)[0] == said
 
 
 def test_no_mars_at_all(tmp_path, source):

@@ -38,16 +38,7 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
         build(raw, tmp_path, workers=1, progress=False)
     config = micro_config_dict(tmp_path, **{'dataset.name': 'alone', 'batch.identities': 2, 'batch.tracklets': 4})
     assert 'holds 1 person' in fails(capfd, config, tmp_path / 'a')
-    config = micro_config_dict(
-        tmp_path,
-        **{
-            'dataset.name': 'single',
-            'batch.identities': 2,
-            'batch.tracklets': 4,
-            'training.steps': 2,
-            'augment.flip': 0.0,
-        },
-    )
+    config.dataset.name, config.training.steps, config.augment.flip = 'single', 2, 0.0
     assert main.run(config, tmp_path / 'b', 'train') == 0
 
 

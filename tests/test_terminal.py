@@ -92,20 +92,8 @@ def test_names_cannot_steer_the_terminal(monkeypatch):
 def result(**changes) -> Result:
     numbers = dict.fromkeys(('mAP', 'mAP_trapezoidal', 'mINP', 'rank_1', 'rank_5', 'rank_10', 'rank_20'), 0.5)
     said = {'dataset': '', 'split': 'test', 'protocol': 'all_but_query', 'frames': 'all', 'distance': 'cosine'}
-    return Result(
-        **{
-            'step': 1,
-            'n_query': 1,
-            'n_query_valid': 1,
-            'n_gallery': 2,
-            'n_junk': 0,
-            'rerank': False,
-            'cmc': [0.5] * 50,
-            **numbers,
-            **said,
-            **changes,
-        }
-    )
+    counts = {'step': 1, 'n_query': 1, 'n_query_valid': 1, 'n_gallery': 2, 'n_junk': 0}
+    return Result(**{**counts, 'rerank': False, 'cmc': [0.5] * 50, **numbers, **said, **changes})
 
 
 @pytest.mark.parametrize('encoding', ['ascii', 'utf-8'])

@@ -2,6 +2,7 @@
 --mode=eval.
 """
 
+import itertools
 import json
 
 import jax
@@ -32,12 +33,8 @@ def test_the_head_equals_pytorch_and_does_not_see_padding():
         if tensor.ndim:
             tensor.copy_(torch.rand(tensor.shape) + (0.1 if 'var' in name else -0.4))
     state = {name: tensor.numpy() for name, tensor in peer.state_dict().items()}
-    head = {
-        'kernel': state['0.weight'].T,
-        'bias': state['0.bias'],
-        'scale': state['1.weight'],
-        'shift': state['1.bias'],
-    }
+    head = {'kernel': state['0.weight'].T, 'bias': state['0.bias']}
+    head |= {'scale': state['1.weight'], 'shift': state['1.bias']}
     variables = {'params': head, 'batch_stats': {'mean': state['1.running_mean'], 'var': state['1.running_var']}}
     x, valid = clips((2, 4, 3, 2)), np.array([[True] * 4, [True] * 2 + [False] * 2])
     x[1, 2:] = np.nan
@@ -52,21 +49,11 @@ def test_the_head_equals_pytorch_and_does_not_see_padding():
 def test_without_a_layer_the_descriptor_is_the_embedding(pooling, monkeypatch):
     register(monkeypatch)
     name = 'small_resnet' if pooling == 'pretrained_head' else 'micro'
-    model = micro_config(
-        '',
-        **{
-            'model.pooling': pooling,
-            'model.embedding_dim': 0,
-            'model.backbone.name': name,
-            'model.backbone.weights': 'any',
-        },
-    ).model
-    network = build_network(model, num_identities=3)
-    shapes = jax.eval_shape(init_variables, network, (4, 32, 32), jax.random.key(0))
-    assert 'to_embedding' not in shapes['params'] and shapes['params']['classifier']['kernel'].shape == (
-        network.embedding,
-        3,
-    )
+    fields = {'model.pooling': pooling, 'model.embedding_dim': 0}
+    fields |= {'model.backbone.name': name, 'model.backbone.weights': 'any'}
+    network = build_network(micro_config('', **fields).model, num_identities=3)
+    params = jax.eval_shape(init_variables, network, (4, 32, 32), jax.random.key(0))['params']
+    assert 'to_embedding' not in params and params['classifier']['kernel'].shape == (network.embedding, 3)
 
 
 def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monkeypatch, capfd):
@@ -88,19 +75,13 @@ def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monk
 
     assert main.run(config, tmp_path / 'work', 'eval') == 0
     result = json.loads((tmp_path / 'work' / 'eval' / 'latest.json').read_text())
-    assert (result['step'], result['checkpoint']) == (0, 'untrained') and not list(
-        (tmp_path / 'work' / 'checkpoints').glob('*')
-    )
+    assert (result['step'], result['checkpoint']) == (0, 'untrained')
+    assert not list((tmp_path / 'work' / 'checkpoints').glob('*'))
     assert read_embeddings(tmp_path / 'work' / 'embeddings' / 'query.npz').embedding.shape == (8, HEAD_FEATURES)
     # The working directory is then a model, although it holds no checkpoint.
     loaded = load_trained(tmp_path / 'work')
     expected = {'params': state.params, 'batch_stats': state.batch_stats}
-    for kind, part in (
-        ('params', 'backbone'),
-        ('params', 'aggregator'),
-        ('batch_stats', 'backbone'),
-        ('batch_stats', 'aggregator'),
-    ):
+    for kind, part in itertools.product(('params', 'batch_stats'), ('backbone', 'aggregator')):
         jax.tree.map(np.testing.assert_array_equal, loaded.variables[kind][part], jax.device_get(expected[kind][part]))
     assert main.run(config, tmp_path / 'work', 'train') == 2
     assert 'is for --mode=eval' in capfd.readouterr().err
@@ -111,29 +92,16 @@ def test_imported_weights_are_scored_without_training(micro_data, tmp_path, monk
 def test_a_head_that_there_cannot_be_is_refused(micro_data, monkeypatch):
     register(monkeypatch)
     with pytest.raises(UserError, match='has no layer between'):
-        build_network(
-            micro_config('', **{'model.pooling': 'pretrained_head', 'model.backbone.weights': 'any'}).model,
-            num_identities=3,
-        )
-    config = micro_config(
-        micro_data,
-        **{
-            'model.pooling': 'pretrained_head',
-            'model.backbone.name': 'small_resnet',
-            'clips.height': 32,
-            'clips.width': 32,
-        },
-    )
+        config = micro_config('', **{'model.pooling': 'pretrained_head', 'model.backbone.weights': 'any'})
+        build_network(config.model, num_identities=3)
+    fields = {'model.pooling': 'pretrained_head', 'model.backbone.name': 'small_resnet'}
+    config = micro_config(micro_data, **fields, **{'clips.height': 32, 'clips.width': 32})
     with pytest.raises(UserError, match=r'set model\.backbone\.weights'):
         prepare(config).initial_state()
 
 
 def test_the_configuration_is_the_published_network():
     config = freeze(zero_shot.get_config('weights=w.safetensors'))
-    assert (config.clips.height, config.clips.width, config.model.backbone.last_stride, config.model.embedding_dim) == (
-        256,
-        128,
-        2,
-        0,
-    )
+    assert (config.clips.height, config.clips.width) == (256, 128)
+    assert (config.model.backbone.last_stride, config.model.embedding_dim) == (2, 0)
     assert config.model.pooling == 'pretrained_head' and not config.model.bnneck

@@ -68,16 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def overview() -> str:
     """The text of --help."""
     width = max(map(len, COMMANDS), default=0)
-    lines = [f'  {name:{width}}  {summary}' for name, (_, summary) in COMMANDS.items()]
-    return '\n'.join(
-        [
-            f'usage: {PROGRAM} COMMAND ...',
-            '',
-            *lines,
-            '',
-            f'{PROGRAM} COMMAND --help describes a command, with an example.',
-        ]
-    )
+    lines = [f'usage: {PROGRAM} COMMAND ...', '']
+    lines += [f'  {name:{width}}  {summary}' for name, (_, summary) in COMMANDS.items()]
+    return '\n'.join([*lines, '', f'{PROGRAM} COMMAND --help describes a command, with an example.'])
 
 
 def parser_of(name: str, module: ModuleType) -> argparse.ArgumentParser:

@@ -65,10 +65,8 @@ class Journal:
                 content = json.loads(line) if line.endswith(b'\n') else None
                 if number == 0:
                     if content['job'] != json.loads(json.dumps(job)):
-                        self.restarted = (
-                            ', '.join(sorted(key for key in job if content['job'].get(key) != job[key]))
-                            or 'the program'
-                        )
+                        changed = sorted(key for key in job if content['job'].get(key) != job[key])
+                        self.restarted = ', '.join(changed) or 'the program'
                         return 0
                 else:
                     row = _row(content)
@@ -80,10 +78,10 @@ class Journal:
 
     def add(self, row: Row) -> None:
         """Keeps a finished tracklet, whatever happens to this process from now on."""
-        embedding = (
-            None if row.embedding is None else base64.b64encode(np.ascontiguousarray(row.embedding, '<f4')).decode()
-        )
-        self._append(row._replace(embedding=embedding)._asdict())
+        content = row._asdict()
+        if row.embedding is not None:
+            content['embedding'] = base64.b64encode(np.ascontiguousarray(row.embedding, '<f4')).decode()
+        self._append(content)
         self.rows[row.tracklet] = row
 
     def _append(self, content: Mapping[str, Any]) -> None:
@@ -101,10 +99,9 @@ class Journal:
 
 
 def _row(content: Mapping[str, Any]) -> Row:
-    coded = content['embedding']
-    embedding = (
-        None if coded is None else np.frombuffer(base64.b64decode(coded, validate=True), '<f4').astype(np.float32)
-    )
+    embedding = content['embedding']
+    if embedding is not None:
+        embedding = np.frombuffer(base64.b64decode(embedding, validate=True), '<f4').astype(np.float32)
     return Row(**{**content, 'embedding': embedding})
 
 
@@ -123,11 +120,8 @@ def open_journal(output: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
         output.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, 'a+b')
     except OSError as error:
-        reason = (
-            'a part of its path is a file'
-            if isinstance(error, FileExistsError | NotADirectoryError)
-            else error.strerror
-        )
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = 'a part of its path is a file' if is_file else error.strerror
         raise UserError(f'{output} cannot be written: {reason}. Give another --output.') from error
     with file:
         try:

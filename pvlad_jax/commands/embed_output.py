@@ -10,6 +10,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import DISTRACTOR, UNKNOWN_CAMERA
 
 _PIECE = 4096  # rows that are written at a time
+_OF_A_ROW = ('tracklet', 'first_frame', 'last_frame', 'start_seconds', 'end_seconds', 'frames')  # columns
 _MAX_CAMERA = 2**31 - 1  # of the int32 in an .npz file
 
 
@@ -38,29 +39,16 @@ def write_output(path: Path, rows: Sequence[Row], source: str, camera: str, fing
     if path.suffix == '.npz':
         from pvlad_jax.evaluation.embeddings import Embeddings, write_embeddings
 
-        write_embeddings(
-            path,
-            Embeddings(
-                embedding=np.stack([row.embedding for row in rows]),
-                person_id=np.full(len(rows), DISTRACTOR, np.int32),
-                camera_id=np.full(len(rows), _camera_id(camera), np.int32),
-                tracklet=np.array([row.tracklet for row in rows]),
-            ),
-        )
+        labels = {'person_id': DISTRACTOR, 'camera_id': _camera_id(camera)}
+        columns = {name: np.full(len(rows), label, np.int32) for name, label in labels.items()}
+        names, vectors = (np.array([getattr(row, field) for row in rows]) for field in ('tracklet', 'embedding'))
+        write_embeddings(path, Embeddings(embedding=vectors, tracklet=names, **columns))
         return
     from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableWriter
 
     with TableWriter(path, len(rows[0].embedding), fingerprint) as writer:
         for start in range(0, len(rows), _PIECE):
             piece = rows[start : start + _PIECE]
-            columns = {
-                'tracklet': [row.tracklet for row in piece],
-                'source': [source] * len(piece),
-                'camera': [camera] * len(piece),
-                'first_frame': [row.first_frame for row in piece],
-                'last_frame': [row.last_frame for row in piece],
-                'start_seconds': [row.start_seconds for row in piece],
-                'end_seconds': [row.end_seconds for row in piece],
-                'frames': [row.frames for row in piece],
-            }
+            columns = {name: [getattr(row, name) for row in piece] for name in _OF_A_ROW}
+            columns |= {'source': [source] * len(piece), 'camera': [camera] * len(piece)}
             writer.write(EmbeddingTable.from_columns(columns, np.stack([row.embedding for row in piece]), fingerprint))

@@ -4,7 +4,7 @@ a row of each."""
 import contextlib
 import hashlib
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,9 +70,8 @@ class CropWriter:
         if where not in self._made:
             where.mkdir(parents=True, exist_ok=True)
             self._made.add(where)
-        (where / f'{frame:06d}.jpg').write_bytes(
-            simplejpeg.encode_jpeg(np.ascontiguousarray(image), _JPEG_QUALITY, 'RGB', '444')
-        )
+        encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(image), _JPEG_QUALITY, 'RGB', '444')
+        (where / f'{frame:06d}.jpg').write_bytes(encoded)
 
 
 class TrackletFolders(Source):
@@ -109,11 +108,8 @@ class TrackletFolders(Source):
         for files in self._files:
             for path in files:
                 about = path.stat()
-                digest.update(
-                    f'{path.relative_to(self.root)} {about.st_size} {about.st_mtime_ns}\n'.encode(
-                        errors='surrogateescape'
-                    )
-                )
+                line = f'{path.relative_to(self.root)} {about.st_size} {about.st_mtime_ns}\n'
+                digest.update(line.encode(errors='surrogateescape'))
         return {'input': str(self.root), 'frames': digest.hexdigest()}
 
     def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
@@ -171,20 +167,18 @@ class VideoWithTracks(Source):
 
     def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
         finished = {i for i, name in enumerate(self.names) if name in done}
-        dropped: dict[int, dict[str, int]] = {}
+        dropped: dict[int, Counter[str]] = {}
         with open_video(self.path) as video:
             try:
-                for event in stream_crops(
-                    self._counted(video, advance), self.tracks.without(sorted(finished)), self._rules
-                ):
+                left = self.tracks.without(sorted(finished))
+                for event in stream_crops(self._counted(video, advance), left, self._rules):
                     key = event.track
                     if isinstance(event, Crop):
                         self._seen(event)
                         save(self.names[key], event.frame, event.image)
                         yield TrackletFrame(key, event.image)
                     elif not isinstance(event, Ended):
-                        reasons = dropped.setdefault(key, {})
-                        reasons[event.reason] = reasons.get(event.reason, 0) + 1
+                        dropped.setdefault(key, Counter())[event.reason] += 1
                     elif key not in finished:
                         yield self._end(key, dropped.pop(key, {}))
             except VideoError as error:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvlad_jax.commands.arguments import Parser, disk_path, output_file, positive
@@ -138,14 +139,8 @@ def _search(options: argparse.Namespace) -> None:
         from pvlad_jax.evaluation.threshold import read_calibration
 
         calibration = read_calibration(options.threshold, gallery.state.fingerprint)
-    filters = Filters(
-        tuple(options.camera),
-        tuple(options.source),
-        options.after,
-        options.before,
-        options.other_camera,
-        options.other_source,
-    )
+    named = tuple(options.camera), tuple(options.source)
+    filters = Filters(*named, options.after, options.before, options.other_camera, options.other_source)
     with progress('comparisons', len(queries) * len(gallery)) as done:
         answers = gallery.search(
             queries,
@@ -158,18 +153,11 @@ def _search(options: argparse.Namespace) -> None:
         )
     rows = []
     for answer in answers:
-        decision, each = (
-            calibration.decide([hit['distance'] for hit in answer.hits])
-            if calibration
-            else ('', [''] * len(answer.hits))
-        )
-        rows.append(
-            {
-                'query': answer.query,
-                'decision': decision,
-                'hits': [{'decision': d, **hit} for d, hit in zip(each, answer.hits)],
-            }
-        )
+        decision, each = '', [''] * len(answer.hits)
+        if calibration:
+            decision, each = calibration.decide([hit['distance'] for hit in answer.hits])
+        hits = [{'decision': d, **hit} for d, hit in zip(each, answer.hits)]
+        rows.append({'query': answer.query, 'decision': decision, 'hits': hits})
     _show(rows, options, gallery)
     if not any(row['hits'] for row in rows):
         terminal.complain(
@@ -190,17 +178,14 @@ def _show(rows: list[dict[str, Any]], options: argparse.Namespace, gallery: 'Gal
     if options.output and options.output.suffix == '.png':
         from pvlad_jax.gallery.result_sheet import draw_sheet
 
-        draw_sheet(
-            options.output,
-            rows,
-            lambda name: stored_crops(gallery.folder, name),
-            lambda name: (
-                crops_of(options.query_crops, name) if options.query_crops else stored_crops(gallery.folder, name)
-            ),
-        )
+        def stored(name: str):
+            return stored_crops(gallery.folder, name)
+
+        of_queries = partial(crops_of, options.query_crops) if options.query_crops else stored
+        draw_sheet(options.output, rows, stored, of_queries)
     elif options.output:
-        with atomic_write(options.output) as partial:
-            partial.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
+        with atomic_write(options.output) as file:
+            file.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
     else:
         _print(rows)
         return
@@ -212,16 +197,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
     decided = any(row['decision'] for row in rows)
     table = Table()
-    for column in (
-        'query',
-        'rank',
-        'tracklet',
-        'distance',
-        *(['decision'] if decided else []),
-        'camera',
-        'source',
-        'seconds',
-    ):
+    for column in ('query', 'rank', 'tracklet', 'distance', *['decision'] * decided, 'camera', 'source', 'seconds'):
         number = column in ('rank', 'distance', 'seconds')
         table.add_column(column, justify='right' if number else 'left', no_wrap=number, overflow='fold')
     for row in rows:
@@ -230,16 +206,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
             table.add_row(*map(terminal.printable, said), '', 'nothing found')
         for rank, hit in enumerate(row['hits'], start=1):
             time = '' if hit['start_seconds'] is None else f'{hit["start_seconds"]:.1f}'
-            cells = [
-                said[0] if rank == 1 else '',
-                str(rank),
-                hit['tracklet'],
-                f'{hit["distance"]:.4f}',
-                *([hit['decision']] if decided else []),
-                hit['camera'],
-                hit['source'],
-                time,
-            ]
+            cells = [said[0] if rank == 1 else '', str(rank), hit['tracklet'], f'{hit["distance"]:.4f}']
+            cells += [*[hit['decision']] * decided, hit['camera'], hit['source'], time]
             table.add_row(*map(terminal.printable, cells), end_section=rank == len(row['hits']))
     terminal.console().print(table)
 

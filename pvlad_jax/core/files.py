@@ -88,11 +88,5 @@ def write_text(path: Any, text: str) -> None:
 
 def disk_full_reason(error: BaseException) -> str | None:
     """'No space left' and its like, where that is what an error says; None otherwise."""
-    return next(
-        (
-            reason
-            for number, reason in DISK_FULL_ERRNOS.items()
-            if getattr(error, 'errno', None) == number or reason in str(error)
-        ),
-        None,
-    )
+    code, text = getattr(error, 'errno', None), str(error)
+    return next((reason for number, reason in DISK_FULL_ERRNOS.items() if code == number or reason in text), None)

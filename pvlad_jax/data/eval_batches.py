@@ -72,18 +72,10 @@ def eval_batches(
                 if skipped is None:
                     raise
                 skipped.add(row)
-        before, after = (
-            plan[start - 1] if start else None,
-            plan[start + n_clips] if start + n_clips < len(plan) else None,
-        )
-        return EvalBatch(
-            clips,
-            valid,
-            segment,
-            videos,
-            before is not None and before[0] == chosen[0][0],
-            after is not None and after[0] == chosen[-1][0],
-        )
+        end = start + n_clips
+        continues = start > 0 and plan[start - 1][0] == chosen[0][0]
+        unfinished = end < len(plan) and plan[end][0] == chosen[-1][0]
+        return EvalBatch(clips, valid, segment, videos, continues, unfinished)
 
     plan = [
         (row, index)

@@ -101,17 +101,9 @@ class TrackletEmbedder:
         )
         carry, pending, result = empty, None, np.zeros((len(mine), self.network.embedding), np.float32)
         done, failure = 0, None
-        steps = eval_batches(
-            self.dataset,
-            table.select(mine),
-            config.evaluation.clips_per_step,
-            clips.frames,
-            clips.height,
-            clips.width,
-            config.evaluation.frames,
-            config.input.threads,
-            skipped,
-        )
+        size, tested = (clips.frames, clips.height, clips.width), table.select(mine)
+        policy, threads = config.evaluation.frames, config.input.threads
+        steps = eval_batches(self.dataset, tested, config.evaluation.clips_per_step, *size, policy, threads, skipped)
         while True:
             try:
                 step = next(steps)
@@ -121,15 +113,8 @@ class TrackletEmbedder:
                 failure = error
                 break
             clips_here, valid_here = (jax.device_put(x, batch_sharding(self.mesh)) for x in (step.clips, step.valid))
-            embedding, carry = self._step(
-                variables,
-                carry,
-                clips_here,
-                valid_here,
-                step.segment,
-                np.int32(len(step.videos) - 1),
-                np.bool_(step.unfinished),
-            )
+            videos = step.segment, np.int32(len(step.videos) - 1), np.bool_(step.unfinished)
+            embedding, carry = self._step(variables, carry, clips_here, valid_here, *videos)
             if pending is not None:  # results of the step before are fetched while this one computes
                 _keep(result, *pending)
             pending = (embedding, step)
@@ -165,11 +150,8 @@ def _gather(
             raise EmbeddingStopped
         return mine, skipped
     longest = max(map(len, shares))
-    padded, mask, text = (
-        np.zeros((longest, mine.shape[1]), np.float32),
-        np.zeros(longest, bool),
-        np.zeros(_FAILURE_BYTES, np.uint8),
-    )
+    padded, mask = np.zeros((longest, mine.shape[1]), np.float32), np.zeros(longest, bool)
+    text = np.zeros(_FAILURE_BYTES, np.uint8)
     padded[: len(mine)], mask[: len(mine)] = mine, skipped
     message = str(failure or '').encode()[:_FAILURE_BYTES]
     text[: len(message)] = list(message)

@@ -24,7 +24,7 @@ from pvlad_jax.core.labels import DISTRACTOR, JUNK
 from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings
 from pvlad_jax.evaluation.pair_distances import BINS, PairDistances, distance_bin
-from pvlad_jax.evaluation.protocols import PROTOCOLS, LabelArrays, check_labels, default_protocol, label_arrays
+from pvlad_jax.evaluation.protocols import PROTOCOLS, check_labels, default_protocol, label_arrays
 from pvlad_jax.evaluation.threshold import Calibration, Estimate
 
 PER = ('pair', 'search')
@@ -84,11 +84,7 @@ def calibrate(
     block = max(_BLOCK_PAIRS // len(gallery), 1)
     for start in range(0, len(query), block):
         rows = np.arange(start, min(start + block, len(query)))
-        good, ignored = protocol.relevance(
-            LabelArrays(*(labels[rows][:, None] for labels in query_arrays)),
-            LabelArrays(*(labels[None, :] for labels in gallery_arrays)),
-            unknown_cameras,
-        )
+        good, ignored = protocol.relevance_of(rows, query_arrays, gallery_arrays, unknown_cameras)
         pairs.add(rows, scores.distances(rows), good, ignored)
         done(len(rows))
     if not pairs.n_one or not pairs.n_two:

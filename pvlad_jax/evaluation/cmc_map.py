@@ -72,6 +72,7 @@ def rank(
     padding = width - n_gallery
     # Person -1: ignored.
     device_gallery = LabelArrays(*(jnp.asarray(np.pad(labels, (0, padding), constant_values=-1)) for labels in gallery))
+    rules = {'relevance': protocol.relevance, 'unknown_cameras': unknown_cameras}
     block = queries_at_a_time(width)
     # Queries with about as many good tracklets share a block, since all rows of it take as many passes as the longest.
     by_count = np.argsort(num_matches, kind='stable')
@@ -82,15 +83,7 @@ def rank(
         columns = match_lists.columns(filled, size=_list_size(int(num_matches[index].max())))
         query_block = LabelArrays(*(jnp.asarray(labels[filled][:, None]) for labels in query))
         counts = jnp.asarray(num_matches[filled].astype(np.int32))
-        ranks = _ranks(
-            scores.rows(filled),
-            jnp.asarray(columns),
-            counts,
-            query_block,
-            device_gallery,
-            relevance=protocol.relevance,
-            unknown_cameras=unknown_cameras,
-        )
+        ranks = _ranks(scores.rows(filled), jnp.asarray(columns), counts, query_block, device_gallery, **rules)
         metrics = precision_metrics(np.asarray(ranks)[: len(index)], num_matches[index])
         for values, target in zip(metrics, (ranking.first_rank, ranking.ap, ranking.ap_trapezoidal, ranking.inp)):
             target[index] = values

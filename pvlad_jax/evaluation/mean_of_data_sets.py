@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pvlad_jax.evaluation.result import METRICS, Result, with_defaults
+from pvlad_jax.evaluation.result import COUNTS, METRICS, Result, with_defaults
 
-COUNTS = ('skipped_query', 'skipped_gallery', 'skipped_train', 'trained_people')
 _SAME = ('step', 'frames', 'distance', 'rerank', 'unknown_cameras', 'checkpoint')  # in all of them
 
 

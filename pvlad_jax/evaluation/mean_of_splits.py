@@ -1,16 +1,15 @@
 """The mean of the results of all splits of a benchmark, and its table."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.terminal import console as terminal_console
-from pvlad_jax.core.terminal import printable
-from pvlad_jax.evaluation.result import METRICS, Result, skipped_of, trained_on
+from pvlad_jax.core.terminal import console, printable
+from pvlad_jax.evaluation.result import COUNTS, METRICS, Result, skipped_of, trained_on
 
-COUNTS = ('skipped_query', 'skipped_gallery', 'skipped_train', 'trained_people')
+# Fields of a result that differ from split to split.
+_OF_A_SPLIT = {*METRICS.values(), *COUNTS, *'cmc split step checkpoint n_query n_query_valid n_gallery n_junk'.split()}
 STD = 'sample standard deviation over the splits (n - 1)'
 
 
@@ -20,23 +19,7 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
     Metrics at the top are the means. What results say of themselves (protocol, distance...) must be the same in all;
     UserError where not.
     """
-    conditions = [
-        f.name
-        for f in dataclasses.fields(Result)
-        if f.name
-        not in (
-            *METRICS.values(),
-            'cmc',
-            'split',
-            'step',
-            'checkpoint',
-            'n_query',
-            'n_query_valid',
-            'n_gallery',
-            'n_junk',
-            *COUNTS,
-        )
-    ]
+    conditions = [f.name for f in dataclasses.fields(Result) if f.name not in _OF_A_SPLIT]
     first = next(iter(results.values()))
     differing = [name for name in conditions if any(r.get(name) != first.get(name) for r in results.values())]
     if differing:
@@ -57,43 +40,30 @@ def mean_of_splits(results: dict[str, dict]) -> dict:
     }
 
 
-def print_mean(report: dict, console: Any = None) -> None:
+def print_mean(report: dict) -> None:
     """A row a split, then mean and standard deviation, in per cent."""
     from rich.table import Table
     from rich.text import Text
 
     shown = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'rank-20': 'rank_20', 'mAP': 'mAP'}
-    table = Table(
-        title=Text(printable(' '.join(filter(None, [report['dataset'], 'PARTIAL DATA' if report['partial'] else '']))))
-    )
+    title = ' '.join(filter(None, [report['dataset'], 'PARTIAL DATA' if report['partial'] else '']))
+    table = Table(title=Text(printable(title)))
     for name in ('split', *shown, 'queries', 'step'):
         table.add_column(name, justify='right')
     for name, r in report['splits'].items():
-        table.add_row(
-            name,
-            *(f'{100 * r[m]:.2f}' for m in shown.values()),
-            f'{r["n_query_valid"]} of {r["n_query"]}',
-            str(r['step']),
-        )
+        queries = f'{r["n_query_valid"]} of {r["n_query"]}'
+        table.add_row(name, *(f'{100 * r[m]:.2f}' for m in shown.values()), queries, str(r['step']))
     table.add_section()
     for name in ('mean', 'std'):
         table.add_row(name, *(f'{100 * report[name][m]:.2f}' for m in shown.values()), '', '')
-    table.caption = Text(
-        printable(
-            '; '.join(
-                filter(
-                    None,
-                    [
-                        f'protocol {report["protocol"]}',
-                        report['convention'],
-                        f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''),
-                        f'frames {report["frames"]}',
-                        f'std: {STD}',
-                        skipped_of(report),
-                        trained_on(report),
-                    ],
-                )
-            )
-        )
-    )
-    (console or terminal_console()).print(table)
+    said = [
+        f'protocol {report["protocol"]}',
+        report['convention'],
+        f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''),
+        f'frames {report["frames"]}',
+        f'std: {STD}',
+        skipped_of(report),
+        trained_on(report),
+    ]
+    table.caption = Text(printable('; '.join(filter(None, said))))
+    console().print(table)

@@ -88,19 +88,19 @@ class Protocol:
     cameras: str  # whose camera must be known: 'same_person' (of tracklets of a query's person), 'all' or 'none'
     finds: str = 'a tracklet of the same person and another camera'  # what a query looks for, as messages say it
 
+    def relevance_of(self, rows: Any, query: LabelArrays, gallery: LabelArrays, unknown_cameras: str):
+        """(good, ignored) of these queries against the whole gallery, [b, N] each."""
+        chosen = LabelArrays(*(labels[rows][:, None] for labels in query))
+        return self.relevance(chosen, LabelArrays(*(labels[None, :] for labels in gallery)), unknown_cameras)
 
-PROTOCOLS = Registry(
-    'protocol',
-    {
-        p.name: p
-        for p in (
-            Protocol('mars_official', mars_official, 'included', 'same_person'),
-            Protocol('gallery_only', gallery_only, 'removed', 'same_person'),
-            Protocol('cross_camera', cross_camera, 'as_given', 'all'),
-            Protocol('all_but_query', all_but_query, 'included', 'none', 'another tracklet of the same person'),
-        )
-    },
+
+_EACH = (
+    Protocol('mars_official', mars_official, 'included', 'same_person'),
+    Protocol('gallery_only', gallery_only, 'removed', 'same_person'),
+    Protocol('cross_camera', cross_camera, 'as_given', 'all'),
+    Protocol('all_but_query', all_but_query, 'included', 'none', 'another tracklet of the same person'),
 )
+PROTOCOLS = Registry('protocol', {protocol.name: protocol for protocol in _EACH})
 
 
 def compose_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> tuple[Int[np.ndarray, 'M'], bool]:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 
 from pvlad_jax.evaluation.blocks import ScoreRows
 from pvlad_jax.evaluation.embeddings import Labels
-from pvlad_jax.evaluation.protocols import LabelArrays, Protocol, label_arrays
+from pvlad_jax.evaluation.protocols import Protocol, label_arrays
 
 
 class RankedList(NamedTuple):
@@ -31,12 +31,7 @@ def top_ranked(
     the metrics.
     """
     queries = np.asarray(queries)
-    query_arrays, gallery_arrays = label_arrays(query, gallery)
-    good, ignored = protocol.relevance(
-        LabelArrays(*(labels[queries][:, None] for labels in query_arrays)),
-        LabelArrays(*(labels[None, :] for labels in gallery_arrays)),
-        unknown_cameras,
-    )
+    good, ignored = protocol.relevance_of(queries, *label_arrays(query, gallery), unknown_cameras)
     distance: Float[np.ndarray, 'b N'] = np.where(ignored, np.inf, np.asarray(scores.rows(queries))[:, : len(gallery)])
     negatives_first = np.argsort(good, axis=1, kind='stable')
     order = smallest_k(np.take_along_axis(distance, negatives_first, axis=1), min(top, len(gallery)))

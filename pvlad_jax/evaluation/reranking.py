@@ -99,16 +99,8 @@ def k_reciprocal(
         )
         encoding = average @ encoding
     encoding = encoding.tocsr()
-    return RerankedDistance(
-        pairwise,
-        largest,
-        encoding,
-        encoding.tocsc(),
-        query_rows,
-        columns,
-        (len(query_rows), n if n_columns is None else n_columns),
-        share,
-    )
+    shape = (len(query_rows), n if n_columns is None else n_columns)
+    return RerankedDistance(pairwise, largest, encoding, encoding.tocsc(), query_rows, columns, shape, share)
 
 
 def _nearest(pairwise: BilinearDistance, k: int) -> tuple[Int[np.ndarray, 'A k'], Float[np.ndarray, 'A']]:

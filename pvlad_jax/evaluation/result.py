@@ -23,6 +23,7 @@ METRICS = {
     'mAP trapezoidal': 'mAP_trapezoidal',
     'mINP': 'mINP',
 }
+COUNTS = ('skipped_query', 'skipped_gallery', 'skipped_train', 'trained_people')  # which add over results
 MAIN_METRICS = {name: field for name, field in METRICS.items() if name != 'mAP trapezoidal'}
 AP_KIND = 'mAP: mean precision at the good tracklets; mAP_trapezoidal: as the official MARS code'
 
@@ -69,12 +70,8 @@ class Result:
 
 def skipped_of(result: Mapping[str, Any]) -> str:
     """'LEFT OUT, not decodable: 1 query, 2 gallery tracklets', from a result's fields; '' where nothing was."""
-    counts = {
-        'query': result['skipped_query'],
-        'gallery': result['skipped_gallery'],
-        'training': result['skipped_train'],
-    }
-    named = [f'{count} {kind}' for kind, count in counts.items() if count]
+    fields = {'query': 'skipped_query', 'gallery': 'skipped_gallery', 'training': 'skipped_train'}
+    named = [f'{result[field]} {kind}' for kind, field in fields.items() if result[field]]
     return f'LEFT OUT, cannot be decoded: {", ".join(named)} tracklet(s)' if named else ''
 
 

@@ -3,16 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pvlad_jax.core.terminal import console as terminal_console
-from pvlad_jax.core.terminal import printable
+from pvlad_jax.core.terminal import console, printable
 from pvlad_jax.evaluation.result import protocol_line
 
 SHOWN = {'rank-1': 'rank_1', 'rank-5': 'rank_5', 'rank-10': 'rank_10', 'mAP': 'mAP', 'mINP': 'mINP'}
 
 
-def print_side_by_side(
-    results: Mapping[str, Mapping[str, Any]], console: Any = None, mean: Mapping[str, Any] | None = None
-) -> None:
+def print_side_by_side(results: Mapping[str, Mapping[str, Any]], mean: Mapping[str, Any] | None = None) -> None:
     """A row a data set, in per cent, and below them what each was measured by.
 
     results: by name, as `Result.to_json` gives them; those of former versions may lack fields.
@@ -21,7 +18,6 @@ def print_side_by_side(
     from rich.table import Table
     from rich.text import Text
 
-    console = console or terminal_console()
     table = Table()
     table.add_column('data set', no_wrap=True)
     for metric in SHOWN:
@@ -31,10 +27,11 @@ def print_side_by_side(
             table.add_section()
         values = (f'{100 * result[metric]:.2f}' if metric in result else '' for metric in SHOWN.values())
         table.add_row(Text(printable(name)), *values)
-    console.print(table)
+    screen = console()
+    screen.print(table)
     for name, result in results.items():
         partial = 'PARTIAL DATA; ' if result.get('partial') else ''
-        console.print(Text(printable(f'{name}, {result.get("split", "")}: {partial}{_measured(result)}')))
+        screen.print(Text(printable(f'{name}, {result.get("split", "")}: {partial}{_measured(result)}')))
 
 
 def _measured(result: Mapping[str, Any]) -> str:

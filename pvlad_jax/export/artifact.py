@@ -27,27 +27,11 @@ from pvlad_jax.core.files import atomic_folder
 from pvlad_jax.core.paths import is_remote, user_path
 
 FORMAT, SCHEMA = 'pvlad-jax model', 1
-MANIFEST, PROGRAM, WEIGHTS, CARD, LOADER = (
-    'model.json',
-    'model.jax',
-    'weights.safetensors',
-    'MODEL_CARD.md',
-    'load_model.py',
-)
+MANIFEST, PROGRAM, WEIGHTS = 'model.json', 'model.jax', 'weights.safetensors'
+CARD, LOADER = 'MODEL_CARD.md', 'load_model.py'
 HASHED = (PROGRAM, WEIGHTS)  # the others may be edited
-MANIFEST_FIELDS = {
-    'format': str,
-    'schema': int,
-    'fingerprint': str,
-    'flip': bool,
-    'embedding': dict,
-    'input': dict,
-    'normalisation': dict,
-    'statistics': dict,
-    'architecture': dict,
-    'training': dict,
-    'files': dict,
-}
+_SECTIONS = ('embedding', 'input', 'normalisation', 'statistics', 'architecture', 'training', 'files')
+MANIFEST_FIELDS = {'format': str, 'schema': int, 'fingerprint': str, 'flip': bool, **dict.fromkeys(_SECTIONS, dict)}
 _AGAIN = 'Export it again (main.py --mode=export), or copy the folder again.'
 
 

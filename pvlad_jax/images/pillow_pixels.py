@@ -13,6 +13,8 @@ from pvlad_jax.images.header import ImageError
 # Colours that are multiplied with alpha already, which is what they are over black.
 _PREMULTIPLIED = {'RGBa': 'RGB', 'La': 'L'}
 _TRANSPARENT = frozenset(['RGBA', 'LA', 'PA'])
+# Pillow raises all of these for damaged files of one format or another.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def pillow_pixels(data: bytes, form: str) -> UInt8[np.ndarray, 'H W C']:
@@ -27,15 +29,5 @@ def pillow_pixels(data: bytes, form: str) -> UInt8[np.ndarray, 'H W C']:
                     return np.repeat(kept, 3, axis=2) if kept.shape[2] == 1 else kept
                 transparent = image.mode in _TRANSPARENT or 'transparency' in image.info
                 return np.asarray(image.convert('RGBA' if transparent else 'RGB'))
-    # Pillow raises all of these for damaged files of one format or another.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        KeyError,
-        EOFError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except _DAMAGE as error:
         raise ImageError(f'is damaged ({error})') from error

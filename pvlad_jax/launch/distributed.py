@@ -6,6 +6,7 @@ coordination service.
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -23,6 +24,10 @@ HEARTBEAT = 'pvlad_jax/alive'  # of each process, a number that keeps rising
 STOP = 'pvlad_jax/stop'  # a process was asked to stop
 ACKNOWLEDGED = 'pvlad_jax/heard'  # of each process that ends: it needs the coordinator no more
 SHUTDOWN_TIMEOUT = 4.0  # longest that telling the others, or waiting for them to hear, may take, in seconds
+# In errors of XLA.
+_OF_PEERS = re.compile(
+    'Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|Connection closed|Connection reset|coordination service|heartbeat'
+)
 
 
 class Processes(NamedTuple):
@@ -193,20 +198,7 @@ def abort_peer_lost(error: BaseException) -> NoReturn:
 
 def is_peer_failure(error: BaseException) -> bool:
     """Whether an error of XLA comes from a process that is gone, and not from this one's own work."""
-    text = str(error)
-    return any(
-        sign in text
-        for sign in (
-            'Gloo',
-            'UNAVAILABLE',
-            'DEADLINE_EXCEEDED',
-            'Connection closed',
-            'Connection reset',
-            'coordination service',
-            'NCCL',
-            'heartbeat',
-        )
-    )
+    return _OF_PEERS.search(str(error)) is not None
 
 
 def finish() -> None:

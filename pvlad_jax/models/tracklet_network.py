@@ -121,25 +121,9 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
     """The network of a configuration for this number of training identities. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
-    backbone = build_backbone(
-        b.name,
-        temporal=b.temporal,
-        last_stride=b.last_stride,
-        batch_norm=b.batch_norm,
-        remat=b.remat,
-        dtype=dtype,
-        temporal_blocks=b.temporal_blocks,
-    )
+    choices = {name: getattr(b, name) for name in ('temporal', 'last_stride', 'batch_norm', 'remat', 'temporal_blocks')}
+    backbone = build_backbone(b.name, dtype=dtype, **choices)
     spec, aggregator = BACKBONES[b.name], build_pooling(config)
     embedding = config.embedding_dim or aggregator.size(spec.channels)
-    return TrackletNetwork(
-        backbone,
-        aggregator,
-        embedding,
-        num_identities,
-        config.bnneck,
-        spec.pixel_mean,
-        spec.pixel_std,
-        dtype,
-        linear=config.embedding_dim > 0,
-    )
+    pixels, linear = (spec.pixel_mean, spec.pixel_std), config.embedding_dim > 0
+    return TrackletNetwork(backbone, aggregator, embedding, num_identities, config.bnneck, *pixels, dtype, linear)

@@ -185,11 +185,8 @@ class Checkpoints:
             averaged = bool(tree.get('ema')) and about['format'] != WITHOUT_AVERAGED_STATISTICS
             wanted = {'ema': tree['ema']} if averaged else {key: tree[key] for key in ('params', 'batch_stats')}
             shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted)
-            read = ocp.args.PyTreeRestore(
-                shapes,
-                jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), shapes),
-                partial_restore=True,
-            )
+            kinds = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            read = ocp.args.PyTreeRestore(shapes, kinds, partial_restore=True)
             state = self._manager.restore(step, args=ocp.args.Composite(state=read))['state']
         return state['ema'] if averaged else state
 

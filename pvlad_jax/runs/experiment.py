@@ -70,12 +70,8 @@ class Experiment(NetworkOnData):
         is computed. `shapes`: of `state_shapes`."""
         weights = self.config.model.backbone.weights
         if weights:
-            check_backbone_weights(
-                weights,
-                self.config.model.backbone.name,
-                shapes.params['backbone'],
-                shapes.batch_stats.get('backbone', {}),
-            )
+            arrays = shapes.params['backbone'], shapes.batch_stats.get('backbone', {})
+            check_backbone_weights(weights, self.config.model.backbone.name, *arrays)
 
     def initial_state(
         self, log: Callable[[str], None] = lambda text: None, inherited: Inherited | None = None
@@ -94,33 +90,21 @@ class Experiment(NetworkOnData):
         state = init_state(self.config, self.network, self.optimizer, self.num_identities, self.mesh)
         if weights:
             log(f'Backbone weights from {weights}.')
-            params, batch_stats = load_backbone_weights(
-                weights,
-                self.config.model.backbone.name,
-                gather_to_host(state.params['backbone']),
-                gather_to_host(state.batch_stats.get('backbone', {})),
-                self.config.model.backbone.inflation,
-            )
+            begun = (gather_to_host(kind.get('backbone', {})) for kind in (state.params, state.batch_stats))
+            backbone = self.config.model.backbone
+            params, batch_stats = load_backbone_weights(weights, backbone.name, *begun, backbone.inflation)
             state = state.with_params('backbone', params, batch_stats or None)
         if inherited is not None:
             log(inherited.table)
             state = inherited.into(state)
         if pooling.pretrained_head and not has_pooling:
-            state = state.with_params(
-                'aggregator',
-                *pooling.head_params(
-                    gather_to_host(state.params['aggregator']), gather_to_host(state.batch_stats['aggregator']), head
-                ),
-            )
+            begun = (gather_to_host(kind['aggregator']) for kind in (state.params, state.batch_stats))
+            state = state.with_params('aggregator', *pooling.head_params(*begun, head))
         if pooling.data_dependent and (not has_pooling or self.config.vlad_init.from_data):
             log(f'Codebooks: k-means over local descriptors of {self.config.vlad_init.batches} training batches.')
             variables = gather_to_host({'params': state.params, 'batch_stats': state.batch_stats})
-            state = state.with_params(
-                'aggregator',
-                data_dependent_params(
-                    self.config, self.network, variables, self.dataset, self.partition.train, self.mesh.size
-                ),
-            )
+            data = self.dataset, self.partition.train, self.mesh.size
+            state = state.with_params('aggregator', data_dependent_params(self.config, self.network, variables, *data))
         return state
 
 

@@ -26,12 +26,8 @@ from pvlad_jax.training.train_state import TrainState
 MODULES = {'aggregator': 'pooling', 'to_embedding': 'embedding', 'neck': 'bnneck'}
 # May differ from the other run's, since no array depends on them; a user should know.
 ALLOWED = (
-    'clips.frames',
-    'clips.height',
-    'clips.width',
-    'model.backbone.last_stride',
-    'model.backbone.batch_norm',
-    'model.dtype',
+    *(f'clips.{side}' for side in ('frames', 'height', 'width')),
+    *(f'model.{field}' for field in ('backbone.last_stride', 'backbone.batch_norm', 'dtype')),
 )
 
 Shapes = dict[str, tuple[int, ...]]
@@ -129,9 +125,8 @@ def _taken(
     if same:
         _check_places(said, new.get('aggregator', {}), old.get('aggregator', {}))
     else:
-        rows.append(
-            ('pooling', 'made anew', f'that run has another ({model.config.model.pooling}, or of another size)')
-        )
+        why = f'that run has another ({model.config.model.pooling}, or of another size)'
+        rows.append(('pooling', 'made anew', why))
     for name, called in MODULES.items():
         here, there = new.get(name, {}), old.get(name, {})
         before, same = same, same and here == there
@@ -139,14 +134,8 @@ def _taken(
             taken.append(name)
             rows.append((called, 'loaded', _arrays(here)))
         elif name != 'aggregator' and here:
-            why = (
-                'that run has none'
-                if not there
-                else 'that run has another'
-                if before
-                else 'what comes before it is another'
-            )
-            rows.append((called, 'made anew', why))
+            why = 'that run has another' if before else 'what comes before it is another'
+            rows.append((called, 'made anew', why if there else 'that run has none'))
         elif name != 'aggregator' and there:
             rows.append((called, 'ignored', 'this run has none'))
     if pooling.pretrained_head and 'aggregator' not in taken:
@@ -203,9 +192,8 @@ def _same_pooling(config: Config, model: TrainedModel) -> bool:
     """Whether the two poolings agree in all that they read of a configuration, such as P, K and D; in dtype they may
     differ.
     """
-    return build_pooling(dataclasses.replace(model.config.model, dtype=config.model.dtype)) == build_pooling(
-        config.model
-    )
+    there = dataclasses.replace(model.config.model, dtype=config.model.dtype)
+    return build_pooling(there) == build_pooling(config.model)
 
 
 def _check_places(said: str, here: Shapes, there: Shapes) -> None:

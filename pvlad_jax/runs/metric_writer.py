@@ -23,13 +23,9 @@ class MetricWriter:
         if self._path.exists():
             self._text = ''.join(line + '\n' for line in self._path.read_text().splitlines() if _up_to(line, step))
             write_text(self._path, self._text)
-        remote = is_remote(workdir)
-        self._file = None if remote else open(self._path, 'a')
-        self._board, self._board_folder, self._purge_step = (
-            None,
-            str(workdir / 'tensorboard'),
-            step + 1 if step else None,
-        )
+        self._file = None if is_remote(workdir) else open(self._path, 'a')
+        self._board, self._board_folder = None, str(workdir / 'tensorboard')
+        self._purge_step = step + 1 if step else None
 
     def write(self, step: int, kind: str, numbers: Mapping[str, float | str]) -> None:
         line = json.dumps({'step': step, 'kind': kind, **numbers}) + '\n'
@@ -49,9 +45,8 @@ class MetricWriter:
 
     def close(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(
-                OSError
-            ):  # every line was flushed when it was written; a full disk has been reported
+            # Every line was flushed when it was written; a full disk has been reported.
+            with contextlib.suppress(OSError):
                 self._file.close()
                 if self._board is not None:
                     self._board.close()

@@ -86,20 +86,9 @@ def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Sc
 
     result, query, gallery, train = scored
     count = experiment.config.evaluation.strips
-    write_strips(
-        folder / 'ranked_strips.png',
-        ranked_strips(
-            query,
-            gallery,
-            frames,
-            result.protocol,
-            result.distance,
-            result.rerank,
-            train=train,
-            unknown_cameras=result.unknown_cameras,
-            n_queries=count,
-        ),
-    )
+    scored_by = result.protocol, result.distance, result.rerank
+    options = {'train': train, 'unknown_cameras': result.unknown_cameras, 'n_queries': count}
+    write_strips(folder / 'ranked_strips.png', ranked_strips(query, gallery, frames, *scored_by, **options))
     log(f'Ranked strips: {folder / "ranked_strips.png"}')
 
     def fill_a_clip(table: Embeddings) -> list[str]:

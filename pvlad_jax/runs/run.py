@@ -72,14 +72,12 @@ def work(
         raise UserError(
             f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.'
         )
-    every_split = (
-        frozen.dataset.split == 'all'
-    )  # then each split has a folder of its own, which is claimed when its turn comes
-    with (
-        claim(target, '--workdir' if output is None else '--output')
-        if first and not every_split
-        else contextlib.nullcontext()
-    ):
+    # Then each split has a folder of its own, which is claimed when its turn comes.
+    every_split = frozen.dataset.split == 'all'
+    held = contextlib.nullcontext()
+    if first and not every_split:
+        held = claim(target, '--workdir' if output is None else '--output')
+    with held:
         if not every_split:
             check_config(folder, frozen)
         if mode == 'train':

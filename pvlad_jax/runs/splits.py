@@ -65,20 +65,15 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
             break
         with held:
             log(f'Split {name} of {names[0]} to {names[-1]}, in {_folder(workdir, name)}.')
-            one = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name))
             try:
-                result = run_one(one, _folder(workdir, name))
+                result = run_one(_of_split(config, name), _folder(workdir, name))
             except EvaluationFailed as error:  # trained and saved; the other splits do not wait for it
                 failed[name] = str(error)
                 log(f'Split {name}: {error}')
             if name not in failed and jax.process_index() == 0:
-                write_text(
-                    _folder(workdir, name) / DONE,
-                    json.dumps(
-                        _fingerprint(config, _folder(workdir, name), data) | {'result': result.to_json()}, indent=1
-                    )
-                    + '\n',
-                )
+                folder = _folder(workdir, name)
+                done = _fingerprint(config, folder, data) | {'result': result.to_json()}
+                write_text(folder / DONE, json.dumps(done, indent=1) + '\n')
         left = [n for n in left if n != name]
     if failed:
         raise EvaluationFailed(
@@ -106,16 +101,17 @@ def _folder(workdir: Folder, name: str) -> Folder:
     return workdir / f'split_{name}'
 
 
+def _of_split(config: Config, name: str) -> Config:
+    return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name))
+
+
 def _fingerprint(config: Config, folder: Folder, data: RunData) -> dict:
     """What a result depends on in addition to the run's own configuration."""
     evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in NOT_IN_RESULT}
     saved = folder / 'checkpoints'
     steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()] if saved.exists() else []
-    return {
-        'evaluation': evaluation,
-        'last_step': max(steps, default=None),
-        'data': [data.now.labels, data.now.content],
-    }
+    last_step = max(steps, default=None)
+    return {'evaluation': evaluation, 'last_step': last_step, 'data': [data.now.labels, data.now.content]}
 
 
 def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) -> bool:
@@ -125,7 +121,7 @@ def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) 
         done = json.loads(path.read_text())
     except (OSError, ValueError):
         return False
-    check_config(path.parent, dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, split=name)))
+    check_config(path.parent, _of_split(config, name))
     mark = _fingerprint(config, path.parent, data)
     trained = mode == 'eval' or mark['last_step'] == config.training.steps
     return trained and 'result' in done and all(done.get(key, value) == value for key, value in mark.items())

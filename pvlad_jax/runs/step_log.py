@@ -42,13 +42,8 @@ class StepLog:
         schedule_steps: int | None = None,
     ):
         """`schedule_steps`: that the learning rate's schedule counts by; None = those of the run."""
-        self._config, self._batches, self._checkpoints, self._writer, self._log = (
-            config,
-            batches,
-            checkpoints,
-            writer,
-            log,
-        )
+        self._config, self._batches, self._checkpoints = config, batches, checkpoints
+        self._writer, self._log = writer, log
         self.pace, self.skipped = Pace(config.training.steps), SkippedRecords(log, config.input.on_error == 'skip')
         self._pending: Pending | None = None
         self._schedule_steps = schedule_steps or config.training.steps
@@ -82,11 +77,9 @@ class StepLog:
             self._report(step, {name: float(value) for name, value in metrics.items()})
 
     def _not_finite(self, step: int, loss: float, gradient: float) -> str:
-        what = (
-            f'loss of step {step} is {loss}'
-            if not math.isfinite(loss)
-            else f'gradient of step {step} has the norm {gradient}'
-        )
+        what = f'gradient of step {step} has the norm {gradient}'
+        if not math.isfinite(loss):
+            what = f'loss of step {step} is {loss}'
         names = ', '.join(sorted(set(self._batches.train.tracklet[self._batches.identities.rows(step - 1)])))
         saved = self._checkpoints.latest_step()
         kept = 'There is no checkpoint yet.' if saved is None else f'The last good checkpoint (step {saved}) is kept.'

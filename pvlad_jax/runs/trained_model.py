@@ -183,8 +183,7 @@ def checked(
     except (KeyError, IndexError, AttributeError, TypeError) as error:
         raise UserError(f'The checkpoint of {where} holds no network of this program (no classifier).') from error
     network = build_network(config.model, identities)
-    clips = config.clips
-    shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    shapes = _shapes(config, network)
     wanted = {name: shape.shape for name, shape in flatten_dict(shapes, sep='/').items()}
     found = flatten_dict(variables, sep='/')
     wrong = sorted(name for name in wanted if name not in found or tuple(found[name].shape) != wanted[name])
@@ -200,40 +199,34 @@ def checked(
     return TrainedModel(config, network, jax.tree.map(np.asarray, kept), checkpoint, step)
 
 
+def _shapes(config: Config, network: TrackletNetwork) -> dict[str, Any]:
+    clips = config.clips
+    return jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+
+
 def _untrained(config: Config, where: Folder) -> TrainedModel:
     """Imported weights as they are, where no layer of the network would be random."""
     model = config.model
-    if (
-        not model.backbone.weights
-        or model.embedding_dim
-        or model.bnneck
-        or model.pooling not in ('pretrained_head', 'average', 'max')
-    ):
+    published = model.backbone.weights and model.pooling in ('pretrained_head', 'average', 'max')
+    if not published or model.embedding_dim or model.bnneck:
         raise UserError(
             f'{where} holds no trained network: config.evaluation.checkpoint is {UNTRAINED!r}, and its layers after '
             'the imported weights would be random. Train first.'
         )
-    network = build_network(model, 1)
-    clips = config.clips
-    shapes = jax.eval_shape(init_variables, network, (clips.frames, clips.height, clips.width), jax.random.key(0))
+    shapes = _shapes(config, build_network(model, 1))
     # Whatever is not imported takes no part in an embedding: the classifier.
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     params, stats = dict(variables['params']), dict(variables.get('batch_stats', {}))
+    begun, backbone = (params['backbone'], stats.get('backbone', {})), model.backbone
     params['backbone'], backbone_stats = load_backbone_weights(
-        model.backbone.weights,
-        model.backbone.name,
-        params['backbone'],
-        stats.get('backbone', {}),
-        model.backbone.inflation,
+        backbone.weights, backbone.name, *begun, backbone.inflation
     )
     if backbone_stats:
         stats['backbone'] = backbone_stats
     if model.pooling == 'pretrained_head':
-        head = load_head(model.backbone.weights)
-        stats['aggregator'] = {
-            **stats.get('aggregator', {}),
-            'head': {name: head.pop(name) for name in ('mean', 'var')},
-        }
+        head = load_head(backbone.weights)
+        measured = {name: head.pop(name) for name in ('mean', 'var')}
+        stats['aggregator'] = {**stats.get('aggregator', {}), 'head': measured}
         params['aggregator'] = {**params.get('aggregator', {}), 'head': head}
     described = f'{where}, weights of {model.backbone.weights}'
     return checked(config, {'params': params, 'batch_stats': stats}, described, str(where), step=0)

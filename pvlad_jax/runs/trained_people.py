@@ -49,12 +49,8 @@ def entries_of(saved: Mapping[str, Any], config: Config, dataset: TrackletDatase
     own = config.dataset
     if (saved.get('fingerprint') or {}).get('labels') != labels_hash(dataset.tables, dataset.metadata):
         return []
-    return [
-        entry_of(
-            dataset,
-            partition(dataset, own.split, own.halves, own.validation_share, config.seed, own.train_people).train,
-        )
-    ]
+    roles = partition(dataset, own.split, own.halves, own.validation_share, config.seed, own.train_people)
+    return [entry_of(dataset, roles.train)]
 
 
 def check_test_people(

@@ -50,20 +50,9 @@ def evaluate(distances, query, gallery, protocol, unknown_cameras='refuse'):
     """One row a query: num_matches, first rank, AP, trapezoidal AP, INP; NaN (num_matches 0) where there is no good
     tracklet.
     """
+    asked, stored = (list(zip(t.person_id, t.camera_id, t.tracklet)) for t in (query, gallery))
     rows = []
-    for i in range(len(query)):
-        verdicts = [
-            judge(
-                protocol,
-                query.person_id[i],
-                query.camera_id[i],
-                query.tracklet[i],
-                gallery.person_id[j],
-                gallery.camera_id[j],
-                gallery.tracklet[j],
-                unknown_cameras,
-            )
-            for j in range(len(gallery))
-        ]
-        rows.append(walk(distances[i], verdicts) or (0, *[np.nan] * 4))
+    for labels, distance in zip(asked, distances):
+        verdicts = [judge(protocol, *labels, *others, unknown_cameras) for others in stored]
+        rows.append(walk(distance, verdicts) or (0, *[np.nan] * 4))
     return np.array(rows)

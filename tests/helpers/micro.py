@@ -56,35 +56,24 @@ def _frames(seed: int, source: TrackletSource) -> list[bytes]:
     images = []
     for number in source.frame_numbers:
         noise = np.random.default_rng([seed, source.person_id, source.camera_id, number]).integers(-25, 25, (16, 8, 3))
-        images.append(
-            simplejpeg.encode_jpeg(np.clip(np.repeat(colour, 8, 0) + noise, 0, 255).astype(np.uint8), 90, 'RGB', '444')
-        )
+        picture = np.clip(np.repeat(colour, 8, 0) + noise, 0, 255).astype(np.uint8)
+        images.append(simplejpeg.encode_jpeg(picture, 90, 'RGB', '444'))
     return images
 
 
 def micro_raw(people: int = 6, name: str = 'micro', seed: int = 0) -> RawDataset:
     """`people` to train on and 4 others to search for, two cameras, two tracklets in each, of 3 to 12 frames."""
 
+    def tracklet(p, c, t):
+        name, numbers = f'p{p}c{c}t{t}', range(1, 2 + 2 + (3 * p + 5 * c + t) % 10)
+        return TrackletSource(name, str(p), p, c, tuple(numbers), tuple(f'{name}f{f}' for f in numbers))
+
     def tracklets(persons, numbers):
-        return [
-            TrackletSource(
-                f'p{p}c{c}t{t}',
-                str(p),
-                p,
-                c,
-                tuple(range(1, 2 + 2 + (3 * p + 5 * c + t) % 10)),
-                tuple(f'p{p}c{c}t{t}f{f}' for f in range(1, 2 + 2 + (3 * p + 5 * c + t) % 10)),
-            )
-            for p in persons
-            for c in (1, 2)
-            for t in numbers
-        ]
+        return [tracklet(p, c, t) for p in persons for c in (1, 2) for t in numbers]
 
     train, test = range(1, people + 1), range(people + 1, people + 5)
     splits = {'train': tracklets(train, (1, 2)), 'query': tracklets(test, (1,)), 'gallery': tracklets(test, (2,))}
-    return RawDataset(
-        name=name, splits=splits, read_frames=partial(_frames, seed), encoding='jpeg', layout='roles', metadata={}
-    )
+    return RawDataset(name, splits, partial(_frames, seed), encoding='jpeg', layout='roles')
 
 
 def build_micro(data_dir: Path, **options) -> Path:

@@ -66,18 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             [b'no image'] * len(whole.frames) if whole.tracklet == given.corrupt else whole.frames,
         )
     fields = {name: json.loads(value) for name, value in (pair.split('=', 1) for pair in given.set)}
-    code = program.run(
-        micro_config_dict(given.data_dir, **fields),
-        given.workdir,
-        given.mode,
-        program.Processes(
-            'flags' if given.coordinator else 'off',
-            given.coordinator,
-            given.num_processes,
-            given.process_id,
-            given.heartbeat,
-        ),
-    )
+    found_by = 'flags' if given.coordinator else 'off'
+    processes = program.Processes(found_by, given.coordinator, given.num_processes, given.process_id, given.heartbeat)
+    code = program.run(micro_config_dict(given.data_dir, **fields), given.workdir, given.mode, processes)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # as main.py does

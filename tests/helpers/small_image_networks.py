@@ -26,32 +26,14 @@ def fewer_layers(monkeypatch) -> None:
 def register(monkeypatch) -> None:
     """'small_osnet' and 'small_resnet' (with IBN-a), each with every block inflated by default but the first."""
     fewer_layers(monkeypatch)
+    resnet_blocks = tuple(f'{layer}.0' for layer in resnet.LAYERS)
     builds = {
         'small_osnet': (partial(osnet.OSNet, OSNET_CHANNELS), 128, 16, osnet.STAGES, osnet.BLOCKS),
-        'small_resnet': (
-            partial(resnet.ResNet50, width=4, ibn=True),
-            128,
-            32,
-            resnet.STAGES,
-            tuple(f'{layer}.0' for layer in resnet.LAYERS),
-        ),
+        'small_resnet': (partial(resnet.ResNet50, width=4, ibn=True), 128, 32, resnet.STAGES, resnet_blocks),
     }
     for name, (build, channels, stride, stages, blocks) in builds.items():
-        monkeypatch.setitem(
-            BACKBONES,
-            name,
-            BackboneSpec(
-                build,
-                channels,
-                1,
-                stride,
-                stages,
-                **PIXELS,
-                blocks=blocks,
-                temporal_blocks=blocks[1:],
-                head_features=HEAD_FEATURES,
-            ),
-        )
+        inflated = {'blocks': blocks, 'temporal_blocks': blocks[1:], 'head_features': HEAD_FEATURES}
+        monkeypatch.setitem(BACKBONES, name, BackboneSpec(build, channels, 1, stride, stages, **PIXELS, **inflated))
 
 
 def weights_2d(name: str, with_head: bool = True) -> ImportedWeights:

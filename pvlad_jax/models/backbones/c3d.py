@@ -26,17 +26,8 @@ from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
 from pvlad_jax.ops.max_pool3d import max_pool3d
 from pvlad_jax.ops.padding import same_padding
 
-CHANNELS = {
-    'conv1a': 64,
-    'conv2a': 128,
-    'conv3a': 256,
-    'conv3b': 256,
-    'conv4a': 512,
-    'conv4b': 512,
-    'conv5a': 512,
-    'conv5b': 512,
-}
 STAGES = (('conv1a',), ('conv2a',), ('conv3a', 'conv3b'), ('conv4a', 'conv4b'), ('conv5a', 'conv5b'))
+CHANNELS = {layer: features for stage, features in zip(STAGES, (64, 128, 256, 512, 512)) for layer in stage}
 # (kernel, stride) of the max pooling before a layer.
 POOLS = {
     'conv2a': ((1, 2, 2), (1, 2, 2)),

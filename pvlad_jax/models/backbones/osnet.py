@@ -190,17 +190,8 @@ class OSNet(nn.Module):
         return x, valid
 
 
+_INFLATED = {'blocks': BLOCKS, 'temporal_blocks': TEMPORAL_BLOCKS, 'head_features': HEAD_FEATURES, **IMAGENET_PIXELS}
 SPECS = {
-    name: BackboneSpec(
-        build=partial(OSNet, channels, label=name),
-        channels=channels[-1],
-        stride_t=1,
-        stride_hw=16,
-        stages=STAGES,
-        blocks=BLOCKS,
-        temporal_blocks=TEMPORAL_BLOCKS,
-        head_features=HEAD_FEATURES,
-        **IMAGENET_PIXELS,
-    )
+    name: BackboneSpec(partial(OSNet, channels, label=name), channels[-1], 1, 16, STAGES, **_INFLATED)
     for name, channels in CHANNELS.items()
 }

@@ -5,16 +5,11 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.pooling.interface import Intermediates, Pooling, Statistics, mean_of, num_locations
 
 
 class Average(Pooling):
     """The mean of all valid local features."""
-
-    @classmethod
-    def from_config(cls, model: ModelConfig) -> 'Average':
-        return cls()
 
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
         total = jnp.einsum('nthwc,nt->nc', x.astype(jnp.float32), valid.astype(jnp.float32))
@@ -31,10 +26,6 @@ class Maximum(Pooling):
     """The largest value of each channel over all valid locations."""
 
     merge: ClassVar[str] = 'max'
-
-    @classmethod
-    def from_config(cls, model: ModelConfig) -> 'Maximum':
-        return cls()
 
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
         x = jnp.where(valid[:, :, None, None, None], x.astype(jnp.float32), -jnp.inf)

@@ -46,7 +46,7 @@ class Pooling(nn.Module):
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'Pooling':
         """The pooling with what it reads of the configuration. UserError for a combination that there cannot be."""
-        raise NotImplementedError
+        return cls()
 
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
         """Statistics of each clip. `x` is 0 at times that are not valid."""

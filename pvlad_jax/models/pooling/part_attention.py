@@ -21,13 +21,8 @@ class PartAttention(Pooling):
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PartAttention':
-        return cls(
-            model.parts,
-            model.descriptor_dim,
-            model.mask_kernel,
-            model.position_term and model.parts > 0,
-            jnp.dtype(model.dtype),
-        )
+        position_term = model.position_term and model.parts > 0
+        return cls(model.parts, model.descriptor_dim, model.mask_kernel, position_term, jnp.dtype(model.dtype))
 
     @nn.compact
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:

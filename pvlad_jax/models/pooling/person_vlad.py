@@ -34,15 +34,9 @@ class PersonVlad(Pooling):
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PersonVlad':
-        return cls(
-            model.parts,
-            model.clusters,
-            model.descriptor_dim,
-            model.mask_kernel,
-            model.shared_codebook,
-            model.position_term and model.parts > 0,
-            jnp.dtype(model.dtype),
-        )
+        sizes = model.parts, model.clusters, model.descriptor_dim
+        position_term = model.position_term and model.parts > 0
+        return cls(*sizes, model.mask_kernel, model.shared_codebook, position_term, jnp.dtype(model.dtype))
 
     @nn.compact
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
@@ -79,17 +73,8 @@ class PersonVlad(Pooling):
         reach of all clusters but one.
         """
         shift = -descriptors.mean(0) if init.centre_descriptors else np.zeros(descriptors.shape[1:], np.float32)
-        codebook = initial_codebook(
-            descriptors + shift,
-            self.clusters,
-            seed,
-            kmeans,
-            init.rule,
-            init.alpha,
-            init.alpha_scale,
-            self.shared_codebook,
-            init.max_descriptors,
-        )
+        options = (init.rule, init.alpha, init.alpha_scale, self.shared_codebook, init.max_descriptors)
+        codebook = initial_codebook(descriptors + shift, self.clusters, seed, kmeans, *options)
         alignment = params['part_alignment']
         layer = alignment['part_descriptor']
         layer = {**layer, 'bias': np.asarray(layer['bias']) + shift.reshape(-1)}
