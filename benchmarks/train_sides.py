@@ -27,7 +27,7 @@ DEVICE = 'cuda' if ON_GPU else 'cpu'
 
 def configuration(options: argparse.Namespace, backbone: str) -> Config:
     """configs/mars.py from a random start, one clip a tracklet, pooled by the mean."""
-    c = mars.get_config(f'backbone={backbone},weights=,pooling=average,dtype={options.dtype}')
+    c = mars.get_config(f'backbone={backbone},weights=,pooling=average,last_stride=1,dtype={options.dtype}')
     c.model.bnneck = False
     c.model.backbone.batch_norm = 'sync'
     c.optimizer.warmup_steps = 0
