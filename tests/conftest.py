@@ -1,6 +1,7 @@
 """Eight virtual CPU devices, whatever the machine has; real data where it is next to the repository."""
 
 import atexit
+import collections
 import gc
 import os
 import shutil
@@ -32,6 +33,17 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 gc.set_threshold(20_000, 20, 20)
 
 flags.FLAGS.mark_as_parsed()  # Grain reads flags, and no absl application runs here
+
+
+# Files of few tests that wait long for the programs that they start: begun first. In pytest-xdist's own order, by the
+# number of tests, they come last, and the other workers have ended.
+WAITING = ('test_object_storage', 'test_inherited_weights')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take whole files, in this order (--no-loadscope-reorder)."""
+    tests = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.stem not in WAITING, -tests[item.path], str(item.path)))
 
 
 @pytest.fixture(scope='session')

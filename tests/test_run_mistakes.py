@@ -36,7 +36,8 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
     ):
         raw = type(whole)(**{**vars(whole), 'name': name, 'splits': {**whole.splits, 'train': train}})
         build(raw, tmp_path, workers=1, progress=False)
-    config = micro_config_dict(tmp_path, **{'dataset.name': 'alone', 'batch.identities': 2, 'batch.tracklets': 4})
+    fields = {'dataset.name': 'alone', 'batch.identities': 2, 'batch.tracklets': 4, 'model.pooling': 'average'}
+    config = micro_config_dict(tmp_path, **fields)
     assert 'holds 1 person' in fails(capfd, config, tmp_path / 'a')
     config.dataset.name, config.training.steps, config.augment.flip = 'single', 2, 0.0
     assert main.run(config, tmp_path / 'b', 'train') == 0
