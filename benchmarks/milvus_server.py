@@ -51,16 +51,28 @@ class ServerProcess:
 
 
 def wait_for_index(state: State, seconds: float) -> bool:
-    """Whether the server's index holds every row within this time; until then it searches the others one by one."""
+    """Whether searches go through the server's index to every row within this time.
+
+    Until then it searches an interim index, also some seconds after the index has been made: those who search load it.
+    """
     end = time.monotonic() + seconds
     with milvus_collection.connected(state) as client:
         name = milvus_collection.collection_of(state)
         while time.monotonic() < end:
             index = client.describe_index(name, 'embedding')
-            if int(index['pending_index_rows']) == 0 and int(index['indexed_rows']) >= state.index['rows']:
+            made = int(index['pending_index_rows']) == 0 and int(index['indexed_rows']) >= state.index['rows']
+            if made and _is_loaded(state, name):
                 return True
             time.sleep(1)
     return False
+
+
+def _is_loaded(state: State, collection: str) -> bool:
+    from pymilvus import connections, utility
+
+    connections.connect(alias='benchmark', uri=state.options['uri'])
+    segments = utility.get_query_segment_info(collection, using='benchmark')
+    return sum(s.num_rows for s in segments if s.index_name) >= state.index['rows']
 
 
 def drop(state: State) -> None:
