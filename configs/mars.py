@@ -6,8 +6,8 @@
     python main.py --config=configs/mars.py --workdir=runs/mars
     python main.py --config=configs/mars.py --workdir=runs/mars --mode=eval --config.evaluation.rerank=True
 
-The recipe is that of configs/mars_panels.py (configs/recipe.py); data, length and device differ. docs/backbones.md says
-where the weights are found.
+The recipe is that of configs/mars_panels.py (configs/recipe.py); data, length, device and the width of the network
+differ, and it is 3D. docs/backbones.md says where the weights are found.
 
 What to expect: NOT RUN on MARS here, so no result is promised; docs/benchmarks.md has the published ones to compare
 with, and docs/results.md what the recipe does on a part of MARS. The official protocol (1,980 queries, gallery 12,180)
@@ -15,7 +15,7 @@ is the default. A tenth of the training people is held out, and the checkpoint t
 train on all 625: --config.dataset.validation_share=0 --config.evaluation.checkpoint=last
 
 Arguments after the file's name make ablations (short names in docs/configuration.md):
-configs/mars.py:pooling=average,parts=0
+configs/mars.py:pooling=average,last_stride=1
 - backbone=NAME brings its weights: osnet_* those of people (MSMT17), resnet50 and resnet50_ibn_a ImageNet's, i3d and
   i3d_mixed_4f those of Kinetics, which one command fetches: data_prep/import_weights.py --source=i3d-kinetics
   --output=weights/i3d_kinetics.safetensors. Most published results begin with ImageNet, so compare those with

@@ -1,8 +1,8 @@
 """A published image network as it is, without any training: its own feature, averaged over a tracklet's frames.
 
     python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth \\
-        --output=weights/osnet_x0_25.safetensors
-    python main.py --mode=eval --config=configs/zero_shot.py:weights=weights/osnet_x0_25.safetensors \
+        --output=weights/osnet_x0_25_msmt17.safetensors
+    python main.py --mode=eval --config=configs/zero_shot.py:weights=weights/osnet_x0_25_msmt17.safetensors \
         --config.dataset.name=my_tracklets --workdir=runs/zero_shot
 
 The yardstick that training has to beat. The feature is that of the network's own head (OSNet, resnet50_fc512: global
