@@ -1,53 +1,19 @@
-"""A Milvus server as a benchmark sees it: its process's time and memory, and when its index is ready."""
+"""A Milvus server as a benchmark sees it: its processor time, and when its index is ready."""
 
 import os
-import threading
 import time
 from pathlib import Path
 
 from pvlad_jax.gallery import milvus_collection
 from pvlad_jax.gallery.manifest import State
 
-_SECONDS = 0.2  # between two looks at its memory
 _TICKS = os.sysconf('SC_CLK_TCK')
 
 
-class ServerProcess:
-    """Around what is measured. pid: of the server on this machine; 0 = it runs elsewhere, and nothing is known.
-
-    memory: the most that it has held since it was entered, and the most of that which is not pages of files, in MiB.
-    """
-
-    def __init__(self, pid: int):
-        self.pid, self.memory = pid, (0.0, 0.0)
-
-    def __enter__(self) -> 'ServerProcess':
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
-
-    def processor_seconds(self) -> float:
-        """Of all its threads, since it began."""
-        if not self.pid:
-            return 0.0
-        fields = Path(f'/proc/{self.pid}/stat').read_text().rpartition(')')[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def _watch(self) -> None:
-        while not self._stop.wait(_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
-        if self.pid:
-            status = dict(line.split(':', 1) for line in Path(f'/proc/{self.pid}/status').read_text().splitlines())
-            now = [int(status[name].split()[0]) / 1024 for name in ('VmRSS', 'RssAnon')]
-            self.memory = tuple(map(max, self.memory, now))
+def processor_seconds(pid: int) -> float:
+    """Of all threads of a process of this machine, since it began."""
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def wait_for_index(state: State, seconds: float) -> bool:
@@ -68,6 +34,7 @@ def wait_for_index(state: State, seconds: float) -> bool:
 
 
 def _is_loaded(state: State, collection: str) -> bool:
+    """Whether those who search have loaded the index of all rows."""
     from pymilvus import connections, utility
 
     connections.connect(alias='benchmark', uri=state.options['uri'])
