@@ -3,8 +3,10 @@
     python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors
     python data_prep/import_weights.py --source=torchvision --file=r3d_18.pth --output=weights/r3d_18.safetensors
     python data_prep/import_weights.py --source=c3d --file=c3d_sports1m.pth --output=weights/c3d.safetensors
-    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25.pth --output=weights/osnet.safetensors
-    python data_prep/import_weights.py --source=torchvision-2d --file=resnet50.pth --output=weights/resnet50_imagenet.safetensors
+    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth \
+        --output=weights/osnet_x0_25_msmt17.safetensors
+    python data_prep/import_weights.py --source=torchvision-2d --file=resnet50.pth \
+        --output=weights/resnet50_imagenet.safetensors
 
 The file is checked against the network before it is written. Nothing in a source is ever executed: pickles are read by
 an unpickler that admits NumPy arrays only, PyTorch files with weights_only.

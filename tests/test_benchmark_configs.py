@@ -123,6 +123,9 @@ def test_splits_by_argument(name):
 @pytest.mark.parametrize(
     ('name', 'arguments'),
     [
+        *((name, '') for name in NAMES),
+        ('mars', 'backbone=i3d'),  # whose stride in time is that of a whole clip
+        ('mars', 'backbone=resnet50'),
         ('mars_panels', ''),
         ('mars_panels', 'pooling=average,position=false'),
         ('zero_shot', 'weights=osnet.safetensors'),

@@ -41,7 +41,7 @@ def write_output(path: Path, rows: Sequence[Row], source: str, camera: str, fing
 
         labels = {'person_id': DISTRACTOR, 'camera_id': _camera_id(camera)}
         columns = {name: np.full(len(rows), label, np.int32) for name, label in labels.items()}
-        names, vectors = (np.array([getattr(row, field) for row in rows]) for field in ('tracklet', 'embedding'))
+        names, vectors = np.array([row.tracklet for row in rows]), np.stack([row.embedding for row in rows])
         write_embeddings(path, Embeddings(embedding=vectors, tracklet=names, **columns))
         return
     from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableWriter

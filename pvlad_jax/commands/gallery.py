@@ -197,7 +197,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
     decided = any(row['decision'] for row in rows)
     table = Table()
-    for column in ('query', 'rank', 'tracklet', 'distance', *['decision'] * decided, 'camera', 'source', 'seconds'):
+    decision = ['decision'] if decided else []
+    for column in ('query', 'rank', 'tracklet', 'distance', *decision, 'camera', 'source', 'seconds'):
         number = column in ('rank', 'distance', 'seconds')
         table.add_column(column, justify='right' if number else 'left', no_wrap=number, overflow='fold')
     for row in rows:
@@ -207,7 +208,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
         for rank, hit in enumerate(row['hits'], start=1):
             time = '' if hit['start_seconds'] is None else f'{hit["start_seconds"]:.1f}'
             cells = [said[0] if rank == 1 else '', str(rank), hit['tracklet'], f'{hit["distance"]:.4f}']
-            cells += [*[hit['decision']] * decided, hit['camera'], hit['source'], time]
+            cells += [hit['decision']] if decided else []
+            cells += [hit['camera'], hit['source'], time]
             table.add_row(*map(terminal.printable, cells), end_section=rank == len(row['hits']))
     terminal.console().print(table)
 

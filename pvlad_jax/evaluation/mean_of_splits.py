@@ -9,7 +9,8 @@ from pvlad_jax.core.terminal import console, printable
 from pvlad_jax.evaluation.result import COUNTS, METRICS, Result, skipped_of, trained_on
 
 # Fields of a result that differ from split to split.
-_OF_A_SPLIT = {*METRICS.values(), *COUNTS, *'cmc split step checkpoint n_query n_query_valid n_gallery n_junk'.split()}
+_SIZES = ('n_query', 'n_query_valid', 'n_gallery', 'n_junk')
+_OF_A_SPLIT = {*METRICS.values(), *COUNTS, *_SIZES, 'cmc', 'split', 'step', 'checkpoint'}
 STD = 'sample standard deviation over the splits (n - 1)'
 
 

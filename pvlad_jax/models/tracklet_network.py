@@ -121,8 +121,15 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
     """The network of a configuration for this number of training identities. UserError for an unknown name."""
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
-    choices = {name: getattr(b, name) for name in ('temporal', 'last_stride', 'batch_norm', 'remat', 'temporal_blocks')}
-    backbone = build_backbone(b.name, dtype=dtype, **choices)
+    backbone = build_backbone(
+        b.name,
+        temporal=b.temporal,
+        last_stride=b.last_stride,
+        batch_norm=b.batch_norm,
+        remat=b.remat,
+        dtype=dtype,
+        temporal_blocks=b.temporal_blocks,
+    )
     spec, aggregator = BACKBONES[b.name], build_pooling(config)
     embedding = config.embedding_dim or aggregator.size(spec.channels)
     pixels, linear = (spec.pixel_mean, spec.pixel_std), config.embedding_dim > 0

@@ -26,8 +26,12 @@ from pvlad_jax.training.train_state import TrainState
 MODULES = {'aggregator': 'pooling', 'to_embedding': 'embedding', 'neck': 'bnneck'}
 # May differ from the other run's, since no array depends on them; a user should know.
 ALLOWED = (
-    *(f'clips.{side}' for side in ('frames', 'height', 'width')),
-    *(f'model.{field}' for field in ('backbone.last_stride', 'backbone.batch_norm', 'dtype')),
+    'clips.frames',
+    'clips.height',
+    'clips.width',
+    'model.backbone.last_stride',
+    'model.backbone.batch_norm',
+    'model.dtype',
 )
 
 Shapes = dict[str, tuple[int, ...]]

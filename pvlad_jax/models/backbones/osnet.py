@@ -192,6 +192,8 @@ class OSNet(nn.Module):
 
 _INFLATED = {'blocks': BLOCKS, 'temporal_blocks': TEMPORAL_BLOCKS, 'head_features': HEAD_FEATURES, **IMAGENET_PIXELS}
 SPECS = {
-    name: BackboneSpec(partial(OSNet, channels, label=name), channels[-1], 1, 16, STAGES, **_INFLATED)
+    name: BackboneSpec(
+        partial(OSNet, channels, label=name), channels[-1], stride_t=1, stride_hw=16, stages=STAGES, **_INFLATED
+    )
     for name, channels in CHANNELS.items()
 }

@@ -118,6 +118,8 @@ class ResNet50(nn.Module):
 
 _INFLATED = {'blocks': BLOCKS, 'temporal_blocks': TEMPORAL_BLOCKS, 'head_features': HEAD_FEATURES, **IMAGENET_PIXELS}
 SPECS = {
-    name: BackboneSpec(partial(ResNet50, ibn=ibn, label=name), 2048, 1, 32, STAGES, **_INFLATED)
+    name: BackboneSpec(
+        partial(ResNet50, ibn=ibn, label=name), 2048, stride_t=1, stride_hw=32, stages=STAGES, **_INFLATED
+    )
     for name, ibn in (('resnet50', False), ('resnet50_ibn_a', True))
 }
