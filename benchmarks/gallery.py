@@ -105,12 +105,7 @@ def add(name: str, folder: Path, options: argparse.Namespace) -> dict:
     if name == _SERVER:
         ready = []
         took = clock(lambda: ready.append(wait_for_index(gallery.state, options.limit_s)))
-        if ready[0]:
-            result['index'] = took
-        else:
-            complain(
-                f'After {options.limit_s:g} s the server does not search its index yet: recall is of an interim one.'
-            )
+        result['index' if ready[0] else 'unindexed'] = took  # unindexed: it still searches an interim index
         return result  # its disk is its own
     files = [path for path in folder.glob('milvus.db/**/*') if path.is_file()]
     return result | {'disk_mb': (gallery.info()['bytes'] + sum(p.stat().st_size for p in files)) / 2**20}
@@ -218,7 +213,10 @@ def show(rows: list[dict], options: argparse.Namespace) -> None:
             stopped = f'{row["stopped_at"]:,} in {options.limit_s:g}'
             times.append([row['name'], stopped, *[''] * (len(columns) - 1)])
             continue
-        times.append([row['name'], *(_seconds(row.get(key)) for key in columns)])
+        cells = {key: _seconds(row.get(key)) for key in columns}
+        if 'unindexed' in row:
+            cells['index'] = f'not in {options.limit_s:g}'
+        times.append([row['name'], *cells.values()])
         memory = (_memory(row, f'{step}_mb') + _memory(row, f'{step}_server_mb', ' + ') for step in STEPS)
         recalls = ('' if row[key] is None else f'{row[key]:.4f}' for key in ('recall_10', 'recall'))
         space.append([row['name'], *recalls, *memory, f'{row["disk_mb"]:,.0f}' if 'disk_mb' in row else ''])
