@@ -24,9 +24,9 @@ configs/mars.py:pooling=average,last_stride=1
 - Give the backbone here and not as --config.model.backbone.name=..., which comes too late for the choice of weights,
   and the number of steps here as well: a tenth of them is warm-up, and the first stage.
 
-Memory: a batch keeps some 61 GiB for the backward pass, 0.96 a tracklet (with resnet50 50 GiB, i3d_mixed_4f 17 GiB; the
-residuals of jax.vjp in bfloat16, traced on 26 November 2026, without XLA's fusions; not measured on a device), so a GPU
-of 80 GB or more. Smaller ones:
+Memory: a batch keeps some 61 GiB for the backward pass, 0.95 a tracklet (with resnet50 50 GiB, i3d_mixed_4f 14 GiB;
+python benchmarks/backward_memory.py --config=configs/mars.py, 26 November 2026: traced, not measured on a device), so a
+GPU of 80 GB or more. Smaller ones:
 --config.model.backbone.remat=True trades time for memory: 8 GiB;
 --config.optimizer.accumulate=2, 4 or 8 takes the batch in as many parts, each of whole people; the triplet loss then
 finds its hardest negatives within a part, among the seven, three or one other people in it, which is an easier loss
