@@ -34,7 +34,9 @@ def residuals(config: Config, tracklets: int) -> int:
 
     def kept(variables, clips, valid):
         def forward(params):
-            output, _ = network.apply({**variables, 'params': params}, clips, valid, train=True, mutable=['batch_stats'])
+            output, _ = network.apply(
+                {**variables, 'params': params}, clips, valid, train=True, mutable=['batch_stats']
+            )
             return output.embedding, output.logits
 
         return jax.vjp(forward, variables['params'])[1]
