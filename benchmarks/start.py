@@ -76,13 +76,6 @@ class Compilation:
             self.told[name] += amount
 
 
-class Joined:
-    """A thread, with the time for which it is waited for."""
-
-    def __init__(self, thread, clock: Clock):
-        self.join = clock.timed('waiting for the step to be compiled', thread.join)
-
-
 class NoTorch:
     """An environment without torch."""
 
@@ -147,7 +140,13 @@ def child(options) -> None:
     train.Checkpoints.save = lambda self, *args: (saving.append(self), save(self, *args))
     train.make_train_step = make_step
     ahead = train.compile_ahead
-    train.compile_ahead = lambda *args: Joined(ahead(*args), clock)
+
+    def compile_ahead(*args):
+        thread = ahead(*args)
+        thread.join = clock.timed('waiting for the step to be compiled', thread.join)
+        return thread
+
+    train.compile_ahead = compile_ahead
     sys.exit(program.run(config, options.workdir, 'train'))
 
 
