@@ -19,6 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's root, for configs
 
+from pvlad_jax.core.environment_errors import one_sentence
+
 
 def measure(config, batches: int) -> tuple[float, float, float]:
     """(|mean u| / rms, codewords in use, largest assignment) of a fresh state, means over parts."""
@@ -79,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_sentence():
+        main()

@@ -21,6 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from pvlad_jax.config import BackboneConfig, ModelConfig
+from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.export.program import embed_clips, exported_program, statistics_shapes
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.ops import conv3d, depthwise_conv
@@ -89,4 +90,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_sentence():
+        main()
