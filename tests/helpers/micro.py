@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 import simplejpeg
 
@@ -18,18 +17,12 @@ from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.config import Config, freeze
 from pvlad_jax.models.backbones import BACKBONES
 from pvlad_jax.models.backbones.r3d import ConvNorm
-from pvlad_jax.models.backbones.spec import BackboneSpec
+from pvlad_jax.models.backbones.spec import Backbone, BackboneSpec
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
 
 
-class MicroBackbone(nn.Module):
+class MicroBackbone(Backbone):
     """conv 3x3x3, stride (2, 4, 4), 8 channels, BatchNorm, ReLU."""
-
-    temporal: str = '3d'
-    last_stride: int = 1
-    batch_norm: str = 'sync'
-    remat: bool = False
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, clips, valid, train):

@@ -16,10 +16,9 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip, temporal_kernel
+from pvlad_jax.models.backbones.spec import Backbone, BackboneSpec, check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
@@ -60,16 +59,10 @@ class C3DUnit(nn.Module):
         return mask_frames(conv(x), valid)
 
 
-class C3D(nn.Module):
+class C3D(Backbone):
     """See the module's docstring. Parameters `conv1a` ... `conv5b`."""
 
     normalise: bool = False
-    temporal: str = '3d'
-    last_stride: int = 1
-    batch_norm: str = 'sync'
-    remat: bool = False
-    dtype: Any = jnp.float32
-    label: str = 'c3d'
 
     @nn.compact
     def __call__(

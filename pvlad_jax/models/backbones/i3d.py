@@ -24,7 +24,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip, temporal_kernel
+from pvlad_jax.models.backbones.spec import Backbone, BackboneSpec, check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
@@ -110,16 +110,10 @@ class Mixed(nn.Module):
         return jnp.concatenate([branch0, branch1, branch2, branch3], axis=-1)
 
 
-class I3D(nn.Module):
+class I3D(Backbone):
     """See the module's docstring. Clips are RGB in [-1, 1]."""
 
     final: str = 'Mixed_5c'  # or 'Mixed_4f'
-    temporal: str = '3d'
-    last_stride: int = 1
-    batch_norm: str = 'sync'
-    remat: bool = False
-    dtype: Any = jnp.float32
-    label: str = 'i3d'
 
     @nn.compact
     def __call__(

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS, ConvNorm
-from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip
+from pvlad_jax.models.backbones.spec import Backbone, BackboneSpec, check_clip
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.depthwise_conv import depthwise_conv
@@ -159,17 +159,11 @@ def average_pool(x: Float[Array, 'N T H W C']) -> Float[Array, 'N T h w C']:
     return (total / (rows[:, None] * columns)[..., None]).astype(x.dtype)
 
 
-class OSNet(nn.Module):
+class OSNet(Backbone):
     """See the module's docstring. Parameters `conv1` ... `conv5`."""
 
     channels: tuple[int, int, int, int]
-    temporal: str = '3d'
     temporal_blocks: tuple[str, ...] = TEMPORAL_BLOCKS
-    last_stride: int = 1
-    batch_norm: str = 'sync'
-    remat: bool = False
-    dtype: Any = jnp.float32
-    label: str = 'osnet'
 
     @nn.compact
     def __call__(

@@ -22,10 +22,9 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip, temporal_kernel
+from pvlad_jax.models.backbones.spec import Backbone, BackboneSpec, check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
 from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
@@ -138,7 +137,7 @@ class Stage(nn.Module):
         return x
 
 
-class R3D(nn.Module):
+class R3D(Backbone):
     """See the module's docstring. Parameters `stem` and `stage1` ... `stage4`."""
 
     blocks: tuple[int, int, int, int]
@@ -149,12 +148,6 @@ class R3D(nn.Module):
     stem_pool: bool = False  # 3x3x3 max pooling with stride 2
     bottleneck: bool = False
     factored: bool = False
-    temporal: str = '3d'
-    last_stride: int = 1
-    batch_norm: str = 'sync'
-    remat: bool = False
-    dtype: Any = jnp.float32
-    label: str = 'r3d'
 
     @nn.compact
     def __call__(

@@ -21,11 +21,10 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS, ConvNorm
-from pvlad_jax.models.backbones.spec import BackboneSpec, check_clip
+from pvlad_jax.models.backbones.spec import Backbone, BackboneSpec, check_clip
 from pvlad_jax.ops.frame_mask import mask_frames
 from pvlad_jax.ops.max_pool3d import max_pool3d
 
@@ -84,18 +83,12 @@ class Layer(nn.Module):
         return x
 
 
-class ResNet50(nn.Module):
+class ResNet50(Backbone):
     """See the module's docstring. Parameters `stem`, `layer1` ... `layer4`."""
 
     width: int = 64  # of the stem and of layer1's blocks
     ibn: bool = False
-    temporal: str = '3d'
     temporal_blocks: tuple[str, ...] = TEMPORAL_BLOCKS
-    last_stride: int = 1
-    batch_norm: str = 'sync'
-    remat: bool = False
-    dtype: Any = jnp.float32
-    label: str = 'resnet50'
 
     @nn.compact
     def __call__(

@@ -1,12 +1,25 @@
-"""What every backbone has in common: its call, its strides, the smallest clip it takes."""
+"""What every backbone has in common: its fields, its call, its strides, the smallest clip it takes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from pvlad_jax.core.errors import UserError
+
+
+class Backbone(nn.Module, kw_only=True):
+    """The fields that `build_backbone` sets; `BackboneSpec` says what the call takes and gives."""
+
+    temporal: str = '3d'
+    last_stride: int = 1
+    batch_norm: str = 'sync'
+    remat: bool = False
+    dtype: Any = jnp.float32
+    label: str = ''  # its name in messages
 
 
 @dataclass(frozen=True)
