@@ -40,19 +40,13 @@ _PIECE = 50_000  # rows that are made at a time
 _PER_SOURCE = 1000  # tracklets
 _PEOPLE_SHARE = 10  # tracklets of a person
 _SERVER = 'milvus server'
+# The package that each needs, and what a gallery of it is made with.
 BACKENDS = {
-    'exact': {},
-    'faiss flat': {'backend': 'faiss', 'kind': 'flat'},
-    'faiss ivfpq': {'backend': 'faiss', 'kind': 'ivfpq'},
-    'milvus-lite': {'backend': 'milvus'},
-    _SERVER: {'backend': 'milvus'},
-}
-LIBRARIES = {
-    'exact': 'pyarrow',
-    'faiss flat': 'faiss',
-    'faiss ivfpq': 'faiss',
-    'milvus-lite': 'milvus_lite',
-    _SERVER: 'pymilvus',
+    'exact': ('pyarrow', {}),
+    'faiss flat': ('faiss', {'backend': 'faiss', 'kind': 'flat'}),
+    'faiss ivfpq': ('faiss', {'backend': 'faiss', 'kind': 'ivfpq'}),
+    'milvus-lite': ('milvus_lite', {'backend': 'milvus'}),
+    _SERVER: ('pymilvus', {'backend': 'milvus'}),
 }
 
 server_pid = 0  # of the server that a step is measured with; 0 = none, or it runs elsewhere
@@ -84,7 +78,7 @@ def write_tables(folder: Path, options: argparse.Namespace) -> None:
 
 
 def add(name: str, folder: Path, options: argparse.Namespace) -> dict:
-    kind = dict(BACKENDS[name])
+    kind = dict(BACKENDS[name][1])
     if name == 'milvus-lite':
         kind['uri'] = str(folder / 'milvus.db')
     if name == _SERVER:
@@ -273,7 +267,7 @@ def main() -> int:
     if not options.uri and _SERVER in names:
         complain('Left out, as there is no --uri=http://HOST:PORT: milvus server.')
         names.remove(_SERVER)
-    missing = [name for name in names if importlib.util.find_spec(LIBRARIES[name]) is None]
+    missing = [name for name in names if importlib.util.find_spec(BACKENDS[name][0]) is None]
     if missing:
         complain(f'Left out, as it is not installed (requirements-search.txt): {", ".join(missing)}.')
     folder = Path(tempfile.mkdtemp(dir=options.folder))
