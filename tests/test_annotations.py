@@ -15,6 +15,7 @@ import data_prep
 import pvlad_jax
 from pvlad_jax.evaluation.blocks import padded_size
 from pvlad_jax.losses.triplet import batch_hard_triplet
+from tests.helpers import annotation_checks
 
 # Commands that define absl flags of the same names as others do; `__main__` runs when it is imported.
 NOT_IMPORTED = ('.contact_sheet', '.__main__')
@@ -30,6 +31,7 @@ def test_every_module_imports_under_the_hook(package):
     found = modules(package)
     assert len(found) > 20
     assert not [module.__name__ for module in found if 'jaxtyping' not in type(module.__loader__).__module__]
+    annotation_checks.make_all()
 
 
 def test_a_wrong_shape_or_type_is_an_error():
