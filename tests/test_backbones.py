@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.models.backbones import BACKBONES, build_backbone, osnet, resnet
+from pvlad_jax.models.backbones import BACKBONES, build_backbone, c3d, osnet, resnet
 from pvlad_jax.models.backbones.c3d import C3D
 from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.osnet import OSNet
@@ -77,10 +77,12 @@ def test_sizes_that_are_no_multiple_of_the_stride_are_rounded_up():
         assert features.shape[:4] == (*valid.shape, 3, 2) == (1, 2, 3, 2)
 
 
+# A stage without stride and one with; the other two would be like the second.
+TWO_STAGES = {**SMALL, 'blocks': (1, 1, 0, 0), 'stage_strides': ((1, 1, 1), (2, 2, 2), (1, 1, 1), (1, 1, 1))}
 # Every kind of layer, small: stem pooling, bottlenecks, factored kernels, branches, both kinds of norm and none.
 SMALL_NETWORKS = {
-    'r3d': partial(R3D, **SMALL),
-    'r2plus1d_bottleneck_pool': partial(R3D, **SMALL, stem_pool=True, bottleneck=True, factored=True),
+    'r3d': partial(R3D, **TWO_STAGES),
+    'r2plus1d_bottleneck_pool': partial(R3D, **TWO_STAGES, stem_pool=True, bottleneck=True, factored=True),
     'c3d': C3D,
     'c3d_bn': partial(C3D, normalise=True),
     'i3d': partial(I3D, final='Mixed_3b'),
@@ -93,6 +95,8 @@ SMALL_NETWORKS = {
 def thin(monkeypatch):
     thin_channels(monkeypatch)
     fewer_layers(monkeypatch)
+    # One convolution between two poolings.
+    monkeypatch.setattr(c3d, 'CHANNELS', {k: v for k, v in c3d.CHANNELS.items() if k.endswith('a')})
     # With the average pool of conv3, these stages have every kind of layer; the others are of the same.
     monkeypatch.setattr(osnet, 'BLOCK_STAGES', ('conv3', 'conv4'))
     monkeypatch.setattr(resnet, 'LAYERS', {'layer1': 1, 'layer2': 1, 'layer4': 1})
@@ -152,7 +156,7 @@ def test_half_precision_and_finite_gradients(kind, thin):
 
 
 def test_2d_control_sees_one_frame_at_a_time(thin):
-    for kind, stride in (('r2plus1d_bottleneck_pool', 16), ('c3d', 8), ('i3d', 2)):
+    for kind, stride in (('r2plus1d_bottleneck_pool', 4), ('c3d', 8), ('i3d', 2)):
         module, variables = small_network(kind, temporal='2d')
         variables = jax.tree.map(jnp.asarray, variables)
         x, valid = clips((1, 16, 16, 16)), jnp.ones((1, 16), bool)

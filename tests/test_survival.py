@@ -46,7 +46,7 @@ def last_saved(workdir) -> int:
     return max((int(p.name) for p in (Path(workdir) / 'checkpoints').glob('*') if p.name.isdigit()), default=0)
 
 
-def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float) -> list[tuple[str, int]]:
+def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float, fields=None) -> list[tuple[str, int]]:
     """SIGKILLs a run once for each kind of moment, then lets it end. Returns (kind, last step saved) of each kill.
 
     'any': a random time after the start, at most `longest` seconds; 'step': after a save or two; 'save': while the next
@@ -54,7 +54,7 @@ def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float) ->
     """
     rng, kills = random.Random(seed), []
     for kind in kinds:
-        process = start(data_dir, workdir, '--step_seconds', '0.3')
+        process = start(data_dir, workdir, '--step_seconds', '0.3', fields=fields)
         if kind == 'any':
             time.sleep(rng.uniform(0.2, longest))
         else:
@@ -68,7 +68,7 @@ def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float) ->
         kills.append((kind, last_saved(workdir)))
         if kills[-1][1] == STEPS:
             break
-    process = start(data_dir, workdir)
+    process = start(data_dir, workdir, fields=fields)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
     return kills
@@ -77,17 +77,18 @@ def kill_loop(data_dir, workdir, kinds: list[str], seed: int, longest: float) ->
 @pytest.fixture(scope='module')
 def uninterrupted(micro_data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('whole') / 'run'
-    process = start(micro_data, workdir)
+    process = start(micro_data, workdir, fields=AVERAGE)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
     return workdir
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(micro_data, uninterrupted, tmp_path):
-    kills = kill_loop(micro_data, tmp_path / 'run', ['save', 'any', 'step'], seed=time.time_ns() % 1000, longest=4)
+    kinds, seed = ['save', 'any', 'step'], time.time_ns() % 1000
+    kills = kill_loop(micro_data, tmp_path / 'run', kinds, seed, longest=4, fields=AVERAGE)
     saved = [step for _, step in kills]
     assert saved == sorted(saved) and saved[0] > 0  # what was saved once is never lost
-    assert_same_run(micro_data, tmp_path / 'run', uninterrupted)
+    assert_same_run(micro_data, tmp_path / 'run', uninterrupted, AVERAGE)
     assert (
         not list((tmp_path / 'run' / 'checkpoints').glob('*tmp*'))
         and not (tmp_path / 'run' / 'checkpoints' / 'deleted').exists()
@@ -98,10 +99,10 @@ def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(
     micro_data, uninterrupted, tmp_path, capfd
 ):
     workdir = tmp_path / 'run'
-    fields = {'training.checkpoint_every': 100}
+    fields = {**AVERAGE, 'training.checkpoint_every': 100}
     process = start(micro_data, workdir, '--step_seconds', '2', fields=fields)
     wait_for(lambda: 'A new run' in process.printed(), process)
-    assert main.run(micro_config_dict(micro_data, **RUN), workdir, 'train') == 2
+    assert main.run(micro_config_dict(micro_data, **RUN, **AVERAGE), workdir, 'train') == 2
     assert f'Another run (process {process.pid}) is using' in capfd.readouterr().err
     wait_for(lambda: len(lines(workdir, 'train')) >= 2, process)
     began = time.monotonic()
@@ -109,11 +110,11 @@ def test_sigterm_saves_and_exits_75_and_the_run_is_refused_to_others_meanwhile(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75 and 'The same command resumes' in err, err
     assert time.monotonic() - began < 10
-    step = max(states(micro_data, workdir))
+    step = max(states(micro_data, workdir, AVERAGE))
     assert 2 <= step < STEPS and f'saved after step {step} of {STEPS}' in err
     process = start(micro_data, workdir, fields=fields)
     assert process.wait(timeout=100) == 0
-    assert_same_run(micro_data, workdir, uninterrupted)
+    assert_same_run(micro_data, workdir, uninterrupted, AVERAGE)
 
 
 # A main thread that runs no signal handler for a while, as in a compilation: joining a thread that C code holds would
@@ -155,18 +156,20 @@ def test_no_room_for_a_checkpoint_is_told_and_leaves_the_earlier_ones(micro_data
     shutil.copytree(uninterrupted, workdir)
     for step in (STEPS, STEPS - 1):
         shutil.rmtree(workdir / 'checkpoints' / str(step))
-    before = states(micro_data, workdir)
+    before = states(micro_data, workdir, AVERAGE)
     assert list(before) == [STEPS - 2]
     # Bytes a file; the arrays of a checkpoint take more. The compile cache has all programs: nothing is written there.
-    process = start(micro_data, workdir, '--file_limit', '6000')
+    process = start(micro_data, workdir, '--file_limit', '6000', fields=AVERAGE)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 2 and err.strip().splitlines()[-1].startswith(
         'Error: File too large: the checkpoint'
     ), err
-    after = states(micro_data, workdir)
+    after = states(micro_data, workdir, AVERAGE)
     assert list(after) == list(before)
-    assert start(micro_data, workdir).wait(timeout=100) == 0
-    assert_equal_to_the_bit(states(micro_data, workdir)[STEPS][0], states(micro_data, uninterrupted)[STEPS][0])
+    assert start(micro_data, workdir, fields=AVERAGE).wait(timeout=100) == 0
+    assert_equal_to_the_bit(
+        states(micro_data, workdir, AVERAGE)[STEPS][0], states(micro_data, uninterrupted, AVERAGE)[STEPS][0]
+    )
 
 
 @pytest.mark.parametrize(('message', 'told'), [('Event loop is closed', False), ('anything else', True)])
