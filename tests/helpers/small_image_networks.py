@@ -7,7 +7,7 @@ import numpy as np
 
 from data_prep.import_weights import write_weights
 from data_prep.weights import ImportedWeights
-from pvlad_jax.models.backbones import BACKBONES, osnet, resnet
+from pvlad_jax.models.backbones import BACKBONES, i3d, osnet, resnet
 from pvlad_jax.models.backbones.spec import BackboneSpec
 from pvlad_jax.training.initialisation.pretrained import HEAD
 from tests.helpers.small_backbones import draw, shapes
@@ -18,7 +18,9 @@ PIXELS = {'pixel_mean': (0.485, 0.456, 0.406), 'pixel_std': (0.229, 0.224, 0.225
 
 
 def fewer_layers(monkeypatch) -> None:
-    """OSNet with streams of 1 and 2 light convolutions, ResNet with one block a stage."""
+    """OSNet with streams of 1 and 2 light convolutions, ResNet with one block a stage, I3D with two at most."""
+    stages = tuple(stage[:: max(len(stage) - 1, 1)] for stage in i3d.STAGES)  # the first layer and the last
+    monkeypatch.setattr(i3d, 'STAGES', stages)
     monkeypatch.setattr(osnet, 'STREAMS', 'ab')
     monkeypatch.setattr(resnet, 'LAYERS', dict.fromkeys(resnet.LAYERS, 1))
 
