@@ -60,6 +60,7 @@ def _checked(defined):
     def make() -> None:
         nonlocal checked
         _waiting.pop(id(make), None)
+        _forget_unknown_names(defined)
         if inspect.isgeneratorfunction(defined):  # what it returns is checked, not each value
             checked = _jaxtyped(defined, typechecker=_beartype)
         elif _has_shapes(defined):  # a call is a scope of the letters of shapes
@@ -78,11 +79,18 @@ def _checked(defined):
     return call
 
 
+def _forget_unknown_names(function: Callable) -> None:
+    """Leaves out annotations of names that only a type checker imports, such as classes of an optional package."""
+    for name, hint in list(function.__annotations__.items()):
+        if isinstance(hint, str):
+            try:
+                eval(hint, function.__globals__)
+            except NameError:
+                del function.__annotations__[name]
+
+
 def _has_shapes(function: Callable) -> bool:
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError:
-        return True  # of names that only a type checker imports
+    hints = typing.get_type_hints(function)
     return any(inspect.isclass(part) and part.__module__.startswith('jaxtyping') for part in _parts(hints.values()))
 
 
