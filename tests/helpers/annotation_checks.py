@@ -22,6 +22,7 @@ CHECKED = ['pvlad_jax', 'data_prep']
 _beartype = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
 _jaxtyped = jaxtyping.jaxtyped
 _waiting: dict[int, Callable] = {}  # by id: what makes the check of a function of a module that was not called yet
+unchecked: set[str] = set()  # functions with an annotation whose name only a type checker imports
 
 
 def install() -> None:
@@ -80,13 +81,16 @@ def _checked(defined):
 
 
 def _forget_unknown_names(function: Callable) -> None:
-    """Leaves out annotations of names that only a type checker imports, such as classes of an optional package."""
+    """Leaves out annotations of names that only a type checker imports, such as classes of an optional package. A name
+    that is misspelled looks alike: tests/test_annotations.py lists those that may be left out.
+    """
     for name, hint in list(function.__annotations__.items()):
         if isinstance(hint, str):
             try:
                 eval(hint, function.__globals__)
             except NameError:
                 del function.__annotations__[name]
+                unchecked.add(f'{function.__module__}.{function.__qualname__}')
 
 
 def _has_shapes(function: Callable) -> bool:
