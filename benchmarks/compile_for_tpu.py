@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rows import own_path
+from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.program_errors import stated_reason
 from pvlad_jax.core.terminal import say
 
@@ -260,4 +261,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_sentence():
+        main()

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from jaxtyping import Float
 
+from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.distances import DISTANCES
@@ -75,4 +76,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_sentence():
+        main()
