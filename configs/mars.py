@@ -7,7 +7,7 @@
     python main.py --config=configs/mars.py --workdir=runs/mars --mode=eval --config.evaluation.rerank=True
 
 The recipe is that of configs/mars_panels.py (configs/recipe.py); data, length, device and the width of the network
-differ, and it is 3D. docs/backbones.md says where the weights are found.
+differ, and it is 3D. docs/weights.md says where the weights are found.
 
 What to expect: NOT RUN on MARS here, so no result is promised; docs/benchmarks.md has the published ones to compare
 with, and docs/results.md what the recipe does on a part of MARS. The official protocol (1,980 queries, gallery 12,180)

@@ -72,7 +72,7 @@ def start(config: ConfigDict, arguments: str) -> ConfigDict:
 
 
 def weights_of(backbone: str, temporal: str) -> str:
-    """Where the file that docs/backbones.md makes for a backbone is looked for; '' where no public weights fit."""
+    """Where the file that docs/weights.md makes for a backbone is looked for; '' where no public weights fit."""
     if backbone.startswith('osnet_'):
         return f'weights/{backbone}_msmt17.safetensors'
     if backbone.startswith('resnet50'):

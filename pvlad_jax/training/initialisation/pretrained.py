@@ -29,7 +29,7 @@ METADATA = ('format', 'backbones', 'origin', 'licence', 'source_sha256', 'tensor
 # and `bias`, then BatchNorm with `scale`, `shift`, `mean` and `var` (epsilon 1e-5), ReLU.
 HEAD = ('kernel', 'bias', 'scale', 'shift', 'mean', 'var')
 MAX_NAMED = 12  # names in one message
-MAKE_ONE = 'Make one with data_prep/import_weights.py (docs/backbones.md says where weights are found).'
+MAKE_ONE = 'Make one with data_prep/import_weights.py (docs/weights.md says where weights are found).'
 
 
 def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
