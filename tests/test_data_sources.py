@@ -48,7 +48,8 @@ def test_weights_take_the_options_that_they_declare(monkeypatch):
         'channels': 'rgb',
     }
     with pytest.raises(
-        UserError, match='--backbone belongs to --source=torchreid or torchvision-2d, not to --source=mine'
+        UserError,
+        match='--backbone belongs to --source=torchreid, torchreid-onnx or torchvision-2d, not to --source=mine',
     ):
         read_source('mine', 'x.pth', backbone='osnet_x0_25')
     with pytest.raises(

@@ -155,7 +155,7 @@ def test_files_of_the_model_zoo(tmp_path):
         read_source('torchreid', str(tmp_path / 'zoo.pth'), backbone='osnet_x1_0')
     with pytest.raises(UserError, match='is no resnet50 or resnet50_ibn_a in the naming of torchvision-2d'):
         read_source('torchvision-2d', str(tmp_path / 'zoo.pth'))
-    with pytest.raises(UserError, match='--backbone belongs to --source=torchreid or torchvision-2d'):
+    with pytest.raises(UserError, match='--backbone belongs to --source=torchreid, torchreid-onnx or torchvision-2d'):
         read_source('torchvision', str(tmp_path / 'zoo.pth'), backbone='resnet50')
     torch.save(state | {'conv2.0.IN.weight': torch.zeros(64)}, tmp_path / 'in.pth')
     with pytest.raises(UserError, match=r'no place for 1 names, such as conv2\.0\.IN\.weight'):

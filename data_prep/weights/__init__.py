@@ -15,6 +15,7 @@ WEIGHT_SOURCES = Registry(
         'torchvision': WeightSource(torchvision_r3d.read),
         'c3d': WeightSource(sports1m_c3d.read, ('channels',)),
         'torchreid': WeightSource(partial(image_networks.read, 'torchreid'), ('backbone',)),
+        'torchreid-onnx': WeightSource(image_networks.read_onnx, ('backbone', 'dataset', 'data_dir')),
         'torchvision-2d': WeightSource(partial(image_networks.read, 'torchvision-2d'), ('backbone',)),
     },
 )

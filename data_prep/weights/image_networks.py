@@ -1,29 +1,39 @@
 """Networks for single images, in 2D, for our inflated backbones: state dicts of torchreid's model zoo, of torchvision
-and of IBN-Net."""
+and of IBN-Net, and ONNX exports of torchreid's OSNet."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from data_prep.weights import osnet_torchreid, resnet_torchvision
+from data_prep.weights import osnet_onnx, osnet_torchreid, resnet_torchvision
 from data_prep.weights.imported_weights import ImportedWeights
 from data_prep.weights.torch_state import read_state_dict
+from data_prep.weights.training_frames import training_frames
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS
 
 # By --source: the networks it may hold, and whose weights they are.
-NETWORKS = {'torchreid': (osnet_torchreid, resnet_torchvision), 'torchvision-2d': (resnet_torchvision,)}
+NETWORKS = {
+    'torchreid': (osnet_torchreid, resnet_torchvision),
+    'torchreid-onnx': (osnet_torchreid,),
+    'torchvision-2d': (resnet_torchvision,),
+}
 HELD = {
     'torchreid': 'osnet_x0_25, osnet_x0_5, osnet_x0_75, osnet_x1_0, resnet50, resnet50_fc512 or resnet50_ibn_a',
+    'torchreid-onnx': 'osnet_x0_25, osnet_x0_5, osnet_x0_75 or osnet_x1_0',
     'torchvision-2d': 'resnet50 or resnet50_ibn_a',
 }
 ORIGIN = {
     'torchreid': '{}, image re-identification network, state dict in the naming of torchreid',
+    'torchreid-onnx': '{}, image re-identification network, ONNX export with the names of torchreid',
     'torchvision-2d': '{}, image classifier, state dict in the naming of torchvision',
 }
+_TORCHREID_LICENCE = (
+    "MIT (torchreid's code); weights trained on Market-1501, DukeMTMC-reID, MSMT17 or ImageNet: for research, as those"
+)
 LICENCE = {
-    'torchreid': "MIT (torchreid's code); weights trained on Market-1501, DukeMTMC-reID, MSMT17 or ImageNet: "
-    'for research, as those',
+    'torchreid': _TORCHREID_LICENCE,
+    'torchreid-onnx': _TORCHREID_LICENCE,
     'torchvision-2d': 'BSD-3-Clause (torchvision) or MIT (IBN-Net), if the file is one of theirs; '
     'trained on ImageNet: for research',
 }
@@ -42,7 +52,30 @@ def read(source: str, file: str | None, backbone: str | None = None) -> Imported
 
     source: of NETWORKS. backbone: what the file is expected to hold. Raises UserError where it holds something else.
     """
-    state, sha256 = read_state_dict(file)
+    return _imported(source, file, backbone, *read_state_dict(file))
+
+
+def read_onnx(
+    file: str | None, backbone: str | None = None, dataset: str | None = None, data_dir: str = 'data'
+) -> ImportedWeights:
+    """OSNet from a local .onnx file. dataset: the built data set whose training frames give the statistics of
+    BatchNorms that the export has folded. Raises UserError.
+    """
+
+    def frames(height: int, width: int) -> np.ndarray:
+        if dataset is None:
+            raise UserError(
+                f'The BatchNorms of {file} are folded into its convolutions. To put them back, training frames are '
+                'needed: --dataset=NAME --data_dir=..., a data set built by data_prep/build_tfds.py.'
+            )
+        return training_frames(data_dir, dataset, osnet_onnx.FRAMES, height, width)
+
+    return _imported('torchreid-onnx', file, backbone, *osnet_onnx.read_state(file, frames))
+
+
+def _imported(
+    source: str, file: str | None, backbone: str | None, state: dict[str, np.ndarray], sha256: str
+) -> ImportedWeights:
     for network in NETWORKS[source]:
         name = network.backbone_of(state)
         if name is not None:

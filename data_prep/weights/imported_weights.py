@@ -26,7 +26,7 @@ class WeightSource:
 
     Attributes:
       read: (--file or None, and `options` by name) -> the weights under our names. Raises UserError.
-      options: The flags that it takes in addition to --file: 'channels', 'backbone'.
+      options: The flags that it takes in addition to --file: 'channels', 'backbone', 'dataset', 'data_dir'.
     """
 
     read: Callable[..., ImportedWeights]

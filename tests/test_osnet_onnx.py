@@ -1,0 +1,138 @@
+"""OSNet from ONNX exports: the same function, with BatchNorms that training can use."""
+
+import numpy as np
+import pytest
+
+from data_prep.import_weights import read_source
+from data_prep.weights import osnet_onnx, osnet_torchreid
+from data_prep.weights.image_networks import to_our_names
+from data_prep.weights.training_frames import training_frames
+from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.tracklet_dataset import TrackletDataset
+from pvlad_jax.models.backbones import osnet
+from pvlad_jax.models.backbones.osnet import OSNet
+from tests.helpers.small_backbones import compiled
+from tests.helpers.small_image_networks import OSNET_CHANNELS, fewer_layers
+from tests.test_backbone_parity import assert_equal, imported, randomised
+
+torch = pytest.importorskip('torch')
+onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+
+HEIGHT, WIDTH = 32, 16
+FRAMES = np.random.default_rng(0).integers(0, 256, (12, HEIGHT, WIDTH, 3), np.uint8)
+
+
+STREAMS = 'ab'
+pytestmark = pytest.mark.filterwarnings('ignore')  # of the exporter
+
+
+@pytest.fixture(scope='module')
+def peer():
+    from tests.helpers.torch_image_networks import TorchOSNet
+
+    return randomised(TorchOSNet(OSNET_CHANNELS, STREAMS)).eval()
+
+
+@pytest.fixture(scope='module')
+def file(peer, tmp_path_factory):
+    return export(peer, tmp_path_factory.mktemp('export') / 'osnet.onnx')
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """The small network in place of osnet_x0_25."""
+    fewer_layers(monkeypatch)
+    monkeypatch.setitem(osnet.CHANNELS, 'osnet_x0_25', OSNET_CHANNELS)
+
+
+def export(peer, path, **options):
+    frames = torch.zeros(2, 3, HEIGHT, WIDTH)
+    axes = {'input': {0: 'batch'}}
+    torch.onnx.export(peer, (frames,), str(path), input_names=['input'], dynamic_axes=axes, dynamo=False, **options)
+    return str(path)
+
+
+def frames(height, width):
+    assert (height, width) == (HEIGHT, WIDTH)
+    return FRAMES
+
+
+def test_an_export_with_folded_batch_norms_gives_its_features(peer, file, known):
+    names = {tensor.name for tensor in onnx.load(file).graph.initializer}
+    assert 'conv1.bn.weight' not in names  # folded, which is what this is about
+    state, _ = osnet_onnx.read_state(file, frames)
+    assert {n for n in peer.state_dict() if not n.endswith('num_batches_tracked')} == set(state)
+    pixels = osnet_onnx._normalised(FRAMES)
+    with torch.no_grad():
+        expected = peer(torch.from_numpy(pixels)).permute(0, 2, 3, 1).numpy()[None]
+    variables = imported(to_our_names(state, 'export', osnet_torchreid.place))
+    module = OSNet(OSNET_CHANNELS, temporal='2d', last_stride=2)
+    x = pixels.transpose(0, 2, 3, 1)[None]
+    ours = compiled(lambda w, x, v: module.apply(w, x, v, False)[0], variables, x, np.ones((1, len(FRAMES)), bool))
+    assert_equal(ours, expected)
+
+
+def test_its_batch_norms_have_the_statistics_of_the_frames(file):
+    """So on these frames training mode, which normalises by the batch, gives what evaluation mode gives."""
+    from tests.helpers.torch_image_networks import TorchOSNet
+
+    state, _ = osnet_onnx.read_state(file, frames)
+    peer = TorchOSNet(OSNET_CHANNELS, STREAMS)
+    peer.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, strict=False)
+    pixels = torch.from_numpy(osnet_onnx._normalised(FRAMES))
+    with torch.no_grad():
+        expected, trained = peer.eval()(pixels), peer.train()(pixels)
+    scale = expected.abs().max()
+    assert scale > 0.1 and (trained - expected).abs().max() < 1e-4 * scale
+
+
+def test_an_export_that_keeps_its_batch_norms_is_read_as_it_is(peer, tmp_path):
+    options = {'training': torch.onnx.TrainingMode.PRESERVE, 'do_constant_folding': False}
+    file = export(peer, tmp_path / 'osnet.onnx', **options)
+
+    def none(height, width):
+        raise AssertionError('nothing is folded')
+
+    state, _ = osnet_onnx.read_state(file, none)
+    expected = {n: t.numpy() for n, t in peer.state_dict().items() if not n.endswith('num_batches_tracked')}
+    np.testing.assert_equal(state, expected)
+
+
+def test_an_import_takes_its_frames_from_a_built_data_set(file, known, micro_data):
+    data_dir, name = str(micro_data), 'micro'
+    weights = read_source('torchreid-onnx', file, dataset=name, data_dir=data_dir, backbone='osnet_x0_25')
+    assert weights.backbones == ('osnet_x0_25',) and 'batch_stats/conv1/norm/mean' in weights.tensors
+    seen = training_frames(data_dir, name, osnet_onnx.FRAMES, HEIGHT, WIDTH)
+    assert len(seen) == len(TrackletDataset.open(data_dir, name).tables['train'])
+    state, _ = osnet_onnx.read_state(file, lambda height, width: seen)
+    np.testing.assert_array_equal(weights.tensors['batch_stats/conv1/norm/mean'], state['conv1.bn.running_mean'])
+    with pytest.raises(UserError, match='--dataset=NAME'):
+        read_source('torchreid-onnx', file)
+    with pytest.raises(UserError, match=r'No data set .none.'):
+        read_source('torchreid-onnx', file, dataset='none', data_dir=data_dir)
+    with pytest.raises(UserError, match='not of --backbone=osnet_x1_0'):
+        read_source('torchreid-onnx', file, dataset=name, data_dir=data_dir, backbone='osnet_x1_0')
+
+
+def test_other_files_are_refused(file, tmp_path):
+    with pytest.raises(UserError, match='needs --file'):
+        read_source('torchreid-onnx', None)
+    with pytest.raises(UserError, match='there is no file'):
+        read_source('torchreid-onnx', str(tmp_path / 'none.onnx'))
+    bad = tmp_path / 'bad.onnx'
+    bad.write_bytes(b'no protobuf')
+    with pytest.raises(UserError, match='is not a whole ONNX file'):
+        read_source('torchreid-onnx', str(bad))
+    model = onnx.load(file)
+    for node in model.graph.node:
+        node.name = ''
+    onnx.save(model, str(bad))
+    with pytest.raises(UserError, match='not named by its module'):
+        read_source('torchreid-onnx', str(bad))
+    normed = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.InstanceNorm2d(4, affine=True)).eval()
+    with pytest.raises(UserError, match='InstanceNormalization'):
+        read_source('torchreid-onnx', export(normed, tmp_path / 'normed.onnx'))
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, bias=False)).eval()
+    with pytest.raises(UserError, match='is no osnet_x0_25, osnet_x0_5'):
+        read_source('torchreid-onnx', export(plain, tmp_path / 'plain.onnx'))
