@@ -2,6 +2,10 @@
 
 python data_prep/build_tfds.py --dataset=tracklet_folder --source=FOLDER --name=my_tracklets --data_dir=data
 python main.py --config=configs/tracklet_folder.py --config.dataset.name=my_tracklets --workdir=runs/my_tracklets
+
+These settings are for learning from scratch, where they do better than those of configs/recipe.py
+(docs/notes/recipe_trials.md). With weights of a network that knows people, train with configs/mars_panels.py instead:
+--config.dataset.name=my_tracklets
 """
 
 from configs import default
