@@ -72,7 +72,7 @@ def test_half_precision_rounds_once():
 
 
 def test_columns_keep_their_order():
-    x = np.arange(2 * 5 * 3, dtype=np.float32).reshape(1, 1, 2, 5, 3)
+    x = jnp.arange(2 * 5 * 3, dtype=jnp.float32).reshape(1, 1, 2, 5, 3)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2), (0, 0)))
     found = columns_in_channels(x, 2, 1, 4, (1, 2))
     np.testing.assert_array_equal(found, padded.reshape(1, 1, 5, 4, 6))
@@ -80,7 +80,7 @@ def test_columns_keep_their_order():
 
 
 def test_a_hidden_zero_is_zero_of_any_number():
-    numbers = np.array([[1.5, 7], [-2, 7], [np.nan, 7], [-np.inf, 7]], np.float32)
+    numbers = jnp.array([[1.5, 7], [-2, 7], [np.nan, 7], [-np.inf, 7]], jnp.float32)
     zeros = jax.jit(zero_after)(numbers)
     assert zeros.shape == (4, 1)
     np.testing.assert_array_equal(zeros, 0)
