@@ -31,13 +31,13 @@ def everything(function, x, w, g):
 @pytest.mark.parametrize(
     ('size', 'kernel', 'strides', 'padding', 'channels', 'features'),
     [
-        ((16, 8), 7, 2, (3, 3), 3, 16),  # four columns of the output in one product
-        ((13, 11), 7, 2, (3, 3), 3, 24),  # two; an odd number of columns
-        ((7, 3), 7, 2, (3, 3), 3, 5),  # fewer columns than would be taken as one
+        ((16, 8), 7, 2, (3, 3), 3, 16),
+        ((13, 11), 7, 2, (3, 3), 3, 24),  # an odd number of columns
+        ((7, 3), 7, 2, (3, 3), 3, 5),
         ((9, 10), 3, 2, (0, 1), 4, 8),
         ((11, 8), 5, 3, (2, 1), 2, 8),
         ((6, 9), 3, 1, (1, 1), 3, 16),
-        ((8, 6), 7, 2, (3, 3), 3, 64),  # one
+        ((8, 6), 7, 2, (3, 3), 3, 64),
     ],
 )
 def test_it_is_the_convolution(size, kernel, strides, padding, channels, features, together, monkeypatch):
@@ -73,9 +73,9 @@ def test_half_precision_rounds_once():
 
 def test_columns_keep_their_order():
     x = jnp.arange(2 * 5 * 3, dtype=jnp.float32).reshape(1, 1, 2, 5, 3)
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2), (0, 0)))
-    found = columns_in_channels(x, 2, 1, 4, (1, 2))
-    np.testing.assert_array_equal(found, padded.reshape(1, 1, 5, 4, 6))
+    padded = np.pad(x, ((0, 0), (0, 0), (0, 0), (1, 2), (0, 0)))
+    found = columns_in_channels(x, 2, 1, 4)
+    np.testing.assert_array_equal(found, padded.reshape(1, 1, 2, 4, 6))
     np.testing.assert_array_equal(columns_in_channels(x, 2, 0, 2), x[..., :4, :].reshape(1, 1, 2, 2, 6))
 
 

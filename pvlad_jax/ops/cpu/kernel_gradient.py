@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.ops.cpu.thin_columns import THIN_CHANNELS, columns_in_channels, columns_of_output, taps_of_columns
+from pvlad_jax.ops.cpu.thin_columns import THIN_CHANNELS
 from pvlad_jax.ops.cpu.winograd_height import FILTERS, MAX_TAPS, G, weighted
 from pvlad_jax.ops.hidden_zero import zero_after
 from pvlad_jax.ops.padding import Pair
@@ -61,20 +61,11 @@ def frame_kernel_gradient(
     gᵀ comes first in the products, because the factor that lies across memory should be the narrow one. In half
     precision, where sums of rows would be rounded, every tap goes by itself.
 
-    Thin inputs have several columns of the output in one product.
+    Pixels are known from the start, but the windows of thin inputs are not made before g is known: XLA would keep them.
     """
     (kh, kw), height, c, (h, w, d) = kernel, x.shape[2], x.shape[-1], g.shape[2:]
-    together = columns_of_output(d, w) if c <= THIN_CHANNELS and kw > 1 else 1
-    if together > 1:
-        columns, blocks = together * strides[1], -(-w // together)
-        taps = -(-((together - 1) * strides[1] + kw) // columns)
-        # All rows that `seen` asks for below. Pixels are known from the start: the windows of them, not.
-        above, rows = padding[0][0], kh + (2 * -(-h // 2) - 1) * strides[0]
+    if c <= THIN_CHANNELS:
         x = (x + zero_after(g)).astype(x.dtype)
-        x = columns_in_channels(x, columns, padding[1][0], blocks + taps - 1, (above, rows - above - height))
-        g = columns_in_channels(g, together, 0, blocks)
-        gradient = frame_kernel_gradient(x, g, (kh, taps), (strides[0], 1), ((0, 0), (0, 0)))
-        return taps_of_columns(gradient, kw, strides[1], together, c)
     stride, front, pairs = strides[0], padding[0][0], -(-h // 2)
     if h % 2:
         g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 0)])
