@@ -15,6 +15,7 @@ from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.osnet import OSNet
 from pvlad_jax.models.backbones.r3d import R3D
 from pvlad_jax.models.backbones.resnet import ResNet50
+from pvlad_jax.ops.frame_mask import continued
 from tests.helpers.micro import PROJECT_BACKBONES
 from tests.helpers.quick_compilation import OPTIONS
 from tests.helpers.small_backbones import SMALL, clips, compiled, draw, shapes, thin_channels
@@ -82,6 +83,8 @@ TWO_STAGES = {**SMALL, 'blocks': (1, 1, 0, 0), 'stage_strides': ((1, 1, 1), (2, 
 # Every kind of layer, small: stem pooling, bottlenecks, factored kernels, branches, both kinds of norm and none.
 SMALL_NETWORKS = {
     'r3d': partial(R3D, **TWO_STAGES),
+    'r3d_continued': partial(R3D, **TWO_STAGES, time_padding='continued'),
+    'r2plus1d_continued': partial(R3D, **TWO_STAGES, factored=True, stem_kernel=(7, 5, 5), time_padding='continued'),
     'r2plus1d_bottleneck_pool': partial(R3D, **TWO_STAGES, stem_pool=True, bottleneck=True, factored=True),
     'c3d': C3D,
     'c3d_bn': partial(C3D, normalise=True),
@@ -109,7 +112,9 @@ def small_network(kind, **options):
 
 
 # r3d and c3d are held in r2plus1d_bottleneck_pool and c3d_bn.
-@pytest.mark.parametrize('kind', ['r2plus1d_bottleneck_pool', 'c3d_bn', 'i3d', 'osnet', 'resnet_ibn'])
+@pytest.mark.parametrize(
+    'kind', ['r2plus1d_bottleneck_pool', 'r3d_continued', 'r2plus1d_continued', 'c3d_bn', 'i3d', 'osnet', 'resnet_ibn']
+)
 def test_masked_frames_change_nothing(kind, thin):
     """Whatever they hold and however many they are; in training, so batch statistics are included."""
     module, variables = small_network(kind)
@@ -126,6 +131,24 @@ def test_masked_frames_change_nothing(kind, thin):
     # BatchNorm over a handful of places amplifies rounding.
     np.testing.assert_allclose(features[:, : shorter.shape[1]] / scale, shorter / scale, atol=1e-3)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), stats, shorter_stats)
+
+
+@pytest.mark.parametrize('kind', ['r3d', 'r3d_continued', 'r2plus1d_continued'])
+def test_a_clip_of_one_frame_repeated_looks_alike_at_all_times_where_it_is_continued(kind, thin):
+    """However many of its frames are valid."""
+    module, variables = small_network(kind)
+    x, valid = np.repeat(clips((2, 1, 16, 16)), 12, 1), np.arange(12) < np.array([[12], [7]])
+    features, out = jax.jit(lambda x, v: module.apply(variables, x, v, False), compiler_options=OPTIONS)(x, valid)
+    spread = [np.ptp(np.asarray(f)[np.asarray(o)], axis=0).max() for f, o in zip(features, out)]
+    assert (np.array(spread) < 1e-4 * np.abs(features).max()).all() == (kind != 'r3d')
+
+
+def test_frames_beyond_the_ends_are_the_nearest_valid_ones():
+    x = jnp.arange(1.0, 6)[None, :, None, None, None]
+    rows = {2: [1, 1, 1, 2, 2, 2, 0, 0, 0], 4: [1, 1, 1, 2, 3, 4, 4, 4, 0], 5: [1, 1, 1, 2, 3, 4, 5, 5, 5]}
+    for count, row in rows.items():
+        for spoilt in (x, jnp.where(jnp.arange(5)[:, None, None, None] < count, x, jnp.nan)):
+            np.testing.assert_array_equal(continued(spoilt, jnp.arange(5)[None] < count, 2).ravel(), row)
 
 
 @pytest.mark.parametrize('kind', ['r2plus1d_bottleneck_pool', 'c3d', 'resnet_ibn'])
@@ -197,6 +220,8 @@ def test_bad_input_is_named():
         build_backbone('r3d_18', last_stride=3)
     with pytest.raises(UserError, match='batch_norm'):
         build_backbone('r3d_18', batch_norm='off')
+    with pytest.raises(UserError, match=r'time_padding.*i3d has no such choice'):
+        build_backbone('i3d', time_padding='continued')
     for name, spec in PROJECT_BACKBONES.items():
         for axis in range(3):
             clip = list(spec.min_clip(2))

@@ -274,6 +274,7 @@ _NEEDS = (
     (('loss.label_smoothing',), lambda c: c.loss.identity, 'config.loss.identity above 0'),
     (('loss.triplet_margin',), lambda c: c.loss.triplet, 'config.loss.triplet above 0'),
     (('loss.circle_margin', 'loss.circle_scale'), lambda c: c.loss.circle, 'config.loss.circle above 0'),
+    (('model.backbone.time_padding',), lambda c: c.model.backbone.temporal == '3d', "model.backbone.temporal = '3d'"),
     (('loss.oim_temperature', 'loss.oim_momentum'), lambda c: c.loss.oim, 'config.loss.oim above 0'),
     (('optimizer.momentum',), lambda c: c.optimizer.name == 'sgd', "config.optimizer.name = 'sgd'"),
     (

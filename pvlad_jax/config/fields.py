@@ -152,6 +152,12 @@ class BackboneConfig:
         choices=(1, 2),
         short='last_stride',
     )
+    time_padding: str = setting(
+        'zero',
+        'what temporal kernels of R3D and R(2+1)D see beyond the ends of a clip: zero (as published), or continued: '
+        'the first and the last frame again',
+        choices=('zero', 'continued'),
+    )
     batch_norm: str = setting(
         'sync',
         "statistics of BatchNorm in training: sync = of the whole batch; local = of each device's share; "

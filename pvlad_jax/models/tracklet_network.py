@@ -129,6 +129,7 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
         remat=b.remat,
         dtype=dtype,
         temporal_blocks=b.temporal_blocks,
+        time_padding=b.time_padding,
     )
     spec, aggregator = BACKBONES[b.name], build_pooling(config)
     embedding = config.embedding_dim or aggregator.size(spec.channels)

@@ -25,6 +25,7 @@ def build_backbone(
     dtype: Any = jnp.float32,
     clip: tuple[int, int, int] | None = None,
     temporal_blocks: str = 'default',
+    time_padding: str = 'zero',
 ) -> nn.Module:
     """The module of a backbone; see `BackboneSpec` for its call.
 
@@ -32,7 +33,8 @@ def build_backbone(
     last strided layer. batch_norm: 'sync', 'local' (statistics of each device's share, which the training step sees to)
     or 'frozen' (running statistics in training too). remat: recompute stages in the backward pass. dtype: of the
     convolutions. clip: (T, H, W) to check beforehand. temporal_blocks: of an inflated 2D network, which blocks see
-    three frames (`choose_temporal_blocks`).
+    three frames (`choose_temporal_blocks`). time_padding: of R3D and R(2+1)D, 'zero' or 'continued'
+    (`ops.frame_mask.continued`).
     Raises UserError for unknown names and values and for a clip smaller than the stride.
     """
     spec = BACKBONES[name]
@@ -46,7 +48,14 @@ def build_backbone(
     if clip is not None:
         check_clip(clip, spec.min_clip(last_stride), name)
     chosen = choose_temporal_blocks(temporal_blocks, spec.blocks, spec.temporal_blocks, name)
-    inflated = {'temporal_blocks': chosen} if spec.blocks else {}
+    options = {'temporal_blocks': chosen} if spec.blocks else {}
+    if time_padding not in spec.time_paddings:
+        raise UserError(
+            f'model.backbone.time_padding = {time_padding!r}: backbone {name} has no such choice, only R3D and R(2+1)D '
+            "have. Set it to 'zero'."
+        )
+    if time_padding != 'zero':
+        options['time_padding'] = time_padding
     return spec.build(
-        temporal=temporal, last_stride=last_stride, batch_norm=batch_norm, remat=remat, dtype=dtype, **inflated
+        temporal=temporal, last_stride=last_stride, batch_norm=batch_norm, remat=remat, dtype=dtype, **options
     )

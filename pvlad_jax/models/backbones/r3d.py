@@ -27,13 +27,16 @@ from jaxtyping import Array, Bool, Float
 from pvlad_jax.models.backbones.spec import Backbone, BackboneSpec, check_clip, temporal_kernel
 from pvlad_jax.models.batch_norm import BatchNorm
 from pvlad_jax.models.conv import Conv3D
-from pvlad_jax.ops.frame_mask import mask_frames, strided_valid
+from pvlad_jax.ops.frame_mask import continued, mask_frames, strided_valid
 from pvlad_jax.ops.max_pool3d import max_pool3d
 from pvlad_jax.ops.padding import Triple, centred_padding
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, BatchNorm, zeros at invalid frames. Parameters `conv`, `norm`."""
+    """Convolution without bias, BatchNorm, zeros at invalid frames. Parameters `conv`, `norm`.
+
+    time_padding: 'zero', or 'continued' (`frame_mask.continued`).
+    """
 
     features: int
     kernel: Triple
@@ -41,14 +44,23 @@ class ConvNorm(nn.Module):
     temporal: str
     frozen: bool
     dtype: Any
+    time_padding: str = 'zero'
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N t'], train: bool
+        self,
+        x: Float[Array, 'N T H W C'],
+        valid: Bool[Array, 'N t'],
+        train: bool,
+        valid_in: Bool[Array, 'N T'] | None = None,
     ) -> Float[Array, 'N t h w D']:
-        """valid: of the output's frames."""
+        """valid: of the output's frames; valid_in: of the input's, where they are others."""
         kernel = temporal_kernel(self.kernel, self.temporal)
-        x = Conv3D(self.features, kernel, self.strides, dtype=self.dtype, name='conv')(x)
+        padding = centred_padding(kernel)
+        if self.time_padding == 'continued' and kernel[0] > 1:
+            x = continued(x, valid if valid_in is None else valid_in, kernel[0] // 2)
+            padding = ((0, 0), *padding[1:])
+        x = Conv3D(self.features, kernel, self.strides, padding, dtype=self.dtype, name='conv')(x)
         return BatchNorm(self.frozen, dtype=self.dtype, name='norm')(x, valid, train)
 
 
@@ -62,15 +74,16 @@ class FactoredConvNorm(nn.Module):
     temporal: str
     frozen: bool
     dtype: Any
+    time_padding: str = 'zero'
 
     @nn.compact
     def __call__(
         self, x: Float[Array, 'N T H W C'], valid_in: Bool[Array, 'N T'], valid: Bool[Array, 'N t'], train: bool
     ) -> Float[Array, 'N t h w D']:
         (kt, kh, kw), (st, sh, sw) = self.kernel, self.strides
-        rest = (self.temporal, self.frozen, self.dtype)
+        rest = (self.temporal, self.frozen, self.dtype, self.time_padding)
         x = nn.relu(ConvNorm(self.middle, (1, kh, kw), (1, sh, sw), *rest, name='spatial')(x, valid_in, train))
-        return ConvNorm(self.features, (kt, 1, 1), (st, 1, 1), *rest, name='time')(x, valid, train)
+        return ConvNorm(self.features, (kt, 1, 1), (st, 1, 1), *rest, name='time')(x, valid, train, valid_in)
 
 
 def middle_channels(c_in: int, c_out: int) -> int:
@@ -90,12 +103,13 @@ class ResidualBlock(nn.Module):
     temporal: str
     frozen: bool
     dtype: Any
+    time_padding: str = 'zero'
 
     @nn.compact
     def __call__(
         self, x: Float[Array, 'N T H W C'], valid: Bool[Array, 'N T'], train: bool
     ) -> Float[Array, 'N t h w D']:
-        rest = (self.temporal, self.frozen, self.dtype)
+        rest = (self.temporal, self.frozen, self.dtype, self.time_padding)
         valid_out = strided_valid(valid, self.strides[0])
         middle = middle_channels(x.shape[-1], self.width)
 
@@ -103,7 +117,7 @@ class ResidualBlock(nn.Module):
             if self.factored:
                 conv = FactoredConvNorm(self.width, middle, (3, 3, 3), strides, *rest, name=name)
                 return conv(y, valid_in, valid_out, train)
-            return ConvNorm(self.width, (3, 3, 3), strides, *rest, name=name)(y, valid_out, train)
+            return ConvNorm(self.width, (3, 3, 3), strides, *rest, name=name)(y, valid_out, train, valid_in)
 
         if self.bottleneck:
             features = 4 * self.width
@@ -148,6 +162,7 @@ class R3D(Backbone):
     stem_pool: bool = False  # 3x3x3 max pooling with stride 2
     bottleneck: bool = False
     factored: bool = False
+    time_padding: str = 'zero'
 
     @nn.compact
     def __call__(
@@ -160,7 +175,7 @@ class R3D(Backbone):
         total = [pool * s0 * s1 * s2 * s3 for s0, s1, s2, s3 in zip(*strides)]
         check_clip(clips.shape[1:4], (total[0], 2 * total[1], 2 * total[2]), self.label)
 
-        rest = (self.temporal, self.batch_norm == 'frozen', self.dtype)
+        rest = (self.temporal, self.batch_norm == 'frozen', self.dtype, self.time_padding)
         x = mask_frames(clips.astype(self.dtype), valid)
         if self.factored:
             # 45 channels between the two: the reference code's stem.
@@ -184,6 +199,7 @@ class R3D(Backbone):
                 'temporal': self.temporal,
                 'frozen': self.batch_norm == 'frozen',
                 'dtype': self.dtype,
+                'time_padding': self.time_padding,
             }
             x = stage_class(self.blocks[i], block, strides[i], name=f'stage{i + 1}')(x, valid, train)
             valid = strided_valid(valid, strides[i][0])
@@ -204,7 +220,8 @@ DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
 def _spec(name: str, channels: int, stride_t: int, stride_hw: int, **options) -> BackboneSpec:
-    return BackboneSpec(partial(R3D, label=name, **options), channels, stride_t, stride_hw, STAGES, **KINETICS_PIXELS)
+    fields = {'time_paddings': ('zero', 'continued'), **KINETICS_PIXELS}
+    return BackboneSpec(partial(R3D, label=name, **options), channels, stride_t, stride_hw, STAGES, **fields)
 
 
 SPECS = {

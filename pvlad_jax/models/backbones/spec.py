@@ -41,6 +41,7 @@ class BackboneSpec:
     stages: tuple[tuple[str, ...], ...]
     pixel_mean: tuple[float, float, float]  # the network's input is (uint8 / 255 - mean) / std, RGB
     pixel_std: tuple[float, float, float]
+    time_paddings: tuple[str, ...] = ('zero',)  # values of model.backbone.time_padding; others are passed to `build`
     # Of a 2D network inflated to 3D (inflation.py), whose `build` also takes temporal_blocks: tuple[str, ...].
     blocks: tuple[str, ...] = ()  # those that can have temporal kernels
     temporal_blocks: tuple[str, ...] = ()  # those that have, unless chosen otherwise
