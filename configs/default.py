@@ -18,11 +18,12 @@ def get_config(arguments: str = '') -> ConfigDict:
 
 def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
     """As `pvlad_jax.config.apply_arguments`. An argument without which there are no part masks (pooling=average,
-    parts=0) takes a recipe's position term with it, unless the term is an argument too.
+    parts=0) takes a recipe's position term or colour masks with it, unless they are an argument too.
     """
-    recipe = config.model.position_term
+    recipe = config.model.to_dict()
     config = project.apply_arguments(config, arguments)
     masks = has_part_masks(config.model.pooling, config.model.parts)
-    if recipe and not masks and 'position=' not in arguments:
-        config.model.position_term = False
+    for field, argument in (('position_term', 'position='), ('colour_masks', 'colour_masks=')):
+        if recipe[field] and not masks and argument not in arguments:
+            config.model[field] = False
     return config

@@ -38,6 +38,8 @@ REFUSED = [
     ({'model.backbone.batch_norm': 'frozen'}, 'weights is empty'),
     ({'model.pooling': 'average', 'model.position_term': True}, 'position_term = True has no effect'),
     ({'model.parts': 0, 'model.position_term': True}, 'position_term = True has no effect'),
+    ({'model.pooling': 'average', 'model.colour_masks': True}, 'colour_masks = True has no effect'),
+    ({'model.colour_masks': True, 'model.position_term': True}, 'both say where the part masks begin'),
     ({'model.pooling': 'stripes', 'model.mask_kernel': 3}, 'mask_kernel = 3 has no effect'),
     ({'model.pooling': 'max', 'loss.diversity': 0.1}, 'diversity = 0.1 has no effect'),
     ({'model.parts': 1, 'loss.diversity': 0.1}, 'has only one'),
@@ -145,7 +147,8 @@ def test_a_field_that_the_user_gave_in_vain_is_named():
 
 def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_only():
     saved = flatten(config())
-    for path in ('augment.channel', 'model.backbone.temporal_blocks', 'model.backbone.inflation'):
+    later = ('augment.channel', 'model.backbone.temporal_blocks', 'model.backbone.inflation')
+    for path in (*later, 'model.backbone.time_padding', 'model.colour_masks'):
         del saved[path]
     assert differences(saved, config()) == []
     assert differences(saved, config(**{'augment.channel': 0.1})) == ['augment.channel: 0.0 before, 0.1 now']

@@ -111,12 +111,14 @@ def difference(tmp_path: Path, network, weights, clip, flip: bool = False) -> ch
     return check.compare(path, network, flip, weights, clip)
 
 
-@pytest.mark.parametrize('pooling', [name for name in POOLINGS if name != 'pretrained_head'])
+@pytest.mark.parametrize('pooling', [*(name for name in POOLINGS if name != 'pretrained_head'), 'colour_masks'])
 def test_every_pooling_and_mirror_images(pooling, tmp_path):
     clip = (4, 16, 8)
     fields = {'bnneck': True, 'position_term': pooling == 'part_attention'}
     if pooling == 'stripes':
         clip, fields = (4, 32, 16), {}
+    if pooling == 'colour_masks':
+        pooling, fields = 'person_vlad', {'colour_masks': True}
     network, weights = network_of('micro', pooling, clip, **fields)
     assert difference(tmp_path, network, weights, clip, flip=True).within(2e-6)
 

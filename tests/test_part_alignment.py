@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pvlad_jax.models.pooling.part_alignment import PartAlignment, horizontal_bands
+from pvlad_jax.models.pooling.part_alignment import BOUND, PartAlignment, horizontal_bands
 
 
 def made(module, shape=(2, 3, 4, 2, 6), seed=0):
@@ -30,6 +30,21 @@ def test_bands_run_from_head_to_feet():
     x, variables = made(module, (1, 1, 8, 3, 6))
     masks, _ = jax.jit(module.apply)(variables, jnp.zeros_like(x))  # features say nothing: position alone speaks
     np.testing.assert_array_equal(jnp.argmax(masks[0, 0, :, 0], axis=0) // 2, np.arange(4))
+
+
+def test_masks_that_compete_begin_at_the_shares_and_stay_near_them():
+    module = PartAlignment(4, 5)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 2, 6))
+    shares = jax.random.dirichlet(jax.random.key(2), jnp.ones(5), (2, 3, 4, 2))
+    variables = jax.jit(module.init)(jax.random.key(1), x, shares)
+    assert variables['params']['part_mask']['kernel'].shape[-1] == 5  # a background
+    masks, _ = jax.jit(module.apply)(variables, 100 * x, shares)
+    background = 1 - masks.sum(-1)
+    assert background.min() > 0
+    odds = jnp.log(masks / background[..., None]) - jnp.log((shares[..., :4] + 1e-4) / (shares[..., 4:] + 1e-4))
+    assert BOUND < jnp.abs(odds).max() < 2.001 * BOUND  # tanh of the one, less tanh of the other
+    plain = jax.tree.map(jnp.zeros_like, variables)
+    np.testing.assert_allclose(jax.jit(module.apply)(plain, x, shares)[0], shares[..., :4], atol=1e-3)
 
 
 def test_bf16_inside_float32_outside():

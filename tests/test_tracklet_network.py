@@ -16,7 +16,7 @@ from pvlad_jax.embedding import embed_video, streaming
 from pvlad_jax.models.tracklet_network import build_network
 from tests.helpers import micro  # noqa: F401  enters its backbone
 
-POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes']
+POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes', 'colour_masks']
 T, H, W = 4, 32, 32
 LENGTHS = (3, 4, 9, 21)
 MOST_CLIPS = -(-max(LENGTHS) // T)
@@ -24,7 +24,7 @@ MOST_CLIPS = -(-max(LENGTHS) // T)
 
 @functools.cache
 def make(pooling='person_vlad', **fields):
-    config = get_config(f'pooling={pooling}')
+    config = get_config(f'pooling={pooling}' if pooling != 'colour_masks' else 'colour_masks=true')
     with config.unlocked():
         config.model.backbone.name = 'micro'
         config.model.update({'parts': 2, 'clusters': 3, 'descriptor_dim': 8, 'embedding_dim': 16, **fields})

@@ -78,6 +78,16 @@ def _model(c: Config) -> Iterator[str]:
         )
     if model.mask_kernel != 1 and not masks:
         yield f'config.model.mask_kernel = {model.mask_kernel} has no effect: {without_masks}. Set it to 1.'
+    if model.colour_masks and not masks:
+        yield (
+            f'config.model.colour_masks = True has no effect: {without_masks}. Set it to False, or take pooling '
+            'person_vlad or part_attention with parts of at least 1.'
+        )
+    if model.colour_masks and model.position_term:
+        yield (
+            'config.model.colour_masks and config.model.position_term both say where the part masks begin. Set one of '
+            'them to False.'
+        )
     if c.loss.diversity and not masks:
         yield (
             f'config.loss.diversity = {c.loss.diversity:g} has no effect: {without_masks}. Set it to 0, or take '

@@ -206,6 +206,12 @@ class ModelConfig:
         "a learned value for each part and location in the mask's logit, initialised as bands from head to feet (ours)",
         short='position',
     )
+    colour_masks: bool = setting(
+        False,
+        'part masks that begin as a segmentation of each clip by colour into parts and background, and compete in a '
+        'softmax; in place of sigmoids (docs/part_masks.md; ours)',
+        short='colour_masks',
+    )
     embedding_dim: int = setting(
         512,
         'E: size of the embedding; 0 = the pooled descriptor itself',

@@ -13,6 +13,7 @@ from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import check_effect
 from pvlad_jax.models.pooling import Intermediates, Statistics, build_pooling
 from pvlad_jax.models.pooling.interface import merge_clips
+from pvlad_jax.ops.colour_segmentation import colour_segmentation
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
 
@@ -70,7 +71,10 @@ class TrackletNetwork(nn.Module):
         x = jnp.where(valid[:, :, None, None, None], x, 0).astype(self.dtype)
         x, valid = self.backbone(x, valid, train)
         x = jnp.where(valid[:, :, None, None, None], x, 0)
-        statistics, intermediates = self.aggregator(x, valid)
+        shares = ()
+        if self.aggregator.colour_parts:
+            shares = (colour_segmentation(clips, valid, self.aggregator.colour_parts, *x.shape[2:4]),)
+        statistics, intermediates = self.aggregator(x, valid, *shares)
         return statistics, intermediates, valid
 
     def embed(

@@ -37,11 +37,14 @@ class Pooling(nn.Module):
       merge: how statistics of clips are merged, 'add' or 'max'.
       data_dependent: parameters begin with `initial_params` of local descriptors of the training set.
       pretrained_head: parameters begin with `head_params` of the weights file.
+      colour_parts: if above 0, the call is also given the shares [N,t,h,w,P+1] of that many parts and of the background
+        by colour (`ops.colour_segmentation`). A class or its instances may set it.
     """
 
     merge: ClassVar[str] = 'add'
     data_dependent: ClassVar[bool] = False
     pretrained_head: ClassVar[bool] = False
+    colour_parts = 0  # no annotation: it would be a field of every pooling
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'Pooling':

@@ -11,6 +11,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+LEAST_SHARE = 1e-4  # what a mask can be lifted from where a segmentation says 0
+# The most by which the features change a logit that a segmentation gives. Without a bound, training carries the masks
+# away from the limbs (docs/part_masks.md).
+BOUND = 0.5
+
 
 def horizontal_bands(parts: int, height: int, width: int) -> Float[Array, 'P h w']:
     """Logits that begin part p as a band of the picture, from head (0) to feet (P-1): 2 at the band's middle, falling
@@ -24,6 +29,9 @@ def horizontal_bands(parts: int, height: int, width: int) -> Float[Array, 'P h w
 
 class PartAlignment(nn.Module):
     """Masks `M_p = sigmoid(conv_p(x))` and descriptors `u_p = conv1x1x1_p(x)`, with bias and no activation.
+
+    Given the shares of a segmentation, `M = softmax(tanh(conv(x)) / 2 + log shares)` over the parts and a background,
+    whose mask is left out.
 
     Attributes:
       parts: P. 0 = one part whose mask is 1 everywhere (no alignment).
@@ -41,18 +49,25 @@ class PartAlignment(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N t h w C']) -> tuple[Float[Array, 'N t h w P'], Float[Array, 'N t h w P D']]:
-        """`x` is 0 at masked times. Returns (masks in [0,1], descriptors)."""
+    def __call__(
+        self, x: Float[Array, 'N t h w C'], shares: Float[Array, 'N t h w R'] | None = None
+    ) -> tuple[Float[Array, 'N t h w P'], Float[Array, 'N t h w P D']]:
+        """`x` is 0 at masked times. shares: of P parts and of the background (R = P + 1) in each cell
+        (`ops.colour_segmentation`). Returns (masks in [0,1], descriptors).
+        """
         n, t, h, w, _ = x.shape
         parts = max(self.parts, 1)
         descriptors = nn.Dense(parts * self.descriptor, dtype=self.dtype, name='part_descriptor')(x)
         descriptors = descriptors.reshape(n, t, h, w, parts, self.descriptor).astype(jnp.float32)
         if self.parts == 0:
             return jnp.ones((n, t, h, w, 1), jnp.float32), descriptors
-        logits = nn.Conv(parts, (self.mask_kernel,) * 3, padding='SAME', dtype=self.dtype, name='part_mask')(x).astype(
+        masks = parts if shares is None else parts + 1
+        logits = nn.Conv(masks, (self.mask_kernel,) * 3, padding='SAME', dtype=self.dtype, name='part_mask')(x).astype(
             jnp.float32
         )
         if self.position_term:
             position = self.param('position_term', lambda _key: horizontal_bands(parts, h, w))
             logits += jnp.moveaxis(position, 0, -1)
+        if shares is not None:
+            return jax.nn.softmax(BOUND * jnp.tanh(logits) + jnp.log(shares + LEAST_SHARE))[..., :parts], descriptors
         return jax.nn.sigmoid(logits), descriptors

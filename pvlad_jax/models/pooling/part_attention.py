@@ -18,17 +18,22 @@ class PartAttention(Pooling):
     mask_kernel: int = 1
     position_term: bool = False
     dtype: DTypeLike = jnp.float32
+    colour_parts: int = 0
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PartAttention':
         position_term = model.position_term and model.parts > 0
-        return cls(model.parts, model.descriptor_dim, model.mask_kernel, position_term, jnp.dtype(model.dtype))
+        colour_parts = model.parts if model.colour_masks else 0
+        options = model.mask_kernel, position_term, jnp.dtype(model.dtype), colour_parts
+        return cls(model.parts, model.descriptor_dim, *options)
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
+    def __call__(
+        self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t'], shares: Float[Array, 'N t h w R'] | None = None
+    ) -> tuple[Statistics, Intermediates]:
         masks, u = PartAlignment(
             self.parts, self.descriptor_dim, self.mask_kernel, self.position_term, self.dtype, name='part_alignment'
-        )(x)
+        )(x, shares)
         weight = masks * valid[:, :, None, None, None]
         total = jnp.einsum('nthwp,nthwpd->npd', weight, u)
         return {'total': total, 'count': num_locations(x, valid)}, Intermediates(masks, None, u)

@@ -30,20 +30,25 @@ class PersonVlad(Pooling):
     shared_codebook: bool = False
     position_term: bool = False
     dtype: DTypeLike = jnp.float32
+    colour_parts: int = 0
     data_dependent: ClassVar[bool] = True
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PersonVlad':
         sizes = model.parts, model.clusters, model.descriptor_dim
         position_term = model.position_term and model.parts > 0
-        return cls(*sizes, model.mask_kernel, model.shared_codebook, position_term, jnp.dtype(model.dtype))
+        colour_parts = model.parts if model.colour_masks else 0
+        options = model.mask_kernel, model.shared_codebook, position_term, jnp.dtype(model.dtype), colour_parts
+        return cls(*sizes, *options)
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
+    def __call__(
+        self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t'], shares: Float[Array, 'N t h w R'] | None = None
+    ) -> tuple[Statistics, Intermediates]:
         n, t, h, w, _ = x.shape
         masks, u = PartAlignment(
             self.parts, self.descriptor_dim, self.mask_kernel, self.position_term, self.dtype, name='part_alignment'
-        )(x)
+        )(x, shares)
         weight = masks * valid[:, :, None, None, None]
         parts = masks.shape[-1]
         sums, assignment = NetVlad(parts, self.clusters, self.descriptor_dim, self.shared_codebook, name='vlad')(
