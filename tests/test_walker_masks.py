@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks.mask_picture import COLOURS, STRENGTH, limb_of_parts, picture
 from benchmarks.part_masks import NAMES, measures, part_rows, references, with_sides_joined
 from benchmarks.walker_masks import WalkerMasks, _Seen, world_of
 from data_prep.datasets.synthetic import RENDERING, synthetic_raw_dataset
 from data_prep.synthetic_walkers.limbs import Limb
-from data_prep.synthetic_walkers.tracklets import World
+from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
 from pvlad_jax.core.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -70,3 +71,15 @@ def test_limbs_are_known_of_walkers_of_this_rendering_alone():
     for wrong, reason in (({}, 'no synthetic walkers'), ({**about, 'rendering': RENDERING - 1}, 'Build the data set')):
         with pytest.raises(UserError, match=reason):
             world_of(SimpleNamespace(metadata=wrong, folder='x'))
+
+
+def test_each_part_is_drawn_in_the_colour_of_its_limb():
+    joined = with_sides_joined(SHARES)
+    seen = WalkerMasks(joined[..., [4, 1, 3, 2]], SHARES, TRACKLET, None)
+    assert [NAMES[at] for at in limb_of_parts(seen)] == ['legs', 'head', 'arms', 'trunk']
+    frames = [np.full((3, HEIGHT, WIDTH, 3), 128, np.uint8)] * 2
+    labels = [np.full((3, HEIGHT, WIDTH), Limb.HEAD, np.uint8)] * 2
+    drawn = picture(frames, labels, [seen])
+    assert drawn.shape == (3 * (HEIGHT + 4), 6 * (WIDTH + 4) + 8, 3)
+    assert (drawn[0, 0] == 128).all()
+    np.testing.assert_allclose(drawn[HEIGHT + 4, 0], STRENGTH * COLOURS[1] + (1 - STRENGTH) * 128, atol=1)
