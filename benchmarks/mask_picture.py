@@ -80,8 +80,12 @@ def main() -> None:
     parser.add_argument('--data_dir', default='', help="where data sets lie; the run's configuration's, if empty")
     parser.add_argument('--tracklets', type=int, default=4, help='that many, drawn')
     parser.add_argument('--seed', type=int, default=0, help='of the drawing')
-    parser.add_argument('--output', type=new_file, required=True, help='JPEG or PNG file')
+    parser.add_argument('--output', type=new_file, required=True, help='.jpg or .png file')
     given = parser.parse_args()
+    if given.tracklets < 1:
+        parser.error(f'--tracklets={given.tracklets}: at least 1.')
+    if given.output.suffix not in ('.jpg', '.png'):
+        parser.error(f'--output={given.output}: a name that ends in .jpg or .png.')
     from pvlad_jax.data.frame_decoding import decode_clips
     from pvlad_jax.data.tracklet_dataset import TrackletDataset
     from pvlad_jax.runs.trained_model import load_trained
@@ -104,11 +108,8 @@ def main() -> None:
         frames.append(decode_clips(encoded, at, HEIGHT, WIDTH, name))
         number = int(name.rpartition('_t')[2])
         labels.append(limb_maps(world, int(table.person_id[row]), int(table.camera_id[row]), number)[at])
-    cv2.imwrite(
-        str(given.output),
-        picture(frames, labels, runs)[..., ::-1],
-        [cv2.IMWRITE_JPEG_QUALITY, 88] if given.output.suffix == '.jpg' else [],
-    )
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 88] if given.output.suffix == '.jpg' else []
+    cv2.imwrite(str(given.output), picture(frames, labels, runs)[..., ::-1], quality)
 
 
 if __name__ == '__main__':
