@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f'unexpected argument {argv[1]!r}')
     quiet_libraries()
     with one_sentence():
-        options = {name: FLAGS[name].value for name in ('channels', 'backbone', 'dataset', 'data_dir')}
+        options = {name: getattr(FLAGS, name) for name in ('channels', 'backbone', 'dataset', 'data_dir')}
         weights = read_source(FLAGS.source, FLAGS.file, **options)
         path = write_weights(weights, FLAGS.output)
     count = sum(array.size for array in weights.tensors.values())

@@ -134,7 +134,8 @@ def test_importing_weights_ends_with_it_too(capfd, monkeypatch):
     from data_prep import import_weights
 
     class Flags:
-        source, file, channels, backbone, output = 'torchvision', 'x', 'bgr', None, 'y'
+        source, file, output = 'torchvision', 'x', 'y'
+        channels = backbone = dataset = data_dir = None
 
     monkeypatch.setattr(import_weights, 'FLAGS', Flags)
     assert fails_in('data_prep.import_weights', 'read_source', ['import_weights.py'], monkeypatch) == EXIT_USER_ERROR
