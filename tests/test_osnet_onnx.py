@@ -125,6 +125,12 @@ def test_other_files_are_refused(file, tmp_path):
     with pytest.raises(UserError, match='is not a whole ONNX file'):
         read_source('torchreid-onnx', str(bad))
     model = onnx.load(file)
+    folded = next(node for node in model.graph.node if node.op_type == 'Conv' and len(node.input) > 2)
+    folded.input[2] = 'computed'
+    onnx.save(model, str(bad))
+    with pytest.raises(UserError, match='not stored under a name'):
+        read_source('torchreid-onnx', str(bad))
+    model = onnx.load(file)
     for node in model.graph.node:
         node.name = ''
     onnx.save(model, str(bad))

@@ -36,6 +36,7 @@ def read_state(file: str | None, frames) -> tuple[dict[str, np.ndarray], str]:
     """
     try:
         import onnx
+        import onnxruntime  # noqa: F401  (runs the file further down; both are an extra)
         from onnx import numpy_helper
     except ImportError as error:
         raise UserError(
@@ -68,17 +69,20 @@ def _by_module(graph, values: dict, path: Path) -> tuple[dict[str, np.ndarray], 
         if node.op_type != 'Conv':
             continue
         module = _module(node.name)
-        if not module or node.input[1] not in values:
+        if not module or not all(name in values for name in node.input[1:]):
             raise UserError(
-                f'{path}: the convolution {node.name or node.output[0]!r} is not named by its module, so it cannot be '
-                'assigned. Exports of PyTorch 1.13 and newer with torch.onnx.export(..., dynamo=False) are.'
+                f'{path}: the convolution {node.name or node.output[0]!r} is not named by its module, or its numbers '
+                'are not stored under a name, so they cannot be assigned. Exports of PyTorch 1.13 and newer with '
+                'torch.onnx.export(..., dynamo=False) are.'
             )
         gate = re.fullmatch(r'(.*\.gate\.fc[12])(_\d+)?', module)  # one gate, called for each stream
         module = gate.group(1) if gate else module
         state[f'{module}.weight'] = values[node.input[1]]
+        if len(node.input) < 3:
+            continue
         if gate:
             state[f'{module}.bias'] = values[node.input[2]]
-        elif len(node.input) > 2:
+        else:
             state.pop(f'{module}.bias', None)
             folded[node.output[0]] = (f'{module.rpartition(".")[0]}.bn', values[node.input[2]])
     return {name: np.asarray(array, np.float32) for name, array in state.items()}, folded

@@ -71,18 +71,14 @@ def _model(c: Config) -> Iterator[str]:
     without_masks = (
         f'config.model.pooling = {model.pooling!r} with config.model.parts = {model.parts} has no part masks'
     )
-    if model.position_term and not masks:
-        yield (
-            f'config.model.position_term = True has no effect: {without_masks}. Set it to False, or take pooling '
-            'person_vlad or part_attention with parts of at least 1.'
-        )
+    for field in ('position_term', 'colour_masks'):
+        if getattr(model, field) and not masks:
+            yield (
+                f'config.model.{field} = True has no effect: {without_masks}. Set it to False, or take pooling '
+                'person_vlad or part_attention with parts of at least 1.'
+            )
     if model.mask_kernel != 1 and not masks:
         yield f'config.model.mask_kernel = {model.mask_kernel} has no effect: {without_masks}. Set it to 1.'
-    if model.colour_masks and not masks:
-        yield (
-            f'config.model.colour_masks = True has no effect: {without_masks}. Set it to False, or take pooling '
-            'person_vlad or part_attention with parts of at least 1.'
-        )
     if model.colour_masks and model.position_term:
         yield (
             'config.model.colour_masks and config.model.position_term both say where the part masks begin. Set one of '
