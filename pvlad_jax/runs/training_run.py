@@ -11,6 +11,7 @@ from pvlad_jax.config import flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.embedding import EmbeddingStopped
+from pvlad_jax.launch import huge_pages
 from pvlad_jax.launch.preemption import Preempted, StopRequest
 from pvlad_jax.parallel.any_process import AnyProcess
 from pvlad_jax.parallel.mesh import global_batch
@@ -86,6 +87,8 @@ class TrainingRun:
             self.step, (self.state, self._resumed_at) = saved, self.checkpoints.restore(shapes)
             log(f'Resuming {workdir} after step {saved} of {config.training.steps}.')
             self._record_more_steps(saved)
+        if jax.default_backend() == 'cpu' and (advice := huge_pages.advice()):
+            log(advice)
         self._writer = MetricWriter(workdir, self.step) if jax.process_index() == 0 else None
         self.evaluation = TrainingEvaluation(experiment, self._evaluator, self.checkpoints, self._writer, log)
         self.metrics = StepLog(config, batches, self.checkpoints, self._writer, log, experiment.schedule_steps)
