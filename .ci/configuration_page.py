@@ -25,7 +25,7 @@ short name after the configuration file, `--config=configs/mars.py:pooling=avera
 differ when a run is resumed, those marked ↑ may grow then ([a longer run](transfer.md#train-longer)); the others belong
 to it for good. An unknown field, a wrong type or an impossible value is refused before anything is computed.
 
-This page is written by `python .ci/configuration_page.py`; the definitions are in `pvlad_jax/config/fields.py`.
+This page is written by `python .ci/configuration_page.py`; the definitions are in `pvlad_jax/config/fields/`.
 """
 NAMES = {
     'model.backbone.name': BACKBONES,

@@ -5,7 +5,7 @@ import pytest
 from configs import mars, mars_panels, synthetic
 from configs.default import get_config
 from pvlad_jax.config import Config, differences, flatten, freeze
-from pvlad_jax.config.combinations import remarks, without_effect
+from pvlad_jax.config.remarks import remarks, without_effect
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.launch.flags import given_fields
 from pvlad_jax.models.backbones import build_backbone

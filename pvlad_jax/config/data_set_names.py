@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pvlad_jax.config.fields import Config
+from pvlad_jax.config.fields.config import Config
 from pvlad_jax.core.errors import UserError
 
 JOIN = '+'

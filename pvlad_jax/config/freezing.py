@@ -5,7 +5,7 @@ import re
 from ml_collections import ConfigDict
 
 from pvlad_jax.config.combinations import check_combinations
-from pvlad_jax.config.fields import Config
+from pvlad_jax.config.fields.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.settings import freeze_section, renamed_fields, short_names
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 
 from pvlad_jax.config import Config, flatten, freeze
-from pvlad_jax.config.combinations import remarks, without_effect
+from pvlad_jax.config.remarks import remarks, without_effect
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
