@@ -111,10 +111,8 @@ def _model(c: Config) -> Iterator[str]:
     if model.backbone.batch_norm == 'frozen' and not (model.backbone.weights or c.init_from):
         yield (
             "config.model.backbone.batch_norm = 'frozen' keeps the statistics of imported weights, but "
-            'config.model.backbone.weights '
-            'is empty: nothing would ever be normalised. Name a file of weights, or a run (config.init_from), or set '
-            'batch_norm to '
-            "'sync'."
+            'config.model.backbone.weights is empty: nothing would ever be normalised. Name a file of weights, or a '
+            "run (config.init_from), or set batch_norm to 'sync'."
         )
 
 
@@ -124,8 +122,7 @@ def _codebook(c: Config) -> Iterator[str]:
         if init.rule != 'netvlad':
             yield (
                 f'config.vlad_init.rule = {init.rule!r} has no effect: config.model.pooling = {c.model.pooling!r} has '
-                'no codewords. '
-                "Set it to 'netvlad'."
+                "no codewords. Set it to 'netvlad'."
             )
         return
     if init.rule == 'netvlad' and init.alpha != VladInitConfig.alpha:
@@ -166,8 +163,7 @@ def _optimizer(c: Config) -> Iterator[str]:
         if not optimizer.decay_steps or not all(0 < share < 1 for share in optimizer.decay_steps):
             yield (
                 "config.optimizer.schedule = 'steps' needs config.optimizer.decay_steps, shares of the run between 0 "
-                'and 1, such as '
-                f'(0.5, 0.8); they are {optimizer.decay_steps}.'
+                f'and 1, such as (0.5, 0.8); they are {optimizer.decay_steps}.'
             )
         if not 0 < optimizer.decay_factor < 1:
             yield f'config.optimizer.decay_factor = {optimizer.decay_factor:g} must lie between 0 and 1.'
@@ -190,21 +186,18 @@ def _run(c: Config) -> Iterator[str]:
         )
     if c.evaluation.checkpoint == 'untrained' and c.init_from:
         yield (
-            "config.evaluation.checkpoint = 'untrained' scores imported weights as they are, not those of another run. "
-            'To score that '
-            f'run, evaluate it: --mode=eval --workdir={c.init_from.partition("@")[0]}'
+            "config.evaluation.checkpoint = 'untrained' scores imported weights as they are, not those of another "
+            f'run. To score that run, evaluate it: --mode=eval --workdir={c.init_from.partition("@")[0]}'
         )
     if c.evaluation.dataset and c.evaluation.checkpoint == 'untrained':
         yield (
-            "config.evaluation.dataset is for a trained network, and config.evaluation.checkpoint is 'untrained'. Name "
-            'the data set by '
-            'config.dataset.name instead.'
+            "config.evaluation.dataset is for a trained network, and config.evaluation.checkpoint is 'untrained'. "
+            'Name the data set by config.dataset.name instead.'
         )
     if c.evaluation.dataset and c.dataset.split == 'all':
         yield (
             "config.evaluation.dataset is for the network of one split, and config.dataset.split is 'all'. Give the "
-            'folder of one as '
-            '--workdir, such as WORKDIR/split_0.'
+            'folder of one as --workdir, such as WORKDIR/split_0.'
         )
     if c.profile:
         last = int(c.profile.rpartition(':')[2])

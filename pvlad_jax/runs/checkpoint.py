@@ -199,10 +199,9 @@ class Checkpoints:
             first = str(error).strip().splitlines()
             raise UserError(
                 f'The checkpoint {where} does not fit this network or is damaged: '
-                f'{first[0] if first else error!r} ... '
-                'Use the configuration it was made with (config.json in the working directory), remove '
-                "this step's folder "
-                'to go back to the one before, or start again in another --workdir.'
+                f'{first[0] if first else error!r} ... Use the configuration it was made with (config.json in the '
+                "working directory), remove this step's folder to go back to the one before, or start again in another "
+                '--workdir.'
             ) from error
 
     def wait(self) -> None:

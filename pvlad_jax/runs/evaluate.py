@@ -31,9 +31,8 @@ def restore_chosen(experiment: Experiment, checkpoints: Checkpoints) -> tuple[Tr
     if best is None:
         raise UserError(
             f"config.evaluation.checkpoint = 'best', but no checkpoint in {checkpoints.directory} was scored on "
-            'validation '
-            f'people (there are those of step {", ".join(map(str, checkpoints.steps()))}). They are scored every '
-            "config.training.eval_every steps and at the end of training. Score the 'last' one, or train on."
+            f'validation people (there are those of step {", ".join(map(str, checkpoints.steps()))}). They are scored '
+            "every config.training.eval_every steps and at the end of training. Score the 'last' one, or train on."
         )
     step, validation_map = best
     return checkpoints.restore(experiment.state_shapes(), step)[0], f'best by validation mAP ({validation_map:.1%})'

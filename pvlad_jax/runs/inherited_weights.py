@@ -145,8 +145,7 @@ def _taken(
     if pooling.pretrained_head and 'aggregator' not in taken:
         raise UserError(
             f"{said}: config.model.pooling = 'pretrained_head' takes its layer from imported weights, and that run has "
-            'another '
-            'pooling. Set config.model.backbone.weights instead, or another pooling.'
+            'another pooling. Set config.model.backbone.weights instead, or another pooling.'
         )
     if pooling.data_dependent and ('aggregator' not in taken or config.vlad_init.from_data):
         rows.append(('codewords', 'made anew', 'from the training data, with the centring of the descriptors'))

@@ -48,8 +48,7 @@ class TrainingRun:
         if config.evaluation.checkpoint == UNTRAINED:
             raise UserError(
                 f"config.evaluation.checkpoint = '{UNTRAINED}' is for --mode=eval. To score the network before its "
-                'first step '
-                'as well, set config.training.eval_untrained.'
+                'first step as well, set config.training.eval_untrained.'
             )
         self._experiment, self._config, self._workdir, self._log, self._stop = experiment, config, workdir, log, stop
         self.checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)

@@ -66,8 +66,7 @@ def choose_temporal_blocks(
         if not any(name in (block, block.split('.')[0]) for block in blocks):
             raise UserError(
                 f"{field}: backbone {backbone} has no block {name!r}. Set it to 'default' ({'+'.join(default)}), "
-                "'all', 'none', or to "
-                f'blocks or stages joined by +: {", ".join(blocks)}.'
+                f"'all', 'none', or to blocks or stages joined by +: {', '.join(blocks)}."
             )
     return tuple(block for block in blocks if block in names or block.split('.')[0] in names)
 
@@ -82,8 +81,7 @@ def check_effect(chosen: str, how: str, temporal: str, weights: str) -> None:
     if how != 'centre' and (temporal == '2d' or chosen == 'none' or not weights):
         raise UserError(
             f'model.backbone.inflation = {how!r} has no effect: there are no imported 2D kernels '
-            '(model.backbone.weights) to '
-            "be turned into temporal ones (temporal, temporal_blocks). Set it to 'centre'."
+            "(model.backbone.weights) to be turned into temporal ones (temporal, temporal_blocks). Set it to 'centre'."
         )
 
 
