@@ -115,6 +115,15 @@ def test_an_import_takes_its_frames_from_a_built_data_set(file, known, micro_dat
         read_source('torchreid-onnx', file, dataset=name, data_dir=data_dir, backbone='osnet_x1_0')
 
 
+def test_an_export_for_more_frames_at_once_than_there_are_is_refused(file, tmp_path):
+    model = onnx.load(file)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = len(FRAMES) + 1
+    large = tmp_path / 'large.onnx'
+    onnx.save(model, str(large))
+    with pytest.raises(UserError, match='exported for 13 frames at a time, and the training split gives 12'):
+        osnet_onnx.read_state(str(large), frames)
+
+
 def test_other_files_are_refused(file, tmp_path):
     with pytest.raises(UserError, match='needs --file'):
         read_source('torchreid-onnx', None)

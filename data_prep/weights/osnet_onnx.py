@@ -118,6 +118,12 @@ def _statistics(model, outputs, frames, path: Path) -> list[Float[np.ndarray, '2
     if len(shape) != 4 or shape[1] != 3:
         raise UserError(f'{path}: its input {given.name!r} is not frames of the shape [N,3,H,W].')
     pixels = frames(shape[2] or 256, shape[3] or 128)
+    at_once = shape[0] or min(_AT_ONCE, len(pixels))
+    if len(pixels) < at_once:
+        raise UserError(
+            f'{path}: it was exported for {at_once} frames at a time, and the training split gives {len(pixels)}. '
+            'Export it for one, or name a larger data set.'
+        )
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     for name in outputs:
@@ -125,7 +131,6 @@ def _statistics(model, outputs, frames, path: Path) -> list[Float[np.ndarray, '2
     try:
         session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=['CPUExecutionProvider'])
         sums, count = [0.0] * len(outputs), [0] * len(outputs)
-        at_once = shape[0] or min(_AT_ONCE, len(pixels))
         for start in range(0, len(pixels) - at_once + 1, at_once):
             batch = _normalised(pixels[start : start + at_once])
             for i, result in enumerate(session.run(list(outputs), {given.name: batch})):
