@@ -26,7 +26,7 @@ def get_config(arguments: str = ''):
     c.model.embedding_dim = 256
     c.model.bnneck = True  # from scratch, the losses on a bare embedding collapse it to a point
     c.optimizer.learning_rate = 2e-3
-    c.training.steps = 300
+    c.training.steps = 300 if twins else 280
     c.training.eval_every = 0  # at the end: an evaluation takes as long as 25 steps
     c.training.checkpoint_every = 100
     if twins:
@@ -43,4 +43,6 @@ def get_config(arguments: str = ''):
     c = default.apply_arguments(c, ','.join(a for a in names if a != 'twins'))
     if c.model.backbone.name != 'r3d_tiny':
         c.clips.frames, c.clips.stride = 8, 1  # the stride in time of larger networks asks for as many frames
+    elif not twins and c.model.backbone.temporal == '3d':
+        c.model.backbone.time_padding = 'continued'  # of clips of four frames, zeros would be a third of what is seen
     return c

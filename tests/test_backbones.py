@@ -151,6 +151,18 @@ def test_frames_beyond_the_ends_are_the_nearest_valid_ones():
             np.testing.assert_array_equal(continued(spoilt, jnp.arange(5)[None] < count, 2).ravel(), row)
 
 
+@pytest.mark.parametrize('frames', [1, 3])
+def test_the_gradient_of_frames_beyond_the_ends_is_the_transpose(frames):
+    """<continued(x), g> = <x, gradient>, and frames that are not valid have none."""
+    rng = np.random.default_rng(1)
+    x, g = rng.normal(size=(5, 5, 1, 1, 2)), rng.normal(size=(5, 5 + 2 * frames, 1, 1, 2))
+    valid = jnp.arange(5) < jnp.arange(1, 6)[:, None]
+    y, pull = jax.vjp(lambda x: continued(x, valid, frames), jnp.asarray(x, jnp.float32))
+    (gradient,) = pull(jnp.asarray(g, jnp.float32))
+    np.testing.assert_allclose(np.sum(y * g), np.sum(x * gradient), rtol=1e-5)
+    assert (np.asarray(gradient)[~valid] == 0).all()
+
+
 @pytest.mark.parametrize('kind', ['r2plus1d_bottleneck_pool', 'c3d', 'resnet_ibn'])
 def test_half_precision_and_finite_gradients(kind, thin):
     """bf16 is float32 to its rounding; gradients stay finite for flat pixels, NaN in padding and a clip without valid

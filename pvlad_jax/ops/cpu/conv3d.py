@@ -98,7 +98,14 @@ def input_gradient(x, kernel, strides: Triple, padding: Padding, g):
     """
     back = tuple((k - 1 - p[0], k - 1 - p[1]) for k, p in zip(kernel.shape, padding))
     if strides == (1, 1, 1) and all(p >= 0 for pair in back for p in pair):
-        return forward(g, kernel[::-1, ::-1, ::-1].swapaxes(3, 4), strides, back)
+        reversed_kernel = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+        if back[0] == (2, 2) and _saves_in_time(g, reversed_kernel, strides, ((1, 1), *back[1:])):
+            # One tap sees the first frame, one the last: all frames between them are `winograd_time`'s fours.
+            between = forward(g, reversed_kernel, strides, ((1, 1), *back[1:]))
+            first = frame_conv(g[:, :1], reversed_kernel[2], (1, 1), back[1:])
+            last = frame_conv(g[:, -1:], reversed_kernel[0], (1, 1), back[1:])
+            return jnp.concatenate([first, between, last], axis=1)
+        return forward(g, reversed_kernel, strides, back)
     return jax.vjp(lambda x: forward(x, kernel, strides, padding), x)[1](g)[0]
 
 
