@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from benchmarks.clip_masks import LimbMasks
 from benchmarks.part_masks import BODY, with_sides_joined
 from benchmarks.part_measures import best_match, soft_iou
 from benchmarks.rows import new_file, own_path
-from benchmarks.walker_masks import WalkerMasks, walker_masks, world_of
+from benchmarks.walker_masks import walker_masks, world_of
 from data_prep.synthetic_walkers.limb_maps import limb_maps
 from data_prep.synthetic_walkers.limbs import label_counts
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
@@ -43,7 +44,7 @@ def overlaid(
     return ((1 - opaque) * grey + opaque * colour).astype(np.uint8)
 
 
-def limb_of_parts(seen: WalkerMasks) -> Int[np.ndarray, 'P']:
+def limb_of_parts(seen: LimbMasks) -> Int[np.ndarray, 'P']:
     """The limb of each part, of NAMES: as they are matched one to one, then by overlap."""
     iou = soft_iou(seen.masks, with_sides_joined(seen.shares))[:, BODY]
     limb = iou.argmax(1)
@@ -54,7 +55,7 @@ def limb_of_parts(seen: WalkerMasks) -> Int[np.ndarray, 'P']:
 
 
 def picture(
-    frames: list[UInt8[np.ndarray, 'n H W 3']], labels: list[UInt8[np.ndarray, 'n H W']], runs: list[WalkerMasks]
+    frames: list[UInt8[np.ndarray, 'n H W 3']], labels: list[UInt8[np.ndarray, 'n H W']], runs: list[LimbMasks]
 ) -> UInt8[np.ndarray, 'Y X 3']:
     """frames, labels: of each tracklet, those for which the runs have masks."""
     blocks = []

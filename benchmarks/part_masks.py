@@ -19,20 +19,24 @@ mask's level, which means nothing to the VLAD. Printed for each run:
   still         the same in clips of one frame repeated: zero padding in time alone
   motion        the same of neighbouring frames at the same place of a clip
 and for each part the limb on which its mass is densest, how much of it lies there, and how dense (1 = uniform).
-Below the runs stand uniform masks, horizontal bands (those that the position term begins with), and the limbs
-themselves on the feature map's grid.
+Below the runs stand masks that no network made: uniform ones, horizontal bands (those that the position term begins
+with), the layout that colour masks begin with (without colours), the mean of the limbs over all frames, and the limbs
+themselves, on the feature map's grid.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.clip_masks import LimbMasks
 from benchmarks.part_measures import (
+    EPSILON,
     adjusted_rand_index,
     best_match,
     contingency,
@@ -44,11 +48,12 @@ from benchmarks.part_measures import (
     steadiness,
 )
 from benchmarks.rows import draw, new_file, own_path, write
-from benchmarks.walker_masks import WalkerMasks, walker_masks
+from benchmarks.walker_masks import walker_masks
 from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
+from pvlad_jax.ops.colour_segmentation import FINER
 
 # Labels with sides joined, the background first.
 JOINED = {
@@ -114,7 +119,7 @@ def part_rows(masks: np.ndarray, shares: np.ndarray) -> list[dict]:
     """For each part the limb that it rests on most densely, and how it lies there."""
     joined = with_sides_joined(shares)
     share, iou = mass(masks, joined), soft_iou(masks, joined)
-    density = share / joined.mean((0, 1, 2))
+    density = share / np.maximum(joined.mean((0, 1, 2)), EPSILON)  # 0 where a limb is never seen
     limb = 1 + density[:, 1:].argmax(1)
     return [
         {
@@ -130,27 +135,38 @@ def part_rows(masks: np.ndarray, shares: np.ndarray) -> list[dict]:
     ]
 
 
-def references(seen: WalkerMasks) -> list[dict]:
+def references(seen: LimbMasks) -> list[dict]:
     """Rows of masks that no network made, on the grid and for the number of parts of these."""
     import jax
 
     from pvlad_jax.models.pooling.part_alignment import horizontal_bands
+    from pvlad_jax.ops.part_layout import part_layout
 
     _, h, w, parts = seen.masks.shape
     bands = np.moveaxis(np.asarray(jax.nn.sigmoid(horizontal_bands(parts, h, w))), 0, -1)
+    fine = part_layout(parts, FINER * h, FINER * w)[..., :parts]
+    limbs = with_sides_joined(seen.shares)[..., 1:]
+    limbs = limbs[..., limbs.any((0, 1, 2))]  # real people's bags are not labelled
     made = {
         'uniform': np.ones_like(seen.masks),
         'bands': np.broadcast_to(bands, seen.masks.shape),
-        'limbs': with_sides_joined(seen.shares)[..., 1:],
+        'layout': np.broadcast_to(fine.reshape(h, FINER, w, FINER, parts).mean((1, 3)), seen.masks.shape),
+        'mean limbs': np.broadcast_to(limbs.mean(0), limbs.shape),
+        'limbs': limbs,
     }
     return [{'name': name, **measures(masks, seen.shares, seen.tracklet)} for name, masks in made.items()]
 
 
-def run_row(workdir: Path, seen: WalkerMasks) -> dict:
-    """The run's row, with its accuracy where it has been evaluated."""
+def test_scores(workdir: Path) -> dict[str, float]:
+    """rank-1 and mAP in %, where the run has been evaluated."""
     result = workdir / 'eval' / 'latest.json'
     scores = json.loads(result.read_text()) if result.exists() else {}
-    row = {'name': str(workdir)} | {m: 100 * scores[m] for m in ('rank_1', 'mAP') if m in scores}
+    return {name: 100 * scores[name] for name in ('rank_1', 'mAP') if name in scores}
+
+
+def run_row(name: str, seen: LimbMasks, scores: Mapping[str, float]) -> dict:
+    """scores: what stands before the measures."""
+    row = {'name': name, **scores}
     row |= measures(seen.masks, seen.shares, seen.tracklet)
     if seen.place is not None:
         deviation = seen.masks.std((0, 1, 2))
@@ -195,7 +211,7 @@ def main() -> None:
             # Drawn, not evenly spaced: the table repeats the cameras in order.
             table = table.select(np.sort(np.random.default_rng(0).permutation(len(table))[: given.tracklets]))
         seen = walker_masks(model, dataset, table, given.frames)
-        rows.append(run_row(workdir, seen))
+        rows.append(run_row(str(workdir), seen, test_scores(workdir)))
     rows += references(seen)
     if given.output:
         write(given.output, rows)

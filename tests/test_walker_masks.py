@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks.clip_masks import ClipMasks, LimbMasks
 from benchmarks.mask_picture import COLOURS, STRENGTH, limb_of_parts, picture
 from benchmarks.part_masks import NAMES, measures, part_rows, references, with_sides_joined
-from benchmarks.walker_masks import WalkerMasks, _Seen, world_of
+from benchmarks.walker_masks import world_of
 from data_prep.datasets.synthetic import RENDERING, synthetic_raw_dataset
 from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
@@ -31,16 +32,29 @@ def test_masks_of_limbs_are_perfect_and_those_of_one_side_are_not():
 
 
 def test_references_span_from_chance_to_the_limbs():
-    uniform, bands, limbs = references(WalkerMasks(np.ones((6, 8, 4, 8)), SHARES, TRACKLET, None))
+    rows = references(LimbMasks(np.ones((6, 8, 4, 8)), SHARES, TRACKLET, None))
+    uniform, bands, layout, still, limbs = rows
     assert uniform['nmi'] == uniform['unevenness'] == 0 and bands['nmi'] < 0.2 and limbs['nmi'] == pytest.approx(1)
+    for fixed in (bands, layout, still):
+        assert fixed['follows'] == pytest.approx(0, abs=0.02) and fixed['iou'] < 0.5
+    assert still['iou'] > uniform['iou'] and limbs['follows'] > 0.5
 
 
-def seen(mask_of, frames: int, length: int, stride: int) -> _Seen:
+def test_limbs_that_nobody_shows_are_no_part_of_the_references():
+    shares = SHARES.copy()
+    shares[..., Limb.BACKGROUND] += shares[..., Limb.BAG]
+    shares[..., Limb.BAG] = 0
+    limbs = references(LimbMasks(np.ones((6, 8, 4, 8)), shares, TRACKLET, None))[-1]
+    assert limbs['iou'] == pytest.approx(1) and np.isfinite(limbs['unevenness'])
+    assert {row['limb'] for row in part_rows(np.ones((6, 8, 4, 3)), shares)} < set(NAMES[1:5])
+
+
+def seen(mask_of, frames: int, length: int, stride: int) -> ClipMasks:
     """Masks `mask_of(frame, time)` of clips that begin with every stride-th frame."""
     start, times = np.arange(0, frames, stride), np.arange(0, length, stride)
     frame = start[:, None] + times
     masks = np.vectorize(mask_of)(frame, np.arange(len(times)))[..., None, None, None].astype(float)
-    return _Seen(masks, frame < frames, start, start + length <= frames, stride, length)
+    return ClipMasks(masks, frame < frames, start, start + length <= frames, stride, length)
 
 
 @pytest.mark.parametrize('length', [4, 12])
@@ -75,7 +89,7 @@ def test_limbs_are_known_of_walkers_of_this_rendering_alone():
 
 def test_each_part_is_drawn_in_the_colour_of_its_limb():
     joined = with_sides_joined(SHARES)
-    seen = WalkerMasks(joined[..., [4, 1, 3, 2]], SHARES, TRACKLET, None)
+    seen = LimbMasks(joined[..., [4, 1, 3, 2]], SHARES, TRACKLET, None)
     assert [NAMES[at] for at in limb_of_parts(seen)] == ['legs', 'head', 'arms', 'trunk']
     frames = [np.full((3, HEIGHT, WIDTH, 3), 128, np.uint8)] * 2
     labels = [np.full((3, HEIGHT, WIDTH), Limb.HEAD, np.uint8)] * 2
