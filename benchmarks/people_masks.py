@@ -7,8 +7,8 @@ The measures, and what is printed, are those of benchmarks/part_masks.py. Of the
 looked at who were held out of its training (config.dataset.validation_share), or with --people=trained those that it
 was trained on; test people never. In place of the renderer's limbs stands what MediaPipe makes of each frame
 (benchmarks/pose_landmarks.py, in a Python of its own, as it needs another NumPy; benchmarks/people_limbs.py draws the
-limbs). Frames count in which it finds a whole body, in the picture and in its mirror image. Bags have no label: they
-belong to the nearest limb.
+limbs). Frames count in which it finds a whole body, in the picture and in its mirror image, and much the same one. Bags
+have no label: they belong to the nearest limb.
 
 Printed for each run are rank-1 and mAP of the held-out people, the trained network, and the same network as its
 training began (without them); below them the references of benchmarks/part_masks.py, and "mirrored": the limbs found in
@@ -19,11 +19,11 @@ No picture is written but for the frames that the landmarker is given, in a temp
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from benchmarks.clip_masks import LabelledTracklet, LimbMasks, limb_masks, limb_shares
 from benchmarks.part_masks import BODY, measures, references, run_row, show, with_sides_joined
-from benchmarks.people_limbs import has_pose, limb_map
+from benchmarks.people_limbs import agreement, has_pose, limb_map
 from benchmarks.rows import child_output, new_file, own_path, write
 from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
@@ -47,28 +47,32 @@ from pvlad_jax.runs.open_data import open_data
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
 
 GROUPS = ('held_out', 'trained')
+AGREEMENT = 0.6  # least, of the limbs found in a frame and in its mirror image: below it, most are wrong
 LANDMARKS = Path(__file__).with_name('pose_landmarks.py')
 # The labels of a mirrored frame as those of the frame: the person's left is the mirror image's right.
 MIRRORED = [0, 1, 2, Limb.RIGHT_ARM, Limb.LEFT_ARM, Limb.RIGHT_LEG, Limb.LEFT_LEG, Limb.BAG]
 
 
-class Poses(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Poses:
     """What the landmarker found in F frames and in their mirror images (first axis)."""
 
     landmarks: Float[np.ndarray, '2 F 33 4']
     person: Float[np.ndarray, '2 F H W']
 
-    @property
-    def known(self) -> Bool[np.ndarray, 'F']:
-        return has_pose(self.landmarks[0]) & has_pose(self.landmarks[1])
-
     def labels(self, height: int, width: int) -> tuple[UInt8[np.ndarray, 'F h w'], UInt8[np.ndarray, 'F h w']]:
-        """Limbs by the frames and by their mirror images, both as in the frames; 0 where no pose is known."""
-        maps = np.zeros((2, len(self.known), height, width), np.uint8)
-        for side, f in np.ndindex(2, len(self.known)):
-            if self.known[f]:
+        """Limbs by the frames and by their mirror images, both as in the frames; 0 where one of them has no pose."""
+        found = has_pose(self.landmarks[0]) & has_pose(self.landmarks[1])
+        maps = np.zeros((2, len(found), height, width), np.uint8)
+        for side in range(2):
+            for f in np.flatnonzero(found):
                 maps[side, f] = limb_map(self.landmarks[side, f], self.person[side, f], height, width)
         return maps[0], np.array(MIRRORED, np.uint8)[maps[1, :, :, ::-1]]
+
+    @functools.cached_property
+    def known(self) -> Bool[np.ndarray, 'F']:
+        """Whether both have a pose, and nearly the same one."""
+        return agreement(*self.labels(*self.person.shape[2:])) >= AGREEMENT
 
 
 def poses(frames: UInt8[np.ndarray, 'F H W 3'], python: str) -> Poses:
@@ -78,7 +82,9 @@ def poses(frames: UInt8[np.ndarray, 'F H W 3'], python: str) -> Poses:
         np.savez(given, frames=np.concatenate([frames, frames[:, :, ::-1]]))
         child_output([python, str(LANDMARKS), str(given), str(found)], 'The pose landmarker')
         arrays = np.load(found)
-        return Poses(*(arrays[name].reshape(2, len(frames), *arrays[name].shape[1:]) for name in Poses._fields))
+        return Poses(
+            *(arrays[name].reshape(2, len(frames), *arrays[name].shape[1:]) for name in ('landmarks', 'person'))
+        )
 
 
 def untrained(model: TrainedModel) -> TrainedModel:
@@ -156,8 +162,8 @@ def main() -> None:
         known = found[tuple(names)].known
         people = len(np.unique(table.person_id))
         say(
-            f'{workdir}: {len(table)} tracklets of {people} people; a pose in {known.sum()} of {len(known)} frames, '
-            'the others are left out.'
+            f'{workdir}: {len(table)} tracklets of {people} people; limbs are known of '
+            f'{known.sum()} of {len(known)} frames, the others are left out.'
         )
         if not known.any():
             raise UserError('No frame shows a whole body to the pose landmarker, so there is nothing to compare with.')

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.people_limbs import ARMS, EARS, HIPS, LEGS, SHOULDERS, has_pose, limb_map
+from benchmarks.people_limbs import ARMS, EARS, HIPS, LEGS, SHOULDERS, agreement, has_pose, limb_map
 from benchmarks.people_masks import Poses, drawn_people, main
 from data_prep.synthetic_walkers.limbs import Limb
 from pvlad_jax.core.environment_errors import one_sentence
@@ -78,13 +78,21 @@ def test_limbs_of_a_mirrored_frame_are_those_of_the_frame():
     for left, right in (EARS, *zip(*ARMS.values()), *zip(*LEGS.values())):
         sides[[left, right]] = right, left
     mirror = mirror[sides]
-    person = np.ones((2, 2, H, W), np.float32)
-    missing = np.full_like(mirror, np.nan)
-    poses = Poses(np.stack([[standing(), standing()], [mirror, missing]]), person)
-    np.testing.assert_array_equal(poses.known, [True, False])
+    other = mirror.copy()
+    other[:, 1] = 1 - other[:, 1]  # upside down
+    person = np.ones((2, 3, H, W), np.float32)
+    poses = Poses(np.stack([[standing()] * 3, [mirror, other, np.full_like(mirror, np.nan)]]), person)
     labels, mirrored = poses.labels(H, W)
-    assert (labels[0] == mirrored[0]).mean() > 0.95 and (labels[0] > 0).all()
-    assert (labels[1] == 0).all() and (mirrored[1] == 0).all()
+    assert (labels[0] == mirrored[0]).mean() > 0.95 and (labels[:2] > 0).all()
+    assert (labels[2] == 0).all() and (mirrored[2] == 0).all()
+    np.testing.assert_array_equal(poses.known, [True, False, False])
+
+
+def test_agreement_counts_pixels_that_either_map_gives_to_the_person():
+    one = np.array([[[0, Limb.HEAD, Limb.LEFT_ARM, Limb.LEFT_LEG]]] * 2, np.uint8)
+    other = np.array([[[0, Limb.HEAD, Limb.RIGHT_ARM, Limb.TRUNK]], [[Limb.TRUNK, 0, 0, 0]]], np.uint8)
+    np.testing.assert_allclose(agreement(one, other), [2 / 3, 0])
+    assert agreement(0 * one, 0 * other).tolist() == [0, 0]
 
 
 def test_the_people_are_those_asked_for():
