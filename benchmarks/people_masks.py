@@ -88,7 +88,7 @@ def poses(frames: UInt8[np.ndarray, 'F H W 3'], python: str) -> Poses:
 
 
 def untrained(model: TrainedModel) -> TrainedModel:
-    """The network as its training began; but for the codebooks, of which no mask depends."""
+    """The network as its training began; except for the codebooks, on which no mask depends."""
     import jax
 
     from pvlad_jax.models.tracklet_network import init_variables

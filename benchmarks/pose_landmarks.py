@@ -23,7 +23,11 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(f'Usage: python {sys.argv[0]} FRAMES.npz LANDMARKS.npz')
     if importlib.util.find_spec('mediapipe') is None:
-        sys.exit(f'MediaPipe is not installed for {sys.executable}: {sys.executable} -m pip install mediapipe==0.10.21')
+        sys.exit(
+            f'MediaPipe is not installed for {sys.executable}. Give it an environment of its own '
+            '(python -m venv pose && pose/bin/pip install mediapipe==0.10.21) and name its Python: '
+            '--pose_python=pose/bin/python'
+        )
     os.environ.setdefault('GLOG_minloglevel', '2')
     import cv2
     import mediapipe
