@@ -157,7 +157,7 @@ def references(seen: LimbMasks) -> list[dict]:
     return [{'name': name, **measures(masks, seen.shares, seen.tracklet)} for name, masks in made.items()]
 
 
-def test_scores(workdir: Path) -> dict[str, float]:
+def evaluated_scores(workdir: Path) -> dict[str, float]:
     """rank-1 and mAP in %, where the run has been evaluated."""
     result = workdir / 'eval' / 'latest.json'
     scores = json.loads(result.read_text()) if result.exists() else {}
@@ -211,7 +211,7 @@ def main() -> None:
             # Drawn, not evenly spaced: the table repeats the cameras in order.
             table = table.select(np.sort(np.random.default_rng(0).permutation(len(table))[: given.tracklets]))
         seen = walker_masks(model, dataset, table, given.frames)
-        rows.append(run_row(str(workdir), seen, test_scores(workdir)))
+        rows.append(run_row(str(workdir), seen, evaluated_scores(workdir)))
     rows += references(seen)
     if given.output:
         write(given.output, rows)
