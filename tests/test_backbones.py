@@ -151,6 +151,15 @@ def test_frames_beyond_the_ends_are_the_nearest_valid_ones():
             np.testing.assert_array_equal(continued(spoilt, jnp.arange(5)[None] < count, 2).ravel(), row)
 
 
+def test_frames_beyond_the_ends_in_a_program_for_any_number_of_clips():
+    """As `--mode=export` writes it."""
+    (n,) = jax.export.symbolic_shape('n')
+    x, valid = (jax.ShapeDtypeStruct((n, 5, *more), kind) for more, kind in (((1, 1, 2), 'float32'), ((), bool)))
+    program = jax.export.export(jax.jit(partial(continued, frames=1)))(x, valid)
+    some = np.ones((3, 5, 1, 1, 2), np.float32)
+    assert program.call(some, np.ones((3, 5), bool)).shape == (3, 7, 1, 1, 2)
+
+
 @pytest.mark.parametrize('frames', [1, 3])
 def test_the_gradient_of_frames_beyond_the_ends_is_the_transpose(frames):
     """<continued(x), g> = <x, gradient>, and frames that are not valid have none."""

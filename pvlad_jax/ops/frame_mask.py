@@ -36,7 +36,7 @@ def _source(valid: Bool[Array, 'N T'], frames: int) -> Int[Array, 'N S']:
     """Which frame of the clip stands at each of S = T + 2·frames times; T where none does."""
     none = valid.shape[1]
     clip = jnp.where(valid, jnp.arange(none), none)
-    source = jnp.concatenate([clip[:, :1]] * frames + [clip, jnp.full((len(clip), frames), none)], 1)
+    source = jnp.concatenate([clip[:, :1]] * frames + [clip, jnp.full((clip.shape[0], frames), none)], 1)
     for _ in range(frames):
         before = jnp.pad(source[:, :-1], ((0, 0), (1, 0)), constant_values=none)
         source = jnp.where(source < none, source, before)
