@@ -53,7 +53,9 @@ from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
+from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 from pvlad_jax.ops.colour_segmentation import FINER
+from pvlad_jax.runs.trained_model import load_trained
 
 # Labels with sides joined, the background first.
 JOINED = {
@@ -186,30 +188,40 @@ def show(rows: list[dict]) -> None:
             )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of_runs(description: str, tracklets: int) -> argparse.ArgumentParser:
+    """What a comparison of runs is given. tracklets: default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('workdirs', nargs='+', type=own_path, metavar='WORKDIR')
     parser.add_argument('--data_dir', default='', help="where data sets lie; the run's configuration's, if empty")
     parser.add_argument('--checkpoint', help='last, best or a step; as the run says, if not given')
-    parser.add_argument('--frames', type=int, default=0, help="of a clip; those of the run's configuration, if 0")
-    parser.add_argument('--tracklets', type=int, default=0, help='that many, drawn from seed 0; 0 = all')
+    parser.add_argument('--tracklets', type=int, default=tracklets, help='that many, drawn from seed 0; 0 = all')
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
+    return parser
+
+
+def drawn(table: TrackletTable, count: int) -> TrackletTable:
+    """count tracklets in the table's order, drawn from seed 0; 0 = all. Not evenly spaced, since tables repeat their
+    cameras in order.
+    """
+    if not count:
+        return table
+    return table.select(np.sort(np.random.default_rng(0).permutation(len(table))[:count]))
+
+
+def main() -> None:
+    parser = parser_of_runs(__doc__, tracklets=0)
+    parser.add_argument('--frames', type=int, default=0, help="of a clip; those of the run's configuration, if 0")
     given = parser.parse_args()
     for name in ('frames', 'tracklets'):
         if getattr(given, name) < 0:
             parser.error(f'--{name}={getattr(given, name)}: at least 0.')
-    from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
-    from pvlad_jax.runs.trained_model import load_trained
-
     rows = []
     for workdir in given.workdirs:
         model = load_trained(workdir, given.checkpoint)
         about = model.config.dataset
         dataset = TrackletDataset.open(given.data_dir or about.data_dir, about.name)
         table = TrackletTable.concatenate([dataset.tables['query'], dataset.tables['gallery']])
-        if given.tracklets:
-            # Drawn, not evenly spaced: the table repeats the cameras in order.
-            table = table.select(np.sort(np.random.default_rng(0).permutation(len(table))[: given.tracklets]))
+        table = drawn(table, given.tracklets)
         seen = walker_masks(model, dataset, table, given.frames)
         rows.append(run_row(str(workdir), seen, evaluated_scores(workdir)))
     rows += references(seen)

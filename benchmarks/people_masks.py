@@ -17,7 +17,6 @@ the mirrored frames as masks, mirrored back. What that lacks from 1 is noise of 
 No picture is written but for the frames that the landmarker is given, in a temporary folder that is deleted.
 """
 
-import argparse
 import dataclasses
 import functools
 import json
@@ -31,9 +30,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from benchmarks.clip_masks import LabelledTracklet, LimbMasks, limb_masks, limb_shares
-from benchmarks.part_masks import BODY, measures, references, run_row, show, with_sides_joined
+from benchmarks.part_masks import BODY, drawn, measures, parser_of_runs, references, run_row, show, with_sides_joined
 from benchmarks.people_limbs import agreement, has_pose, limb_map
-from benchmarks.rows import child_output, new_file, own_path, write
+from benchmarks.rows import child_output, write
 from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
 from pvlad_jax.core.environment_errors import one_sentence
@@ -107,14 +106,9 @@ def untrained(model: TrainedModel) -> TrainedModel:
 
 
 def drawn_people(roles: Partition, people: str, count: int) -> TrackletTable:
-    """count tracklets of the people (`GROUPS`) in the table's order, drawn from seed 0; 0 = all."""
-    if people == 'trained':
-        table = roles.train
-    else:
-        table = TrackletTable.concatenate([roles.validation_query, roles.validation_gallery])
-    if not count:
-        return table
-    return table.select(np.sort(np.random.default_rng(0).permutation(len(table))[:count]))
+    """count tracklets of the people (`GROUPS`), or all: `drawn`."""
+    held_out = [roles.validation_query, roles.validation_gallery]
+    return drawn(roles.train if people == 'trained' else TrackletTable.concatenate(held_out), count)
 
 
 def held_out_scores(workdir: Path, step: int | None) -> dict[str, float]:
@@ -132,14 +126,9 @@ def mirrored_row(seen: LimbMasks, labels: np.ndarray, mirrored: np.ndarray, trac
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('workdirs', nargs='+', type=own_path, metavar='WORKDIR')
-    parser.add_argument('--data_dir', default='', help="where data sets lie; the run's configuration's, if empty")
+    parser = parser_of_runs(__doc__, tracklets=128)
     parser.add_argument('--pose_python', default=sys.executable, help='the Python that has MediaPipe')
-    parser.add_argument('--checkpoint', help='last, best or a step; as the run says, if not given')
     parser.add_argument('--people', choices=GROUPS, default='held_out', help='whose tracklets')
-    parser.add_argument('--tracklets', type=int, default=128, help='that many, drawn from seed 0; 0 = all')
-    parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     given = parser.parse_args()
     if given.tracklets < 0:
         parser.error(f'--tracklets={given.tracklets}: at least 0.')

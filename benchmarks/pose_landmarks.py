@@ -19,16 +19,22 @@ MARGIN = 0.3  # of the frame's height, on every side: it finds few people who fi
 DETECTION = 0.1  # it is a person's crop; whether there is a pose says the landmarker, with its own threshold, 0.5
 
 
+def _has_landmarker() -> bool:
+    import mediapipe
+
+    return hasattr(mediapipe, 'solutions')  # newer versions have another interface, without the models
+
+
 def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(f'Usage: python {sys.argv[0]} FRAMES.npz LANDMARKS.npz')
-    if importlib.util.find_spec('mediapipe') is None:
+    os.environ.setdefault('GLOG_minloglevel', '2')
+    if importlib.util.find_spec('mediapipe') is None or not _has_landmarker():
         sys.exit(
-            f'MediaPipe is not installed for {sys.executable}. Give it an environment of its own '
+            f'{sys.executable} has no MediaPipe, or one without its pose landmarker. Give it an environment of its own '
             '(python -m venv pose && pose/bin/pip install mediapipe==0.10.21) and name its Python: '
             '--pose_python=pose/bin/python'
         )
-    os.environ.setdefault('GLOG_minloglevel', '2')
     import cv2
     import mediapipe
     import numpy as np
