@@ -156,8 +156,8 @@ def test_frames_beyond_the_ends_in_a_program_for_any_number_of_clips():
     (n,) = jax.export.symbolic_shape('n')
     x, valid = (jax.ShapeDtypeStruct((n, 5, *more), kind) for more, kind in (((1, 1, 2), 'float32'), ((), bool)))
     program = jax.export.export(jax.jit(partial(continued, frames=1)))(x, valid)
-    some = np.ones((3, 5, 1, 1, 2), np.float32)
-    assert program.call(some, np.ones((3, 5), bool)).shape == (3, 7, 1, 1, 2)
+    some, seen = np.arange(30, dtype=np.float32).reshape(3, 5, 1, 1, 2), np.arange(5)[None] < [[5], [3], [1]]
+    np.testing.assert_array_equal(program.call(some, seen), continued(jnp.asarray(some), jnp.asarray(seen), 1))
 
 
 @pytest.mark.parametrize('frames', [1, 3])
