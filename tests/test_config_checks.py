@@ -45,6 +45,8 @@ REFUSED = [
     ({'model.parts': 1, 'loss.diversity': 0.1}, 'has only one'),
     ({'model.pooling': 'part_attention', 'model.shared_codebook': True}, 'shared_codebook = True has no effect'),
     ({'model.parts': 1, 'model.shared_codebook': True}, 'shared_codebook = True has no effect'),
+    ({'model.pooling': 'average', 'model.vlad_norm': 'part'}, "vlad_norm = 'part' has no effect"),
+    ({'model.clusters': 1, 'model.vlad_norm': 'part'}, "vlad_norm = 'part' has no effect"),
     ({'model.pooling': 'stripes', 'model.parts': 0}, 'needs config.model.parts of at least 1'),
     ({'model.pooling': 'part_attention', 'model.parts': 0}, 'needs config.model.parts of at least 1'),
     ({'model.pooling': 'average', 'vlad_init.rule': 'fixed'}, 'has no codewords'),
@@ -148,7 +150,7 @@ def test_a_field_that_the_user_gave_in_vain_is_named():
 def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_only():
     saved = flatten(config())
     later = ('augment.channel', 'model.backbone.temporal_blocks', 'model.backbone.inflation')
-    for path in (*later, 'model.backbone.time_padding', 'model.colour_masks'):
+    for path in (*later, 'model.backbone.time_padding', 'model.colour_masks', 'model.vlad_norm'):
         del saved[path]
     assert differences(saved, config()) == []
     assert differences(saved, config(**{'augment.channel': 0.1})) == ['augment.channel: 0.0 before, 0.1 now']

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.pooling import PersonVlad, vlad_codebook
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
@@ -88,6 +89,23 @@ def test_one_part_with_mask_one_is_netvlad():
     vlad /= np.linalg.norm(vlad, axis=-1, keepdims=True)
     vlad = vlad.reshape(2, -1) / np.linalg.norm(vlad.reshape(2, -1), axis=-1, keepdims=True)
     np.testing.assert_allclose(module.finish(statistics), vlad, atol=1e-5)
+
+
+def test_codewords_keep_their_shares_when_parts_are_normalised(given):
+    sums, _ = residual_sums(**float32(given))
+    rows = vlad_codebook.vlad_descriptor(sums, 'part').reshape(N, P, K, D)
+    plain = plain_sums(**given)
+    np.testing.assert_allclose(rows, plain / (np.linalg.norm(plain, axis=(2, 3), keepdims=True) * P**0.5), atol=1e-5)
+    # By codeword all have the same length, whatever they met.
+    lengths = np.linalg.norm(vlad_descriptor(sums).reshape(N, P, K, D), axis=-1)
+    np.testing.assert_allclose(lengths, (P * K) ** -0.5, atol=1e-5)
+
+
+def test_the_pooling_normalises_as_configured(given):
+    sums, _ = residual_sums(**float32(given))
+    for norm in ('codeword', 'part'):
+        pooling = PersonVlad.from_config(ModelConfig(parts=P, clusters=K, descriptor_dim=D, vlad_norm=norm))
+        np.testing.assert_array_equal(pooling.finish({'residual': sums}), vlad_codebook.vlad_descriptor(sums, norm))
 
 
 def test_gradients_are_those_of_differences(given):

@@ -100,6 +100,12 @@ def _model(c: Config) -> Iterator[str]:
             f"'person_vlad' and parts of at least 2; here pooling is {model.pooling!r} and parts {model.parts}. Set it "
             'to False.'
         )
+    if model.vlad_norm != 'codeword' and (model.pooling != 'person_vlad' or model.clusters < 2):
+        yield (
+            f'config.model.vlad_norm = {model.vlad_norm!r} has no effect: it concerns config.model.pooling = '
+            f"'person_vlad' with clusters of at least 2; here pooling is {model.pooling!r} and clusters "
+            f"{model.clusters}. Set it to 'codeword'."
+        )
     if model.pooling in ('stripes', 'part_attention') and model.parts < 1:
         yield f'config.model.pooling = {model.pooling!r} needs config.model.parts of at least 1, not {model.parts}.'
     if model.backbone.weights and c.init_from:

@@ -85,6 +85,13 @@ class ModelConfig:
     )
     mask_kernel: int = setting(1, "of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)", choices=(1, 3))
     shared_codebook: bool = setting(False, 'one codebook for all parts')
+    vlad_norm: str = setting(
+        'codeword',
+        'what of the VLAD vector is brought to length 1 before the whole: codeword = the residuals of each codeword '
+        '(intra-normalisation, Arandjelović 2013); part = those of each part, whose codewords keep their shares (ours)',
+        choices=('codeword', 'part'),
+        short='vlad_norm',
+    )
     position_term: bool = setting(
         False,
         "a learned value for each part and location in the mask's logit, initialised as bands from head to feet (ours)",

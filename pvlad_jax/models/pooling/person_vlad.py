@@ -31,6 +31,7 @@ class PersonVlad(Pooling):
     position_term: bool = False
     dtype: DTypeLike = jnp.float32
     colour_parts: int = 0
+    norm: str = 'codeword'
     data_dependent: ClassVar[bool] = True
 
     @classmethod
@@ -38,7 +39,14 @@ class PersonVlad(Pooling):
         sizes = model.parts, model.clusters, model.descriptor_dim
         position_term = model.position_term and model.parts > 0
         colour_parts = model.parts if model.colour_masks else 0
-        options = model.mask_kernel, model.shared_codebook, position_term, jnp.dtype(model.dtype), colour_parts
+        options = (
+            model.mask_kernel,
+            model.shared_codebook,
+            position_term,
+            jnp.dtype(model.dtype),
+            colour_parts,
+            model.vlad_norm,
+        )
         return cls(*sizes, *options)
 
     @nn.compact
@@ -57,7 +65,7 @@ class PersonVlad(Pooling):
         return {'residual': sums}, Intermediates(masks, assignment.reshape(n, t, h, w, parts, self.clusters), u)
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
-        return vlad_descriptor(statistics['residual'])
+        return vlad_descriptor(statistics['residual'], self.norm)
 
     def size(self, channels: int) -> int:
         return max(self.parts, 1) * self.clusters * self.descriptor_dim

@@ -43,8 +43,15 @@ def residual_sums(
     return sums, assignment
 
 
-def vlad_descriptor(sums: Float[Array, 'B P K D']) -> Float[Array, 'B F']:
-    """Intra-normalised cluster by cluster, flattened, L2-normalised. F = P·K·D."""
+def vlad_descriptor(sums: Float[Array, 'B P K D'], norm: str = 'codeword') -> Float[Array, 'B F']:
+    """Residual sums as one unit vector. F = P·K·D.
+
+    norm: what is brought to length 1 before the whole. 'codeword': the sum of each codeword (intra-normalisation,
+      Arandjelović 2013), so that none outweighs others, and how much each met is lost; 'part': the sums of each part
+      together, so that its codewords keep their shares (ours).
+    """
+    if norm == 'part':
+        sums = sums.reshape(*sums.shape[:2], -1)
     return l2_normalise(l2_normalise(sums).reshape(sums.shape[0], -1))
 
 
