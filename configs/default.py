@@ -18,7 +18,8 @@ def get_config(arguments: str = '') -> ConfigDict:
 
 def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
     """As `pvlad_jax.config.apply_arguments`. An argument without which there are no part masks (pooling=average,
-    parts=0) takes a recipe's position term or colour masks with it, unless they are an argument too.
+    parts=0) takes a recipe's position term or colour masks with it, and one without several codewords its vlad_norm,
+    unless they are an argument too.
     """
     recipe = config.model.to_dict()
     config = project.apply_arguments(config, arguments)
@@ -26,4 +27,7 @@ def apply_arguments(config: ConfigDict, arguments: str) -> ConfigDict:
     for field, argument in (('position_term', 'position='), ('colour_masks', 'colour_masks=')):
         if recipe[field] and not masks and argument not in arguments:
             config.model[field] = False
+    codewords = config.model.pooling == 'person_vlad' and config.model.clusters > 1
+    if recipe['vlad_norm'] != 'codeword' and not codewords and 'vlad_norm=' not in arguments:
+        config.model.vlad_norm = 'codeword'
     return config

@@ -33,6 +33,8 @@ def get_config(arguments: str = ''):
         # A pair always meets in a batch, where each is the other's hardest negative; with eight pairs, looks are
         # learned as well.
         c.batch.identities, c.batch.tracklets, c.batch.group_size = 16, 2, 2
+        # How much each codeword met tells twins apart (docs/ablations.md).
+        c.model.vlad_norm = 'part'
     else:
         # Many steps on short clips, and parts that begin as bands from head to feet: see docs/ablations.md.
         c.clips.frames, c.clips.stride = 4, 2

@@ -164,6 +164,14 @@ def test_recipes_take_every_pooling(recipe, arguments):
     freeze(recipe.get_config(arguments))  # refuses what has no effect
 
 
+@pytest.mark.parametrize('arguments', ['pooling=average', 'clusters=1', 'pooling=stripes'])
+def test_twins_take_poolings_without_several_codewords(arguments):
+    assert freeze(synthetic.get_config('twins')).model.vlad_norm == 'part'
+    assert freeze(synthetic.get_config(f'twins,{arguments}')).model.vlad_norm == 'codeword'
+    with pytest.raises(UserError, match=r"vlad_norm = 'part' has no effect"):
+        freeze(synthetic.get_config(f'twins,{arguments},vlad_norm=part'))
+
+
 def test_a_position_term_that_is_asked_for_is_not_dropped():
     with pytest.raises(UserError, match=r'position_term = True has no effect'):
         freeze(synthetic.get_config('pooling=average,position=true'))
