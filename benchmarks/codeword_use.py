@@ -41,10 +41,11 @@ def measure(config, batches: int) -> tuple[float, float, float]:
     descriptors, assignments, weights = [], [], []
     for step in range(batches):
         output = jax.device_get(look(source[step]['clips'], source[step]['valid']))
-        valid = np.broadcast_to(output.valid[..., None, None], output.part_masks.shape[:-1])
+        valid = np.broadcast_to(output.valid[..., None, None], output.soft_assignment.shape[:-2])
         descriptors.append(output.part_descriptors[valid])
         assignments.append(output.soft_assignment[valid])
-        weights.append(output.part_masks[valid])
+        masks = output.soft_assignment.sum(-1) if output.part_masks is None else output.part_masks  # without masks: 1
+        weights.append(masks[valid])
     u, assignment = np.concatenate(descriptors), np.concatenate(assignments)
     total = np.einsum('npk,np->pk', assignment, np.concatenate(weights))
     off_centre = np.linalg.norm(u.mean(0), axis=-1) / np.sqrt(np.square(u).sum(-1).mean(0))

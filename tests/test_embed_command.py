@@ -13,7 +13,8 @@ import simplejpeg
 import pvlad_jax
 from pvlad_jax.commands import embed_journal
 from pvlad_jax.commands.dispatcher import main
-from pvlad_jax.commands.embed_sources import CropWriter
+from pvlad_jax.commands.embed_sources import CropWriter, TrackletFolders
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.evaluation import read_embeddings
 from tests.helpers.small_models import write_workdir
@@ -237,6 +238,25 @@ def test_folders_of_frames(tmp_path, workdir, model, capsys):
     assert 'Left out in all: 3 of 6 tracklets (2 broken, 1 empty).' in told and '1 files are no images' in told
     saved = sorted(p.relative_to(tmp_path / 'crops').as_posix() for p in (tmp_path / 'crops').rglob('*.jpg'))
     assert 'b%20%3Cscript%3E/000001.jpg' in saved and len([name for name in saved if name.startswith('a%2Fc1/')]) == 5
+
+
+def test_folders_that_are_links_are_tracklets(tmp_path):
+    write_frames(tmp_path / 'elsewhere' / 'c2', ['1.jpg', '2.jpg'])
+    root = tmp_path / 'mine'
+    write_frames(root / 'c1', ['1.jpg'])
+    (root / 'c2').symlink_to(tmp_path / 'elsewhere' / 'c2')
+    (root / 'more').symlink_to(tmp_path / 'elsewhere')
+    found = TrackletFolders(root)
+    assert found.names == ['c1', 'c2', 'more/c2'] and found.total == 5
+
+
+def test_links_that_lead_round_are_refused(tmp_path):
+    write_frames(tmp_path / 'a', ['1.jpg'])
+    write_frames(tmp_path / 'b', ['1.jpg'])
+    (tmp_path / 'a' / 'to_b').symlink_to(tmp_path / 'b')
+    (tmp_path / 'b' / 'to_a').symlink_to(tmp_path / 'a')
+    with pytest.raises(UserError, match=r'a/to_b/to_a is a link to a folder above it'):
+        TrackletFolders(tmp_path / 'a')
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,15 @@ def test_link_to_a_folder_above(tmp_path):
         open_files(tmp_path)
 
 
+def test_links_to_each_other(tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'a/to_b').symlink_to(tmp_path / 'b')
+    (tmp_path / 'b/to_a').symlink_to(tmp_path / 'a')
+    with pytest.raises(UserError, match=r'a/to_b/to_a is a link to a folder above it'):
+        open_files(tmp_path / 'a')
+
+
 def test_names_that_are_not_utf8(tmp_path):
     (tmp_path / 'b').mkdir()
     try:

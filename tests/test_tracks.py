@@ -94,6 +94,10 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path):
     )
     # Annotations of MOT16 and later: nine columns, the seventh says what counts.
     assert read_tracks(written(tmp_path, '1,1,1,1,9,9,1,1,1\n1,2,1,1,9,9,0,8,1\n')).names == ['1']
+    # Each line by itself: that of ten columns has a confidence there.
+    mixed = '1,1,1,1,9,9,1,1,1\n1,2,1,1,9,9,0,8,1\n1,3,1,1,9,9,0,-1,-1,-1\n1,4,1,1,9,9\n'
+    found = read_tracks(written(tmp_path, mixed))
+    assert found.names == ['1', '3', '4'] and '1 boxes are marked as not to be considered' in ' '.join(found.notes)
 
 
 def test_a_track_that_jumps_is_named(tmp_path):

@@ -22,7 +22,7 @@ from data_prep.raw_dataset import TrackletSource
 from data_prep.sources.archive_names import posix_name, refuse_escapes, written_with_backslashes, zip_names
 from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.paths import refuse_link_above, user_path
 
 ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
 
@@ -243,8 +243,8 @@ def _walk(folder: str, prefix: str, files: Folder) -> None:
         if entry.name in system_files:
             continue
         if entry.is_dir():
-            if entry.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(entry.path)):
-                raise UserError(f'{entry.path} is a link to a folder above it. Remove it.')
+            if entry.is_symlink():
+                refuse_link_above(entry.path, files.root)
             _walk(entry.path, f'{prefix}{entry.name}/', files)
         else:
             files.names.append(prefix + entry.name)

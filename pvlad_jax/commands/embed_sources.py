@@ -17,6 +17,7 @@ from pvlad_jax.commands.embed_journal import Row
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
 from pvlad_jax.core.natural_order import natural_key
+from pvlad_jax.core.paths import refuse_link_above
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
 from pvlad_jax.images import FRAME_EXTENSIONS, ImageError, decode_image
 from pvlad_jax.video import Crop, CropRules, Ended, Video, VideoError, open_video, read_tracks, stream_crops
@@ -76,15 +77,19 @@ class CropWriter:
 
 class TrackletFolders(Source):
     """Every folder at or below `root` that holds images is a tracklet, named by its path; its frames are in natural
-    order of their names."""
+    order of their names. Links are followed, as by the conversion of data sets.
+    """
 
     def __init__(self, root: Path):
         super().__init__()
         self.root, self.notes, others = root, [], 0
         self._files: list[list[Path]] = []
         self.names = []
-        for folder, below, files in os.walk(root):
+        for folder, below, files in os.walk(root, followlinks=True):
             below[:] = sorted((name for name in below if not _is_hidden(name)), key=natural_key)
+            for name in below:
+                if os.path.islink(link := os.path.join(folder, name)):
+                    refuse_link_above(link, str(root))
             seen = [name for name in files if not _is_hidden(name)]
             images = sorted((name for name in seen if name.lower().endswith(FRAME_EXTENSIONS)), key=natural_key)
             others += len(seen) - len(images)

@@ -61,12 +61,14 @@ def write_part_intermediates(
 def part_intermediates(
     network: TrackletNetwork, variables: dict, clips: UInt8[Array, 'N T H W 3']
 ) -> tuple[Float[Array, 'N t h w P'] | None, Float[Array, 'N P K'] | None]:
-    """(masks, each clip's soft assignments summed over locations, weighted with the masks); None of what the pooling
-    has not.
+    """(masks, each clip's soft assignments summed over locations, weighted with the masks if there are any); None of
+    what the pooling has not.
     """
     seen = clip_statistics(network, variables, clips, jnp.ones(clips.shape[:2], bool))[1]
-    if seen.part_masks is None or seen.soft_assignment is None:
+    if seen.soft_assignment is None:
         return seen.part_masks, None
+    if seen.part_masks is None:
+        return None, jnp.sum(seen.soft_assignment, (1, 2, 3))
     return seen.part_masks, jnp.einsum('nthwpk,nthwp->npk', seen.soft_assignment, seen.part_masks)
 
 

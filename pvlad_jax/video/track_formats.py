@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from pvlad_jax.core.errors import UserError
 
@@ -60,15 +60,17 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
     """MOT Challenge: frame, id, left, top, width, height[, confidence, ...], by commas or blanks
     (motchallenge.net/instructions).
 
-    Files of nine columns are its annotations (MOT16 and later), whose seventh says whether a box counts.
+    Lines of nine columns are its annotations (MOT16 and later), whose seventh says whether a box counts.
     """
     try:
         rows = np.loadtxt(io.StringIO(text.replace(',', ' ')), ndmin=2)
+        columns = np.full(len(rows), rows.shape[1])
+        alike = rows.shape[1] >= 6 and (rows[:, :2] == np.round(rows[:, :2])).all()
+        alike = alike and (np.abs(rows[:, :2]) < _MAX_NUMBER).all()
     except ValueError:  # some line is not like the others: which one?
-        rows = _rows_one_by_one(text, path)
-    columns = rows.shape[1]
-    if columns < 6 or (rows[:, :2] != np.round(rows[:, :2])).any() or (np.abs(rows[:, :2]) >= _MAX_NUMBER).any():
-        rows = _rows_one_by_one(text, path)
+        alike = False
+    if not alike:
+        rows, columns = _rows_one_by_one(text, path)
     frame, track = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
     if (track < 0).any():
         raise UserError(
@@ -76,7 +78,8 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
             'not tracks. Run a tracker over them first: an embedding is of one person over many frames.'
         )
     notes = []
-    if columns == 9 and (ignored := rows[:, 6] == 0).any():
+    annotations = columns == 9  # each line by itself: files that were put together may have both
+    if annotations.any() and (ignored := annotations & (rows[:, 6] == 0)).any():
         notes.append(f'{int(ignored.sum()):,} boxes are marked as not to be considered (column 7 is 0) and left out.')
         frame, track, rows = frame[~ignored], track[~ignored], rows[~ignored]
     ids, first, index = np.unique(track, return_index=True, return_inverse=True)
@@ -85,10 +88,10 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
     return Boxes(names, frame, place[index.reshape(-1)], rows[:, 2:6], notes=notes)
 
 
-def _rows_one_by_one(text: str, path: str) -> Float64[np.ndarray, 'N columns']:
-    """The first nine columns at most, of lines that may have different numbers of them. UserError that names the line
-    that is wrong."""
-    rows = []
+def _rows_one_by_one(text: str, path: str) -> tuple[Float64[np.ndarray, 'N 7'], Int64[np.ndarray, 'N']]:
+    """The first seven columns, NaN where there is none, of lines that may have different numbers of them; and how many
+    each has. UserError that names the line that is wrong."""
+    rows, columns = [], []
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.partition('#')[0].replace(',', ' ').split()
         if not fields:
@@ -96,7 +99,8 @@ def _rows_one_by_one(text: str, path: str) -> Float64[np.ndarray, 'N columns']:
         try:
             values = [float(field) for field in fields[:10]]
             _whole(values[0]), _whole(values[1])
-            rows.append(values[:6])
+            rows.append([*values, np.nan][:7])
+            columns.append(len(fields))
         except (ValueError, IndexError, OverflowError):
             values = []
         if len(values) < 6:
@@ -104,7 +108,7 @@ def _rows_one_by_one(text: str, path: str) -> Float64[np.ndarray, 'N columns']:
                 f'{path}, line {number}: {line[:80]!r} is not "frame, id, left, top, width, height, ..." in numbers '
                 '(MOT Challenge). A CSV file needs a line of column names.'
             )
-    return np.array(rows, np.float64).reshape(-1, 6)
+    return np.array(rows, np.float64).reshape(-1, 7), np.array(columns, np.int64)
 
 
 def read_csv(text: str, path: str, video_name: str = '') -> Boxes:

@@ -62,7 +62,8 @@ class PersonVlad(Pooling):
         sums, assignment = NetVlad(parts, self.clusters, self.descriptor_dim, self.shared_codebook, name='vlad')(
             u.reshape(n, t * h * w, parts, self.descriptor_dim), weight.reshape(n, t * h * w, parts)
         )
-        return {'residual': sums}, Intermediates(masks, assignment.reshape(n, t, h, w, parts, self.clusters), u)
+        seen = masks if self.parts else None  # one part whose mask is 1 is none to look at
+        return {'residual': sums}, Intermediates(seen, assignment.reshape(n, t, h, w, parts, self.clusters), u)
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
         return vlad_descriptor(statistics['residual'], self.norm)
