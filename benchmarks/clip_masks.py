@@ -144,7 +144,8 @@ class ClipReader:
         clips, valid = np.zeros((*blank, height, width, 3), np.uint8), np.ones(blank, bool)
         shape, _ = jax.eval_shape(functools.partial(_masks, self.network), self.variables, clips, valid)
         if shape is None:
-            raise UserError(f'model.pooling = {model.config.model.pooling!r} has no part masks.')
+            about = model.config.model
+            raise UserError(f'model.pooling = {about.pooling!r} with model.parts = {about.parts} has no part masks.')
         self.stride = -(-length // shape.shape[1])
 
     def __call__(self, encoded, name: str) -> ClipMasks:

@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from data_prep.sources.annotations import find_annotation
 from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from tests.helpers import small_mars
@@ -95,3 +96,13 @@ def test_names_that_are_not_utf8(tmp_path):
         pytest.skip('this file system takes UTF-8 names only')
     with pytest.raises(UserError, match='not UTF-8'):
         open_files(tmp_path)
+
+
+def test_tables_behind_a_link_are_found(tmp_path):
+    (tmp_path / 'source').mkdir()
+    (tmp_path / 'tables').mkdir()
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere' / 'splits.mat').write_bytes(b'those')
+    (tmp_path / 'tables' / 'info').symlink_to(tmp_path / 'elsewhere')
+    assert find_annotation(open_files(tmp_path / 'source'), tmp_path / 'tables', 'splits.mat') == b'those'
+    assert find_annotation(open_files(tmp_path / 'source'), tmp_path / 'tables', 'other.mat') is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.sources.archives import FrameFiles
+from data_prep.sources.archives import Folder, FrameFiles
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 
@@ -24,8 +24,11 @@ def find_annotation(files: FrameFiles, info_dir: str | Path | None, name: str) -
                 f'--info_dir: {folder} is not a folder. It holds the tables that come with the data set, '
                 f'such as {name}.'
             )
-        for path in (*sorted(folder.rglob(name)), *sorted(folder.rglob(name + '.gz'))):
-            return _content(path.name, path.read_bytes())
+        tables = Folder(folder)  # which follows links, as for the data set itself
+        for wanted in (name, name + '.gz'):
+            for found in tables.names:
+                if found.rpartition('/')[2] == wanted:
+                    return _content(wanted, tables.read(found))
     places = [n for n in files.names if n.rpartition('/')[2] in (name, name + '.gz')]
     contents = {_content(n, files.read(n)): n for n in places}
     if len(contents) > 1:

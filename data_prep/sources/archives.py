@@ -22,7 +22,8 @@ from data_prep.raw_dataset import TrackletSource
 from data_prep.sources.archive_names import posix_name, refuse_escapes, written_with_backslashes, zip_names
 from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.paths import refuse_link_above, user_path
+from pvlad_jax.core.folder_links import refuse_link_above
+from pvlad_jax.core.paths import user_path
 
 ARCHIVE_SUFFIXES = ('.zip', '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz')
 

@@ -16,8 +16,8 @@ import simplejpeg
 from pvlad_jax.commands.embed_journal import Row
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
+from pvlad_jax.core.folder_links import refuse_link_above
 from pvlad_jax.core.natural_order import natural_key
-from pvlad_jax.core.paths import refuse_link_above
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
 from pvlad_jax.images import FRAME_EXTENSIONS, ImageError, decode_image
 from pvlad_jax.video import Crop, CropRules, Ended, Video, VideoError, open_video, read_tracks, stream_crops

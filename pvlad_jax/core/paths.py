@@ -1,6 +1,5 @@
 """The one reading of a path that a user gives, the same in every command and configuration field."""
 
-import os
 from os import PathLike
 from pathlib import Path
 
@@ -30,16 +29,3 @@ def user_path(path: str | Path) -> Path:
 def remote_or_user_path(path: str | Path) -> str:
     """The same as text, for what may lie in object storage as well: such paths stay as they are."""
     return str(path) if is_remote(path) else str(user_path(path))
-
-
-def refuse_link_above(link: str, root: str) -> None:
-    """For a walk that follows links to folders: UserError where `link`, below `root`, leads to a folder that the walk
-    to it has come through, or to one above, so that it would never end.
-    """
-    target, folder = os.path.realpath(link), os.path.dirname(link)
-    while True:
-        if Path(os.path.realpath(folder)).is_relative_to(target):
-            raise UserError(f'{link} is a link to a folder above it. Remove it.')
-        if len(folder) <= len(root):
-            return
-        folder = os.path.dirname(folder)

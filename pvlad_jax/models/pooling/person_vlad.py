@@ -39,15 +39,8 @@ class PersonVlad(Pooling):
         sizes = model.parts, model.clusters, model.descriptor_dim
         position_term = model.position_term and model.parts > 0
         colour_parts = model.parts if model.colour_masks else 0
-        options = (
-            model.mask_kernel,
-            model.shared_codebook,
-            position_term,
-            jnp.dtype(model.dtype),
-            colour_parts,
-            model.vlad_norm,
-        )
-        return cls(*sizes, *options)
+        options = model.mask_kernel, model.shared_codebook, position_term, jnp.dtype(model.dtype), colour_parts
+        return cls(*sizes, *options, norm=model.vlad_norm)
 
     @nn.compact
     def __call__(
