@@ -58,6 +58,7 @@ def test_frame_policies(n, count):
     assert len(even) == len(set(even.tolist())) == min(n, count) and even.max(initial=0) < n
     gaps = np.diff(even)
     assert not len(gaps) or gaps.max() - gaps.min() <= 1
+    assert 0 <= even[0] - (n - 1 - even[-1]) <= 1  # as much is left out before them as behind
 
 
 @pytest.fixture(scope='module')
@@ -77,6 +78,8 @@ def test_people_are_seen_equally_often_and_cameras_mixed(opened):
     assert (roles.train.camera_id[rows[..., 0]] != roles.train.camera_id[rows[..., 1]]).all()
     np.testing.assert_array_equal(batches.rows(7), PKSampler(roles.train, 3, 2, 5).rows(7))
     assert any((batches.rows(s) != PKSampler(roles.train, 3, 2, 6).rows(s)).any() for s in range(3))
+    chosen = rows - rows.min() - 4 * labels  # which of a person's four
+    assert (chosen != chosen[:, :1]).any()  # not the same of every person in a batch
 
 
 def test_neighbours_meet_in_a_batch(opened):
@@ -127,6 +130,16 @@ def test_threads_and_restarts_change_nothing(opened, micro_data):
     for step, batch in ((3, next(again)), (4, next(again))):
         for key in batch:
             np.testing.assert_array_equal(batch[key], first[step][key])
+
+
+def test_places_of_a_batch_are_drawn_apart(opened, micro_data):
+    """A tracklet that a batch holds twice is cut and augmented in two ways."""
+    dataset, roles = opened
+    fields = {'batch.identities': 2, 'batch.tracklets': 8, 'augment.pad': 4}  # nobody has more than four
+    batch = TrainBatches(dataset, roles.train, micro_config(micro_data, **fields))[0]
+    clips = batch['clips'].reshape(2, 2, 4, *batch['clips'].shape[1:])
+    np.testing.assert_array_equal(*batch['row'].reshape(2, 2, 4).swapaxes(0, 1))
+    assert (clips[:, 0] != clips[:, 1]).any((2, 3, 4, 5, 6)).all()
 
 
 def test_padding_is_black_and_masked(opened, micro_data):
@@ -250,6 +263,21 @@ def test_colour_jitter_is_its_definition():
     np.testing.assert_allclose(jittered(CLIP, 1, 1, 0), np.repeat((x @ grey)[..., None], 3, -1), atol=1)
     np.testing.assert_allclose(jittered(CLIP // 2, 1, 1, 1, (0.5, 1, 1.5)), (CLIP // 2) * (0.5, 1, 1.5), atol=1)
     assert (augmented(channel=0.2) != CLIP).any()
+    # All at once are the steps one after the other.
+    y = (CLIP // 4) * 1.3
+    y = 0.6 * y + 0.4 * (y.reshape(-1, 3).mean(0) @ grey)
+    y = (0.5 * y + 0.5 * (y @ grey)[..., None]) * (0.7, 1, 1.2)
+    np.testing.assert_allclose(jittered(CLIP // 4, 1.3, 0.6, 0.5, (0.7, 1, 1.2)), y, atol=1)
+
+
+def test_an_erased_rectangle_lies_anywhere():
+    quarters = set()
+    for seed in range(40):
+        down, across = (
+            (augmented(seed=seed, erase=1) != CLIP).any(axes).nonzero()[0] for axes in ((0, 2, 3), (0, 1, 3))
+        )
+        quarters.add((np.sign(down[0] + down[-1] - 15), np.sign(across[0] + across[-1] - 7)))
+    assert {(a, b) for a in (-1, 1) for b in (-1, 1)} <= quarters
 
 
 def test_turning_a_kind_off_leaves_the_others_alone():
