@@ -78,6 +78,16 @@ def test_tracklets_that_the_batch_does_not_hold_come_first(opened, micro_data):
     assert all(len(set(names(made, made[step]))) == 8 for step in STEPS)
 
 
+def test_two_places_of_a_person_take_two_tracklets(opened, micro_data):
+    made = batches(opened, micro_data, {'p1c1t1': None, 'p1c2t1': None})
+    both = 0
+    for step in range(24):
+        batch = made[step]
+        assert len(set(names(made, batch))) == 8
+        both += batch['replaced'].sum() == 2
+    assert both
+
+
 def test_a_tracklet_with_one_bad_frame_replaces_none(opened, micro_data):
     """A replacement is intact in whole, so that it does not depend on which of its frames would be drawn."""
     bad = {'p1c1t1': None, 'p1c1t2': [0], 'p1c2t1': [1]}
