@@ -34,12 +34,12 @@ def labels(person, camera, names):
 def test_verdicts_follow_the_words_for_every_combination_of_labels(protocol, unknown_cameras):
     people, cameras = np.meshgrid([-1, 0, 1, 2], [-1, 0, 1])
     gallery = labels(people.ravel(), cameras.ravel(), [f'g{i}' for i in range(12)])
-    # g10 is person 1, camera 1: the third query itself.
-    query = labels([1, 1, 1, 2], [-1, 0, 1, 1], ['q0', 'q1', 'g10', 'q3'])
+    # Two queries are in the gallery themselves: g2 is person 1, camera unknown, and g10 person 1, camera 1.
+    query = labels([1, 1, 1, 2, 1], [-1, 0, 1, 1, -1], ['q0', 'q1', 'g10', 'q3', 'g2'])
     query_arrays, gallery_arrays = label_arrays(query, gallery)
     rows, columns = LabelArrays(*(a[:, None] for a in query_arrays)), LabelArrays(*(a[None] for a in gallery_arrays))
     good, ignored = PROTOCOLS[protocol].relevance(rows, columns, unknown_cameras)
-    for i in range(4):
+    for i in range(5):
         for j in range(12):
             pair = [(t.person_id[k], t.camera_id[k], t.tracklet[k]) for t, k in ((query, i), (gallery, j))]
             expected = judge(protocol, *pair[0], *pair[1], unknown_cameras)
