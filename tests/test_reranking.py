@@ -7,6 +7,7 @@ import pytest
 
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.distances import pairwise_distance
+from pvlad_jax.evaluation.metric_learning import LearnedMetric
 from pvlad_jax.evaluation.ranked_lists import smallest_k
 from pvlad_jax.evaluation.reranking import k_reciprocal
 
@@ -82,6 +83,14 @@ def test_junk_takes_no_part_and_queries_count_once():
             (other.mAP, other.mINP, other.rank_1), (results[0].mAP, results[0].mINP, results[0].rank_1), atol=1e-12
         )
     assert all(r.rerank for r in results)
+
+
+def test_a_metric_of_negative_distances_gives_finite_ones():
+    all_tracklets = people(5)
+    metric = LearnedMetric(np.eye(8), -np.ones(8))  # the farther, the lower
+    pairwise = pairwise_distance(all_tracklets, all_tracklets, 'xqda', metric)
+    distances = k_reciprocal(pairwise, np.arange(20), share=0.5).distances(np.arange(20))
+    assert np.isfinite(distances).all() and np.abs(distances).max() <= 1 + 1e-5
 
 
 def test_helps_where_people_form_clusters():
