@@ -7,8 +7,9 @@ import pytest
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, write_embeddings
-from pvlad_jax.evaluation.calibration import calibrate
+from pvlad_jax.evaluation.calibration import _Estimator, calibrate
 from pvlad_jax.evaluation.distances import pairwise_distance
+from pvlad_jax.evaluation.pair_distances import PairDistances
 from pvlad_jax.evaluation.threshold import read_calibration, write_calibration
 
 SIZE = 6
@@ -106,6 +107,31 @@ def test_intervals_are_of_people_not_of_pairs():
     )
     assert many.high - many.low < 0.6 * (few.high - few.low)
     assert often.high - often.low > 0.5 * (few.high - few.low)
+
+
+def test_a_person_drawn_twice_counts_twice_in_every_pair_of_two_people():
+    rng, person, one = np.random.default_rng(0), np.arange(3), np.eye(3, dtype=bool)
+    pairs = PairDistances(person, person, 0.1)
+    pairs.add(person, rng.random((3, 3), np.float32), one, np.zeros_like(one))
+    estimator = _Estimator(pairs, 3, 0.1, 'pair', 0.05, 0, 0, lambda count: None)
+    weights = np.array([2.0, 1.0, 0.0])
+    assert estimator.pairs_of_two(weights) == np.outer(weights, weights)[~one].sum() == 4
+
+
+def test_what_never_or_always_happened_has_an_interval_by_the_rule_of_three():
+    result = calibrate(*split(people(60, 0, spread=1e-3)), 0.05, resamples=20)
+    assert (result.misses.low, result.misses.value, result.misses.high) == (0, 0, 3 / 60)
+    right = result.open_set['present_same']
+    assert (right.low, right.value, right.high) == (1 - 3 / 60, 1, 1)
+
+
+def test_a_stranger_as_near_as_the_person_is_a_mistake():
+    table = people(40, 12, cameras=2, spread=0)
+    other = people(40, 12, cameras=2, first=41, spread=0)  # each looks like one of the former
+    names = np.char.add(other.tracklet, '-twin')
+    table = table.join(Embeddings(**{**vars(other), 'tracklet': names}))
+    open_set = calibrate(*split(table), 0.05, resamples=20).open_set
+    assert open_set['present_same'].value == 0 and open_set['present_wrong_person'].value == 1
 
 
 def test_junk_and_the_query_itself_take_no_part():
