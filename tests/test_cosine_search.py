@@ -1,12 +1,14 @@
 """Exact search is a stable sort, whatever the blocks, and filters say what they mean."""
 
+import time
+
 import numpy as np
 import pytest
 
-pytest.importorskip('pyarrow')
-from pvlad_jax.core.errors import UserError
-from pvlad_jax.gallery import cosine_search, segments
-from pvlad_jax.gallery.filters import Filters, seconds
+pa = pytest.importorskip('pyarrow')
+from pvlad_jax.core.errors import UserError  # noqa: E402
+from pvlad_jax.gallery import cosine_search, segments  # noqa: E402
+from pvlad_jax.gallery.filters import Filters, seconds  # noqa: E402
 
 
 @pytest.mark.parametrize('n', [1, 5, 700])
@@ -32,16 +34,37 @@ def test_blocks_and_order_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     queries, stored = (segments.unit(rng.standard_normal((n, 16)).astype(np.float32)) for n in (6, 3000))
     stored = stored[np.argsort(stored @ queries[0])]  # the worst order: each block is nearer than the last
-    whole = cosine_search.search(queries, [stored], 10)
+    allowed = rng.random((6, 3000)) < 0.7
+    whole = cosine_search.search(queries, [stored], 10, allowed=lambda q, r: allowed[q, r])
     monkeypatch.setattr(cosine_search, '_MIN_ROWS', 64)
     monkeypatch.setattr(cosine_search, '_BLOCK_SCORES', 1)
     monkeypatch.setattr(cosine_search, '_MAX_QUERIES', 4)
-    for a, b in zip(whole, cosine_search.search(queries, [stored], 10)):
+    for a, b in zip(whole, cosine_search.search(queries, [stored], 10, allowed=lambda q, r: allowed[q, r])):
         np.testing.assert_array_equal(a, b)
 
 
-def test_times_are_seconds_or_dates():
+def test_what_float32_cannot_tell_apart_is_told_apart():
+    rng = np.random.default_rng(0)
+    nearly_one = (1 + 1e-6 * rng.standard_normal((500, 64))).astype(np.float32)  # cosines differ by about 1e-7
+    stored, query = segments.unit(nearly_one), segments.unit(np.float32([[1] * 32 + [0] * 32]))
+    found = cosine_search.search(query, [stored], 5)[0]
+    distance = 1 - stored.astype(np.float64) @ query[0].astype(np.float64)
+    np.testing.assert_array_equal(found[0], np.argsort(distance, kind='stable')[:5])
+
+
+def test_rows_are_found_by_their_ids():
+    metadata = segments.SCHEMA.empty_table().select(['id'])
+    assert segments.ids_to_rows(metadata, np.array([[3, 0]])).tolist() == [[-1, -1]]
+    metadata = pa.table({'id': [7, 2, 9]})
+    assert segments.ids_to_rows(metadata, np.array([[9, 8, 2], [10, -1, 7]])).tolist() == [[2, -1, 1], [-1, -1, 0]]
+
+
+def test_times_are_seconds_or_dates(monkeypatch):
+    monkeypatch.setenv('TZ', 'JST-9')  # a date is UTC wherever the program runs
+    time.tzset()
     assert seconds('12.5') == 12.5 and seconds('1970-01-02') == 86400 and seconds('1970-01-01T01:00+01:00') == 0
+    monkeypatch.undo()
+    time.tzset()
     with pytest.raises(ValueError):
         seconds('yesterday')
     with pytest.raises(UserError, match='No time'):

@@ -30,7 +30,8 @@ FILTERS = [
     (Filters(), lambda q, r: True),
     (Filters(cameras=('a', '')), lambda q, r: r['camera'] in ('a', '')),
     (Filters(sources=('video1', '" or 1 == 1')), lambda q, r: r['source'] == 'video1'),
-    (Filters(after=5.0, before=12.0), lambda q, r: r['end_seconds'] >= 5 and r['start_seconds'] <= 12),
+    # The first one ends at this very moment, the last one begins at it.
+    (Filters(after=5.9, before=12.0), lambda q, r: r['end_seconds'] >= 5.9 and r['start_seconds'] <= 12),
     (Filters(other_camera=True), lambda q, r: r['camera'] != q['camera'] or not r['camera']),
     (Filters(other_source=True, cameras=('b',)), lambda q, r: r['camera'] == 'b' and r['source'] != q['source']),
     (Filters(cameras=('nowhere',)), lambda q, r: False),
