@@ -104,6 +104,9 @@ def test_a_track_that_jumps_is_named(tmp_path):
     jumping = [(0, 0.0, 0.0, 10.0, 20.0), (1, 2.0, 0.0, 10.0, 20.0), (2, 300.0, 0.0, 10.0, 20.0)]
     found = read_tracks(written(tmp_path, mot_lines({'1': walking(0, 5), '8': jumping})))
     assert len(found.notes) == 1 and "'8' after frame 2" in found.notes[0] and len(found.frame) == 9
+    jumping += [(3, 302.0, 0.0, 10.0, 20.0), (4, 0.0, 0.0, 10.0, 20.0)]
+    (note,) = read_tracks(written(tmp_path, mot_lines({'8': jumping}))).notes
+    assert "'8' after frame 2." in note and note.count('after frame') == 1  # the first one is named
     # A gap.
     assert not read_tracks(
         written(tmp_path, mot_lines({'8': [(0, 0.0, 0.0, 9.0, 20.0), (50, 300.0, 0.0, 9.0, 20.0)]}))

@@ -139,6 +139,13 @@ def test_boxes_outside_the_frame_or_the_video_are_dropped_with_the_reason(tmp_pa
     assert [e.track for e in events if isinstance(e, Ended)] == [0, 1]
 
 
+def test_the_least_size_itself_is_kept(tmp_path):
+    boxes = [(0, 5.0, 5.0, 8.0, 16.0), (1, 5.0, 5.0, 7.0, 16.0), (2, 5.0, 5.0, 8.0, 15.0)]
+    with open_video(write_video(tmp_path / 'v.mkv')) as video:
+        events = list(stream_crops(video.frames(), tracks_of(tmp_path, {'1': boxes}), CropRules()))
+    assert [type(e) for e in events] == [Crop, Dropped, Dropped, Ended]
+
+
 def test_a_broken_end_ends_every_track_before_it_is_raised(tmp_path):
     path = write_video(tmp_path / 'v.mkv', 40)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
