@@ -94,6 +94,15 @@ def test_person_in_the_wrong_split(source):
     assert 'People in bbox_test who belong to bbox_train (1): 0003' in faults_of(source)
 
 
+def test_two_people_exchanged_are_no_swapped_folders(source):
+    (source / 'bbox_train/0003').rename(source / 'bbox_test/0003')
+    (source / 'bbox_test/0002').rename(source / 'bbox_train/0002')
+    faults = faults_of(source)
+    assert 'People in bbox_test who belong to bbox_train (1): 0003' in faults
+    assert 'People in bbox_train who belong to bbox_test (1): 0002' in faults
+    assert not any('swapped' in fault for fault in faults)
+
+
 @pytest.mark.parametrize('folder', ['bbox_{split}/bbox_{split}', 'MARS/bbox_{split}'])
 def test_doubled_folder_is_accepted(tmp_path, folder):
     source = small_mars.write(tmp_path / 'set', folder=folder)
