@@ -15,6 +15,7 @@ from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.losses import LOSSES, build_losses, init_losses, total_loss
+from pvlad_jax.losses.centre import centre_loss
 from pvlad_jax.losses.circle import circle_loss
 from pvlad_jax.losses.triplet import batch_hard_triplet
 from tests.helpers import loss_inputs
@@ -144,8 +145,24 @@ def test_total_is_the_weighted_sum(everything):
     expected = sum(getattr(ALL_ON, name) * metrics[f'loss_{name}'] for name in terms)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_array_equal(metrics['accuracy'], np.float32(np.mean(inputs[1].argmax(1) == LABELS)))
+    # Of the features before normalisation.
+    of_features = centre_loss(jnp.asarray(inputs[0]), IDS, parameters['loss_centres'])
+    np.testing.assert_allclose(metrics['loss_centre'], of_features, rtol=1e-6)
     assert jnp.any(gradients[3]['loss_centres'] != 0) and jnp.any(gradients[2] != 0)
     assert not np.array_equal(new_state['oim_table'], state['oim_table'])
+
+
+def test_masks_of_padding_frames_count_nothing(video_masks):
+    terms = build_losses(dataclasses.replace(BASE, identity=0.0, triplet=0.0, diversity=1.0))
+    valid = np.ones(video_masks.shape[:3], bool)
+    valid[3:, :, 1] = False
+    other = np.where(valid[..., None, None, None], video_masks, 0.5)
+
+    def loss(masks, valid):
+        output = types.SimpleNamespace(part_masks=jnp.asarray(masks), valid=jnp.asarray(valid))
+        return total_loss(terms, output, IDS, {}, {})[0]
+
+    np.testing.assert_array_equal(loss(video_masks, valid), loss(other, valid))
 
 
 def test_a_term_of_weight_zero_is_not_computed(everything):
