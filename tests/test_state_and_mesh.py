@@ -3,6 +3,7 @@ should.
 """
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.parallel import mesh as meshes
 from pvlad_jax.parallel.mesh import gather_to_host, global_batch, make_mesh
 from pvlad_jax.runs.experiment import prepare
-from pvlad_jax.training.train_step import make_train_step
+from pvlad_jax.training.train_step import make_train_step, rows_of_part
 from tests.helpers.micro import micro_config
 
 
@@ -95,6 +96,19 @@ def test_parts_of_a_batch_hold_whole_people(micro_data, monkeypatch):
     metrics, *_ = trained(config, 2, monkeypatch)
     # The mean distances are 0 where no anchor has both a positive and a negative.
     assert all(m['triplet_positive'] > 0 and m['triplet_negative'] > 0 for m in metrics)
+
+
+def test_parts_of_a_batch_move_the_statistics_one_after_the_other(micro_data, monkeypatch):
+    config, states = micro_config(micro_data, **AVERAGE, **{'optimizer.accumulate': 2}), []
+    states.append(trained(config, 1, monkeypatch, steps=1, history=states)[1])
+    experiment = prepare(config)
+    batch, statistics = TrainBatches(experiment.dataset, experiment.partition.train, config)[0], states[0].batch_stats
+    train = jax.jit(functools.partial(experiment.network.apply, train=True, mutable=['batch_stats']))
+    for part in range(2):
+        rows = rows_of_part(len(batch['clips']), part, 2, config.batch.tracklets)
+        variables = {'params': states[0].params, 'batch_stats': statistics}
+        statistics = train(variables, batch['clips'][rows], batch['valid'][rows])[1]['batch_stats']
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), states[1].batch_stats, statistics)
 
 
 def test_a_part_of_a_batch_that_devices_cannot_share_is_an_error(micro_data):
