@@ -13,6 +13,7 @@ from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video, streaming
+from pvlad_jax.models.pooling.stripes import Stripes
 from pvlad_jax.models.tracklet_network import build_network
 from tests.helpers import micro  # noqa: F401  enters its backbone
 
@@ -37,6 +38,8 @@ def make(pooling='person_vlad', **fields):
     variables['batch_stats'] = jax.tree.map(
         lambda s: s + 0.2 * jnp.abs(jax.random.normal(key, s.shape)), variables['batch_stats']
     )
+    bias = variables['params']['to_embedding']['bias']  # with a bias of 0 a descriptor's scale would not matter
+    variables['params']['to_embedding']['bias'] = bias + jax.random.normal(key, bias.shape)
     return network, variables
 
 
@@ -146,14 +149,26 @@ def test_bnneck_serves_the_necked_embedding_at_test_only():
     clips, valid = map(jnp.asarray, videos())
     assert set(variables['params']['neck']) == {'scale'} and 'bias' not in variables['params']['classifier']
     train = jax.jit(functools.partial(network.apply, train=True, mutable=['batch_stats']))
-    trained, _ = train(variables, clips, valid)
+    trained, updated = train(variables, clips, valid)
     np.testing.assert_allclose(
         trained.embedding, trained.feature / np.linalg.norm(trained.feature, axis=1, keepdims=True), atol=1e-5
     )
     served = program(network)(variables, clips, valid)
     stats, scale = variables['batch_stats']['neck'], variables['params']['neck']['scale']
+    moved = 0.9 * stats['mean'] + 0.1 * trained.feature.mean(0)
+    np.testing.assert_allclose(updated['batch_stats']['neck']['mean'], moved, atol=1e-5)
     necked = (served.feature - stats['mean']) / np.sqrt(stats['var'] + 1e-5) * scale
     np.testing.assert_allclose(served.embedding, necked / np.linalg.norm(necked, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_stripes_are_means_over_rows_that_may_overlap():
+    x, valid = np.random.default_rng(0).normal(size=(1, 2, 5, 3, 4)).astype(np.float32), np.array([[True, False]])
+    pooling, one = Stripes(2, 4), np.eye(4, dtype=np.float32)
+    statistics, _ = pooling.apply(
+        {'params': {'stripe_kernel': jnp.stack([one, 2 * one])}}, *map(jnp.asarray, (x, valid))
+    )
+    expected = np.concatenate([x[:, 0, :3].mean((1, 2)), 2 * x[:, 0, 2:].mean((1, 2))], axis=1)
+    np.testing.assert_allclose(pooling.finish(statistics), expected, atol=1e-6)
 
 
 def test_more_stripes_than_rows_is_an_error():
