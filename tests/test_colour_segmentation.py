@@ -27,6 +27,8 @@ def test_parts_stand_one_below_the_other_and_the_margins_are_background():
     assert middles == sorted(middles)
     assert arms[10, 5] > trunk[10, 5] and arms[10, 8] < trunk[10, 8]
     assert np.asarray(part_layout(4, 32, 16))[:, 0, :4].sum(-1).max() < 0.1
+    # In the middle of a part there is rather the person.
+    assert np.asarray(part_layout(4, 32, 16))[[3, 11, 23], 8, :4].sum(-1).min() > 0.5
 
 
 def plain_mixture(colours, weight, prior, steps):

@@ -25,6 +25,7 @@ def test_masks_lie_between_0_and_1_and_do_not_sum_to_1(kernel):
 
 def test_bands_run_from_head_to_feet():
     bands = horizontal_bands(4, 8, 3)
+    np.testing.assert_allclose(bands, bands[::-1, ::-1], atol=1e-6)  # seen from the feet the same
     np.testing.assert_array_equal(jnp.argmax(bands[:, :, 0], axis=1) // 2, np.arange(4))
     module = PartAlignment(4, 5, position_term=True)
     x, variables = made(module, (1, 1, 8, 3, 6))

@@ -134,6 +134,9 @@ def test_each_part_has_its_own_words_and_alpha():
     np.testing.assert_array_equal(start['centres'][0], centres)
     np.testing.assert_array_equal(start['assignment_weight'][0], weight)
     np.testing.assert_array_equal(start['assignment_bias'][0], bias)
+    seeds = []
+    initial_codebook(points, 5, 7, lambda u, words, seed: seeds.append(seed) or cluster_centres(u, words, seed))
+    assert len(set(seeds)) == 2
     alpha = [np.mean(start['assignment_weight'][p] / (2 * start['centres'][p])) for p in range(2)]
     assert alpha[0] > 2 * alpha[1] > 0  # clusters far apart need less sharpness
 
