@@ -4,6 +4,7 @@ change.
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,10 @@ from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video, streaming
+from pvlad_jax.models.pooling.global_pooling import Average
+from pvlad_jax.models.pooling.interface import identity_element, merge_two
 from pvlad_jax.models.pooling.stripes import Stripes
-from pvlad_jax.models.tracklet_network import build_network
+from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network
 from tests.helpers import micro  # noqa: F401  enters its backbone
 
 POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes', 'colour_masks']
@@ -132,6 +135,28 @@ def test_no_frames_is_an_error_and_no_valid_frame_is_finite(made):
 
     gradients = jax.jit(jax.grad(loss))(variables['params'])
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
+
+
+class Pixels(nn.Module):
+    """A backbone whose features are what it is fed."""
+
+    def __call__(self, x, valid, train):
+        return x, valid
+
+
+def test_pixels_come_on_the_scale_that_the_backbone_expects():
+    clips, valid = videos()
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    network = TrackletNetwork(Pixels(), Average(), 3, 2, False, mean, std, jnp.float32, linear=False)
+    output, _ = network.init_with_output(jax.random.key(0), jnp.asarray(clips), jnp.asarray(valid))
+    np.testing.assert_allclose(output.feature, ((clips / 255 - mean) / std).mean((1, 2, 3, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize('merge', ['add', 'max'])
+def test_statistics_of_no_clip_change_nothing(merge):
+    statistics = {'some': jnp.array([[-2.0, 0.0, 3.0]])}
+    merged = merge_two(identity_element(statistics, merge), statistics, merge)
+    np.testing.assert_array_equal(merged['some'], statistics['some'])
 
 
 def test_bf16_stays_near_float32_and_keeps_float32_islands():
