@@ -15,7 +15,7 @@ from configs import zero_shot
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.models.pooling.pretrained_head import PretrainedHead
+from pvlad_jax.models.pooling.pretrained_head import HeadAverage, PretrainedHead
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.trained_model import load_trained
@@ -43,6 +43,10 @@ def test_the_head_equals_pytorch_and_does_not_see_padding():
         expected = peer(torch.from_numpy(x[valid].mean((1, 2)))).numpy()
     np.testing.assert_allclose(frames[valid], expected, atol=1e-5)
     assert not frames[~valid].any()
+    head = {kind: {'head': tree} for kind, tree in variables.items()}
+    statistics, _ = HeadAverage(5).apply(head, jnp.asarray(x), jnp.asarray(valid))
+    mean = np.stack([frames[0].mean(0), frames[1, :2].mean(0)])  # of the valid ones
+    np.testing.assert_allclose(HeadAverage(5).finish(statistics), mean, atol=1e-6)
 
 
 @pytest.mark.parametrize('pooling', ['person_vlad', 'part_attention', 'average', 'max', 'stripes', 'pretrained_head'])
