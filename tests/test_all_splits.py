@@ -238,8 +238,7 @@ def test_real_runs_are_stopped_locked_and_taken_up(data_dir, tmp_path, capfd):
 
 
 def test_splits_scored_differently_have_no_mean():
-    assert mean_of_splits({'0': result('0', 0.2).to_json(), '1': result('1', 0.4).to_json()})['std'][
-        'mAP'
-    ] == pytest.approx(0.02**0.5)
+    report = mean_of_splits({'0': result('0', 0.2).to_json(), '1': result('1', 0.4).to_json()})
+    assert report['std']['mAP'] == pytest.approx(0.02**0.5) and report['cmc'] == pytest.approx([0.3] * 50)
     with pytest.raises(UserError, match='frames differ'):
         mean_of_splits({'0': result('0').to_json(), '1': result('1', frames='first:1').to_json()})
