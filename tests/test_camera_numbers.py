@@ -109,6 +109,12 @@ def test_junk_and_distractors_are_those_of_mars():
     assert 'Junk, as in MARS: -1, 00-1' in text and 'Distractors, as in MARS: 0000' in text
 
 
+def test_digits_of_other_scripts_are_names():
+    people = number_people({'²': {'train'}, '٣': {'train'}, '2': {'train'}})
+    assert people == {'2': 2, '²': 3, '٣': 4}
+    assert 'named by numbers, which are kept (2)' in ' '.join(person_notes(people))
+
+
 @pytest.mark.parametrize('roles', [{'train'}, {'train', 'gallery'}, {'query', 'gallery'}])
 def test_people_that_count_from_0_are_people(roles):
     people = number_people({'0': roles, '1': {'train'}, '2': {'query', 'gallery'}})

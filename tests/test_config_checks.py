@@ -65,6 +65,7 @@ REFUSED = [
     ({'optimizer.backbone_factor': -1.0}, 'backbone_factor = -1 must not be negative'),
     ({'loss.circle': 1.0, 'loss.circle_scale': 0.0}, 'circle_scale = 0 must be above 0'),
     ({'profile': '190:201'}, 'traces steps up to 201'),
+    ({'profile': '²:3'}, 'not .FIRST:LAST.'),
     ({'training.grace_seconds': -1.0}, 'grace_seconds = -1 must not be negative'),
     ({'seed': -1}, 'seed = -1 must not be negative'),
     ({'loss.triplet_margin': float('nan')}, 'triplet_margin = nan is not a number'),

@@ -52,6 +52,14 @@ def test_what_float32_cannot_tell_apart_is_told_apart():
     np.testing.assert_array_equal(found[0], np.argsort(distance, kind='stable')[:5])
 
 
+def test_distances_that_round_to_0_stand_in_the_order_of_rows():
+    nearly_one = (1 + 1e-5 * np.random.default_rng(0).standard_normal((6, 64))).astype(np.float32)
+    rows, distances = cosine_search.search(segments.unit(np.ones((1, 64), np.float32)), [segments.unit(nearly_one)], 6)
+    for value in np.unique(distances):
+        assert (np.diff(rows[distances == value]) > 0).all()
+    assert (distances == 0).sum() > 1
+
+
 def test_rows_are_found_by_their_ids():
     metadata = segments.SCHEMA.empty_table().select(['id'])
     assert segments.ids_to_rows(metadata, np.array([[3, 0]])).tolist() == [[-1, -1]]

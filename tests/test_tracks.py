@@ -56,6 +56,7 @@ def test_all_formats_say_the_same(tmp_path):
         as_csv(True, ';', 1),
         as_csv(False, '\t', 1),
         '\ufeff' + as_csv(False, ',', 0),
+        ',,,,,\n' + as_csv(False, ',', 0),  # an empty first row, as spreadsheets write it
     ]
     for content in others:
         found = read_tracks(written(tmp_path, content))
@@ -127,6 +128,7 @@ def test_thousands_of_tracks_at_once(tmp_path):
     [
         ('', 'is empty'),
         ('\n\n', 'is empty'),
+        (';;;\n,,\n', 'is empty'),
         ('1,2,3', 'line 1'),
         ('1,1,1,1,5,5\nx,y,1,1,5,5', 'line 2'),
         ('1,-1,1,1,5,5', 'detections'),

@@ -115,6 +115,9 @@ def test_start_fits_the_networks_words_part_by_part():
         u = jnp.asarray(points[None])
         variables = module.init(jax.random.key(0), u, jnp.ones(u.shape[:3], jnp.float32))
         assert jax.tree.map(np.shape, dict(variables['params'])) == jax.tree.map(np.shape, start)
+        random = variables['params']  # until a start is given: random unit centres, with α = 10
+        np.testing.assert_array_equal(random['assignment_weight'], 20 * random['centres'])
+        np.testing.assert_allclose(random['assignment_bias'], -10 * (random['centres'] ** 2).sum(-1), rtol=1e-5)
         assert all(value.dtype == np.float32 for value in start.values())
         _, assignment = module.apply({'params': start}, u, jnp.ones(u.shape[:3], jnp.float32))
         for p in range(parts):

@@ -62,7 +62,7 @@ def bare_name(stems: Sequence[str]) -> str | None:
     shortest = min(stems, key=len)
     others = [s for s in stems if s != shortest]
     same = all(s.startswith(shortest) and _BARE_FOLLOWED.fullmatch(s[len(shortest) :]) for s in others)
-    return shortest if others and same and not shortest[-1:].isdigit() else None
+    return shortest if others and same and not shortest[-1:].isdecimal() else None
 
 
 class TimeFields(NamedTuple):

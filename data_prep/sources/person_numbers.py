@@ -32,7 +32,7 @@ def number_people(people: Mapping[str, set[str]] | Iterable[str]) -> dict[str, i
         if _ZERO.fullmatch(name) and roles.get(name) == {'gallery'}:
             numbers[name] = DISTRACTOR
             continue
-        number = int(name) if name.isascii() and name.isdigit() else 0
+        number = int(name) if name.isascii() and name.isdecimal() else 0
         if 1 <= number <= MAX_NUMBER and number not in taken:
             numbers[name] = number
             taken.add(number)
@@ -44,7 +44,7 @@ def number_people(people: Mapping[str, set[str]] | Iterable[str]) -> dict[str, i
 
 def person_notes(people: Mapping[str, int]) -> Iterable[str]:
     """How folder names were understood."""
-    kept = [n for n, i in people.items() if n.isdigit() and int(n) == i and i > 0]
+    kept = [n for n, i in people.items() if n.isascii() and n.isdecimal() and int(n) == i and i > 0]
     given = [f'{n} = {i}' for n, i in people.items() if i > 0 and n not in set(kept)]
     parts = [f'{len(kept)} folders are named by numbers, which are kept ({shortened_few(kept)})'] if kept else []
     parts += [f'{len(given)} others were numbered ({shortened(given)})'] if given else []

@@ -29,7 +29,7 @@ def check_output(path: Path, camera: str) -> None:
 def _camera_id(camera: str) -> int:
     if not camera:
         return UNKNOWN_CAMERA
-    if not camera.isascii() or not camera.isdigit() or int(camera[:11]) > _MAX_CAMERA:
+    if not camera.isascii() or not camera.isdecimal() or int(camera[:11]) > _MAX_CAMERA:
         raise UserError(f'--camera={camera}: cameras of an .npz file are numbers from 0 to {_MAX_CAMERA}.')
     return int(camera)
 

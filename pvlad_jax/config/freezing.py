@@ -35,7 +35,7 @@ def freeze(config: ConfigDict) -> Config:
 def profiled_steps(profile: str) -> range:
     """'3:5' -> the steps 3, 4 and 5, counted from 1."""
     first, colon, last = profile.partition(':')
-    if not (colon and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+    if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
         raise UserError(f"config.profile = {profile!r} is not 'FIRST:LAST', two step numbers from 1.")
     return range(int(first), int(last) + 1)
 

@@ -123,7 +123,7 @@ def find_dataset(data_dir: str, name: str) -> Path | None:
         for p in (user_path(data_dir) / name).glob('*/dataset_info.json')
         if not p.parent.name.startswith('incomplete')
     ]
-    return max(versions, key=lambda p: [int(n) if n.isdigit() else -1 for n in p.name.split('.')], default=None)
+    return max(versions, key=lambda p: [int(n) if n.isdecimal() else -1 for n in p.name.split('.')], default=None)
 
 
 def _read_json(path: Path) -> dict:

@@ -150,8 +150,9 @@ def rescored(
         pair = slice(start, start + 4096)
         vectors = gather(parts, row[pair]).astype(np.float64)
         distance[pair] = 1 - np.einsum('ce,ce->c', queries[query[pair]].astype(np.float64), vectors)
+    distance = np.maximum(distance, 0)  # below 0 by rounding only, and then a tie
     order = np.lexsort((row, distance, query))
-    query, row, distance = query[order], row[order], np.maximum(distance[order], 0)  # below 0 by rounding only
+    query, row, distance = query[order], row[order], distance[order]
     place = np.arange(len(query)) - np.searchsorted(query, np.arange(len(queries)))[query]
     keep = place < k
     rows, distances = np.full((len(queries), k), -1), np.full((len(queries), k), np.inf)

@@ -211,7 +211,7 @@ class TableReader:
             self.n_rows = pq.read_metadata(self.path).num_rows
         said = found.metadata or {}
         version = said.get(_FORMAT, b'0').decode(errors='replace')
-        if version.isdigit() and int(version) > FORMAT_VERSION:
+        if version.isdecimal() and int(version) > FORMAT_VERSION:
             raise UserError(
                 f'{path} has the format version {version}, this program reads up to {FORMAT_VERSION}. '
                 'Install a newer one.'

@@ -50,7 +50,7 @@ def is_multiprocess_expected(environ: Mapping[str, str], tpu: bool) -> bool:
         environ.get('SLURM_NTASKS', '1') if 'SLURM_PROCID' in environ else '1',
         environ.get('OMPI_COMM_WORLD_SIZE', '1'),
     )
-    if any(count.isdigit() and int(count) > 1 for count in counts):
+    if any(count.isdecimal() and int(count) > 1 for count in counts):
         return True
     return 'JAX_COORDINATOR_ADDRESS' in environ or (tpu and environ.get('JAX_PLATFORMS', 'tpu').startswith('tpu'))
 
@@ -231,7 +231,7 @@ def _abort_with_peers() -> None:
             )
         if not _finished.is_set():
             complain(message)
-            exit_now(int(code) if code.isdigit() else EXIT_USER_ERROR)
+            exit_now(int(code) if code.isdecimal() else EXIT_USER_ERROR)
 
 
 def _stop_with_peers(asked: Callable[[], None]) -> None:

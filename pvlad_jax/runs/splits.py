@@ -109,7 +109,7 @@ def _fingerprint(config: Config, folder: Folder, data: RunData) -> dict:
     """What a result depends on in addition to the run's own configuration."""
     evaluation = {k: v for k, v in dataclasses.asdict(config.evaluation).items() if k not in NOT_IN_RESULT}
     saved = folder / 'checkpoints'
-    steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()] if saved.exists() else []
+    steps = [int(p.name) for p in saved.iterdir() if p.name.isdecimal()] if saved.exists() else []
     last_step = max(steps, default=None)
     return {'evaluation': evaluation, 'last_step': last_step, 'data': [data.now.labels, data.now.content]}
 

@@ -122,7 +122,7 @@ def planned_ends(workdir: Folder) -> list[int]:
     if (
         not (workdir / CONFIG).exists()
         or not checkpoints.exists()
-        or not any(path.name.isdigit() for path in checkpoints.iterdir())
+        or not any(path.name.isdecimal() for path in checkpoints.iterdir())
     ):
         return []
     saved, history = read_config(workdir / CONFIG)

@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 from pvlad_jax.core.errors import UserError
 
 _NUMBER = re.compile(r'\d+')
+BLANK = ' ,;\t\r\n'  # what a row without content holds, as spreadsheets write it
 _MAX_NUMBER = 2**53  # of a frame: below it floats hold every whole number
 # Column names of CSV files, in the order in which they are looked for.
 _COLUMNS = {
@@ -115,7 +116,7 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
     """CSV by commas, semicolons or tabs, with the columns frame, track, left, top and width, height or right,
     bottom."""
     lines = text.splitlines()
-    first = next(i for i, line in enumerate(lines) if line.strip())
+    first = next(i for i, line in enumerate(lines) if line.strip(BLANK))
     separator = max(',;\t', key=lines[first].count)
     rows = _csv_rows(lines[first:], separator, path)
     header = [name.strip().lower() for name in next(rows)]

@@ -22,7 +22,7 @@ from jaxtyping import Float64, Int64
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.registry import Registry
-from pvlad_jax.video.track_formats import Boxes, read_coco, read_csv, read_mot
+from pvlad_jax.video.track_formats import BLANK, Boxes, read_coco, read_csv, read_mot
 
 FORMATS = Registry('--tracks_format', {'mot': read_mot, 'coco': read_coco, 'csv': read_csv})
 _MAX_NAMED = 5  # tracks in a message
@@ -86,14 +86,14 @@ def read_tracks(
         ) from error
     except OSError as error:
         raise UserError(f'The tracks {path} cannot be read: {error.strerror}.') from error
-    if not text.strip():
+    if not text.strip(BLANK):
         raise UserError(f'{path} is empty: it holds no tracks.')
     boxes = FORMATS[format or _format_of(text)](text, str(path), video_name)
     return _sorted(boxes, str(path), first_frame)
 
 
 def _format_of(text: str) -> str:
-    start = text.lstrip()
+    start = text.lstrip(BLANK)
     if start[0] in '{[':
         return 'coco'
     first = start.splitlines()[0].replace(',', ' ').replace(';', ' ').split()

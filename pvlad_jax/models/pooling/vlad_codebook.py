@@ -74,7 +74,7 @@ class NetVlad(nn.Module):
         books = 1 if self.shared_codebook else self.parts
         shape = (books, self.clusters, self.descriptor_dim)
         centres = self.param('centres', lambda key: l2_normalise(jax.random.normal(key, shape)))
-        w = self.param('assignment_weight', lambda key: 20 * l2_normalise(jax.random.normal(key, shape)))
+        w = self.param('assignment_weight', lambda key: 20 * centres)
         b = self.param('assignment_bias', lambda key: jnp.full(shape[:2], -10.0))
         w, b, centres = (jnp.broadcast_to(x, (self.parts, *x.shape[1:])) for x in (w, b, centres))
         return residual_sums(u, weight, w, b, centres)
