@@ -89,6 +89,17 @@ def test_the_best_outlives_newer_ones_and_a_restart(tmp_path):
     checkpoints.close()
 
 
+def test_scores_of_a_former_version_choose_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, CheckpointConfig(keep_latest=2))
+    for step, value in ((1, 0.9), (2, 0.4)):
+        checkpoints.save(step, {'w': jax.device_put(np.ones(1, np.float32))}, {}, {})
+        checkpoints.wait()
+        (tmp_path / str(step) / 'metrics').mkdir()
+        (tmp_path / str(step) / 'metrics' / 'metrics').write_text(json.dumps({'mAP': value, 'rank_1': 1.0}))
+    checkpoints.close()
+    assert Checkpoints(tmp_path, CheckpointConfig(), read_only=True).best() == (1, 0.9)
+
+
 def test_validation_before_the_first_step_is_nobodys(micro_data, tmp_path):
     config = micro_config_dict(
         micro_data, **{**FIELDS, 'training.steps': 2, 'training.eval_every': 0, 'training.eval_untrained': True}

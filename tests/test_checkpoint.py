@@ -1,5 +1,6 @@
 """Checkpoints: on another mesh, of another network or format, damaged; which of them are kept."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -136,6 +137,21 @@ def test_another_format_is_refused(made, tmp_path, number, message):
     about.write_text(json.dumps({**content, 'format': number}))
     with pytest.raises(UserError, match=message):
         restore(experiment.state_shapes(), tmp_path / 'c')
+
+
+@pytest.mark.parametrize('number', [1, 2])
+def test_an_average_without_statistics_is_not_evaluated(made, tmp_path, number):
+    _, saved, _ = made
+    other = jax.tree.map(lambda x: x + 1, saved.params)
+    ema = {'params': other, 'batch_stats': saved.batch_stats} if number == 2 else other
+    checkpoints = Checkpoints(tmp_path, KEEP)
+    checkpoints.save(1, dataclasses.replace(saved, ema=ema), {}, {})
+    checkpoints.close()
+    about = tmp_path / '1' / 'about' / 'metadata'
+    about.write_text(json.dumps({**json.loads(about.read_text()), 'format': number}))
+    found = Checkpoints(tmp_path, KEEP, read_only=True).variables(1)
+    assert found.keys() == {'params', 'batch_stats'}
+    jax.tree.map(np.testing.assert_array_equal, found['params'], other if number == 2 else saved.params)
 
 
 def test_a_step_that_is_not_there_is_told(made):

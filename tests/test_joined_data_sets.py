@@ -1,6 +1,7 @@
 """Several data sets read as one: whose records, numbers and draws are whose, and what cannot be joined."""
 
 import collections
+import copy
 import dataclasses
 import json
 import shutil
@@ -14,6 +15,7 @@ from pvlad_jax.config.data_set_names import joined_data_sets
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.fingerprint import Fingerprint, fingerprint
 from pvlad_jax.data.joined_dataset import data_set_of_rows
+from pvlad_jax.data.partition import partition
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.data.tracklet_digests import tracklet_digests
 from pvlad_jax.data.train_batches import TrainBatches
@@ -22,6 +24,7 @@ from pvlad_jax.runs.open_data import join, open_data
 from pvlad_jax.runs.shared_people import check_shared_people
 from tests.helpers.micro import build_micro, micro_config, micro_raw
 from tests.helpers.micro_joined import JOIN, build_joined, build_sharing
+from tests.helpers.micro_splits import build_micro_splits
 
 EPOCH = 30  # steps; some epochs of either data set
 
@@ -76,6 +79,18 @@ def test_people_and_cameras_are_kept_apart_and_records_found(data_dir):
     everything = TrackletTable.concatenate([train, data.roles.query, data.roles.gallery, data.roles.validation_query])
     for split, row, tracklet in zip(everything.split, everything.row, everything.tracklet):
         assert data.dataset.read(split, row).tracklet == tracklet
+
+
+def test_cameras_that_count_from_0_are_kept_apart(data_dir):
+    settings = config(data_dir)
+    parts = {}
+    for name, (dataset, _) in open_data(settings).parts.items():
+        dataset = copy.copy(dataset)
+        dataset.tables = {k: dataclasses.replace(t, camera_id=t.camera_id - 1) for k, t in dataset.tables.items()}
+        parts[name] = (dataset, partition(dataset))
+    train = join(settings, parts).roles.train
+    left, right = (set(train.camera_id[data_set_of_rows(train) == number].tolist()) for number in (0, 1))
+    assert 0 in left and not left & right
 
 
 def test_frames_of_any_sizes_are_resized(data_dir, tmp_path):
@@ -154,6 +169,12 @@ def test_a_rebuilt_data_set_is_named(data_dir, tmp_path):
     now = fingerprint(open_data(config(tmp_path / 'data')).dataset)
     assert not now.same(before)
     assert before.changes(now) == "in 'left', the same labels as before, but other frames"
+    shutil.rmtree(tmp_path / 'data')
+    shutil.copytree(data_dir, tmp_path / 'data')
+    shutil.rmtree(tmp_path / 'data' / 'right')
+    build_micro_splits(tmp_path / 'data', 'right', halves='wang2014')
+    now = fingerprint(open_data(config(tmp_path / 'data')).dataset)
+    assert before.changes(now).startswith("in 'right@1', as many tracklets, people and frames as before, but other")
 
 
 def test_equal_frames_have_equal_digests_whatever_they_are_called(data_dir, tmp_path):

@@ -252,6 +252,9 @@ def test_people_without_cameras_are_scored_by_a_protocol_that_needs_none(roles):
         assert (partition(blind).protocol, partition(blind).convention) == ('all_but_query', 'cameras unknown')
     some = DataSet({**roles.tables, 'gallery': table([20, 21, 0], [-1, 2, -1], 'gallery')}, layout='roles')
     assert partition(some).protocol == 'mars_official'
+    # Cameras of distractors and junk judge no pair.
+    others = DataSet({**roles.tables, 'gallery': table([20, 21, 0, -1], [-1, -1, 2, 1], 'gallery')}, layout='roles')
+    assert partition(others).protocol == 'all_but_query'
 
 
 def test_people_without_cameras_are_held_out_by_their_tracklets():

@@ -12,7 +12,7 @@ import pytest
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data import content_hash
 from pvlad_jax.data.content_hash import CONTENT
-from pvlad_jax.data.fingerprint import fingerprint
+from pvlad_jax.data.fingerprint import fingerprint, labels_hash
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.runs.run_data import FILE, RunData
 from tests.helpers.micro import build_micro
@@ -66,13 +66,31 @@ def test_labels_and_their_order_count(built, tmp_path):
     def camera(table):
         table['camera_id'][3] = 2 if table['camera_id'][3] == 1 else 1
 
+    def number_of_person(table):  # whose name stays
+        table['person_id'][table['person_id'] == 3] = 30
+
     def order(table):
         for column in table.values():
             column[[0, 1]] = column[[1, 0]]
 
-    for number, change in enumerate((camera, order)):
+    for number, change in enumerate((camera, number_of_person, order)):
         other = fingerprint(changed(built['mine'], tmp_path / str(number), change))
         assert not other.same(mine) and other.content == mine.content and 'labels' in mine.changes(other)
+
+
+@pytest.mark.parametrize('key', ['layout', 'people_splits', 'query_rows', 'query_camera', 'gallery_camera', 'halves'])
+def test_what_parts_people_into_roles_counts(built, key):
+    mine = built['mine']
+    assert labels_hash(mine.tables, {**mine.metadata, key: [1, 2]}) != labels_hash(mine.tables, mine.metadata)
+    assert labels_hash(mine.tables, {**mine.metadata, 'notes': key}) == labels_hash(mine.tables, mine.metadata)
+
+
+def test_a_stored_hash_of_files_of_other_sizes_is_not_taken(built, tmp_path):
+    shutil.copytree(built['mine'].folder, tmp_path / 'data')
+    before = fingerprint(TrackletDataset(tmp_path / 'data'))
+    with open(next((tmp_path / 'data').glob('*-train.array_record-*')), 'ab') as shard:
+        shard.write(b'?')
+    assert fingerprint(TrackletDataset(tmp_path / 'data')).content != before.content
 
 
 def test_record_files_are_read_once(built, tmp_path, monkeypatch):
