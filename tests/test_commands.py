@@ -54,6 +54,8 @@ def refuse(error):
         (lambda: refuse(PermissionError(13, 'Permission denied', 'x')), 69, 'Error: x cannot be used'),
         (lambda: cannot_write(errno.ENOSPC, 'x'), 69, 'Error: x cannot be written'),
         (lambda: cannot_write(errno.EROFS, 'x'), 69, 'Error: x cannot be written'),
+        (lambda: cannot_write(errno.EACCES, 'x'), 69, 'Error: x cannot be written'),
+        (lambda: cannot_write(errno.EPERM, 'x'), 69, 'Error: x cannot be written'),
         (lambda: cannot_write(errno.EISDIR, 'x'), 2, 'Error: x cannot be written'),
         (lambda: refuse(ModuleNotFoundError('', name='pyarrow')), 2, 'Error: this needs pyarrow'),
         (lambda: refuse(KeyboardInterrupt()), 130, 'Interrupted'),

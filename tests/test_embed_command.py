@@ -137,9 +137,41 @@ def test_what_another_job_has_left_is_not_taken(video, workdir, monkeypatch, cap
         stopping(patch, 2, die)
         with pytest.raises(Kill):
             embed(workdir, video, '--clips_per_step=1')
+    journal = video / '.out.parquet.journal'
+    left = journal.read_bytes()
+
+    def refused(*_):
+        raise UserError('enough')
+
+    others = {'min_frames': '--min_frames=2', 'first_frame': '--first_frame=0', 'crops': '--min_width=9'}
+    with monkeypatch.context() as patch:
+        patch.setattr('pvlad_jax.commands.embed._embed', refused)
+        for changed, option in {**others, 'save_crops': f'--save_crops={video / "crops"}'}.items():
+            journal.write_bytes(left)
+            assert embed(workdir, video, '--clips_per_step=1', option) == 2
+            assert f'another job (changed: {changed})' in capsys.readouterr().out
+        for path in (video / 'walk.mkv', video / 'walk.txt'):
+            journal.write_bytes(left)
+            before = path.read_bytes()
+            path.write_bytes(before + b'\n')
+            assert embed(workdir, video, '--clips_per_step=1') == 2
+            assert f'another job (changed: {"video" if path.suffix == ".mkv" else "tracks"}' in capsys.readouterr().out
+            path.write_bytes(before)
+    journal.write_bytes(left)
     assert embed(workdir, video, '--clips_per_step=1', '--margin=0.1') == 0
-    assert 'another job (changed: crops)' in capsys.readouterr().out
+    assert 'another job (changed: crops' in capsys.readouterr().out
     assert len(table(video / 'out.parquet')[0]) == 4
+
+
+def test_a_frame_that_was_replaced_is_another_job(tmp_path):
+    (tmp_path / 'a').mkdir()
+    path = tmp_path / 'a' / '1.jpg'
+    path.write_bytes(b'same size')
+    before = TrackletFolders(tmp_path).identity()
+    assert TrackletFolders(tmp_path).identity() == before
+    about = path.stat()
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000_000))
+    assert TrackletFolders(tmp_path).identity() != before
 
 
 def test_a_full_disk_loses_nothing(video, workdir, monkeypatch, capsys):
@@ -170,9 +202,9 @@ def test_a_second_writer_of_the_same_output_is_refused(video, workdir, capsys):
 def test_short_empty_and_outside_tracks_are_reported_and_counted(video, workdir, capsys):
     outside = [(f, 200.0, 10.0, 12.0, 24.0) for f in range(3)]
     (video / 'walk.txt').write_text(mot_lines({**TRACKS, '5': outside, '6': [(40, 1.0, 1.0, 12.0, 24.0)]}))
-    assert embed(workdir, video, '--min_frames=6') == 0
+    assert embed(workdir, video, '--min_frames=7') == 0  # as many as walk_900 has
     told = capsys.readouterr().out
-    assert 'Left out: walk_2, short: 1 frames of at least 6.' in told
+    assert 'Left out: walk_2, short: 1 frames of at least 7.' in told
     assert 'Left out: walk_5, empty: all its boxes are left out (3 outside the picture).' in told
     assert (
         '1 after the last frame of the video' in told

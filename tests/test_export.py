@@ -168,10 +168,16 @@ def test_the_card_has_the_results_of_its_checkpoint_and_no_markup_of_names(folde
     assert (
         '| rank-1 | 50.00 % |' in card and '3 of 3 queries valid' in card and 'another setting of mirror images' in card
     )
+    assert 'lacks a part of the benchmark' not in card
     assert "`'<script>/ # x`" in card and r'\<b\>test' in card
     write_result(changed / 'eval' / 'latest.json', Result(**{**about, 'step': 1}, **counts))
     manifest = json.loads((exported(changed) / 'model.json').read_text())
     assert manifest['evaluation'] is None  # of another checkpoint
+    training = {**manifest['training'], 'counts': [24, 6, 1234]}
+    card = model_card(
+        {**manifest, 'evaluation': Result(**about, **counts, partial=True).to_json(), 'training': training}
+    )
+    assert 'lacks a part of the benchmark' in card and 'frames of the training split | 24, 1,234 |' in card
     weights = {'file': 'osnet.safetensors', 'origin': 'somewhere', 'licence': 'MIT.'}
     assert 'Origin: somewhere. Licence: MIT.\n' in model_card({**manifest, 'imported_weights': weights})
 
@@ -277,8 +283,11 @@ def test_an_export_is_written_whole_or_not_at_all(folder, tmp_path, monkeypatch)
 def test_where_an_export_cannot_go_and_what_cannot_be_exported(folder, workdir, tmp_path, capfd):
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'thesis.tex').write_text('')
-    with pytest.raises(UserError, match='is no export'):
-        artifact.write_export(tmp_path / 'full', {name: b'' for name in artifact.HASHED}, {})
+    shutil.copytree(folder, tmp_path / 'work')
+    (tmp_path / 'work' / 'config.json').write_text('{}')  # a working directory, whatever was put beside
+    for name in ('full', 'work'):
+        with pytest.raises(UserError, match='is no export'):
+            artifact.write_export(tmp_path / name, {name: b'' for name in artifact.HASHED}, {})
     config = saved_run.get_config(str(workdir))
     assert main.run(config, tmp_path / 'none', 'export') == 2
     assert 'no working directory' in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,13 @@ import pytest
 
 pytest.importorskip('pyarrow')
 from pvlad_jax.commands.dispatcher import main
-from pvlad_jax.evaluation import Embeddings, write_embeddings
-from tests.helpers.small_galleries import make, write_rows
+from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
+from pvlad_jax.evaluation.calibration import calibrate
+from pvlad_jax.evaluation.threshold import read_calibration
+from pvlad_jax.gallery.embedding_table import write_table
+from pvlad_jax.gallery.filters import Filters
+from pvlad_jax.gallery.gallery import Gallery
+from tests.helpers.small_galleries import make, rows, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,6 +86,52 @@ def test_a_mistake_is_one_sentence(folder, command, says, capsys):
     error = capsys.readouterr().err
     assert error.startswith('Error: ') and says in error and error.count('\n') == 1
     assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file() and p.name != '.lock'} == before
+
+
+CONDITIONS = {
+    '--camera=a': {'cameras': ('a',)},
+    '--source=video1': {'sources': ('video1',)},
+    '--after=5': {'after': 5.0},
+    '--before=5': {'before': 5.0},
+    '--other_camera': {'other_camera': True},
+    '--other_source': {'other_source': True},
+}
+
+
+@pytest.mark.parametrize(('option', 'fields'), CONDITIONS.items())
+def test_each_condition_reaches_the_search(folder, option, fields):
+    write_table('q.parquet', rows(0, 3))
+    assert main([*SEARCH.split(), option, '--k=20', '--output=r.json']) == 0
+    answers = Gallery(folder / 'g').search(rows(0, 3), 20, Filters(**fields))
+    assert [answer['hits'] for answer in json.loads((folder / 'r.json').read_text())] == [
+        [{'decision': '', **hit} for hit in answer.hits] for answer in answers
+    ]
+
+
+def test_the_table_on_the_terminal_has_the_nearest_first(folder, capsys):
+    assert main([*SEARCH.split(), '--k=2']) == 0
+    said = capsys.readouterr().out
+    for answer in Gallery(folder / 'g').search(rows(30, 32), 2):
+        for rank, hit in enumerate(answer.hits, start=1):
+            assert re.search(rf'\b{rank}\W+{hit["tracklet"]}\W+{hit["distance"]:.4f}', said)
+
+
+@pytest.mark.parametrize(
+    ('option', 'fields'),
+    [
+        ('--nobody_miss_rate=0.3', {'nobody_miss_rate': 0.3}),
+        ('--false_accept_rate=0.2', {'false_accept_rate': 0.2}),
+        ('--per=search --false_accept_rate=0.2', {'per': 'search', 'false_accept_rate': 0.2}),
+        ('--resamples=6', {'resamples': 6}),
+        ('--seed=1', {'seed': 1}),
+    ],
+)
+def test_each_option_of_calibrate_reaches_the_threshold(folder, option, fields):
+    assert main([*CALIBRATE.split(), *option.split()]) == 0
+    embeddings = read_embeddings(folder / 'e.npz')
+    plain = {'false_accept_rate': 0.1, 'resamples': 5}
+    expected, other = (calibrate(embeddings, embeddings, **{**plain, **more}) for more in (fields, {}))
+    assert read_calibration(folder / 't.json') == expected != other
 
 
 def test_a_camera_that_is_not_there_is_said(folder, capsys):

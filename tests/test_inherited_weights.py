@@ -2,6 +2,7 @@
 refused.
 """
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +19,7 @@ from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.inherited_weights import inherit, refuse_itself, source_of
 from pvlad_jax.runs.trained_model import load_trained
-from pvlad_jax.runs.trained_people import check_test_people, entries_of
+from pvlad_jax.runs.trained_people import check_test_people, entries_of, people_of
 from pvlad_jax.runs.training_run import TrainingRun
 from tests.helpers.forked_run import start_micro
 from tests.helpers.killed_runs import lines, wait_for
@@ -232,5 +233,13 @@ def test_test_people_of_whom_the_other_run_was_trained_on_are_counted(micro_data
     roles = prepare(micro_config(micro_data)).partition
     accepting = micro_config(micro_data, **{'evaluation.trained_people': 'accept'})
     assert check_test_people(accepting, dataset, roles, [people]).trained_people == 2
+    renamed = {**people, 'data_set': 'mini', 'labels': labels_hash(dataset.tables, dataset.metadata)}
+    assert check_test_people(accepting, dataset, roles, [renamed]).trained_people == 2
     elsewhere = {**people, 'data_set': 'mini'}
     assert check_test_people(micro_config(micro_data), dataset, roles, [elsewhere]).trained_people == 0
+
+
+def test_distractors_and_junk_are_nobody(micro_data):
+    train = prepare(micro_config(micro_data)).partition.train
+    ids = np.select([train.person_id == 1, train.person_id == 2], [0, -1], train.person_id)
+    assert people_of(dataclasses.replace(train, person_id=ids)) == ['3', '4', '5', '6']

@@ -251,3 +251,20 @@ def test_people_in_common_are_counted_and_refused(data_dir, tmp_path):
         check('seen+left')
     (entry,) = check('seen+left', **{'evaluation.trained_people': 'accept'})
     assert (entry['data_set'], entry['people'], entry['trained_in']) == ('left', ['7', '8'], ['seen'])
+
+    def altered(part, **tables):
+        return dataclasses.replace(part, partition=dataclasses.replace(part.partition, **tables))
+
+    settings = config(tmp_path / 'data', 'left+twice', **{'model.pooling': 'average'})
+    parts = prepare(settings).parts
+    train = parts['left'].partition.train
+    held_out = train.person_id == 5  # who choose the checkpoint
+    left = altered(parts['left'], train=train.select(~held_out), validation_gallery=train.select(held_out))
+    with pytest.raises(UserError, match=twice):
+        check_shared_people(settings, {**parts, 'left': left})
+    settings = config(tmp_path / 'data', 'seen+left', **{'evaluation.trained_people': 'accept'})
+    parts = prepare(settings).parts
+    train = parts['seen'].partition.train
+    apart = {f'only {p}': altered(parts['seen'], train=train.select(train.person_id == p)) for p in (7, 8)}
+    (entry,) = check_shared_people(settings, {'left': parts['left'], **apart})
+    assert (entry['people'], entry['trained_in']) == (['7', '8'], ['only 7', 'only 8'])

@@ -18,6 +18,7 @@ from pvlad_jax.runs.splits import _claim_config
 from pvlad_jax.runs.training_run import TrainingRun
 from pvlad_jax.runs.workdir import (
     check_config,
+    fields_at_start,
     planned_ends,
     read_config,
     record_more_steps,
@@ -67,6 +68,7 @@ def test_the_configuration_keeps_what_was_before(tmp_path):
         {'step': 12, 'before': {'training.steps': 12}},
     ]
     assert planned_ends(workdir) == [6, 12, 20]
+    assert fields_at_start(workdir) == json.loads(plain)
     assert saved_config(workdir) == with_steps(20, **{'training.log_every': 5})  # for whoever reads a run
     assert differences(read_config(workdir / 'config.json')[0], with_steps(20)) == []
     with pytest.raises(UserError, match=r'20 before, 12 now'):

@@ -31,6 +31,8 @@ def test_an_evaluation_before_the_first_line_does_not_count(clock):
                 clock.now += 40
     assert pace.line(10) == (pytest.approx(2.0), 0.0)
     assert pace.remaining(10) == '0:00:45'
+    clock.now += 4 * 60 * 60
+    assert pace.remaining(50) == '4:04:58'
 
 
 def test_every_evaluation_after_every_step(clock):

@@ -6,6 +6,7 @@ import pytest
 
 from pvlad_jax.config import BackboneConfig, ModelConfig
 from pvlad_jax.models.tracklet_network import build_network, clip_statistics, init_variables
+from pvlad_jax.report.part_masks import part_mask_picture
 from pvlad_jax.runs.part_intermediates import part_intermediates
 
 
@@ -24,3 +25,13 @@ def test_codewords_are_counted_with_and_without_masks(parts):
         assert masks is None
         expected = np.asarray(seen.soft_assignment).sum((1, 2, 3))
     np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_masks_are_drawn_in_the_span_that_a_part_has_in_its_clip():
+    clip = np.full((4, 96, 48, 3), 128, np.uint8)
+    masks = np.zeros((2, 1, 1, 2), np.float32)
+    masks[1, ..., 0], masks[..., 1] = 3.0, 5.0  # the first part looks at the second time, the other everywhere alike
+    picture = part_mask_picture([clip], [masks])
+    frames = [picture[row * 98 + 48, 52 + time * 50 + 24].astype(int) for row in (1, 2) for time in (0, 1)]
+    blue, red, *alike = frames
+    assert blue[2] > blue[0] and red[0] > red[2] and all((one == blue).all() for one in alike)

@@ -160,6 +160,9 @@ def test_labels_that_fit_pass_in_each_protocol(opened, micro_data):
         preflight.check_labels_of(
             micro_config(micro_data, **{'evaluation.distance': 'kissme'}), dataclasses.replace(roles, train=one_camera)
         )
+    one_person = dataclasses.replace(roles, train=roles.train.select(roles.train.person_id == 1))
+    with pytest.raises(UserError, match='learned from pairs'):
+        preflight.check_test_labels(micro_config(micro_data, **{'evaluation.distance': 'xqda'}), one_person)
     empty = roles.train.select(np.zeros(len(roles.train), bool))
     with pytest.raises(UserError, match='validation'):
         preflight.check_labels_of(
@@ -214,6 +217,21 @@ def test_headers_of_frames_to_be_tested(opened, micro_data, tmp_path):
         preflight.check_frames(
             micro_config(micro_data, **{'evaluation.frames': 'even:2'}), altered, roles, RunData(tmp_path, dataset, 6)
         )
+
+
+def test_people_held_out_are_looked_at_too_and_each_split_anew(opened, micro_data, tmp_path):
+    dataset, _ = opened
+    roles = partition(dataset, validation_share=0.34)
+    for table in (roles.validation_query, roles.validation_gallery):
+        name = str(table.tracklet[0])
+        altered = Altered(dataset, **{name: lambda record: dataclasses.replace(record, frames=[])})
+        with pytest.raises(UserError, match=f'damaged: {name}: '):
+            preflight.check_frames(micro_config(micro_data), altered, roles, RunData(tmp_path, dataset, 6))
+    data = RunData(tmp_path, dataset, 6)
+    preflight.check_frames(micro_config(micro_data), dataset, roles, data)
+    for fields in ({'dataset.split': '1'}, {'dataset.halves': 'swapped'}, {'dataset.validation_share': 0.4}):
+        with pytest.raises(UserError, match='damaged'):
+            preflight.check_frames(micro_config(micro_data, **fields), altered, roles, data)
 
 
 def test_damage_is_found_before_training(micro_data, tmp_path, capfd, monkeypatch):

@@ -18,7 +18,7 @@ from pvlad_jax.evaluation import Embeddings, score, write_embeddings, write_resu
 from pvlad_jax.evaluation.cmc_map import rank
 from pvlad_jax.evaluation.protocols import label_arrays
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
-from pvlad_jax.report.charts import line_chart
+from pvlad_jax.report.charts import HEIGHT, WIDTH, line_chart
 from pvlad_jax.report.codeword_use import CodewordUse, codeword_use, read_codeword_use, write_codeword_use
 from pvlad_jax.report.query_outcomes import query_outcomes
 from pvlad_jax.runs.report import _frames
@@ -66,6 +66,16 @@ def test_outcomes_are_those_of_the_metrics(protocol):
     assert (np.diff(order) <= 0).all() and len(order) == ranking.valid.sum()
     if protocol == 'cross_camera':  # one other camera: the accuracy from camera to camera is rank-1
         assert found.camera_pairs == {(1, 2): (int((found.first_rank == 1).sum()), 30)}
+
+
+def test_a_tie_from_camera_to_camera_is_wrong():
+    query = Embeddings(embedding=np.ones((1, 2), np.float32), person_id=np.array([1]), camera_id=np.array([1]),
+                       tracklet=np.array(['q']))  # fmt: skip
+    gallery = Embeddings(embedding=np.ones((3, 2), np.float32), person_id=np.array([1, 2, 1]),
+                         camera_id=np.array([2, 2, 3]), tracklet=np.array(['a', 'b', 'c']))  # fmt: skip
+    query, gallery, chosen = ranked_tables(query, gallery, 'mars_official')
+    found = query_outcomes(score_rows(query, gallery), query, gallery, chosen, top=2)
+    assert found.camera_pairs == {(1, 2): (0, 1), (1, 3): (1, 1)}
 
 
 class Page(HTMLParser):
@@ -135,14 +145,20 @@ def test_a_page_shows_pictures_and_fetches_nothing(tmp_path, monkeypatch):
     assert 'Use of the codewords is missing: this evaluation has not written it.' in page.said
 
 
+def test_rows_of_the_camera_table_are_those_of_the_queries(tmp_path):
+    _, page = reported(tmp_path, hostile=False)
+    # Cameras 1 and 2; those of camera 1 are asked for in camera 2, and nobody is asked for by camera 2.
+    assert re.search(r'camera12\s+1\d+\.0 % of 42\s+Map', page.said)
+
+
 def test_the_page_of_a_pooling_without_codewords_does_not_miss_them(tmp_path):
     assert 'codewords' not in reported(tmp_path, hostile=False, **{'model.pooling': 'average'})[1].said
 
 
 def test_use_of_codewords():
-    use = codeword_use(np.array([[1, 1, 1, 1], [5, 0, 0, 0], [6, 6, 0.2, 0], [0, 0, 0, 0]]), 3)
+    use = codeword_use(np.array([[1, 1, 1, 1], [5, 0, 0, 0], [6, 6, 0.2, 0], [0, 0, 0, 0], [40, 1, 0, 0]]), 3)
     np.testing.assert_allclose(use.shares.sum(1), 1)
-    np.testing.assert_array_equal(use.in_use, [4, 1, 2, 4])  # a tenth of an even share is 2.5 %
+    np.testing.assert_array_equal(use.in_use, [4, 1, 2, 4, 1])  # a tenth of an even share is 2.5 %
     np.testing.assert_allclose(use.effective[[0, 1, 3]], [4, 1, 4], rtol=1e-6)
 
 
@@ -260,3 +276,10 @@ def test_a_curve_of_one_point_or_of_none_is_left_out():
     chart = line_chart('t', 'x', 'y', {'a': ([5], [0.0]), 'b': ([5, 7], [0.0, 0.0])})
     assert [c.name for c in chart.curves] == ['b']
     assert all(np.isfinite(float(number)) for number in re.split('[ ,]', chart.curves[0].points))
+
+
+def test_a_curve_that_rises_is_drawn_upwards():
+    chart = line_chart('t', 'x', 'y', {'a': ([0, 1, 2], [0.0, 1.0, 2.0])})
+    assert chart.curves[0].points == f'0.0,{HEIGHT:.1f} {WIDTH / 2:.1f},{HEIGHT / 2:.1f} {WIDTH:.1f},0.0'
+    assert chart.x_ticks[0] == (0.0, '0') and chart.x_ticks[-1] == (WIDTH, '2')
+    assert chart.y_ticks[0] == (HEIGHT, '0') and chart.y_ticks[-1] == (0.0, '2')
