@@ -134,7 +134,7 @@ def test_the_npz_of_an_evaluation_is_read_too(tmp_path):
 
 def test_names_become_files_of_one_folder_each_its_own():
     names = ['a', 'A b', '../../etc/passwd', '/abs', '.', '..', '.hidden', 'a/b', 'a%2Fb', '<script>', 'a~b', '']
-    names += ['Ö' * 400, 'Ö' * 401, 'x' * 900, '\x00', 'nul\n']
+    names += ['Ö' * 400, 'Ö' * 401, 'x' * 900, '\x00', 'nul\n', file_name('x' * 900)]
     files = [file_name(name) for name in names]
     assert len(set(files)) == len(names)
     assert all('/' not in f and not f.startswith('.') and 0 < len(f.encode()) <= 150 and f.isprintable() for f in files)

@@ -275,6 +275,8 @@ def test_an_export_is_written_whole_or_not_at_all(folder, tmp_path, monkeypatch)
     monkeypatch.undo()
     artifact.write_export(target, contents, manifest)
     assert {path.name for path in target.iterdir()} == set(before)  # a threshold among them
+    artifact.write_export(target, {**contents, 'MODEL_CARD.md': b'new'}, manifest)
+    assert (target / 'MODEL_CARD.md').read_bytes() == b'new'
     artifact.write_export(tmp_path / 'new', contents, manifest)  # over what is left of the first try
     assert pvlad_jax.load(tmp_path / 'new').size == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ['export', 'new']

@@ -4,8 +4,10 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pvlad_jax.images import MAX_PIXELS, ImageError, decode_image
+from pvlad_jax.images import MAX_PIXELS, ImageError, decode_image, read_header
+from pvlad_jax.images.header import check_size
 from tests.helpers.pictures import IMAGE, RGB, chunk, saved, start_of_frame, tiff_with, with_chunk
 
 
@@ -24,6 +26,7 @@ def test_animations_and_pages_are_refused():
     refused(saved('webp', save_all=True, append_images=second), 'is an animated WebP')
     refused(saved('tiff', save_all=True, append_images=second), 'is a TIFF of several pages')
     taken(with_chunk(saved('png'), b'tEXt', b'Comment\0acTL'))
+    taken(saved('tiff', save_all=True, append_images=[IMAGE.resize((3, 5))], tiffinfo={254: 1}))  # a small copy behind
 
 
 def test_tiff_of_other_numbers():
@@ -38,6 +41,7 @@ def test_tiff_of_other_numbers():
 
 def test_sizes_are_refused_before_decoding():
     side = int(MAX_PIXELS**0.5) + 1
+    check_size(side - 1, side - 1)  # the largest
     png = saved('png')
     jpeg = saved('jpeg')
     at = start_of_frame(jpeg)
@@ -84,3 +88,11 @@ def test_sizes_are_refused_before_decoding():
 )
 def test_what_is_no_picture(data, says):
     refused(data, says)
+
+
+def test_a_bitmap_from_top_to_bottom_that_was_cut():
+    data = bytearray(saved('bmp', IMAGE.transpose(Image.Transpose.FLIP_TOP_BOTTOM)))
+    struct.pack_into('<i', data, 22, -RGB.shape[0])
+    taken(bytes(data))
+    with pytest.raises(ImageError, match='is truncated'):
+        read_header(bytes(data[:-1]))

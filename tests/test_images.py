@@ -179,6 +179,19 @@ def _exif_with_thumbnail() -> bytes:
     return exif(1).tobytes() + saved('jpeg', IMAGE.resize((4, 4)))
 
 
+def test_zeros_in_front_of_the_end_of_a_jpeg_are_passed_over():
+    stuffed = set()
+    for seed in range(60):
+        noise = np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+        data = saved('jpeg', Image.fromarray(noise))
+        stuffed.add(data[-4:-2] == b'\xff\0')  # this zero belongs to the pixels
+        np.testing.assert_array_equal(decode_image(data[:-2] + bytes(9) + data[-2:]), decode_image(data))
+    assert stuffed == {False, True}
+    data = saved('jpeg')
+    with pytest.raises(ImageError):  # zeros in the place of pixels
+        decode_image(data[: len(data) // 2] + bytes(len(data) - len(data) // 2 - 2) + data[-2:])
+
+
 def test_jpeg_of_inks():
     """Adobe's files hold 255 - ink; those without its marker hold ink. YCCK is CMY as YCbCr."""
     inks = IMAGE.convert('CMYK')
