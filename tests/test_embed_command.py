@@ -289,6 +289,11 @@ def test_links_that_lead_round_are_refused(tmp_path):
     (tmp_path / 'b' / 'to_a').symlink_to(tmp_path / 'a')
     with pytest.raises(UserError, match=r'a/to_b/to_a is a link to a folder above it'):
         TrackletFolders(tmp_path / 'a')
+    write_frames(tmp_path / 'c' / 'd', ['1.jpg'])
+    (tmp_path / 'c' / 'd' / 'up').symlink_to(tmp_path)
+    with pytest.raises(UserError) as refused:  # before all that lies above is walked through
+        TrackletFolders(tmp_path / 'c')
+    assert str(refused.value).startswith(f'{tmp_path}/c/d/up is a link to a folder above it')
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,11 @@ def test_working_directory_cache_and_configuration(home, monkeypatch):
     told = {}
     monkeypatch.setattr(jax.config, 'update', lambda name, value: told.update({name: value}))
     compile_cache.use('~/cache', home)
-    assert told['jax_compilation_cache_dir'].startswith(f'{home}/cache')
+    assert told['jax_compilation_cache_dir'].startswith(f'{home}/cache/cpu-')
+    mine = told['jax_compilation_cache_dir']
+    monkeypatch.setattr(compile_cache.platform, 'machine', lambda: 'another')
+    compile_cache.use('~/cache', home)  # programs of one kind of processor are not run on another
+    assert told['jax_compilation_cache_dir'] != mine
     assert _expanded_config('--config=~/mine.py:twins') == f'--config={home}/mine.py:twins'
     assert _expanded_config('--config.dataset.data_dir=~/data') == '--config.dataset.data_dir=~/data'
     assert new_file('~/rows.json') == home / 'rows.json'

@@ -8,11 +8,13 @@ import functools
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.parallel import mesh as meshes
 from pvlad_jax.parallel.mesh import gather_to_host, global_batch, make_mesh
+from pvlad_jax.parallel.sharding import state_shardings
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step, rows_of_part
 from tests.helpers.micro import micro_config
@@ -126,6 +128,20 @@ def test_mesh_sizes(micro_data, data, fsdp, shape):
 def test_a_mesh_that_does_not_fit_is_an_error(micro_data, data, fsdp):
     with pytest.raises(UserError, match='does not fit 8 device'):
         make_mesh(data, fsdp)
+
+
+def test_the_largest_axis_that_divides_is_sharded_of_arrays_worth_it():
+    shapes = {
+        (8, 64, 512): PartitionSpec(None, None, 'fsdp'),
+        (8, 64, 514): PartitionSpec(None, 'fsdp', None),  # 514 cannot be shared by 4
+        (256, 256): PartitionSpec(None, 'fsdp'),  # of equals the last
+        (127, 129): PartitionSpec(),  # none
+        (4, 4096): PartitionSpec(None, 'fsdp'),
+        (4, 4092): PartitionSpec(),  # too small
+    }
+    tree = {str(shape): jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes}
+    found = state_shardings(tree, make_mesh(2, 4))
+    assert {shape: found[str(shape)].spec for shape in shapes} == shapes
 
 
 def test_a_batch_that_devices_cannot_share_is_an_error(micro_data):
