@@ -69,6 +69,8 @@ REFUSED = [
     ({'training.grace_seconds': -1.0}, 'grace_seconds = -1 must not be negative'),
     ({'seed': -1}, 'seed = -1 must not be negative'),
     ({'loss.triplet_margin': float('nan')}, 'triplet_margin = nan is not a number'),
+    ({'augment.erase_area': (0.5, 1.5)}, 'two shares of the picture'),
+    ({'augment.erase_area': (0.5, True)}, 'must hold numbers only'),
     ({'augment.erase_area': (0.1, 'a')}, 'erase_area = .* must hold numbers only'),
     ({'optimizer.schedule': 'steps', 'optimizer.decay_steps': ('a',)}, 'decay_steps = .* must hold numbers only'),
     ({'loss.identity': 0.0, 'loss.triplet': 0.0}, 'no term that tells people apart is on'),
@@ -93,6 +95,7 @@ def test_a_combination_that_cannot_work_is_refused(fields, message):
         {'vlad_init.rule': 'fixed', 'vlad_init.alpha': 10.0},
         {'model.backbone.batch_norm': 'frozen', 'model.backbone.weights': 'weights.safetensors'},
         {'profile': '190:200'},
+        {'vlad_init.max_descriptors': 16},
     ],
 )
 def test_its_neighbour_that_works_is_not(fields):

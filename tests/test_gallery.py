@@ -79,6 +79,7 @@ else:
     ('change', 'moment', 'left'),
     [
         ('add', 'commit', range(5)),  # all is written, and no state names it
+        ('delete', 'commit', range(5)),
         ('delete', 'finish', (0, 2, 3, 4)),  # the new state stands, and the old files still lie there
     ],
 )
@@ -112,9 +113,27 @@ def test_killed_during_a_change_is_the_old_state_or_the_new(change, moment, left
     assert {p.name for p in (tmp_path / 'g/crops').iterdir()} == expected
     assert not list((tmp_path / 'g').glob('*.partial'))
     assert len(list((tmp_path / 'g/segments').iterdir())) == len(gallery.state.segments) == 1
-    if change == 'delete':
+    if 1 not in left:
         assert not holds(tmp_path / 'g', b'crop of t1.')
         assert not holds(tmp_path / 'g', segments.unit(rows(1, 2).embedding).tobytes())
+
+
+def test_a_change_is_on_the_disk_before_the_state_names_it(tmp_path, table, monkeypatch):
+    gallery, events = make(tmp_path / 'g'), []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, 'fsync', lambda handle: (events.append(os.readlink(f'/proc/self/fd/{handle}')), fsync(handle))
+    )
+    monkeypatch.setattr(
+        os, 'replace', lambda old, new: (events.append(('replaced', str(old), str(new))), replace(old, new))
+    )
+    gallery.add(table(0, 3))
+    folder, (segment,) = str(tmp_path / 'g'), gallery.state.segments
+    renamed = next(e for e in events if e[0] == 'replaced' and e[2] == f'{folder}/gallery.json')
+    before, after = events[: events.index(renamed)], events[events.index(renamed) :]
+    files = [str(path) for path in (tmp_path / 'g/segments' / segment.name).iterdir()]
+    assert {*files, f'{folder}/segments/{segment.name}', f'{folder}/segments', renamed[1]} <= set(before)
+    assert folder in after
 
 
 def test_readers_during_changes_see_states_before_or_after(tmp_path, table):

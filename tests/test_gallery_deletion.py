@@ -24,10 +24,22 @@ def test_replacing_takes_the_old_vector_from_the_disk(tmp_path, table):
     write_table(tmp_path / 'changed.parquet', rows(3, 5, seed=1))
     replaced = gallery.add(tmp_path / 'changed.parquet', replace=True)
     assert (replaced.added, replaced.replaced, gallery.info()['tracklets']) == (0, 2, 10)
+    assert gallery.state.next_id == 12  # the number of a row is never given twice
     assert not holds(tmp_path / 'g', segments.unit(rows(3, 4).embedding).tobytes())
     assert not holds(tmp_path / 'g', b'old')
     query = EmbeddingTable.from_columns({'tracklet': ['q']}, rows(3, 4, seed=1).embedding, 'm1')
     assert found(gallery, query, 1) == [['t3']]
+
+
+def test_pictures_of_a_replaced_tracklet_are_the_new_ones(tmp_path, table):
+    for folder, number in (('old', 3), ('new', 2)):
+        (tmp_path / folder / 't0').mkdir(parents=True)
+        for i in range(number):
+            (tmp_path / folder / 't0' / f'{i}.jpg').write_text(folder)
+    gallery = make(tmp_path / 'g')
+    gallery.add(table(0, 1), tmp_path / 'old')
+    gallery.add(table(0, 1, seed=1), tmp_path / 'new', replace=True)
+    assert [path.read_text() for path in stored_crops(gallery.folder, 't0')] == ['new', 'new']
 
 
 def test_crops_come_and_go_with_their_tracklets(tmp_path, table):

@@ -101,6 +101,13 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path):
     assert found.names == ['1', '3', '4'] and '1 boxes are marked as not to be considered' in ' '.join(found.notes)
 
 
+@pytest.mark.parametrize('value', [None, -1])
+def test_a_box_of_no_track_is_left_out_and_counted(tmp_path, value):
+    boxes = [{'image_id': 1, 'track_id': track, 'bbox': [1, 1, 10, 20]} for track in (5, value)]
+    found = read_tracks(written(tmp_path, {'images': [{'id': 1, 'frame_id': 0}], 'annotations': boxes}))
+    assert found.names == ['5'] and '1 annotations have no "track_id"' in ' '.join(found.notes)
+
+
 def test_a_track_that_jumps_is_named(tmp_path):
     jumping = [(0, 0.0, 0.0, 10.0, 20.0), (1, 2.0, 0.0, 10.0, 20.0), (2, 300.0, 0.0, 10.0, 20.0)]
     found = read_tracks(written(tmp_path, mot_lines({'1': walking(0, 5), '8': jumping})))

@@ -9,7 +9,7 @@ import pytest
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.video import Crop, CropRules, Dropped, Ended, VideoError, open_video, read_tracks, stream_crops
 from pvlad_jax.video.crops import LATE, OUTSIDE, SMALL
-from pvlad_jax.video.reader import MissingDecoder
+from pvlad_jax.video.reader import MissingDecoder, VideoFrame
 from tests.helpers.small_videos import HEIGHT, WIDTH, frame, mot_lines, pyav, turned, walking, write_video
 
 
@@ -51,6 +51,36 @@ def test_a_truncated_video_gives_its_frames_and_then_one_sentence(tmp_path, suff
     ):
         seen.extend(f.number for f in video.frames())
     assert seen == list(range(len(seen))) and 0 < len(seen) < 40 and '\n' not in str(error.value)
+
+
+def test_a_sound_track_may_be_longer_than_the_pictures(tmp_path):
+    av = pyav()
+    silent = write_video(tmp_path / 'silent.mkv')
+    with av.open(str(silent)) as source, av.open(str(tmp_path / 'v.mkv'), 'w') as container:
+        pictures, sound = source.streams.video[0], container.add_stream('pcm_s16le', rate=8000)
+        copied = container.add_stream_from_template(pictures)
+        for packet in source.demux(pictures):
+            if packet.dts is not None:
+                packet.stream = copied
+                container.mux(packet)
+        for second in range(9):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format='s16', layout='mono')
+            samples.sample_rate, samples.pts = 8000, 8000 * second
+            container.mux(sound.encode(samples))
+        container.mux(sound.encode())
+    with open_video(tmp_path / 'v.mkv') as video:
+        assert len(list(video.frames())) == 12
+
+
+def test_frames_that_the_decoder_filled_in_are_numbered(tmp_path, monkeypatch):
+    class Damaged(VideoFrame):
+        def __init__(self, number, *rest):
+            super().__init__(number, *rest)
+            self.damaged = number in (3, 5)
+
+    monkeypatch.setattr('pvlad_jax.video.reader.VideoFrame', Damaged)
+    with open_video(write_video(tmp_path / 'v.mkv')) as video:
+        assert len(list(video.frames())) == 12 and video.damaged == [3, 5]
 
 
 def test_what_is_no_video_is_one_sentence(tmp_path):
