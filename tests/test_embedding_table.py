@@ -125,11 +125,25 @@ def test_the_npz_of_an_evaluation_is_read_too(tmp_path):
     write_embeddings(
         tmp_path / 'e.npz',
         Embeddings(
-            embedding=vectors, person_id=np.array([1, 2]), camera_id=np.array([-1, 4]), tracklet=np.array(['a', 'b'])
+            embedding=vectors, person_id=np.array([1, 2]), camera_id=np.array([-1, 0]), tracklet=np.array(['a', 'b'])
         ),
     )
     read = read_table(tmp_path / 'e.npz')
-    assert read.names == ['a', 'b'] and read.metadata['camera'].to_pylist() == ['', '4'] and read.fingerprint == ''
+    assert read.names == ['a', 'b'] and read.metadata['camera'].to_pylist() == ['', '0'] and read.fingerprint == ''
+
+
+def test_what_other_programs_leave_out_is_unknown(tmp_path):
+    columns = {
+        'tracklet': ['a', 'b'],
+        'start_seconds': [float('nan'), 2.0],
+        'frames': pa.array([None, 3], pa.int64()),
+        'camera': [None, 'c'],
+        'embedding': pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2)),
+    }
+    pq.write_table(pa.table(columns), tmp_path / 't.parquet')
+    a, b = read_table(tmp_path / 't.parquet').metadata.to_pylist()
+    assert (a['start_seconds'], a['frames'], a['camera'], a['last_frame']) == (None, -1, '', -1)
+    assert (b['start_seconds'], b['frames'], b['camera']) == (2.0, 3, 'c')
 
 
 def test_names_become_files_of_one_folder_each_its_own():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
 pytest.importorskip('pyarrow')
 from pvlad_jax.commands.dispatcher import main
@@ -106,6 +107,21 @@ def test_each_condition_reaches_the_search(folder, option, fields):
     assert [answer['hits'] for answer in json.loads((folder / 'r.json').read_text())] == [
         [{'decision': '', **hit} for hit in answer.hits] for answer in answers
     ]
+
+
+def test_a_sheet_says_rank_distance_and_camera(folder, monkeypatch):
+    drawn, text = [], ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, 'text', lambda self, xy, line, **style: (drawn.append(line), text(self, xy, line, **style))
+    )
+    assert main([*SEARCH.split(), '--k=2', '--output=r.png']) == 0
+    expected = []
+    for answer in Gallery(folder / 'g').search(rows(30, 32), 2):
+        expected += [answer.query, '']
+        for rank, hit in enumerate(answer.hits, start=1):
+            camera = f'camera {hit["camera"]}' if hit['camera'] else ''
+            expected += [f'{rank}: {hit["tracklet"]}', f'{hit["distance"]:.3f}', camera]
+    assert drawn == expected
 
 
 def test_the_table_on_the_terminal_has_the_nearest_first(folder, capsys):

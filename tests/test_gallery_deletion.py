@@ -6,7 +6,7 @@ pytest.importorskip('pyarrow')
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
 from pvlad_jax.gallery import segments
-from pvlad_jax.gallery.crops import stored_crops
+from pvlad_jax.gallery.crops import crops_of, stored_crops
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
 from tests.helpers.small_galleries import found, holds, make, rows, write_rows
 
@@ -59,6 +59,9 @@ def test_crops_come_and_go_with_their_tracklets(tmp_path, table):
     assert gallery.delete(names[:2]) == 2
     assert not holds(tmp_path / 'g', b'escape') and not holds(tmp_path / 'g', b'JPEG of t0')
     assert len(stored_crops(gallery.folder, 'a/b')) == 8 and stored_crops(pictures, '../secret') == []
+    (pictures / 'link').symlink_to(tmp_path / 'secret')
+    assert crops_of(pictures, 'link') == crops_of(pictures, '../secret') == []
+    assert len(crops_of(tmp_path, 'secret')) == 20
     with pytest.raises(UserError, match='no folder'):
         gallery.add(table(0, 3), tmp_path / 'nowhere')
     assert gallery.info()['tracklets'] == gallery.delete(['a/b']) == 1
