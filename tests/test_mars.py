@@ -15,7 +15,7 @@ from data_prep.builder.verify import verify
 from data_prep.datasets.mars import counts as mars_counts
 from data_prep.datasets.mars.counts import EXPECTED, Labels
 from data_prep.datasets.mars.counts import mars_counts as count
-from data_prep.datasets.mars.names import SPLITS, person_name, split_paths, tracklet_of
+from data_prep.datasets.mars.names import SPLITS, group_tracklets, person_name, split_paths, tracklet_of
 from data_prep.datasets.mars.scan import check_mars, recount_mars, scan_mars
 from data_prep.datasets.mars.tables import compare_split
 from data_prep.issues import require_complete
@@ -218,3 +218,11 @@ def test_any_folders_above_and_doubled_ones():
         found, issues, _ = split_paths([f'{prefix}bbox_train/bbox_train/0001/0001C1T0001F001.jpg', 'info/readme.txt'])
         assert not issues and list(found['train']) == ['0001C1T0001F001.jpg'] and not found['test']
     assert tracklet_of('00-1C1T0001F001.jpg') == '00-1C1T0001'
+
+
+def test_frames_are_in_the_order_of_their_numbers_and_in_no_deeper_folder():
+    names = [f'0001C1T0001F{number}.jpg' for number in ('999', '1000', '001')]
+    assert group_tracklets(names) == {'0001C1T0001': [names[2], names[0], names[1]]}
+    found, issues, _ = split_paths([f'bbox_train/0001/{names[0]}', f'bbox_train/copy/0001/{names[2]}'])
+    assert list(found['train']) == [names[0]]
+    assert 'Files that do not lie in the folder of their person (1): bbox_train/copy' in ' '.join(issues.lines())
