@@ -15,6 +15,7 @@ from pvlad_jax.models.backbones.i3d import I3D
 from pvlad_jax.models.backbones.osnet import OSNet
 from pvlad_jax.models.backbones.r3d import R3D
 from pvlad_jax.models.backbones.resnet import ResNet50
+from pvlad_jax.models.backbones.spec import check_clip
 from pvlad_jax.ops.frame_mask import continued
 from tests.helpers.micro import PROJECT_BACKBONES
 from tests.helpers.quick_compilation import OPTIONS
@@ -251,3 +252,10 @@ def test_bad_input_is_named():
                 build_backbone(name, last_stride=2, clip=tuple(clip))
     with pytest.raises(UserError, match='smaller than the stride of backbone c3d'):
         shapes(build_backbone('c3d', last_stride=2), (16, 8, 16))
+
+
+def test_the_smallest_clip_itself_is_taken():
+    check_clip((4, 16, 8), (4, 16, 8), 'any')
+    for smaller in ((3, 16, 8), (4, 15, 8), (4, 16, 7)):
+        with pytest.raises(UserError, match='smaller than the stride of backbone any, 4x16x8'):
+            check_clip(smaller, (4, 16, 8), 'any')

@@ -1,6 +1,7 @@
 """Thresholds: the rate that is asked for is what fresh people get, intervals cover, and too few people are reported."""
 
 import json
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -242,3 +243,20 @@ def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, ca
     said = [answer['decision'] for answer in answers]
     right, wrong = (threshold.open_set[name].value for name in ('present_same', 'present_wrong_person'))
     assert said.count('same') / 40 == pytest.approx(right + wrong)
+
+
+def test_curves_show_the_rates_and_mark_the_threshold(tmp_path, monkeypatch):
+    curves = pytest.importorskip('pvlad_jax.report.error_curves', reason='curves need matplotlib', exc_type=UserError)
+    figures, canvas = [], curves.FigureCanvasAgg
+    monkeypatch.setattr(curves, 'FigureCanvasAgg', lambda figure: (figures.append(figure), canvas(figure)))
+    result = calibrate(*split(people(60, 0)), 0.01, resamples=5)
+    curves.draw_curves(tmp_path / 'c.png', result)
+    false, miss = (np.asarray(result.curve[name]) for name in ('false_accepts', 'misses'))
+    (roc, roc_mark), (det, det_mark) = (axes.lines for axes in figures[0].axes)
+    np.testing.assert_allclose(roc.get_data(), (false[false > 0], 1 - miss[false > 0]))
+    mark = result.false_accepts.value, result.misses.value
+    np.testing.assert_allclose(np.ravel(roc_mark.get_data()), (mark[0], 1 - mark[1]), rtol=0.05)
+    inside = (false > 0) & (false < 1) & (miss > 0) & (miss < 1)
+    deviates = np.vectorize(NormalDist().inv_cdf)
+    np.testing.assert_allclose(det.get_data(), (deviates(false[inside]), deviates(miss[inside])))
+    np.testing.assert_allclose(np.ravel(det_mark.get_data()), deviates(mark), rtol=0.05)

@@ -180,6 +180,14 @@ def test_names_of_resnet(name, options, head, classes):
     assert ('head/kernel' in tensors) == (head is not None) and (head is None or tensors['head/kernel'].shape == head)
 
 
+def test_osnet_with_other_norms_is_another_network():
+    keys = ('conv1.conv.weight', *(f'conv{n}.0.conv3.conv.weight' for n in (2, 3, 4)))
+    for name, widths in osnet.CHANNELS.items():
+        state = {key: np.zeros(width) for key, width in zip(keys, widths)}
+        assert osnet_torchreid.backbone_of({**state, 'conv1.bn.running_mean': np.zeros(widths[0])}) == name
+        assert osnet_torchreid.backbone_of(state) is None  # as OSNet-IBN, which has instance norms there
+
+
 def test_damaged_safetensors_are_refused(tmp_path):
     (tmp_path / 'cut.safetensors').write_bytes(b'\x10\0\0\0\0\0\0\0{"a":')
     with pytest.raises(UserError, match='is not a whole safetensors file'):

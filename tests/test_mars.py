@@ -19,7 +19,8 @@ from data_prep.datasets.mars.names import SPLITS, group_tracklets, person_name, 
 from data_prep.datasets.mars.scan import check_mars, recount_mars, scan_mars
 from data_prep.datasets.mars.tables import compare_split
 from data_prep.issues import require_complete
-from data_prep.sources.annotations import read_lines, read_matlab
+from data_prep.sources.annotations import find_annotation, read_lines, read_matlab
+from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from tests.helpers import small_mars
 
@@ -120,6 +121,14 @@ def test_the_tables_are_taken_from_where_they_are(tmp_path, small_counts):
     with pytest.raises(UserError, match=r'is not a folder'):
         scan_mars(source, info_dir=tmp_path / 'nowhere')
     assert require_complete(scan_mars(source, info_dir=tmp_path / 'elsewhere'), allow_partial=False)
+    table = (tmp_path / 'elsewhere' / 'tracks_train_info.mat').read_bytes()
+    for folder, content in (('one', table), ('two', table)):
+        (source / folder).mkdir()
+        (source / folder / 'tracks_train_info.mat').write_bytes(content)
+    assert find_annotation(open_files(source), None, 'tracks_train_info.mat') == table
+    (source / 'two' / 'tracks_train_info.mat').write_bytes(table[:-1])
+    with pytest.raises(UserError, match=r'one/tracks_train_info\.mat and two/tracks_train_info\.mat differ'):
+        find_annotation(open_files(source), None, 'tracks_train_info.mat')
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar', 'tar.gz'])
