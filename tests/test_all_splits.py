@@ -1,6 +1,7 @@
 """All splits by one command: the same as each alone, done once, taken up after a stop, shared between processes."""
 
 import json
+import shutil
 import signal
 import threading
 import time
@@ -139,6 +140,26 @@ def test_given_again_it_only_reports_and_eval_follows_its_settings(everything, c
     )
     assert main.run(config, workdir, 'eval') == 0
     assert latest(workdir) == before
+
+
+def test_splits_are_scored_again_where_a_result_may_be_another(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / 'data')
+    runs = FakeRuns()
+
+    def done(mode='eval', **fields) -> list[str]:
+        runs.begun.clear()
+        config = freeze(micro_config_dict(tmp_path / 'data', **{**FIELDS, **fields}))
+        all_splits(config, tmp_path / 'run', mode, runs, lambda text: None)
+        return runs.begun
+
+    assert done('train') == NAMES and done() == []
+    for other in ({'flip': True}, {'frames': 'first:1'}, {'distance': 'euclidean'}, {'rerank': True}):
+        assert done(**{f'evaluation.{name}': value for name, value in other.items()}) == NAMES
+    assert done() == NAMES and done(**{'evaluation.strips': 0, 'evaluation.trained_people': 'accept'}) == []
+    (path,) = (tmp_path / 'data').rglob('*.array_record-*')
+    path.write_bytes(path.read_bytes()[:-1] + b'?')
+    next((tmp_path / 'data').rglob('content.json')).unlink()
+    assert done(**{'dataset.on_change': 'accept'}) == NAMES
 
 
 def test_the_folder_belongs_to_one_configuration(everything, capfd):
