@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.import_weights import templates
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.models.backbones import BACKBONES, build_backbone
+from pvlad_jax.models.backbones import BACKBONES, build_backbone, resnet
 from pvlad_jax.models.backbones.inflation import ThreeFrameConv, choose_temporal_blocks, inflate, three_frames
 from pvlad_jax.models.backbones.osnet import average_pool
 from pvlad_jax.models.tracklet_network import build_network
@@ -54,6 +54,12 @@ def test_the_convolution_equals_pytorch(size, stride):
     weight = torch.from_numpy(np.array(kernel)).permute(4, 3, 0, 1, 2)
     expected = torch.nn.functional.conv3d(theirs, weight, stride=(1, stride, stride), padding=(0, size // 2, size // 2))
     np.testing.assert_allclose(compiled(conv.apply, variables, x, valid), expected.permute(0, 2, 3, 4, 1), atol=1e-5)
+
+
+def test_resnets_own_temporal_blocks_are_those_of_ap3d():
+    every_second = [f'{layer}.{i}' for layer in ('layer2', 'layer3') for i in range(0, resnet.LAYERS[layer], 2)]
+    for name in ('resnet50', 'resnet50_ibn_a'):
+        assert list(BACKBONES[name].temporal_blocks) == every_second and len(every_second) == 5
 
 
 def test_temporal_blocks_are_chosen_by_name():

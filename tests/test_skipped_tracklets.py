@@ -18,6 +18,7 @@ from pvlad_jax.evaluation.mean_of_splits import mean_of_splits
 from pvlad_jax.evaluation.result import print_table
 from pvlad_jax.runs.evaluator import Evaluator
 from pvlad_jax.runs.experiment import prepare
+from pvlad_jax.runs.skipped_records import SkippedRecords
 from tests.helpers.micro import micro_config
 
 SKIP = {'input.on_error': 'skip'}
@@ -234,6 +235,19 @@ def test_processes_agree_on_what_is_left_out_and_on_failures(monkeypatch):
 def test_training_tracklets_of_a_learned_distance_are_left_out(scored):
     some, _ = scored({'p1c1t1': None}, **{'evaluation.distance': 'kissme'})
     assert some.result.skipped_train == 1 and some.result.skipped_query == 0 and len(some.train) == 23
+
+
+def test_replacements_count_over_interruptions_and_each_tracklet_is_named_once():
+    lines = []
+    skipped = SkippedRecords(lines.append, possible=True)
+    skipped.before = 3  # up to the checkpoint
+    skipped.count({'replaced': np.array([True, False, True])})
+    assert skipped.total() == 5
+    skipped.report(['b', 'a'])
+    skipped.report(['a', 'c'])
+    assert [line.split()[1] for line in lines] == ['a', 'b', 'c']
+    skipped.report([f'x{i:02}' for i in range(30)])
+    assert len(lines) == 20 and lines[-1].startswith('Tracklet x16 ')
 
 
 def test_a_damaged_file_is_a_damaged_record(micro_data, tmp_path):
