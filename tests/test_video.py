@@ -1,6 +1,7 @@
 """A user's video: frames as they were written, crops as cut from them, and every kind of damage one sentence."""
 
 import builtins
+import json
 import weakref
 
 import numpy as np
@@ -185,6 +186,19 @@ def test_a_broken_end_ends_every_track_before_it_is_raised(tmp_path):
     # An exception in list.extend loses nothing that was yielded before.
     assert sorted(e.track for e in events if isinstance(e, Ended)) == [0, 1]
     assert all(e.reason == LATE for e in events if isinstance(e, Dropped))
+
+
+def test_a_track_without_a_box_ends_too(tmp_path):
+    content = {
+        'images': [{'id': 1, 'frame_id': 0}],
+        'tracks': [{'id': 5}, {'id': 7}],
+        'annotations': [{'image_id': 1, 'track_id': 7, 'bbox': [1, 1, 20, 30]}],
+    }
+    (tmp_path / 'tracks.json').write_text(json.dumps(content))
+    tracks = read_tracks(tmp_path / 'tracks.json')
+    with open_video(write_video(tmp_path / 'v.mkv')) as video:
+        events = list(stream_crops(video.frames(), tracks, CropRules()))
+    assert [tracks.names[event.track] for event in events if isinstance(event, Ended)] == ['5', '7']
 
 
 def test_one_frame_is_in_memory_at_a_time(tmp_path):
