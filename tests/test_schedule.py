@@ -8,7 +8,12 @@ import numpy as np
 
 from configs.default import get_config
 from pvlad_jax.config import freeze
+from pvlad_jax.data.train_batches import TrainBatches
+from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.metric_writer import MetricWriter
+from pvlad_jax.runs.step_log import StepLog
 from pvlad_jax.training.schedule import learning_rate
+from tests.helpers.micro import micro_config
 
 BASE = dataclasses.replace(freeze(get_config()).optimizer, warmup_steps=4, clip_norm=0.0)
 STEPS = 20
@@ -45,3 +50,28 @@ def test_rate_is_the_same_under_jit():
     for schedule in ('cosine', 'steps', 'constant'):
         rate = learning_rate(dataclasses.replace(BASE, schedule=schedule), STEPS)
         np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(STEPS)), [rate(s) for s in range(STEPS)], rtol=1e-5)
+
+
+def test_the_log_has_the_rate_that_a_step_was_made_with():
+    written = []
+
+    class Writer(MetricWriter):
+        def __init__(self):
+            pass
+
+        def write(self, step, kind, numbers):
+            written.append((step, numbers['learning_rate']))
+
+    class Batches(TrainBatches):
+        skipped = frozenset()
+
+        def __init__(self):
+            pass
+
+    config = micro_config('data', **{'training.steps': 6, 'training.log_every': 2, 'optimizer.warmup_steps': 3})
+    log = StepLog(config, Batches(), object.__new__(Checkpoints), Writer(), lambda text: None)
+    for step in range(1, 7):
+        log.dispatched(step, {'loss': 1.0, 'gradient_norm': 1.0}, {'replaced': np.zeros(1, bool)}, False)
+    log.flush()
+    rate = learning_rate(config.optimizer, 6)
+    assert written == [(step, float(rate(step - 1))) for step in (2, 4, 6)] and written[0][1] < written[1][1]
