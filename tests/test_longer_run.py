@@ -18,6 +18,7 @@ from pvlad_jax.runs.splits import _claim_config
 from pvlad_jax.runs.training_run import TrainingRun
 from pvlad_jax.runs.workdir import (
     check_config,
+    config_file,
     fields_at_start,
     planned_ends,
     read_config,
@@ -82,6 +83,16 @@ def test_a_run_that_has_saved_nothing_begins_anew(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps(old))
     (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
     assert planned_ends(tmp_path) == [Config().training.steps]
+
+
+def test_a_run_is_read_by_its_own_configuration_and_not_by_that_of_an_evaluation(tmp_path):
+    write_config(tmp_path, with_steps(6))
+    assert config_file(tmp_path) == 'config.json'
+    (tmp_path / 'eval').mkdir()
+    (tmp_path / 'eval' / 'config.json').write_text('{}')  # of a network that was scored before any training
+    assert config_file(tmp_path) == 'eval/config.json'
+    (tmp_path / 'checkpoints').mkdir()
+    assert config_file(tmp_path) == 'config.json'
 
 
 def test_all_splits_go_on_as_one_run(tmp_path):
