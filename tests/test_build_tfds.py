@@ -206,6 +206,9 @@ def test_a_folder_that_is_no_data_set(tmp_path):
     with pytest.raises(UserError, match='no whole data set'):
         build(raw(), tmp_path, progress=False)
     assert is_built(build(raw(), tmp_path, progress=False, overwrite=True))
+    (path / 'metadata.json').write_text('[]')
+    with pytest.raises(UserError, match=r'metadata\.json cannot be read'):
+        build(raw(), tmp_path, progress=False)
     (path / 'metadata.json').unlink()
     with pytest.raises(UserError, match=r'metadata\.json cannot be read'):
         build(raw(), tmp_path, progress=False)

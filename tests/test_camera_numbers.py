@@ -52,6 +52,7 @@ def test_any_names_have_numbers_of_their_own(names):
         ([f'c{i}' for i in range(7)], [f'c{i}' for i in range(1, 7)], -1),  # as in MARS panels
         ([f'{i}' for i in range(7)], [f'{i}' for i in range(1, 7)], -1),
         (['c0', 'c1', 'c2', 'c3'], ['c1', 'c2'], -1),
+        (['C0', 'C1', 'C2', 'C3'], ['C1', 'C2'], -1),  # as in small letters
     ],
 )
 def test_zero_is_a_camera_or_unknown(train, test, zero):

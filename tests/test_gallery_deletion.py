@@ -1,11 +1,16 @@
 """What is deleted or replaced is gone from the disk, with its pictures."""
 
+import errno
+import shutil
+import types
+
 import pytest
 
 pytest.importorskip('pyarrow')
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
-from pvlad_jax.gallery import segments
+from pvlad_jax.gallery import crops, segments
+from pvlad_jax.gallery.change import change as changing
 from pvlad_jax.gallery.crops import crops_of, stored_crops
 from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
 from tests.helpers.small_galleries import found, holds, make, rows, write_rows
@@ -42,25 +47,102 @@ def test_pictures_of_a_replaced_tracklet_are_the_new_ones(tmp_path, table):
     assert [path.read_text() for path in stored_crops(gallery.folder, 't0')] == ['new', 'new']
 
 
+@pytest.fixture
+def pictured(tmp_path, table):
+    """A gallery of t0 and t1 with old pictures, and a folder of new ones."""
+    for folder in ('old', 'new'):
+        for name in ('t0', 't1'):
+            (tmp_path / folder / name).mkdir(parents=True)
+            (tmp_path / folder / name / '1.jpg').write_text(folder)
+    gallery = make(tmp_path / 'g')
+    gallery.add(table(0, 2), tmp_path / 'old')
+    return gallery
+
+
+def pictures(gallery):
+    return {name: [path.read_text() for path in stored_crops(gallery.folder, name)] for name in ('t0', 't1')}
+
+
+def test_the_gallerys_own_pictures_may_be_given_again(pictured, table):
+    pictured.add(table(0, 2, seed=1), pictured.folder / 'crops', replace=True)
+    assert pictures(pictured) == {'t0': ['old'], 't1': ['old']}
+
+
+def test_a_full_disk_leaves_every_picture_as_it_was(pictured, table, tmp_path, monkeypatch):
+    copy = shutil.copyfile
+
+    def copyfile(source, target):
+        if 't1' in str(source):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, 'copyfile', copyfile)
+    with pytest.raises(UserError, match='as it was'):
+        pictured.add(table(0, 2, seed=1), tmp_path / 'new', replace=True)
+    assert pictures(pictured) == {'t0': ['old'], 't1': ['old']}
+    assert not holds(pictured.folder, b'new') and not pictured.info()['unfinished_change']
+
+
+@pytest.mark.parametrize('moved', [0, 1])
+def test_a_change_killed_after_it_was_committed_gets_its_pictures(pictured, table, tmp_path, monkeypatch, moved):
+    class Killed(BaseException):
+        pass
+
+    def settle(gallery, tracklets, staged):
+        crops.settle_crops(gallery, tracklets[:moved], staged[:moved])
+        raise Killed
+
+    def keep(gallery):
+        pass
+
+    shutil.rmtree(tmp_path / 'new/t1')  # it has no new pictures
+    with monkeypatch.context() as patched:
+        patched.setattr(crops, 'clear_staged', keep)
+        patched.setattr(
+            'pvlad_jax.gallery.gallery.pictures', types.SimpleNamespace(**{**vars(crops), 'settle_crops': settle})
+        )
+        with pytest.raises(Killed):
+            pictured.add(table(0, 2, seed=1), tmp_path / 'new', replace=True)
+    assert pictures(pictured)['t1'] == ['old'] and pictured.info()['unfinished_change']
+    with changing(pictured.folder, pictured.store):  # whatever change comes next
+        pass
+    assert pictures(pictured) == {'t0': ['new'], 't1': []} and not holds(pictured.folder, b'old')
+
+
+def test_tracklets_without_pictures_get_them_later(tmp_path, table):
+    gallery = make(tmp_path / 'g')
+    for name, text in (('t0', 'first'), ('t1', 'second')):
+        (tmp_path / text / name).mkdir(parents=True)
+        (tmp_path / text / name / '1.jpg').write_text(text)
+    (tmp_path / 'second/t0').mkdir()
+    (tmp_path / 'second/t0/1.jpg').write_text('second')
+    assert gallery.add(table(0, 2)).pictures == 0
+    assert gallery.add(table(0, 2), tmp_path / 'first').pictures == 1
+    assert gallery.add(table(0, 2), tmp_path / 'second').pictures == 1
+    assert pictures(gallery) == {'t0': ['first'], 't1': ['second']}  # those that are there stay
+    with pytest.raises(UserError, match='no folder'):
+        gallery.add(table(0, 2), table(0, 2))
+
+
 def test_crops_come_and_go_with_their_tracklets(tmp_path, table):
     names = ['t0', '../../escape', 'a/b']
-    pictures = tmp_path / 'crops'
-    for folder in (pictures / 't0', pictures / file_name('../../escape'), pictures / 'a/b', tmp_path / 'secret'):
+    given = tmp_path / 'crops'
+    for folder in (given / 't0', given / file_name('../../escape'), given / 'a/b', tmp_path / 'secret'):
         folder.mkdir(parents=True)
         for i in range(20):
             (folder / f'{i:03}.jpg').write_bytes(b'JPEG of ' + folder.name.encode())
     vectors = rows(0, 3).embedding
     write_table(tmp_path / 'n.parquet', EmbeddingTable.from_columns({'tracklet': names}, vectors, 'm1'))
     gallery = make(tmp_path / 'g')
-    gallery.add(tmp_path / 'n.parquet', pictures)
+    gallery.add(tmp_path / 'n.parquet', given)
     assert [len(stored_crops(gallery.folder, name)) for name in names] == [8, 8, 8]
     folders = {p.parent for p in (tmp_path / 'g/crops').rglob('*.jpg')}
     assert folders == {tmp_path / 'g/crops' / file_name(name) for name in names}
     assert gallery.delete(names[:2]) == 2
     assert not holds(tmp_path / 'g', b'escape') and not holds(tmp_path / 'g', b'JPEG of t0')
-    assert len(stored_crops(gallery.folder, 'a/b')) == 8 and stored_crops(pictures, '../secret') == []
-    (pictures / 'link').symlink_to(tmp_path / 'secret')
-    assert crops_of(pictures, 'link') == crops_of(pictures, '../secret') == []
+    assert len(stored_crops(gallery.folder, 'a/b')) == 8 and stored_crops(given, '../secret') == []
+    (given / 'link').symlink_to(tmp_path / 'secret')
+    assert crops_of(given, 'link') == crops_of(given, '../secret') == []
     assert len(crops_of(tmp_path, 'secret')) == 20
     with pytest.raises(UserError, match='no folder'):
         gallery.add(table(0, 3), tmp_path / 'nowhere')

@@ -1,5 +1,6 @@
 """Pictures that are refused, each in a sentence, before memory is taken for their pixels."""
 
+import contextlib
 import struct
 
 import numpy as np
@@ -37,6 +38,18 @@ def test_tiff_of_other_numbers():
     assert big[2] == 43
     taken(big)
     taken(saved('tiff', compression='tiff_lzw'))
+
+
+def test_tiff_with_tags_without_a_value():
+    data = saved('tiff')
+    (at,) = struct.unpack_from('<I', data, 4)
+    for i in range(at + 2, at + 2 + 12 * struct.unpack_from('<H', data, at)[0], 12):
+        without = bytearray(data)
+        struct.pack_into('<I', without, i + 4, 0)
+        with contextlib.suppress(ImageError):
+            decode_image(bytes(without))
+        if struct.unpack_from('<H', data, i)[0] in (256, 257):
+            refused(bytes(without), 'TIFF without a size')
 
 
 def test_sizes_are_refused_before_decoding():

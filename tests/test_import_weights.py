@@ -198,6 +198,9 @@ def test_checkpoints_that_are_programs_are_not_run(tmp_path, monkeypatch):
     with pytest.raises(UserError, match='tensors alone'):
         read_source('torchvision', 'hostile.pth')
     assert not Path('hostile').exists()
+    torch.save({0: torch.zeros(1)}, 'numbered.pth')
+    with pytest.raises(UserError, match='names to tensors'):
+        read_source('torchvision', 'numbered.pth')
 
 
 def test_c3d_sees_the_same_video(tmp_path):

@@ -32,7 +32,7 @@ def official(shared):
     return SimpleNamespace(
         tables={s: read_matlab((info / f'tracks_{s}_info.mat').read_bytes(), s, f'track_{s}_info') for s in SPLITS},
         query_idx=read_matlab((info / 'query_IDX.mat').read_bytes(), 'query_IDX.mat', 'query_IDX').ravel(),
-        lists={s: read_lines(gzip.decompress((info / f'{s}_name.txt.gz').read_bytes())) for s in SPLITS},
+        lists={s: read_lines(s, gzip.decompress((info / f'{s}_name.txt.gz').read_bytes())) for s in SPLITS},
     )
 
 

@@ -57,6 +57,13 @@ def test_missing_frame_without_name_lists(source):
     ]
 
 
+def test_a_name_list_in_another_encoding(source):
+    path = source / 'info/train_name.txt'
+    path.write_bytes(path.read_text().encode('utf-16'))
+    with pytest.raises(UserError, match=r'train_name\.txt is not text in UTF-8'):
+        scan_mars(source)
+
+
 def test_extra_frame(source):
     frame(source, '0003C1T0002F009.jpg').write_bytes(small_mars.FRAME)
     assert faults_of(source) == ['Frames that are not in MARS in bbox_train (1): 0003C1T0002F009.jpg']

@@ -22,6 +22,8 @@ def test_mistakes_in_the_data_set_are_told(micro_data, tmp_path, capfd):
     intact = metadata.read_text()
     metadata.write_text(intact.replace('"format_version": 1', '"format_version": 99'))
     assert 'data format 99' in fails(capfd, micro_config_dict(tmp_path / 'data'), tmp_path / 'b')
+    metadata.write_text('[]')
+    assert 'metadata.json cannot be read' in fails(capfd, micro_config_dict(tmp_path / 'data'), tmp_path / 'b')
     metadata.write_text(intact)
     table = next((tmp_path / 'data' / 'micro').glob('*/tracklets_train.npz'))
     table.write_bytes(table.read_bytes()[:100])
@@ -69,7 +71,7 @@ def test_fields_that_do_not_fit_are_told(micro_data, tmp_path, capfd, fields, sa
     assert not list((tmp_path / 'run').glob('checkpoints/*'))
 
 
-@pytest.mark.parametrize('content', ['[1]', '{"model'])
+@pytest.mark.parametrize('content', ['[1]', '{"model', '{"history": 3}', '{"history": [3]}'])
 def test_a_damaged_configuration_in_the_working_directory_is_told(micro_data, tmp_path, capfd, content):
     (tmp_path / 'config.json').write_text(content)
     assert 'config.json is damaged' in fails(capfd, micro_config_dict(micro_data), tmp_path)

@@ -108,6 +108,12 @@ def test_a_box_of_no_track_is_left_out_and_counted(tmp_path, value):
     assert found.names == ['5'] and '1 annotations have no "track_id"' in ' '.join(found.notes)
 
 
+def test_boxes_of_nobody_are_left_out_of_csv(tmp_path):
+    rows = ['1,7,1,2,30,40', '1,-1,5,2,30,40', '2,,5,2,30,40', '2,-1.0,5,2,30,40', '2,7,1,2,30,40']
+    found = read_tracks(written(tmp_path, '\n'.join(['frame,track,left,top,width,height', *rows])))
+    assert found.names == ['7'] and len(found.frame) == 2 and '3 boxes without a track' in found.notes[0]
+
+
 def test_a_track_that_jumps_is_named(tmp_path):
     jumping = [(0, 0.0, 0.0, 10.0, 20.0), (1, 2.0, 0.0, 10.0, 20.0), (2, 300.0, 0.0, 10.0, 20.0)]
     found = read_tracks(written(tmp_path, mot_lines({'1': walking(0, 5), '8': jumping})))
@@ -146,6 +152,7 @@ def test_thousands_of_tracks_at_once(tmp_path):
         ('a,b\n1,2', 'has no column'),
         ('frame,track,left,top,width,height\n1,a,x,1,1,1', 'line 2'),
         ('frame,track,left,top,width,height\n1e20,a,1,1,5,5', 'line 2'),
+        ('frame,track,left,top,width,height\n1,-1,1,1,5,5\n2,,1,1,5,5', 'detections'),
         ('\nframe,track,left,top,width,height\n1,a,x,1,1,1', 'line 3'),
         pytest.param('frame,track,left,top,width,height\n1,"' + 'a\n' * 200_000, 'not valid CSV', id='open quote'),
         ('{"images": [{"id": 1, "frame_id": 1e30}], "annotations": []}', 'not as COCO has it'),

@@ -249,6 +249,8 @@ def _require_same(path: Path, raw: RawDataset) -> None:
     remedy = 'Give another --name, or --overwrite to replace it.'
     try:
         metadata = json.loads((path / METADATA_FILE).read_text())
+        if not isinstance(metadata, dict):
+            raise ValueError('it holds no fields')
     except (OSError, ValueError) as error:
         raise UserError(f'{path} exists already, but its {METADATA_FILE} cannot be read: {error}. {remedy}') from error
     if metadata.get('format_version') != FORMAT_VERSION:

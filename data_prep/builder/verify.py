@@ -104,6 +104,8 @@ def verify(
 def _metadata(path: Path) -> dict:
     try:
         metadata = json.loads((path / METADATA_FILE).read_text())
+        if not isinstance(metadata, dict):
+            raise ValueError('it holds no fields')
     except (OSError, ValueError) as error:
         raise UserError(
             f'{path}/{METADATA_FILE} cannot be read: {error}. Build the data set again with --overwrite.'

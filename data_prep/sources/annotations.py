@@ -59,9 +59,12 @@ def read_matlab(content: bytes, name: str, key: str) -> np.ndarray:
     return matrix.astype(np.int64)
 
 
-def read_lines(content: bytes) -> list[str]:
-    """The lines of a name list, whatever ends them: LF or CRLF."""
-    return content.decode('utf-8-sig').split()
+def read_lines(name: str, content: bytes) -> list[str]:
+    """The lines of the name list `name`, whatever ends them: LF or CRLF. UserError where it is not text in UTF-8."""
+    try:
+        return content.decode('utf-8-sig').split()
+    except UnicodeDecodeError as error:
+        raise UserError(f'{name} is not text in UTF-8 ({error.reason}). Save it as UTF-8.') from error
 
 
 def _content(name: str, data: bytes) -> bytes:

@@ -107,7 +107,7 @@ def _zero_is_unknown(read: dict[str, int], zeros: list[str], in_test: Collection
     if any(z in in_test for z in zeros):
         return False
     # In training only. As in MARS: every other camera is in the test set too, so that zero is what the others are not.
-    return others <= set(in_test) or all(re.fullmatch(r'c0+', z) for z in zeros)
+    return others <= set(in_test) or all(re.fullmatch(r'c0+', z, re.IGNORECASE) for z in zeros)
 
 
 def _assumption(zeros: list[str], unknown: bool) -> str:

@@ -60,7 +60,9 @@ def _pickled_tensors(path: Path) -> dict[str, np.ndarray]:
     for key in ('state_dict', 'model'):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise UserError(f'{path} is not a state dict: it should map names to tensors.')
     return {name: value.to(torch.float32).numpy() for name, value in state.items()}
 

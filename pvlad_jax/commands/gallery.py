@@ -95,9 +95,13 @@ def _add(options: argparse.Namespace) -> None:
         added = gallery.add(
             reader, options.crops, replace=options.replace, fingerprint=fingerprint_of(options.model), done=done
         )
-    terminal.say(
-        f'{added.added:,} tracklets added, {added.replaced:,} replaced, {added.already_there:,} were there already.'
-    )
+    counts = f'{added.added:,} tracklets added, {added.replaced:,} replaced, {added.already_there:,} were there already'
+    terminal.say(counts + (f', pictures of {added.pictures:,} stored.' if options.crops else '.'))
+    if options.crops and added.names and not added.pictures:
+        terminal.complain(
+            f'Note: {options.crops} has no folder of pictures for any of these tracklets; it should hold one for each, '
+            'as `embed --save_crops` writes them.'
+        )
 
 
 def _search_arguments(parser: argparse.ArgumentParser) -> None:

@@ -128,7 +128,10 @@ def find_dataset(data_dir: str, name: str) -> Path | None:
 
 def _read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError('it holds no fields')
+        return content
     except (OSError, ValueError) as error:
         raise UserError(
             f'{path} cannot be read ({error}). Convert the data set again with data_prep/build_tfds.py.'

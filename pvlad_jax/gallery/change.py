@@ -40,9 +40,12 @@ def _recover(folder: Path, store: LocalStore | MilvusStore, state: State) -> Non
     for path in filter(manifest.is_partial, folder.iterdir()):
         path.unlink(missing_ok=True)
     left = pictures.unfinished(folder)
+    if left and left.version < state.version:  # it was committed
+        pictures.settle_crops(folder, left.tracklets, left.staged)
     if left:
-        there = store.present(state, left)
-        pictures.remove_crops(folder, [name for name in left if name not in there])
+        there = store.present(state, left.tracklets)
+        pictures.remove_crops(folder, [name for name in left.tracklets if name not in there])
+    pictures.clear_staged(folder)
     pictures.note_finished(folder)
 
 

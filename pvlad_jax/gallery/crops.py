@@ -4,9 +4,11 @@ Crops are JPEG or PNG files in a folder for each tracklet, which is named by `co
 tracklet's name, or by that name itself where it is a plain relative path.
 """
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,6 +21,7 @@ from pvlad_jax.gallery.manifest import sync
 PER_TRACKLET = 8  # evenly spread over the tracklet
 _SUFFIXES = ('.jpg', '.jpeg', '.png')
 _UNFINISHED = 'unfinished.json'
+_STAGED = '.crops'
 
 
 def crops_of(folder: Path, tracklet: str) -> list[Path]:
@@ -33,22 +36,47 @@ def crops_of(folder: Path, tracklet: str) -> list[Path]:
     return []
 
 
-def copy_crops(source: Path, gallery: Path, tracklets: Iterable[str]) -> set[str]:
-    """Copies pictures of these tracklets into the gallery. Returns those of which there were any."""
+def check_crops(source: Path) -> None:
+    """UserError where there is no such folder."""
     if not source.is_dir():
         raise UserError(f'There is no folder {source} of crops.')
-    copied = set()
+
+
+def stage_crops(source: Path, gallery: Path, tracklets: Iterable[str]) -> tuple[str, ...]:
+    """Copies pictures of these tracklets into the gallery, where they are not yet in their places: see `settle_crops`.
+    Returns those of which there were any.
+    """
+    staged = []
     for tracklet in tracklets:
         found = crops_of(source, tracklet)
         if not found:
             continue
-        copied.add(tracklet)
-        target = _folder(gallery, tracklet)
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
+        copy = gallery / _STAGED / file_name(tracklet)
+        copy.mkdir(parents=True)
         for number in np.unique(np.linspace(0, len(found) - 1, PER_TRACKLET).round().astype(int)):
-            shutil.copyfile(found[number], target / f'{number:06d}{found[number].suffix.lower()}')
-    return copied
+            shutil.copyfile(found[number], copy / f'{number:06d}{found[number].suffix.lower()}')
+        staged.append(tracklet)
+    return tuple(staged)
+
+
+def settle_crops(gallery: Path, tracklets: Iterable[str], staged: Collection[str]) -> None:
+    """After the change was committed: the pictures of these tracklets are those that were staged, and of the others
+    there are none. Where it was cut short it can be done again.
+    """
+    staged = set(staged)
+    for tracklet in tracklets:
+        target, copy = _folder(gallery, tracklet), gallery / _STAGED / file_name(tracklet)
+        if copy.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            copy.rename(target)
+        elif tracklet not in staged:
+            shutil.rmtree(target, ignore_errors=True)
+    clear_staged(gallery)
+
+
+def clear_staged(gallery: Path) -> None:
+    shutil.rmtree(gallery / _STAGED, ignore_errors=True)
 
 
 def remove_crops(gallery: Path, tracklets: Iterable[str]) -> None:
@@ -65,19 +93,34 @@ def _folder(gallery: Path, tracklet: str) -> Path:
     return gallery / 'crops' / file_name(tracklet)
 
 
-def note_unfinished(gallery: Path, tracklets: Sequence[str]) -> None:
-    """Before a change: whose crops are to be looked after, should it be killed."""
+@dataclasses.dataclass(frozen=True)
+class Unfinished:
+    """A change whose crops are to be looked after, should it be killed.
+
+    version: of the gallery before it; where that of the gallery is higher, it was committed. staged: of which of the
+    tracklets there are pictures.
+    """
+
+    version: int = 0
+    tracklets: tuple[str, ...] = ()
+    staged: tuple[str, ...] = ()
+
+
+def note_unfinished(gallery: Path, change: Unfinished) -> None:
     with atomic_write(gallery / _UNFINISHED) as partial:
-        partial.write_text(json.dumps(list(tracklets)))
+        partial.write_text(json.dumps(dataclasses.asdict(change)))
         sync(partial)
 
 
-def unfinished(gallery: Path) -> list[str]:
-    """Whose crops a change that was killed may have left."""
+def unfinished(gallery: Path) -> Unfinished | None:
+    """The change that was killed, if one was."""
     try:
-        return [str(name) for name in json.loads((gallery / _UNFINISHED).read_text())]
-    except (FileNotFoundError, ValueError, TypeError):  # no change was killed, or what it noted is damaged
-        return []
+        noted = json.loads((gallery / _UNFINISHED).read_text())
+        if isinstance(noted, list):  # of a former version of this program: names alone
+            return Unfinished(sys.maxsize, tuple(map(str, noted)))
+        return Unfinished(int(noted['version']), *(tuple(map(str, noted[key])) for key in ('tracklets', 'staged')))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none was killed, or what it noted is damaged
+        return None
 
 
 def note_finished(gallery: Path) -> None:

@@ -120,7 +120,8 @@ class Gallery:
 
         Args:
           table: Parquet or npz.
-          crops: a folder with a folder of pictures for each tracklet (`crops.crops_of`).
+          crops: a folder with a folder of pictures for each tracklet (`crops.crops_of`). Tracklets that are there
+            already get theirs if they have none.
           replace: whether a tracklet that differs from one of the same name takes its place.
           fingerprint: the model of a table that does not say its own.
           done: called with the number of tracklets that were read.
@@ -130,7 +131,10 @@ class Gallery:
             direction, a gallery that another process is changing, a full disk. The gallery is then as it was.
         """
         reader = table if isinstance(table, TableReader) else TableReader(user_path(table))
+        source = None if crops is None else user_path(crops)
         with change(self.folder, self.store) as state:
+            if source is not None:
+                pictures.check_crops(source)
             reader.fingerprint = _fingerprint(reader, state, fingerprint)
             if state.size not in (0, reader.size):
                 raise UserError(
@@ -139,19 +143,20 @@ class Gallery:
                 )
             old, state = state, dataclasses.replace(state, size=reader.size, fingerprint=reader.fingerprint)
             new, added = self.store.add(state, reader, replace, done)
-            if new is state:  # nothing to add
-                return added
-            copied: set[str] = set()
-            if crops is not None or added.replaced:
-                pictures.note_unfinished(self.folder, added.names)
-            if crops is not None:
-                copied = pictures.copy_crops(user_path(crops), self.folder, added.names)
-            manifest.commit(self.folder, new)
-            self.store.finish(old, new)
-            if added.replaced:  # pictures of those that were replaced
-                pictures.remove_crops(self.folder, set(added.names) - copied)
+            staged: tuple[str, ...] = ()
+            if source is not None:
+                without = [name for name in added.unchanged if not pictures.stored_crops(self.folder, name)]
+                staged = pictures.stage_crops(source, self.folder, [*added.names, *without])
+            changed = tuple(dict.fromkeys([*added.names, *staged]))
+            if new is not state:
+                if source is not None or added.replaced:
+                    pictures.note_unfinished(self.folder, pictures.Unfinished(old.version, changed, staged))
+                manifest.commit(self.folder, new)
+                self.store.finish(old, new)
+            if staged or added.replaced:
+                pictures.settle_crops(self.folder, changed, staged)
             pictures.note_finished(self.folder)
-        return added
+        return dataclasses.replace(added, pictures=len(staged))
 
     def delete(self, tracklets: Sequence[str] = (), sources: Sequence[str] = ()) -> int:
         """Removes tracklets by name, and all those of a source, with vectors, metadata and crops, from the disk.
@@ -178,7 +183,7 @@ class Gallery:
             if not there:
                 return 0
             names = sorted(there)
-            pictures.note_unfinished(self.folder, names)
+            pictures.note_unfinished(self.folder, pictures.Unfinished(state.version, tuple(names)))
             new = self.store.delete(state, names)
             manifest.commit(self.folder, new)
             self.store.finish(state, new)
@@ -255,7 +260,7 @@ class Gallery:
             'changes': state.version,
             'index': state.index,
             'bytes': size_on_disk(self.folder),
-            'unfinished_change': bool(pictures.unfinished(self.folder)),
+            'unfinished_change': pictures.unfinished(self.folder) is not None,
         }
 
 

@@ -37,6 +37,8 @@ class Added:
     already_there: int = 0
     replaced: int = 0
     names: tuple[str, ...] = ()  # of those that were added or replaced
+    unchanged: tuple[str, ...] = ()  # of those that were there already
+    pictures: int = 0  # tracklets whose pictures were stored
 
 
 class LocalStore:
@@ -181,11 +183,12 @@ class _Tally:
         self.row = dict(zip(stored.filter(there).to_pylist(), np.flatnonzero(there.to_numpy()).tolist()))
         self.names: list[str] = []
         self.replaced: list[int] = []  # rows
-        self.already_there = 0
+        self.unchanged: list[str] = []
 
     @property
     def added(self) -> Added:
-        return Added(len(self.names) - len(self.replaced), self.already_there, len(self.replaced), tuple(self.names))
+        counts = len(self.names) - len(self.replaced), len(self.unchanged), len(self.replaced)
+        return Added(*counts, tuple(self.names), tuple(self.unchanged))
 
     def pieces(self) -> Iterator[segments.Rows]:
         for piece in self.reader.pieces():
@@ -213,7 +216,7 @@ class _Tally:
                 'Nothing was added.'
             )
         self.replaced += row[there[~equal]].tolist()
-        self.already_there += int(equal.sum())
+        self.unchanged += [piece.names[row] for row in there[equal]]
         keep = np.ones(len(unit), bool)
         keep[there[equal]] = False
         return unit[keep], piece.metadata.filter(pa.array(keep))

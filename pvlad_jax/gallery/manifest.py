@@ -5,7 +5,8 @@ GALLERY/segments/NAME/        vectors.f32 and tracklets.arrow, never changed onc
 GALLERY/index/NAME.faiss      of the backend faiss
 GALLERY/crops/TRACKLET/       pictures
 GALLERY/adding_rows           of the backend milvus, while rows are added
-GALLERY/unfinished.json       whose crops a change that was killed may have left
+GALLERY/.crops/TRACKLET/      pictures of a change that is not yet committed
+GALLERY/unfinished.json       the change that this is, should it be killed
 """
 
 import dataclasses

@@ -102,7 +102,7 @@ class MilvusStore:
                 'old tracklets first.'
             )
         names: list[str] = []
-        already_there = 0
+        unchanged: list[str] = []
         filled = bool(state.index.get('rows'))
         with milvus.connected(state) as client:
             milvus.make_collection(client, state, milvus.collection_of(state))
@@ -123,18 +123,18 @@ class MilvusStore:
                             'already. Names tell tracklets apart: rename it, or delete the old one. '
                             'Nothing was added.'
                         )
-                already_there += len(rows) - len(fresh)
+                unchanged += [milvus.metadata_of(row)['tracklet'] for row in rows if row['key'] in stored]
                 if fresh:
                     self._adding.touch()
                     client.insert(milvus.collection_of(state), fresh)
                     names += [milvus.metadata_of(row)['tracklet'] for row in fresh]
                 done(len(piece))
             if not names:
-                return state, Added(already_there=already_there)
+                return state, Added(already_there=len(unchanged), unchanged=tuple(unchanged))
             client.flush(milvus.collection_of(state))
         count = state.index.get('rows', 0) + len(names)
         new = dataclasses.replace(state, version=state.version + 1, index={**state.index, 'rows': count})
-        return new, Added(len(names), already_there, names=tuple(names))
+        return new, Added(len(names), len(unchanged), names=tuple(names), unchanged=tuple(unchanged))
 
     def delete(self, state: State, names: Sequence[str]) -> State:
         """The state without these tracklets, which must be there.

@@ -61,7 +61,7 @@ def _directory(data: bytes, order: str, big: bool, at: int) -> tuple[dict[int, t
     tags = {}
     for i in range(at, at + count * entry, entry):
         tag, kind, n = struct.unpack_from(f'{order}HH{word}', data, i)
-        if kind not in _NUMBERS or n > _MAX_VALUES:
+        if kind not in _NUMBERS or not 1 <= n <= _MAX_VALUES:  # a tag without a value says nothing
             continue
         values = f'{order}{n}{_NUMBERS[kind]}'
         place = i + entry - room

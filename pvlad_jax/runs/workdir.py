@@ -164,6 +164,10 @@ def read_config(path: Folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if not isinstance(saved, dict):
         raise UserError(f'{path} is damaged (it holds no fields). Restore it from a copy.')
     history = saved.pop(HISTORY, [])
+    if not isinstance(history, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get('before', {}), dict) for entry in history
+    ):
+        raise UserError(f'{path} is damaged ({HISTORY!r} is no list of changes). Restore it from a copy.')
     return with_present_names(Config, saved), history
 
 

@@ -15,6 +15,11 @@ from pvlad_jax.core.errors import UserError
 
 _NUMBER = re.compile(r'\d+')
 BLANK = ' ,;\t\r\n'  # what a row without content holds, as spreadsheets write it
+_NO_TRACK = ('', '-1', '-1.0')  # in a CSV file: a box that a tracker gave to nobody
+_DETECTIONS = (
+    'these are detections and not tracks. Run a tracker over them first: an embedding is of one person over many '
+    'frames.'
+)
 _MAX_NUMBER = 2**53  # of a frame: below it floats hold every whole number
 # Column names of CSV files, in the order in which they are looked for.
 _COLUMNS = {
@@ -74,10 +79,7 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
         rows, columns = _rows_one_by_one(text, path)
     frame, track = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
     if (track < 0).any():
-        raise UserError(
-            f'{path}: box {int((track < 0).argmax()) + 1} has id {track[track < 0][0]}, so these are detections and '
-            'not tracks. Run a tracker over them first: an embedding is of one person over many frames.'
-        )
+        raise UserError(f'{path}: box {int((track < 0).argmax()) + 1} has id {track[track < 0][0]}, so {_DETECTIONS}')
     notes = []
     annotations = columns == 9  # each line by itself: files that were put together may have both
     if annotations.any() and (ignored := annotations & (rows[:, 6] == 0)).any():
@@ -131,20 +133,27 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
             f'{path} has no column {", ".join(missing)}; its columns are {", ".join(header)[:200]}. Needed are frame, '
             'track, left, top, and width, height or right, bottom.'
         )
-    boxes = Boxes()
+    boxes, detections = Boxes(), 0
     for number, row in enumerate(rows, first + 2):
         if not any(map(str.strip, row)):
             continue
         try:
             frame = _whole(float(row[places['frame']]))
             left, top, third, fourth = (float(row[places[field]]) for field in needed[2:])
-            name = row[places['track']].strip()
+            track = row[places['track']].strip()
         except (ValueError, IndexError, OverflowError) as error:
             raise UserError(
                 f'{path}, line {number}: {separator.join(row)[:80]!r} does not hold numbers in the columns '
                 f'{", ".join(field for field in needed if field != "track")}.'
             ) from error
-        boxes.add(name, frame, (left, top, third - left, fourth - top) if corners else (left, top, third, fourth))
+        if track in _NO_TRACK:
+            detections += 1
+            continue
+        boxes.add(track, frame, (left, top, third - left, fourth - top) if corners else (left, top, third, fourth))
+    if detections and not boxes.names:
+        raise UserError(f'{path}: no box has a track, so {_DETECTIONS}')
+    if detections:
+        boxes.notes.append(f'{detections:,} boxes without a track (empty or -1) are left out.')
     return boxes
 
 

@@ -38,7 +38,9 @@ def scan_mars(source: str | Path, name: str = 'mars', info_dir: str | Path | Non
         {s: require_matlab(files, info_dir, f'tracks_{s}_info.mat', f'track_{s}_info') for s in SPLITS},
         require_matlab(files, info_dir, 'query_IDX.mat', 'query_IDX').ravel(),
         {
-            s: None if (c := find_annotation(files, info_dir, f'{s}_name.txt')) is None else read_lines(c)
+            s: None
+            if (c := find_annotation(files, info_dir, f'{s}_name.txt')) is None
+            else read_lines(f'{s}_name.txt', c)
             for s in SPLITS
         },
         name,
