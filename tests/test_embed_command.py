@@ -317,6 +317,7 @@ def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, c
         ({'tracks': ''}, (), 'give --tracks'),
         ({'input': 'none.mp4'}, (), 'no file or folder'),
         ({'input': '.'}, (), 'belongs to a video'),
+        ({'input': '.', 'tracks': ''}, ('--min_height=9',), '--min_height belongs to a video'),
         ({'tracks': 'none.txt'}, (), 'cannot be read'),
         ({'output': 'x.npz'}, ('--camera=north',), 'are numbers'),
         ({'output': 'x.npz'}, ('--camera=99999999999',), 'are numbers'),

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import signal
 import threading
 import time
@@ -50,11 +51,9 @@ resumes."""
         choices=(0, 1),
         help='the number of the first frame in the tracks; default: by their format',
     )
-    crops.add_argument(
-        '--margin', type=float, default=0.0, help='added around a box, as a share of its size; default 0'
-    )
-    crops.add_argument('--min_height', type=positive, default=16, help='pixels; smaller crops are left out; default 16')
-    crops.add_argument('--min_width', type=positive, default=8, help='pixels; default 8')
+    crops.add_argument('--margin', type=float, help='added around a box, as a share of its size; default 0')
+    crops.add_argument('--min_height', type=positive, help='pixels; smaller crops are left out; default 16')
+    crops.add_argument('--min_width', type=positive, help='pixels; default 8')
     parser.add_argument(
         '--min_frames', type=positive, default=1, help='tracklets of fewer frames are left out; default 1'
     )
@@ -138,9 +137,12 @@ def _source(options: argparse.Namespace):
     from pvlad_jax.commands.embed_sources import TrackletFolders, VideoWithTracks
     from pvlad_jax.video import CropRules
 
+    rules = {field.name: getattr(options, field.name) for field in dataclasses.fields(CropRules)}
+    rules = {name: value for name, value in rules.items() if value is not None}
     if options.input.is_dir():
-        if options.tracks:
-            raise UserError(f'--tracks belongs to a video, but --input={options.input} is a folder.')
+        of_video = [name for name in ('tracks', 'first_frame') if getattr(options, name) is not None] + [*rules]
+        if of_video:
+            raise UserError(f'--{of_video[0]} belongs to a video, but --input={options.input} is a folder.')
         return TrackletFolders(options.input)
     if not options.input.exists():
         raise UserError(f'There is no file or folder {options.input} (--input).')
@@ -149,12 +151,7 @@ def _source(options: argparse.Namespace):
             f'--input={options.input} is a file: give --tracks=FILE with the boxes of the people in it (MOT Challenge '
             'text, COCO-style JSON or CSV). A tracker makes one; this program has none.'
         )
-    return VideoWithTracks(
-        options.input,
-        options.tracks,
-        CropRules(options.margin, options.min_height, options.min_width),
-        options.first_frame,
-    )
+    return VideoWithTracks(options.input, options.tracks, CropRules(**rules), options.first_frame)
 
 
 def _model(options: argparse.Namespace):

@@ -26,6 +26,9 @@ Tables are those of `python -m pvlad_jax embed` (Parquet) or the .npz of an eval
 docs/search.md describes backends, filters and what deletion removes."""
 
 
+_OF_BACKEND = {'kind': 'faiss', 'uri': 'milvus', 'collection': 'milvus'}  # options of `create`
+
+
 def add_arguments(parser: Parser) -> None:
     parser.description = DESCRIPTION
     actions = parser.add_subparsers(dest='action', required=True, metavar='|'.join(ACTIONS))
@@ -57,23 +60,26 @@ def _create_arguments(parser: argparse.ArgumentParser) -> None:
         choices=('exact', 'faiss', 'milvus'),
         help='exact (default) reads every vector; faiss and milvus need requirements-search.txt',
     )
-    parser.add_argument('--kind', default='ivfpq', choices=('ivfpq', 'flat'), help='of the backend faiss')
+    parser.add_argument('--kind', choices=('ivfpq', 'flat'), help='of the backend faiss (default ivfpq)')
     parser.add_argument(
-        '--uri',
-        default='',
-        help='of the backend milvus: FILE.db, or http://HOST:PORT (the token is read from MILVUS_TOKEN)',
+        '--uri', help='of the backend milvus: FILE.db, or http://HOST:PORT (the token is read from MILVUS_TOKEN)'
     )
-    parser.add_argument('--collection', default='pvlad', help='of the backend milvus')
+    parser.add_argument('--collection', help='of the backend milvus (default pvlad)')
 
 
 def _create(options: argparse.Namespace) -> None:
     from pvlad_jax.commands.model_fingerprint import fingerprint_of
     from pvlad_jax.gallery.gallery import Gallery
 
+    given = {name: value for name in _OF_BACKEND if (value := getattr(options, name)) is not None}
+    for name in given:
+        if options.backend != _OF_BACKEND[name]:
+            raise UserError(
+                f'--{name} is of the backend {_OF_BACKEND[name]}, and this gallery would have the backend '
+                f'{options.backend}. Give --backend={_OF_BACKEND[name]}, or leave --{name} out.'
+            )
     model = fingerprint_of(options.model)
-    Gallery.create(
-        options.gallery, model, options.backend, kind=options.kind, uri=options.uri, collection=options.collection
-    )
+    Gallery.create(options.gallery, model, options.backend, **given)
     terminal.say(
         f'{options.gallery}: an empty gallery, backend {options.backend}, model {model or "of the first table"}.'
     )
@@ -135,6 +141,8 @@ def _search(options: argparse.Namespace) -> None:
     from pvlad_jax.gallery.embedding_table import read_table
     from pvlad_jax.gallery.filters import Filters
 
+    if options.query_crops and not (options.output and options.output.suffix == '.png'):
+        raise UserError('--query_crops is for the sheet of pictures: give --output=FILE.png too.')
     if options.query_crops and not options.query_crops.is_dir():
         raise UserError(f'There is no folder {options.query_crops} of crops.')
     gallery, queries = _open(options), read_table(options.input)
