@@ -197,6 +197,7 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
         ({'format': 9}, 'format version 9'),
         ({'same': 3}, 'is not a threshold'),
         ({'x': 1}, 'is not a threshold'),
+        ({'nobody': 10**400}, 'is not a threshold'),
         ({'gallery': '9'}, 'gallery is .9.'),
         ({'nobody': float('nan')}, 'not finite'),
     ):

@@ -152,3 +152,18 @@ def test_names_become_files_of_one_folder_each_its_own():
     files = [file_name(name) for name in names]
     assert len(set(files)) == len(names)
     assert all('/' not in f and not f.startswith('.') and 0 < len(f.encode()) <= 150 and f.isprintable() for f in files)
+
+
+def test_columns_twice_and_names_that_are_no_text(tmp_path):
+    vectors = pa.array([[1.0, 0.0]], pa.list_(pa.float32(), 2))
+    twice = pa.Table.from_arrays([pa.array(['a']), vectors, pa.array(['s']), pa.array(['t'])],
+                                 ['tracklet', 'embedding', 'source', 'source'])  # fmt: skip
+    pq.write_table(twice, tmp_path / 't.parquet')
+    with pytest.raises(UserError, match='has the column source more than once'):
+        read_table(tmp_path / 't.parquet')
+    bad = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b'\xff\xfe'))
+    good = pa.array(['a'])
+    for tracklet, source in ((bad, good), (good, bad)):
+        pq.write_table(pa.table({'tracklet': tracklet, 'source': source, 'embedding': vectors}), tmp_path / 't.parquet')
+        with pytest.raises(UserError, match='not a readable Parquet file'):
+            read_table(tmp_path / 't.parquet')

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from data_prep.import_weights import read_source, templates, write_weights
 from data_prep.weights.array_unpickler import load_arrays
+from data_prep.weights.torch_state import read_state_dict
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.models.backbones import build_backbone
 from pvlad_jax.models.backbones.i3d import kinetics_logits
@@ -201,6 +202,14 @@ def test_checkpoints_that_are_programs_are_not_run(tmp_path, monkeypatch):
     torch.save({0: torch.zeros(1)}, 'numbered.pth')
     with pytest.raises(UserError, match='names to tensors'):
         read_source('torchvision', 'numbered.pth')
+    Path('empty.pth').touch()
+    with pytest.raises(UserError, match='not a PyTorch file'):
+        read_source('torchvision', 'empty.pth')
+    torch.save({'weight': torch.zeros(2, 2).to_sparse()}, 'sparse.pth')
+    with pytest.raises(UserError, match='no plain arrays'):
+        read_source('torchvision', 'sparse.pth')
+    torch.save({'module.weight': torch.nn.Parameter(torch.ones(2))}, 'parameters.pth')
+    np.testing.assert_array_equal(read_state_dict('parameters.pth')[0]['weight'], [1, 1])
 
 
 def test_c3d_sees_the_same_video(tmp_path):

@@ -135,9 +135,15 @@ def test_other_files_are_refused(file, tmp_path):
         read_source('torchreid-onnx', str(bad))
     model = onnx.load(file)
     folded = next(node for node in model.graph.node if node.op_type == 'Conv' and len(node.input) > 2)
+    model.graph.node.insert(0, onnx.helper.make_node('Identity', [folded.input[2]], ['computed']))
     folded.input[2] = 'computed'
     onnx.save(model, str(bad))
     with pytest.raises(UserError, match='not stored under a name'):
+        read_source('torchreid-onnx', str(bad))
+    model = onnx.load(file)
+    del model.graph.node[0].output[:]
+    onnx.save(model, str(bad))
+    with pytest.raises(UserError, match='is not a whole ONNX file'):
         read_source('torchreid-onnx', str(bad))
     model = onnx.load(file)
     for node in model.graph.node:

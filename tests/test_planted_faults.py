@@ -64,6 +64,14 @@ def test_a_name_list_in_another_encoding(source):
         scan_mars(source)
 
 
+def test_a_table_of_too_few_columns(source):
+    (source / 'info/tracks_test_info.mat').write_bytes(
+        small_mars.matlab('track_test_info', small_mars.table('test')[:, :2])
+    )
+    with pytest.raises(UserError, match=r'tracks_test_info\.mat has not the shape \(tracklets, 4\) but \(9, 2\)'):
+        scan_mars(source)
+
+
 def test_extra_frame(source):
     frame(source, '0003C1T0002F009.jpg').write_bytes(small_mars.FRAME)
     assert faults_of(source) == ['Frames that are not in MARS in bbox_train (1): 0003C1T0002F009.jpg']

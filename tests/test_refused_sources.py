@@ -4,9 +4,10 @@ import io
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 
-from data_prep.sources.annotations import find_annotation
+from data_prep.sources.annotations import find_annotation, read_matlab
 from data_prep.sources.archives import open_files
 from pvlad_jax.core.errors import UserError
 from tests.helpers import small_mars
@@ -96,6 +97,40 @@ def test_names_that_are_not_utf8(tmp_path):
         pytest.skip('this file system takes UTF-8 names only')
     with pytest.raises(UserError, match='not UTF-8'):
         open_files(tmp_path)
+
+
+def test_members_of_archives_that_are_not_utf8(tmp_path):
+    with tarfile.open(tmp_path / 'a.tar', 'w', format=tarfile.GNU_FORMAT) as archive:
+        for name in ('caf\xe9\u2060/1.jpg', 'b\udcff/1.jpg'):  # the first has a letter that is not printed
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(UserError, match=r'not UTF-8: b.b'):
+        open_files(tmp_path / 'a.tar')
+
+
+def test_archives_of_later_programs_and_damaged_ones(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
+        archive.writestr('a.jpg', b'1')
+    data = bytearray((tmp_path / 'a.zip').read_bytes())
+    data[data.index(b'PK\x01\x02') + 6] = 99  # the version that is needed to read it
+    (tmp_path / 'a.zip').write_bytes(data)
+    with pytest.raises(UserError, match='cannot be read as a zip archive'):
+        open_files(tmp_path / 'a.zip')
+    with tarfile.open(tmp_path / 'a.tar.xz', 'w:xz') as archive:
+        about = tarfile.TarInfo('a.jpg')
+        about.size = 100_000
+        archive.addfile(about, io.BytesIO(np.random.default_rng(0).bytes(about.size)))
+    data = bytearray((tmp_path / 'a.tar.xz').read_bytes())
+    data[60_000:60_100] = bytes(100)
+    (tmp_path / 'a.tar.xz').write_bytes(data)
+    with pytest.raises(UserError, match='could not be decompressed'):
+        open_files(tmp_path / 'a.tar.xz')
+
+
+@pytest.mark.parametrize('matrix', [[[1j]], [[np.nan]], [['a']]])
+def test_tables_that_hold_no_whole_numbers(matrix):
+    content = small_mars.matlab('key', np.array(matrix))
+    with pytest.raises(UserError, match='not a matrix of integers'):
+        read_matlab(content, 't.mat', 'key')
 
 
 def test_tables_behind_a_link_are_found(tmp_path):

@@ -142,6 +142,8 @@ def test_thousands_of_tracks_at_once(tmp_path):
         ('', 'is empty'),
         ('\n\n', 'is empty'),
         (';;;\n,,\n', 'is empty'),
+        ('\x1c\u2028', 'is empty'),
+        ('\x1cx', 'has no column'),
         ('1,2,3', 'line 1'),
         ('1,1,1,1,5,5\nx,y,1,1,5,5', 'line 2'),
         ('1,-1,1,1,5,5', 'detections'),

@@ -54,7 +54,7 @@ def read_matlab(content: bytes, name: str, key: str) -> np.ndarray:
         matrix = np.asarray(scipy.io.loadmat(io.BytesIO(content))[key])
     except Exception as error:  # scipy raises what its parser happens to meet
         raise UserError(f'{name} cannot be read as a MATLAB file with a matrix {key!r}: {error}') from error
-    if not np.issubdtype(matrix.dtype, np.number) or (matrix != np.floor(matrix)).any():
+    if matrix.dtype.kind not in 'iuf' or not np.isfinite(matrix).all() or (matrix != np.floor(matrix)).any():
         raise UserError(f'{name}: {key} is not a matrix of integers.')
     return matrix.astype(np.int64)
 

@@ -14,7 +14,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -49,11 +49,7 @@ class Folder(_Files):
         self.names.sort()
         self.system_files.sort()
         self.empty_folders.sort()
-        try:
-            '/'.join(self.names).encode()
-        except UnicodeEncodeError:
-            name = next(n for n in self.names if not n.isprintable())
-            raise UserError(f'{root} has a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it.') from None
+        refuse_undecodable(root, self.names)
 
     def read(self, name: str) -> bytes:
         with open(os.path.join(self.root, name), 'rb') as f:
@@ -85,7 +81,7 @@ class Zip(_Archive):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 members = archive.infolist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, UnicodeDecodeError, NotImplementedError) as error:
             raise UserError(f'{path} cannot be read as a zip archive: {error}. Download it again.') from error
         refuse_escapes(path, ((m.filename, None) for m in members))
         if locked := [m.filename for m in members if m.flag_bits & 1]:
@@ -135,6 +131,7 @@ class Tar(_Archive):
         if self._plain:
             weakref.finalize(self, _unlink, self._plain)
         refuse_escapes(path, ((m.name, m.linkname if m.issym() or m.islnk() else None) for m in members))
+        refuse_undecodable(path, [m.name for m in members])
         windows = written_with_backslashes([m.name for m in members])
         self.spans = {posix_name(m.name, windows): (m.offset_data, m.size) for m in members if m.isreg()}
         for m in members:  # a hard link has no bytes of its own
@@ -223,6 +220,15 @@ def _is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
+def refuse_undecodable(source: Path, names: Sequence[str]) -> None:
+    """UserError where one of the names is not UTF-8, which Python writes with surrogates."""
+    try:
+        '/'.join(names).encode()
+    except UnicodeEncodeError:
+        name = next(n for n in names if any('\ud800' <= c <= '\udfff' for c in n))
+        raise UserError(f'{source} has a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it.') from None
+
+
 def _open_archive(path: Path) -> Zip | Tar:
     if path.name.lower().endswith('.zip') or zipfile.is_zipfile(path):
         return Zip(path)
@@ -275,7 +281,7 @@ def _decompress(path: Path) -> str:
             shutil.copyfileobj(packed, target, 1 << 20)
     except BaseException as error:
         _unlink(plain)
-        if isinstance(error, OSError | EOFError):
+        if isinstance(error, OSError | EOFError | lzma.LZMAError):
             raise UserError(
                 f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its folder.'
             ) from error

@@ -70,7 +70,7 @@ def given_numbers(text: str) -> dict[str, int]:
     numbers = {}
     for part in filter(None, (p.strip() for p in text.split(','))):
         name, equals, value = (x.strip() for x in part.rpartition('='))
-        known = value.isascii() and value.isdecimal() and int(value) <= MAX_NUMBER
+        known = value.isascii() and value.isdecimal() and len(value) < 20 and int(value) <= MAX_NUMBER
         if not name or not equals or not (known or value.lower() in ('unknown', '-1')):
             raise UserError(
                 f'--camera_numbers: {part!r} is not FOLDER=NUMBER or FOLDER=unknown, such as '

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from data_prep.weights.torch_state import first_line
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS
@@ -50,9 +51,10 @@ def read_state(file: str | None, frames) -> tuple[dict[str, np.ndarray], str]:
     data = path.read_bytes()
     try:
         model = onnx.load_from_string(data)
+        onnx.checker.check_model(model)
         values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     except Exception as error:  # protobuf's own classes; a tensor that lies in another file
-        raise UserError(f'{path} is not a whole ONNX file: {str(error).splitlines()[0]}') from error
+        raise UserError(f'{path} is not a whole ONNX file: {first_line(error)}') from error
     if found := sorted({node.op_type for node in model.graph.node} & _REFUSED):
         raise UserError(f'{path} is not OSNet, or not in floating point: it has the operation {", ".join(found)}.')
     state, folded = _by_module(model.graph, values, path)
@@ -138,7 +140,7 @@ def _statistics(model, outputs, frames, path: Path) -> list[Float[np.ndarray, '2
                 sums[i] += np.stack([result.sum((0, 2, 3)), np.square(result).sum((0, 2, 3))])
                 count[i] += result.size // result.shape[1]
     except Exception as error:  # ONNX Runtime's own classes
-        raise UserError(f'ONNX Runtime cannot run {path}: {str(error).splitlines()[0]}') from error
+        raise UserError(f'ONNX Runtime cannot run {path}: {first_line(error)}') from error
     moments = [total / number for total, number in zip(sums, count)]
     return [np.stack([mean, square - mean**2]) for mean, square in moments]
 

@@ -14,7 +14,7 @@ _NAME = re.compile(r'(conv[1-5])(?:\.(\d))?\.(?:(.+)\.)?([^.]+)')
 def backbone_of(state: dict[str, np.ndarray]) -> str | None:
     """The registry's name by the stages' widths; None for another network, OSNet-IBN and OSNet-AIN included."""
     keys = ('conv1.conv.weight', *(f'conv{n}.0.conv3.conv.weight' for n in (2, 3, 4)))
-    widths = tuple(len(state[key]) for key in keys if key in state)
+    widths = tuple(width for key in keys if key in state for width in state[key].shape[:1])
     plain = 'conv1.bn.running_mean' in state  # the others normalise instances there
     return next((name for name, channels in osnet.CHANNELS.items() if widths == channels and plain), None)
 

@@ -38,10 +38,15 @@ def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
     return arrays, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def first_line(error: BaseException) -> str:
+    """Of another library's message; the error's kind where it says nothing."""
+    return next(iter(str(error).splitlines()), '') or type(error).__name__
+
+
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16, which NumPy lacks
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types that NumPy lacks
         raise UserError(f'{path} is not a whole safetensors file of float32 or float16 tensors ({error}).') from error
 
 
@@ -56,7 +61,7 @@ def _pickled_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are damaged or hold more than tensors
-        raise UserError(f'{path} is not a PyTorch file of tensors alone: {str(error).splitlines()[0]}') from error
+        raise UserError(f'{path} is not a PyTorch file of tensors alone: {first_line(error)}') from error
     for key in ('state_dict', 'model'):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -64,7 +69,10 @@ def _pickled_tensors(path: Path) -> dict[str, np.ndarray]:
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise UserError(f'{path} is not a state dict: it should map names to tensors.')
-    return {name: value.to(torch.float32).numpy() for name, value in state.items()}
+    try:
+        return {name: value.detach().to(torch.float32).numpy() for name, value in state.items()}
+    except Exception as error:  # of tensors without numbers (meta) or of another layout (sparse, quantised)
+        raise UserError(f'{path} holds tensors that are no plain arrays: {first_line(error)}') from error
 
 
 def kernel_from_torch(weight: np.ndarray) -> np.ndarray:

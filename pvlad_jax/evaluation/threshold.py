@@ -82,7 +82,7 @@ def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
             raise ValueError('a distance is not finite')
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f'There is no file {path}. Make it with: python -m pvlad_jax calibrate') from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f'{path} is not a threshold that `calibrate` has written ({" ".join(str(error).split())}).'
         ) from error

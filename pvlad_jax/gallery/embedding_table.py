@@ -16,6 +16,7 @@ The schema's metadata hold the model's fingerprint (`pvlad_model`, '' = unknown)
 
 import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -211,11 +212,14 @@ class TableReader:
             self.n_rows = pq.read_metadata(self.path).num_rows
         said = found.metadata or {}
         version = said.get(_FORMAT, b'0').decode(errors='replace')
-        if version.isdecimal() and int(version) > FORMAT_VERSION:
+        if version.isdecimal() and (len(version) > 9 or int(version) > FORMAT_VERSION):
             raise UserError(
                 f'{path} has the format version {version}, this program reads up to {FORMAT_VERSION}. '
                 'Install a newer one.'
             )
+        twice = [name for name, count in Counter(found.names).items() if count > 1]
+        if twice:
+            raise UserError(f'{path} has the column {", ".join(twice)} more than once. Rename or remove the others.')
         missing = [name for name in ('tracklet', 'embedding') if name not in found.names]
         kind = None if missing else found.field('embedding').type
         if missing or not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
@@ -241,6 +245,7 @@ class TableReader:
         self.names()
         with _readable(self.path), self._opened() as file:
             for batch in file.iter_batches(rows):
+                batch.validate(full=True)
                 yield _table_of(batch, self.fingerprint, str(self.path))
 
     def names(self) -> pa.StringArray:
@@ -249,6 +254,7 @@ class TableReader:
             return self._whole.metadata['tracklet'].combine_chunks()
         with _readable(self.path), self._opened() as file:
             column = file.read(columns=['tracklet'])['tracklet'].combine_chunks()
+            column.validate(full=True)  # that it is UTF-8
         names = cast_metadata({'tracklet': column}, len(column), str(self.path))['tracklet'].combine_chunks()
         if len(pc.unique(names)) < len(names):
             check_names(names.to_pylist(), str(self.path))
@@ -272,7 +278,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Arrow's errors over a damaged file as a UserError."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path} is not a readable Parquet file ({" ".join(str(error).split())}).') from error
 
 

@@ -74,7 +74,7 @@ def read_state(folder: Path) -> State:
             f'{folder} is not a gallery: it has no {_NAME}. Make one with: '
             f'python -m pvlad_jax gallery create --gallery={folder}'
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f'{path} is damaged ({" ".join(str(error).split())}). Restore it from a copy, or make the gallery again.'
         ) from error

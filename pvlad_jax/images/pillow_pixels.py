@@ -14,7 +14,17 @@ from pvlad_jax.images.header import ImageError
 _PREMULTIPLIED = {'RGBa': 'RGB', 'La': 'L'}
 _TRANSPARENT = frozenset(['RGBA', 'LA', 'PA'])
 # Pillow raises all of these for damaged files of one format or another.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, Image.DecompressionBombError)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 def pillow_pixels(data: bytes, form: str) -> UInt8[np.ndarray, 'H W C']:

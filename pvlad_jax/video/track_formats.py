@@ -14,7 +14,8 @@ from jaxtyping import Float64, Int64
 from pvlad_jax.core.errors import UserError
 
 _NUMBER = re.compile(r'\d+')
-BLANK = ' ,;\t\r\n'  # what a row without content holds, as spreadsheets write it
+# What a row without content holds, as spreadsheets write it, and all that ends a line for `str.splitlines`.
+BLANK = ' ,;\t\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029'
 _NO_TRACK = ('', '-1', '-1.0')  # in a CSV file: a box that a tracker gave to nobody
 _DETECTIONS = (
     'these are detections and not tracks. Run a tracker over them first: an embedding is of one person over many '

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from data_prep.datasets.dataset_source import INFO_DIR, DatasetSource, Options
 from data_prep.datasets.mars.counts import Labels, mars_checks
@@ -35,7 +36,7 @@ def scan_mars(source: str | Path, name: str = 'mars', info_dir: str | Path | Non
     files = open_files(source)
     return check_mars(
         files,
-        {s: require_matlab(files, info_dir, f'tracks_{s}_info.mat', f'track_{s}_info') for s in SPLITS},
+        {s: _table_of_tracklets(files, info_dir, s) for s in SPLITS},
         require_matlab(files, info_dir, 'query_IDX.mat', 'query_IDX').ravel(),
         {
             s: None
@@ -115,6 +116,14 @@ def recount_mars(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> li
 
 def require_matlab(files: FrameFiles, info_dir: str | Path | None, name: str, key: str) -> np.ndarray:
     return read_matlab(require_annotation(files, info_dir, name, SOURCE_HINT), name, key)
+
+
+def _table_of_tracklets(files: FrameFiles, info_dir: str | Path | None, split: str) -> Int[np.ndarray, 'rows 4']:
+    name = f'tracks_{split}_info.mat'
+    table = require_matlab(files, info_dir, name, f'track_{split}_info')
+    if table.ndim != 2 or table.shape[1] != 4 or not len(table):
+        raise UserError(f'{name} has not the shape (tracklets, 4) but {table.shape}. {SOURCE_HINT}')
+    return table
 
 
 def _present(rows: list[Row], query_rows: list[int]) -> tuple[list[Row], list[int]]:

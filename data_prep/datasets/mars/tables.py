@@ -86,9 +86,6 @@ def misplaced_people(
 
 def _check_table(split: str, table: Int[np.ndarray, 'rows 4'], n_lines: int | None, issues: Issues) -> None:
     name = f'tracks_{split}_info.mat'
-    if table.ndim != 2 or table.shape[1] != 4 or not len(table):
-        issues.add(f'{name} has not the shape (tracklets, 4)', str(table.shape))
-        return
     first, last = table[:, 0], table[:, 1]
     for i in np.flatnonzero(first > last)[:100]:
         issues.add(f'Tracklets of zero length in {name}', f'row {i + 1}: lines {first[i]} to {last[i]}')

@@ -82,7 +82,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
             yield file, metadata
     except PermissionError as error:
         raise UserError(f'config.model.backbone.weights: {path} cannot be read: {error.strerror}.') from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, AttributeError, TypeError) as error:  # the last two: types that NumPy lacks
         raise UserError(f'{path} is not a whole safetensors file ({error}). {MAKE_ONE}') from error
 
 
@@ -128,6 +128,14 @@ def load_backbone_weights(
     return nested.get('params', {}), nested.get('batch_stats', {})
 
 
+def _is_near(text: str, expected: tuple[float, ...]) -> bool:
+    try:
+        found = [float(v) for v in text.split(',')]
+    except ValueError:
+        return False
+    return len(found) == len(expected) and np.allclose(found, expected, atol=1e-5)
+
+
 def _matched(
     path: str | Path,
     backbone: str,
@@ -145,7 +153,7 @@ def _matched(
     if backbone not in fits:
         raise UserError(f'{path} holds weights of {" or ".join(fits)}, not of {backbone} (model.backbone.name).')
     for field, expected in (('pixel_mean', spec.pixel_mean), ('pixel_std', spec.pixel_std)):
-        if not np.allclose([float(v) for v in metadata[field].split(',')], expected, atol=1e-5):
+        if not _is_near(metadata[field], expected):
             raise UserError(
                 f'{path} expects pixels of {field} {metadata[field]}, but {backbone} is fed with {expected}.'
             )
