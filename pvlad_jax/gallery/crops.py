@@ -119,14 +119,9 @@ def unfinished(gallery: Path) -> Unfinished | None:
         if isinstance(noted, list):  # of a former version of this program: names alone
             return Unfinished(sys.maxsize, tuple(map(str, noted)))
         return Unfinished(int(noted['version']), *(tuple(map(str, noted[key])) for key in ('tracklets', 'staged')))
-    except (
-        FileNotFoundError,
-        ValueError,
-        TypeError,
-        KeyError,
-        OverflowError,
-        RecursionError,
-    ):  # none was killed, or what it noted is damaged
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # what it noted is damaged
         return None
 
 
