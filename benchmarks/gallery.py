@@ -33,8 +33,9 @@ from benchmarks.peak_memory import PeakMemory
 from benchmarks.rows import child_output, draw, new_file, own_path, write
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import complain, say
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, TableWriter, read_table
+from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.gallery import Answer, Gallery
+from pvlad_jax.gallery.table_file import TableReader, TableWriter, read_table
 
 _PIECE = 50_000  # rows that are made at a time
 _PER_SOURCE = 1000  # tracklets

@@ -20,9 +20,10 @@ from benchmarks.rows import draw, own_path
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import say
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, read_table
+from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.faiss_index import MIN_ROWS
 from pvlad_jax.gallery.gallery import Gallery
+from pvlad_jax.gallery.table_file import TableReader, read_table
 
 MODEL = 'one model'  # tables that do not name theirs (.npz) are of one, the caller says
 

@@ -20,7 +20,7 @@ from pvlad_jax.evaluation import read_embeddings
 from tests.helpers.small_models import write_workdir
 from tests.helpers.small_videos import frame, mot_lines, walking, write_video
 
-tables = pytest.importorskip('pvlad_jax.gallery.embedding_table', reason='tables need pyarrow', exc_type=Exception)
+tables = pytest.importorskip('pvlad_jax.gallery.table_file', reason='tables need pyarrow', exc_type=Exception)
 
 RNG = np.random.default_rng(1)
 TRACKS = {'4': walking(0, 9, 3.0), '17': walking(2, 6, top=20), '900': walking(5, 11, 1.0, top=15), '2': walking(7, 7)}

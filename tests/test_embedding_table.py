@@ -9,7 +9,8 @@ from pvlad_jax.evaluation import Embeddings, write_embeddings
 
 pa = pytest.importorskip('pyarrow')
 pq = pytest.importorskip('pyarrow.parquet')
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, TableWriter, read_table, schema, write_table  # noqa: E402
+from pvlad_jax.gallery.embedding_table import EmbeddingTable  # noqa: E402
+from pvlad_jax.gallery.table_file import TableReader, TableWriter, read_table, schema, write_table  # noqa: E402
 
 
 def table(n: int = 5, size: int = 4, start: int = 0, fingerprint: str = 'm1', **columns) -> EmbeddingTable:

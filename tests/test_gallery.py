@@ -17,8 +17,9 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, write_embeddings
 from pvlad_jax.gallery import local_store, manifest, segments
 from pvlad_jax.gallery.change import change as changing
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader, write_table
+from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.gallery import Gallery
+from pvlad_jax.gallery.table_file import TableReader, write_table
 from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,9 +9,10 @@ import pytest
 pa = pytest.importorskip('pyarrow')
 from pvlad_jax.core.errors import UserError  # noqa: E402
 from pvlad_jax.gallery import manifest, milvus_collection, segments  # noqa: E402
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table  # noqa: E402
+from pvlad_jax.gallery.embedding_table import EmbeddingTable  # noqa: E402
 from pvlad_jax.gallery.filters import Filters  # noqa: E402
 from pvlad_jax.gallery.milvus_store import MilvusStore  # noqa: E402
+from pvlad_jax.gallery.table_file import write_table  # noqa: E402
 from tests.helpers.small_galleries import found, holds, make, rows, sorted_by_cosine, write_rows  # noqa: E402
 
 BACKENDS = [

@@ -16,9 +16,9 @@ from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
 from pvlad_jax.evaluation.calibration import calibrate
 from pvlad_jax.evaluation.threshold import read_calibration
-from pvlad_jax.gallery.embedding_table import write_table
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.gallery import Gallery
+from pvlad_jax.gallery.table_file import write_table
 from tests.helpers.small_galleries import make, rows, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,8 @@ from pvlad_jax.core.file_names import file_name
 from pvlad_jax.gallery import crops, segments
 from pvlad_jax.gallery.change import change as changing
 from pvlad_jax.gallery.crops import crops_of, stored_crops
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
+from pvlad_jax.gallery.embedding_table import EmbeddingTable
+from pvlad_jax.gallery.table_file import write_table
 from tests.helpers.small_galleries import found, holds, make, rows, write_rows
 
 

@@ -44,7 +44,8 @@ def write_output(path: Path, rows: Sequence[Row], source: str, camera: str, fing
         names, vectors = np.array([row.tracklet for row in rows]), np.stack([row.embedding for row in rows])
         write_embeddings(path, Embeddings(embedding=vectors, tracklet=names, **columns))
         return
-    from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableWriter
+    from pvlad_jax.gallery.embedding_table import EmbeddingTable
+    from pvlad_jax.gallery.table_file import TableWriter
 
     with TableWriter(path, len(rows[0].embedding), fingerprint) as writer:
         for start in range(0, len(rows), _PIECE):

@@ -94,7 +94,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add(options: argparse.Namespace) -> None:
     from pvlad_jax.commands.model_fingerprint import fingerprint_of
-    from pvlad_jax.gallery.embedding_table import TableReader
+    from pvlad_jax.gallery.table_file import TableReader
 
     gallery, reader = _open(options), TableReader(options.input)
     with progress('tracklets read', reader.n_rows) as done:
@@ -138,8 +138,8 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _search(options: argparse.Namespace) -> None:
     from pvlad_jax.commands.model_fingerprint import fingerprint_of
-    from pvlad_jax.gallery.embedding_table import read_table
     from pvlad_jax.gallery.filters import Filters
+    from pvlad_jax.gallery.table_file import read_table
 
     if options.query_crops and not (options.output and options.output.suffix == '.png'):
         raise UserError('--query_crops is for the sheet of pictures: give --output=FILE.png too.')

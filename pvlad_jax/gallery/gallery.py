@@ -20,12 +20,13 @@ from pvlad_jax.core.registry import Registry
 from pvlad_jax.gallery import crops as pictures
 from pvlad_jax.gallery import faiss_index, manifest
 from pvlad_jax.gallery.change import change, locked
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader
+from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.local_store import Added, LocalStore, size_on_disk
 from pvlad_jax.gallery.manifest import State
 from pvlad_jax.gallery.milvus_store import MilvusStore
 from pvlad_jax.gallery.segments import unit
+from pvlad_jax.gallery.table_file import TableReader
 
 BACKENDS = Registry('--backend', {'exact': LocalStore, 'faiss': LocalStore, 'milvus': MilvusStore})
 _ATTEMPTS = 5  # at reading a state whose files a change removes meanwhile

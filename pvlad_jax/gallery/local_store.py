@@ -18,11 +18,12 @@ from jaxtyping import Float, Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.gallery import cosine_search, faiss_index, segments
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, TableReader
+from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.manifest import Segment, State
 from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
 from pvlad_jax.gallery.segments import Contents
+from pvlad_jax.gallery.table_file import TableReader
 
 _MAX_SMALL = 32  # segments
 _SMALL = segments.MAX_ROWS // 2  # rows; segments below are merged where there are too many of them

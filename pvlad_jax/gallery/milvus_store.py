@@ -17,10 +17,10 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.gallery import milvus_collection as milvus
 from pvlad_jax.gallery import segments
-from pvlad_jax.gallery.embedding_table import TableReader
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.local_store import Added, Found
 from pvlad_jax.gallery.manifest import State
+from pvlad_jax.gallery.table_file import TableReader
 
 _MAX_RESULTS = 16_384  # of a search, Milvus's own limit
 _MAX_CANDIDATES = 32_768  # likewise

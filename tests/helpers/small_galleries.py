@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pvlad_jax.gallery import segments
-from pvlad_jax.gallery.embedding_table import EmbeddingTable, write_table
+from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.gallery import Gallery
+from pvlad_jax.gallery.table_file import write_table
 
 SIZE = 8
 
