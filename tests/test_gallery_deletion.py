@@ -84,6 +84,16 @@ def test_a_full_disk_leaves_every_picture_as_it_was(pictured, table, tmp_path, m
     assert not holds(pictured.folder, b'new') and not pictured.info()['unfinished_change']
 
 
+def test_a_full_disk_after_the_change_says_that_it_was_made(pictured, table, monkeypatch):
+    def finish(self, old, new):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(type(pictured.store), 'finish', finish)
+    with pytest.raises(UserError, match='as the command asked for'):
+        pictured.add(table(2, 3))
+    assert len(pictured) == 3
+
+
 @pytest.mark.parametrize('moved', [0, 1])
 def test_a_change_killed_after_it_was_committed_gets_its_pictures(pictured, table, tmp_path, monkeypatch, moved):
     class Killed(BaseException):

@@ -52,6 +52,17 @@ def test_tiff_with_tags_without_a_value():
             refused(bytes(without), 'TIFF without a size')
 
 
+def test_tiff_with_a_palette_of_other_numbers():
+    data = bytearray(saved('tiff', IMAGE.convert('P')))
+    (at,) = struct.unpack_from('<I', data, 4)
+    entries = range(at + 2, at + 2 + 12 * struct.unpack_from('<H', data, at)[0], 12)
+    (palette,) = (i for i in entries if struct.unpack_from('<H', data, i)[0] == 320)
+    for kind in (6, 8):  # signed
+        struct.pack_into('<H', data, palette + 2, kind)
+        with contextlib.suppress(ImageError):
+            decode_image(bytes(data))
+
+
 def test_sizes_are_refused_before_decoding():
     side = int(MAX_PIXELS**0.5) + 1
     check_size(side - 1, side - 1)  # the largest

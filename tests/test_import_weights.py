@@ -1,6 +1,7 @@
 """Importing published weights: what is read, what is refused, and what the network then does."""
 
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from data_prep.import_weights import read_source, templates, write_weights
@@ -133,6 +135,15 @@ def test_damaged_files_are_refused(weights_file, tmp_path):
     altered.write_bytes(data[:-4] + b'\x00\x00\x80\x3f')
     with pytest.raises(UserError, match='altered or damaged'):
         read_weights(altered)
+    header = json.dumps({'a': {'dtype': 'F8_E4M3', 'shape': [4], 'data_offsets': [0, 4]}}).encode()
+    (tmp_path / 'float8.safetensors').write_bytes(len(header).to_bytes(8, 'little') + header + bytes(4))
+    with pytest.raises(UserError, match='not a whole safetensors file of float32'):
+        read_state_dict(str(tmp_path / 'float8.safetensors'))
+    with safe_open(weights_file, framework='numpy') as file:
+        metadata = file.metadata()
+    save_file(load_file(weights_file), plain, {**metadata, 'pixel_mean': ''})
+    with pytest.raises(UserError, match='expects pixels of pixel_mean'):
+        load_backbone_weights(plain, 'i3d', *templates('i3d'))
     save_file({'a': np.zeros(3, np.float32)}, plain)
     with pytest.raises(UserError, match='not made by this importer'):
         read_weights(plain)

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from data_prep.weights.torch_state import first_line
-from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.errors import UserError, first_line
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.models.backbones.inflation import IMAGENET_PIXELS
 

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.errors import UserError, first_line
 from pvlad_jax.core.paths import user_path
 
 # A norm's tensors by PyTorch's names; {} is the norm.
@@ -36,11 +36,6 @@ def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
             name = name.removeprefix(prefix)
         arrays[name] = np.asarray(value, np.float32)
     return arrays, hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """Of another library's message; the error's kind where it says nothing."""
-    return next(iter(str(error).splitlines()), '') or type(error).__name__
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:

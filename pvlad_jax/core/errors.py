@@ -8,6 +8,11 @@ class UserError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Of another library's message, for one of ours; the error's kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells give it
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: stopped on request; the same command resumes

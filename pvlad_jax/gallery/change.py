@@ -28,9 +28,13 @@ def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[State]:
                 with contextlib.suppress(OSError):
                     _recover(folder, store, now)
             if isinstance(error, OSError) and disk_full_reason(error):
+                left = (
+                    'as it was. Make room and give the same command again'
+                    if now.version == state.version
+                    else 'as the command asked for, but for leftovers, which go with the next change. Make room'
+                )
                 raise UserError(
-                    f'The gallery {folder} cannot be written ({error.strerror or error}); it is '
-                    'as it was. Make room and give the same command again.'
+                    f'The gallery {folder} cannot be written ({error.strerror or error}); it is {left}.'
                 ) from error
             raise
 

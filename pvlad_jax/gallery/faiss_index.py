@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
-from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.errors import UserError, first_line
 from pvlad_jax.gallery.cosine_search import gather, rescored
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.segments import Contents, ids_to_rows
@@ -89,7 +89,7 @@ def read(gallery: Path, index: dict[str, Any]) -> Any:
         return faiss_module().read_index(str(path))
     except RuntimeError as error:
         raise UserError(
-            f'{path} is damaged ({str(error).splitlines()[0]}). Restore it from a copy, or make the gallery again.'
+            f'{path} is damaged ({first_line(error)}). Restore it from a copy, or make the gallery again.'
         ) from error
 
 

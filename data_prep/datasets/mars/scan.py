@@ -38,12 +38,7 @@ def scan_mars(source: str | Path, name: str = 'mars', info_dir: str | Path | Non
         files,
         {s: _table_of_tracklets(files, info_dir, s) for s in SPLITS},
         require_matlab(files, info_dir, 'query_IDX.mat', 'query_IDX').ravel(),
-        {
-            s: None
-            if (c := find_annotation(files, info_dir, f'{s}_name.txt')) is None
-            else read_lines(f'{s}_name.txt', c)
-            for s in SPLITS
-        },
+        {s: _name_list(files, info_dir, f'{s}_name.txt') for s in SPLITS},
         name,
     )
 
@@ -116,6 +111,11 @@ def recount_mars(tables: dict[str, dict[str, np.ndarray]], metadata: dict) -> li
 
 def require_matlab(files: FrameFiles, info_dir: str | Path | None, name: str, key: str) -> np.ndarray:
     return read_matlab(require_annotation(files, info_dir, name, SOURCE_HINT), name, key)
+
+
+def _name_list(files: FrameFiles, info_dir: str | Path | None, name: str) -> list[str] | None:
+    content = find_annotation(files, info_dir, name)
+    return None if content is None else read_lines(name, content)
 
 
 def _table_of_tracklets(files: FrameFiles, info_dir: str | Path | None, split: str) -> Int[np.ndarray, 'rows 4']:

@@ -47,7 +47,10 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     Raises UserError for a file that is missing, truncated, altered, or not made by the importer.
     """
     with _opened(path) as (file, metadata):
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        try:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (AttributeError, TypeError) as error:  # types that NumPy lacks: bfloat16, float8
+            raise UserError(f'{path} does not hold float32 tensors ({error}). {MAKE_ONE}') from error
     if tensors_digest(tensors) != metadata['tensors_sha256']:
         raise UserError(f'{path} was altered or damaged: its tensors do not have the hash in its metadata. {MAKE_ONE}')
     return tensors, metadata
@@ -82,7 +85,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
             yield file, metadata
     except PermissionError as error:
         raise UserError(f'config.model.backbone.weights: {path} cannot be read: {error.strerror}.') from error
-    except (SafetensorError, OSError, AttributeError, TypeError) as error:  # the last two: types that NumPy lacks
+    except (SafetensorError, OSError) as error:
         raise UserError(f'{path} is not a whole safetensors file ({error}). {MAKE_ONE}') from error
 
 
