@@ -8,21 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import simplejpeg
 
 import pvlad_jax
 from pvlad_jax.commands import embed_journal
 from pvlad_jax.commands.dispatcher import main
-from pvlad_jax.commands.embed_sources import CropWriter, TrackletFolders
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.evaluation import read_embeddings
+from tests.helpers.flat_frames import write_frames
 from tests.helpers.small_models import write_workdir
 from tests.helpers.small_videos import frame, mot_lines, walking, write_video
 
 tables = pytest.importorskip('pvlad_jax.gallery.table_file', reason='tables need pyarrow', exc_type=Exception)
 
-RNG = np.random.default_rng(1)
 TRACKS = {'4': walking(0, 9, 3.0), '17': walking(2, 6, top=20), '900': walking(5, 11, 1.0, top=15), '2': walking(7, 7)}
 
 
@@ -163,17 +160,6 @@ def test_what_another_job_has_left_is_not_taken(video, workdir, monkeypatch, cap
     assert len(table(video / 'out.parquet')[0]) == 4
 
 
-def test_a_frame_that_was_replaced_is_another_job(tmp_path):
-    (tmp_path / 'a').mkdir()
-    path = tmp_path / 'a' / '1.jpg'
-    path.write_bytes(b'same size')
-    before = TrackletFolders(tmp_path).identity()
-    assert TrackletFolders(tmp_path).identity() == before
-    about = path.stat()
-    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000_000))
-    assert TrackletFolders(tmp_path).identity() != before
-
-
 def test_a_full_disk_loses_nothing(video, workdir, monkeypatch, capsys):
     append, lines = embed_journal.Journal._append, []
 
@@ -224,18 +210,6 @@ def test_a_truncated_video_keeps_what_came_before_and_says_so(video, workdir, ca
     assert [row['tracklet'] for row in table(video / 'out.parquet')[0]] == ['walk_1', 'walk_2']
 
 
-def write_frames(folder: Path, names) -> list[np.ndarray]:
-    """A PNG-free way to exact pixels: flat colours, which JPEG keeps."""
-    folder.mkdir(parents=True)
-    images = []
-    for name in names:
-        image = np.full((20, 10, 3), RNG.integers(20, 235), np.uint8)
-        data = simplejpeg.encode_jpeg(image, 100, 'RGB', '444')
-        (folder / name).write_bytes(data)
-        images.append(simplejpeg.decode_jpeg(data, 'RGB'))
-    return images
-
-
 def test_folders_of_frames(tmp_path, workdir, model, capsys):
     root = tmp_path / 'mine'
     expected = {
@@ -272,38 +246,6 @@ def test_folders_of_frames(tmp_path, workdir, model, capsys):
     assert 'b%20%3Cscript%3E/000001.jpg' in saved and len([name for name in saved if name.startswith('a%2Fc1/')]) == 5
 
 
-def test_folders_that_are_links_are_tracklets(tmp_path):
-    write_frames(tmp_path / 'elsewhere' / 'c2', ['1.jpg', '2.jpg'])
-    root = tmp_path / 'mine'
-    write_frames(root / 'c1', ['1.jpg'])
-    (root / 'c2').symlink_to(tmp_path / 'elsewhere' / 'c2')
-    (root / 'more').symlink_to(tmp_path / 'elsewhere')
-    found = TrackletFolders(root)
-    assert found.names == ['c1', 'c2', 'more/c2'] and found.total == 5
-
-
-def test_links_that_lead_round_are_refused(tmp_path):
-    write_frames(tmp_path / 'a', ['1.jpg'])
-    write_frames(tmp_path / 'b', ['1.jpg'])
-    (tmp_path / 'a' / 'to_b').symlink_to(tmp_path / 'b')
-    (tmp_path / 'b' / 'to_a').symlink_to(tmp_path / 'a')
-    with pytest.raises(UserError, match=r'a/to_b/to_a is a link to a folder above it'):
-        TrackletFolders(tmp_path / 'a')
-    write_frames(tmp_path / 'c' / 'd', ['1.jpg'])
-    (tmp_path / 'c' / 'd' / 'up').symlink_to(tmp_path)
-    with pytest.raises(UserError) as refused:  # before all that lies above is walked through
-        TrackletFolders(tmp_path / 'c')
-    assert str(refused.value).startswith(f'{tmp_path}/c/d/up is a link to a folder above it')
-
-
-@pytest.mark.parametrize(
-    'name', ['../../evil', '/etc/evil', '..', 'a/../../evil', 'x' * 3000, 'nul\0byte', '<script>alert(1)</script>']
-)
-def test_no_tracklets_name_leads_out_of_the_folder(tmp_path, name):
-    CropWriter(tmp_path / 'crops')(name, 3, np.zeros((4, 4, 3), np.uint8))
-    assert [p.parent.parent for p in tmp_path.rglob('*.jpg')] == [tmp_path / 'crops']
-
-
 def test_npz_is_read_by_the_evaluation(video, workdir):
     assert embed(workdir, video, '--camera=3', output='out.npz') == 0
     found = read_embeddings(video / 'out.npz')
@@ -331,8 +273,3 @@ def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, c
         told = capsys.readouterr().err
         assert says in told and told.startswith('Error: ') and told.count('\n') == 1, told
     assert embed(video, video) == 2 and 'no working directory of a training' in capsys.readouterr().err
-
-
-def test_natural_order():
-    names = ['f1', 'f2', 'f9', 'f10', 'f10a', 'g', 'g01', 'g1']
-    assert sorted(sorted(names, reverse=True), key=natural_key) == ['f1', 'f2', 'f9', 'f10', 'f10a', 'g', 'g01', 'g1']
