@@ -73,6 +73,53 @@ def test_an_export_with_folded_batch_norms_gives_its_features(peer, file, known)
     assert_equal(ours, expected)
 
 
+def test_exports_of_both_kinds_give_the_same_weights(file, peer, tmp_path):
+    """dynamo=True, PyTorch's default since 2.9, names kernels instead of convolutions, and puts them into a file
+    beside."""
+    pytest.importorskip('onnxscript')
+    newer = tmp_path / 'newer.onnx'
+    torch.onnx.export(peer, (torch.zeros(1, 3, HEIGHT, WIDTH),), str(newer), dynamo=True, verbose=False)
+    assert (tmp_path / 'newer.onnx.data').exists()
+    (expected, _), (state, sha256) = (osnet_onnx.read_state(path, frames) for path in (file, str(newer)))
+    assert set(state) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_allclose(state[name], array, rtol=2e-4, atol=2e-5 * np.abs(array).max(), err_msg=name)
+    whole = onnx.load(newer)
+    onnx.save(whole, str(tmp_path / 'whole.onnx'))
+    alone, of_one = osnet_onnx.read_state(str(tmp_path / 'whole.onnx'), frames)
+    np.testing.assert_equal(alone, state)
+    assert of_one != sha256
+    (tmp_path / 'newer.onnx.data').unlink()
+    with pytest.raises(UserError, match='is not a whole ONNX file: .*newer.onnx.data'):
+        osnet_onnx.read_state(str(newer), frames)
+
+
+@pytest.mark.parametrize('dynamo', [False, True])
+def test_the_head_of_an_export_gives_its_feature(peer, tmp_path, dynamo):
+    pytest.importorskip('onnxscript')
+    fc = torch.nn.Sequential(torch.nn.Linear(OSNET_CHANNELS[-1], 5), torch.nn.BatchNorm1d(5), torch.nn.ReLU())
+    fc = randomised(fc).eval()
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.__dict__.update(peer.__dict__)  # its modules under their own names
+            self._modules = {**peer._modules, 'fc': fc}
+
+        def forward(self, x):
+            return fc(type(peer).forward(self, x).mean((2, 3)))
+
+    path = tmp_path / 'osnet.onnx'
+    torch.onnx.export(Network().eval(), (torch.zeros(2, 3, HEIGHT, WIDTH),), str(path), dynamo=dynamo, verbose=False)
+    state, _ = osnet_onnx.read_state(str(path), frames)
+    pooled = torch.randn(4, OSNET_CHANNELS[-1])
+    read = torch.nn.Sequential(*(type(layer)(*args) for layer, args in zip(fc, ((OSNET_CHANNELS[-1], 5), (5,), ()))))
+    read.load_state_dict({n[3:]: torch.from_numpy(a) for n, a in state.items() if n.startswith('fc.')}, strict=False)
+    assert {f'{i}.{leaf}' for i in (0, 1) for leaf in ('weight', 'bias')} <= {n[3:] for n in state}
+    with torch.no_grad():
+        torch.testing.assert_close(read.eval()(pooled), fc(pooled), rtol=1e-5, atol=1e-6)
+
+
 def test_its_batch_norms_have_the_statistics_of_the_frames(file):
     """So on these frames training mode, which normalises by the batch, gives what evaluation mode gives."""
     from tests.helpers.torch_image_networks import TorchOSNet

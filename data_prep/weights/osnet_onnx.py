@@ -26,7 +26,7 @@ _REFUSED = {'InstanceNormalization', 'LayerNormalization', 'GroupNormalization',
 
 
 def read_state(file: str | None, frames) -> tuple[dict[str, np.ndarray], str]:
-    """float32 arrays by torchreid's names, and the file's SHA-256.
+    """float32 arrays by torchreid's names, and the SHA-256 of the file (and of those beside it that hold its tensors).
 
     Args:
       file: The .onnx file; its input is frames [N,3,H,W], RGB with ImageNet's mean and deviation.
@@ -47,19 +47,29 @@ def read_state(file: str | None, frames) -> tuple[dict[str, np.ndarray], str]:
     path = user_path(file)
     if not path.is_file():
         raise UserError(f'--file: there is no file {path}.')
-    data = path.read_bytes()
+    sha256 = hashlib.sha256(path.read_bytes())
     try:
-        model = onnx.load_from_string(data)
+        model = onnx.load(path, load_external_data=False)
+        others = _other_files(model)
+        onnx.load_external_data_for_model(model, str(path.parent))  # refuses files that do not lie beside it
+        for other in others:
+            sha256.update((path.parent / other).read_bytes())
         onnx.checker.check_model(model)
         values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    except Exception as error:  # protobuf's own classes; a tensor that lies in another file
+    except Exception as error:  # protobuf's own classes; a tensor in another file that is missing
         raise UserError(f'{path} is not a whole ONNX file: {first_line(error)}') from error
     if found := sorted({node.op_type for node in model.graph.node} & _REFUSED):
         raise UserError(f'{path} is not OSNet, or not in floating point: it has the operation {", ".join(found)}.')
     state, folded = _by_module(model.graph, values, path)
     if folded:
         state |= _unfolded(model, folded, frames, path)
-    return state, hashlib.sha256(data).hexdigest()
+    return state, sha256.hexdigest()
+
+
+def _other_files(model) -> list[str]:
+    """Those beside the .onnx file that hold some of its tensors, as PyTorch writes by default since 2.9."""
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    return sorted({entry.value for entry in entries if entry.key == 'location'})
 
 
 def _by_module(graph, values: dict, path: Path) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, np.ndarray]]]:
@@ -69,12 +79,12 @@ def _by_module(graph, values: dict, path: Path) -> tuple[dict[str, np.ndarray], 
     for node in graph.node:
         if node.op_type != 'Conv':
             continue
-        module = _module(node.name)
+        module = _module_of_kernel(node) or _module(node.name)
         if not module or not all(name in values for name in node.input[1:]):
             raise UserError(
                 f'{path}: the convolution {node.name or node.output[0]!r} is not named by its module, or its numbers '
-                'are not stored under a name, so they cannot be assigned. Exports of PyTorch 1.13 and newer with '
-                'torch.onnx.export(..., dynamo=False) are.'
+                'are not stored under a name, so they cannot be assigned. Those of torch.onnx.export (PyTorch 1.13 and '
+                'newer) are.'
             )
         gate = re.fullmatch(r'(.*\.gate\.fc[12])(_\d+)?', module)  # one gate, called for each stream
         module = gate.group(1) if gate else module
@@ -84,9 +94,19 @@ def _by_module(graph, values: dict, path: Path) -> tuple[dict[str, np.ndarray], 
         if gate:
             state[f'{module}.bias'] = values[node.input[2]]
         else:
-            state.pop(f'{module}.bias', None)
+            state.pop(node.input[2], None)
             folded[node.output[0]] = (f'{module.rpartition(".")[0]}.bn', values[node.input[2]])
+    if 'fc.0.weight' in state and 'fc.1.weight' not in state:  # folded too; the head is only applied, never trained
+        size = len(state['fc.0.weight'])
+        state |= {f'fc.1.{name}': np.zeros(size) for name in ('bias', 'running_mean')}
+        state |= {'fc.1.weight': np.full(size, np.sqrt(1 + _EPSILON)), 'fc.1.running_var': np.ones(size)}
     return {name: np.asarray(array, np.float32) for name, array in state.items()}, folded
+
+
+def _module_of_kernel(node) -> str | None:
+    """'conv2.0.conv1.conv' where the kernel has kept its name, as in exports with dynamo=True."""
+    named = re.fullmatch(r'(conv[1-5][\w.]*)\.weight', node.input[1]) if len(node.input) > 1 else None
+    return named and named.group(1)
 
 
 def _module(node: str) -> str:
