@@ -90,7 +90,7 @@ def test_exports_of_both_kinds_give_the_same_weights(file, peer, tmp_path):
     np.testing.assert_equal(alone, state)
     assert of_one != sha256
     (tmp_path / 'newer.onnx.data').unlink()
-    with pytest.raises(UserError, match='is not a whole ONNX file: .*newer.onnx.data'):
+    with pytest.raises(UserError, match=r'is not a whole ONNX file: .*newer\.onnx\.data'):
         osnet_onnx.read_state(str(newer), frames)
 
 
