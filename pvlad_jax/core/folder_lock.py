@@ -22,7 +22,7 @@ def lock_folder(folder: Path) -> IO[str]:
       Locked: another process holds it.
       OSError: the folder cannot be written.
     """
-    lock = open(folder / '.lock', 'a+')
+    lock = open(folder / '.lock', 'a+', errors='replace')
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
