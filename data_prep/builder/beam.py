@@ -17,8 +17,10 @@ from data_prep.builder.stored_frame import FrameCounts
 from data_prep.builder.tfds_builder import Shard, record_features, write_shard
 from data_prep.raw_dataset import RawDataset
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.saved_files import json_object, reading, typed
 
 _REPORT = '.report.json'
+_SAVED = {'bad': list[str], 'encodings': dict[str, int], 'changes': dict[str, int]}
 
 
 def beam_writer(
@@ -95,7 +97,8 @@ def _take_reports(shards: Sequence[Shard], counts: FrameCounts) -> None:
     bad: list[str] = []
     for shard in shards:
         path = Path(shard.path + _REPORT)
-        report = json.loads(path.read_text())
+        with reading(path, 'Build the data set again.'):
+            report = typed(json_object(path.read_bytes()), _SAVED)
         path.unlink()
         bad += report['bad']
         counts.add(FrameCounts(Counter(report['encodings']), Counter(report['changes'])))

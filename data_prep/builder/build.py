@@ -27,7 +27,14 @@ from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.data.content_hash import write_content_hash
-from pvlad_jax.data.dataset_format import FOLDER_VERSION, FORMAT_VERSION, METADATA_FILE, record_files, table_file
+from pvlad_jax.data.dataset_format import (
+    FOLDER_VERSION,
+    FORMAT_VERSION,
+    read_columns,
+    read_metadata,
+    record_files,
+    table_file,
+)
 
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
 
@@ -247,12 +254,7 @@ def _require_readable(built: Path, raw: RawDataset) -> None:
 def _require_same(path: Path, raw: RawDataset) -> None:
     """An existing data set of this name must be the one that was requested."""
     remedy = 'Give another --name, or --overwrite to replace it.'
-    try:
-        metadata = json.loads((path / METADATA_FILE).read_text())
-        if not isinstance(metadata, dict):
-            raise ValueError('it holds no fields')
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path} exists already, but its {METADATA_FILE} cannot be read: {error}. {remedy}') from error
+    metadata = read_metadata(path, f'{path} exists already. {remedy}')
     if metadata.get('format_version') != FORMAT_VERSION:
         raise UserError(
             f'{path} has format {metadata.get("format_version")}, this program writes {FORMAT_VERSION}. {remedy}'
@@ -276,11 +278,10 @@ def _require_same(path: Path, raw: RawDataset) -> None:
 
 
 def _same_table(table: Path, sources: Sequence[TrackletSource]) -> bool:
-    try:
-        with np.load(table, allow_pickle=False) as built:
-            return all(np.array_equal(built[k], v) for k, v in tracklet_table(sources).items())
-    except (OSError, ValueError, KeyError):
-        return False
+    with contextlib.suppress(UserError):
+        built = read_columns(table, '')
+        return all(np.array_equal(built[k], v) for k, v in tracklet_table(sources).items())
+    return False
 
 
 def _first_difference(existing: dict, requested: dict, prefix: str = '') -> tuple[str, Any, Any] | None:

@@ -1,7 +1,6 @@
 """Checks a data set on disk to the frame: every record against its table, every frame by decoding it, and against the
 source."""
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from rich.console import Console
 from rich.progress import track
 
@@ -30,10 +28,14 @@ from pvlad_jax.data.dataset_format import (
     LAYOUTS,
     METADATA_FILE,
     Tables,
+    open_records,
     read_columns,
+    read_metadata,
     table_file,
 )
 from pvlad_jax.images import ImageError, decode_image
+
+_AGAIN = 'Build the data set again with --overwrite.'
 
 
 def verify(
@@ -55,10 +57,10 @@ def verify(
     if not is_built(path):
         raise UserError(f'There is no data set in {path}. Build it first, or give its --name and --data_dir.')
     metadata = _metadata(path)
-    builder = tfds.builder_from_directory(path)
+    records_of = open_records(path, _AGAIN)
     # A data set to test on alone has no train.
-    splits = [split for split in LAYOUTS[metadata['layout']] if split != 'train' or split in builder.info.splits]
-    tables = {split: _table(path, split) for split in splits}
+    splits = [split for split in LAYOUTS[metadata['layout']] if split != 'train' or split in records_of]
+    tables = {split: read_columns(path / table_file(split), _AGAIN) for split in splits}
     issues = _layout_issues(metadata, tables)
     if recount is not None and not issues:
         checks = recount(tables, metadata)
@@ -78,7 +80,7 @@ def verify(
     frames = 0
     read = None if raw is None else checked_reader(raw)
     for split, table in tables.items():
-        records = builder.as_data_source(split, decoders={'frames': {'image': tfds.decode.SkipDecoding()}})
+        records = records_of[split]
         if len(records) != len(table['tracklet']):
             issues.append(f'Split {split} has {len(records)} records and {len(table["tracklet"])} rows in its table')
             continue
@@ -102,38 +104,15 @@ def verify(
 
 
 def _metadata(path: Path) -> dict:
-    try:
-        metadata = json.loads((path / METADATA_FILE).read_text())
-        if not isinstance(metadata, dict):
-            raise ValueError('it holds no fields')
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path}/{METADATA_FILE} cannot be read: {error}. Build the data set again with --overwrite.'
-        ) from error
+    metadata = read_metadata(path, _AGAIN)
     if metadata.get('format_version') != FORMAT_VERSION:
         found = metadata.get('format_version')
         raise UserError(
             f'{path} has format {found}, this program reads {FORMAT_VERSION}. Build it again with --overwrite.'
         )
     if metadata.get('layout') not in LAYOUTS or metadata.get('encoding') not in ENCODINGS:
-        raise UserError(
-            f'{path}/{METADATA_FILE} names an unknown layout or encoding. Build the data set again with --overwrite.'
-        )
+        raise UserError(f'{path}/{METADATA_FILE} names an unknown layout or encoding. {_AGAIN}')
     return metadata
-
-
-def _table(path: Path, split: str) -> dict[str, np.ndarray]:
-    try:
-        columns = read_columns(path / table_file(split))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f'{path}/{table_file(split)} cannot be read: {error}. Build the data set again with --overwrite.'
-        ) from error
-    if len({len(c) for c in columns.values()}) != 1:
-        raise UserError(
-            f'{path}/{table_file(split)} has columns of different lengths. Build the data set again with --overwrite.'
-        )
-    return columns
 
 
 def _layout_issues(metadata: dict, tables: Tables) -> list[str]:

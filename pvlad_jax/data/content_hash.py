@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pvlad_jax.core.saved_files import json_object
 from pvlad_jax.data.dataset_format import record_files
 
 CONTENT = 'content.json'  # {"sha256": of all record files, "bytes": {split: sizes of its files}}
@@ -19,10 +20,10 @@ def content_hash(folder: Path, splits: Iterable[str]) -> str:
     """As content.json has it, where that fits the files' sizes; computed otherwise."""
     files = record_files(folder, splits)
     try:
-        saved = json.loads((Path(folder) / CONTENT).read_text())
-        if saved['bytes'] == _sizes(files) and isinstance(saved['sha256'], str):
+        saved = json_object((Path(folder) / CONTENT).read_bytes())
+        if saved.get('bytes') == _sizes(files) and isinstance(saved.get('sha256'), str):
             return saved['sha256']
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         pass  # built before there was such a file
     return _hash_of(files)
 

@@ -2,11 +2,14 @@
 versions.
 """
 
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from pvlad_jax.core.errors import UserError, first_line
+from pvlad_jax.core.saved_files import json_object, reading, typed
 
 FORMAT_VERSION = 1  # of metadata.json; raised when a reader of the old format would go wrong
 FOLDER_VERSION = '1.0.0'  # TFDS's, the name of the folder
@@ -28,13 +31,58 @@ def table_file(split: str) -> str:
     return f'tracklets_{split}.npz'
 
 
-def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a table as stored. OSError, ValueError or KeyError where it is damaged."""
+_HALVES = {'train': list[int], 'test': list[int]}
+# Of metadata.json, what a layout cannot do without.
+_OF_LAYOUT = {
+    'query_rows': {'query_rows': list[int]},
+    'people_splits': {'people_splits': list[_HALVES], 'query_camera': int, 'gallery_camera': int},
+}
+
+
+def read_metadata(folder: Path, remedy: str) -> dict[str, Any]:
+    """metadata.json. UserError, with what to do, where it cannot be read, or lacks what its layout needs; that of
+    another format is left to the caller."""
+    with reading(folder / METADATA_FILE, remedy, 'cannot be read'):
+        metadata = json_object((folder / METADATA_FILE).read_bytes())
+        if str(metadata.get('format_version')).split('.')[0] == str(FORMAT_VERSION):
+            typed(metadata, {'layout': str})
+            typed(metadata, _OF_LAYOUT.get(metadata['layout'], {}))
+        return metadata
+
+
+def read_columns(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    """The columns of a table as stored. UserError, with what to do, where it cannot be read, or has other columns."""
+    with reading(path, remedy, 'cannot be read'):
+        try:
+            with np.load(path, allow_pickle=False) as table:
+                columns = {name: table[name] for name in COLUMNS}
+        except (OSError, ValueError):
+            raise
+        except Exception as error:  # of damaged archives: BadZipFile, zlib.error, KeyError and more
+            raise ValueError(first_line(error)) from error
+        for name, column in columns.items():
+            if column.ndim != 1 or column.dtype.kind not in ('S' if name in TEXT_COLUMNS else 'iu'):
+                raise ValueError(f'column {name} is {column.dtype} of shape {column.shape}')
+            if name in TEXT_COLUMNS:
+                np.char.decode(column, 'utf-8')
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError('its columns are of different lengths')
+        return columns
+
+
+def open_records(folder: Path, remedy: str) -> dict[str, Any]:
+    """TFDS's records of each split, whose frames stay encoded. UserError, with what to do, where their description is
+    damaged."""
+    import tensorflow_datasets as tfds  # slow to import, and not needed for labels alone
+
+    skip = {'frames': {'image': tfds.decode.SkipDecoding()}}
     try:
-        with np.load(path, allow_pickle=False) as table:
-            return {name: table[name] for name in COLUMNS}
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from error
+        builder = tfds.builder_from_directory(folder)
+        return {split: builder.as_data_source(split, decoders=skip) for split in builder.info.splits}
+    except OSError:
+        raise
+    except Exception as error:  # TFDS and protobuf have classes of their own
+        raise UserError(f'The records of {folder} cannot be opened ({first_line(error)}). {remedy}') from error
 
 
 def record_files(folder: Path, splits: Iterable[str]) -> dict[str, list[Path]]:

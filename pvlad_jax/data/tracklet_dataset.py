@@ -4,7 +4,6 @@ docs/design.md).
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,22 @@ from jaxtyping import Int, Shaped
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.data.dataset_format import COLUMNS, FORMAT_VERSION, METADATA_FILE, TEXT_COLUMNS, read_columns, table_file
+from pvlad_jax.core.saved_files import json_object, reading, typed
+from pvlad_jax.data.dataset_format import (
+    COLUMNS,
+    FORMAT_VERSION,
+    LAYOUTS,
+    METADATA_FILE,
+    TEXT_COLUMNS,
+    open_records,
+    read_columns,
+    read_metadata,
+    table_file,
+)
+
+_INFO = 'dataset_info.json'
+_SPLIT = {'name': str, 'shardLengths': list[str | int]}
+_AGAIN = 'Convert the data set again with data_prep/build_tfds.py.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +67,29 @@ class TrackletDataset:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        info, self.metadata = _read_json(self.folder / 'dataset_info.json'), _read_json(self.folder / METADATA_FILE)
-        self.name: str = info['name']
+        self.name, records = _described(self.folder / _INFO)
+        self.metadata = read_metadata(self.folder, _AGAIN)
         version = str(self.metadata.get('format_version', 'unknown'))
         if version.split('.')[0] != str(FORMAT_VERSION):
             raise UserError(
-                f'{self.folder} is of data format {version}; this program reads {FORMAT_VERSION}.x. '
-                'Convert the data set again with data_prep/build_tfds.py.'
+                f'{self.folder} is of data format {version}; this program reads {FORMAT_VERSION}.x. {_AGAIN}'
             )
         self.tables: dict[str, TrackletTable] = {
-            split['name']: _read_table(self.folder, split['name'], _shard_total(split)) for split in info['splits']
+            split: _read_table(self.folder, split, count) for split, count in records.items()
         }
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        """UserError where metadata.json names splits or rows that are not there."""
+        layout = self.metadata['layout']
+        needed = set(LAYOUTS.get(layout, ())) - ({'train'} if layout == 'roles' else set())  # one to test on alone
+        if missing := sorted(needed - self.tables.keys()):
+            raise UserError(f'{self.folder / _INFO} names no split {missing[0]}, which layout {layout!r} has. {_AGAIN}')
+        if layout == 'people_splits' and not self.metadata['people_splits']:
+            raise UserError(f'{self.folder / METADATA_FILE} names no people_splits. {_AGAIN}')
+        rows = self.metadata['query_rows'] if layout == 'query_rows' else []
+        if rows and not 0 <= min(rows) <= max(rows) < len(self.tables['test']):
+            raise UserError(f'{self.folder / METADATA_FILE} names query_rows that split test does not have. {_AGAIN}')
 
     @classmethod
     def open(cls, data_dir: str, name: str) -> 'TrackletDataset':
@@ -80,11 +106,7 @@ class TrackletDataset:
 
     @functools.cached_property
     def _sources(self) -> dict:
-        import tensorflow_datasets as tfds  # slow to import, and not needed for labels alone
-
-        builder = tfds.builder_from_directory(self.folder)
-        skip = {'frames': {'image': tfds.decode.SkipDecoding()}}
-        return {split: builder.as_data_source(split, decoders=skip) for split in self.tables}
+        return open_records(self.folder, _AGAIN)
 
     def read(self, split: str, row: int | np.integer) -> EncodedTracklet:
         """CorruptRecord where the record is damaged."""
@@ -126,36 +148,22 @@ def find_dataset(data_dir: str, name: str) -> Path | None:
     return max(versions, key=lambda p: [int(n) if n.isdecimal() else -1 for n in p.name.split('.')], default=None)
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError('it holds no fields')
-        return content
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path} cannot be read ({error}). Convert the data set again with data_prep/build_tfds.py.'
-        ) from error
-
-
-def _shard_total(split: dict) -> int:
-    return sum(int(n) for n in split['shardLengths'])
+def _described(path: Path) -> tuple[str, dict[str, int]]:
+    """(the data set's name, {split: records}) of dataset_info.json."""
+    with reading(path, _AGAIN, 'cannot be read'):
+        info = typed(json_object(path.read_bytes()), {'name': str, 'splits': list[_SPLIT]})
+        return info['name'], {split['name']: sum(map(int, split['shardLengths'])) for split in info['splits']}
 
 
 def _read_table(folder: Path, split: str, n_records: int) -> TrackletTable:
     path = folder / table_file(split)
-    try:
-        columns = read_columns(path)
-        length = len(columns['person_id'])
-        typed = {
-            name: np.char.decode(columns[name], 'utf-8') if name in TEXT_COLUMNS else columns[name].astype(np.int64)
-            for name in COLUMNS
-        }
-        table = TrackletTable(split=np.full(length, split), row=np.arange(length), **typed)
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f'The table of tracklets {path} cannot be read ({error}). Convert the data set again.'
-        ) from error
+    columns = read_columns(path, _AGAIN)
+    length = len(columns['person_id'])
+    converted = {
+        name: np.char.decode(columns[name], 'utf-8') if name in TEXT_COLUMNS else columns[name].astype(np.int64)
+        for name in COLUMNS
+    }
+    table = TrackletTable(split=np.full(length, split), row=np.arange(length), **converted)
     if len(table) != n_records:
         raise UserError(
             f'{path} lists {len(table)} tracklets, but the split holds {n_records} records. Convert the data set again.'
