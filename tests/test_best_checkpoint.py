@@ -79,7 +79,7 @@ def test_the_best_outlives_newer_ones_and_a_restart(tmp_path):
     metrics = {1: 0.2, 2: None, 3: 0.8, 4: 0.8, 5: None, 6: 0.1, 7: None, 8: None}
     for step, value in metrics.items():  # a process for each step
         checkpoints = Checkpoints(tmp_path / 'c', CheckpointConfig(keep_latest=2, keep_best=1))
-        checkpoints.save(step, {'w': like['w'] + step}, {}, {})
+        checkpoints.save(step, {'w': like['w'] + step}, {'next_index': step}, {})
         if value is not None:
             checkpoints.record_evaluation(step, {'validation': {'mAP': value, 'rank_1': 1 - value}})
         checkpoints.close()
@@ -92,7 +92,7 @@ def test_the_best_outlives_newer_ones_and_a_restart(tmp_path):
 def test_scores_of_a_former_version_choose_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path, CheckpointConfig(keep_latest=2))
     for step, value in ((1, 0.9), (2, 0.4)):
-        checkpoints.save(step, {'w': jax.device_put(np.ones(1, np.float32))}, {}, {})
+        checkpoints.save(step, {'w': jax.device_put(np.ones(1, np.float32))}, {'next_index': step}, {})
         checkpoints.wait()
         (tmp_path / str(step) / 'metrics').mkdir()
         (tmp_path / str(step) / 'metrics' / 'metrics').write_text(json.dumps({'mAP': value, 'rank_1': 1.0}))

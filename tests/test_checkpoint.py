@@ -145,7 +145,7 @@ def test_an_average_without_statistics_is_not_evaluated(made, tmp_path, number):
     other = jax.tree.map(lambda x: x + 1, saved.params)
     ema = {'params': other, 'batch_stats': saved.batch_stats} if number == 2 else other
     checkpoints = Checkpoints(tmp_path, KEEP)
-    checkpoints.save(1, dataclasses.replace(saved, ema=ema), {}, {})
+    checkpoints.save(1, dataclasses.replace(saved, ema=ema), {'next_index': 1}, {})
     checkpoints.close()
     about = tmp_path / '1' / 'about' / 'metadata'
     about.write_text(json.dumps({**json.loads(about.read_text()), 'format': number}))

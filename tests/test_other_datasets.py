@@ -7,7 +7,7 @@ import json
 import pytest
 
 import main
-from pvlad_jax.data.fingerprint import labels_hash
+from pvlad_jax.data.fingerprint import fingerprint
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from tests.helpers.micro import micro_config_dict
 from tests.helpers.micro_splits import build_micro_splits
@@ -85,12 +85,12 @@ def test_another_split_of_the_same_data_set_was_trained_on(tmp_path, capfd):
 def test_people_of_other_splits_and_of_swapped_halves_were_trained_on(tmp_path, capfd):
     """Also where data.json says that the run was trained on this very data set."""
     dataset = TrackletDataset(build_micro_splits(tmp_path))
-    fingerprint = {'labels': labels_hash(dataset.tables, dataset.metadata)}
+    data = fingerprint(dataset).to_json()
     config = micro_config_dict(tmp_path, **{'compile_cache': '', 'dataset.name': 'micro_splits'})
     for halves, trained, split in (('wang2014', range(1, 7), '2'), ('swapped', range(7, 13), '0')):
         folder = write_workdir(tmp_path / halves, **{'dataset.name': 'micro_splits', 'dataset.halves': halves})
         people = {**PEOPLE, 'data_set': 'micro_splits', 'people': [str(p) for p in trained]}
-        (folder / 'data.json').write_text(json.dumps({'fingerprint': fingerprint, 'trained_on': [people]}))
+        (folder / 'data.json').write_text(json.dumps({'fingerprint': data, 'trained_on': [people]}))
         config.dataset.halves, config.evaluation.dataset = halves, f'micro_splits@{split}'
         assert main.run(config, folder, 'eval') == 2
         assert f"6 of the 6 people of the test set of 'micro_splits' (split {split})" in capfd.readouterr().err

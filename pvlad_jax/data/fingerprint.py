@@ -37,16 +37,6 @@ class Fingerprint:
         each = {name: one.to_json() for name, one in self.data_sets.items()}
         return {**content, 'data_sets': each} if each else content
 
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> 'Fingerprint':
-        """KeyError, TypeError or AttributeError where it is none."""
-        return cls(
-            saved['labels'],
-            saved['content'],
-            {name: tuple(counts) for name, counts in saved['splits'].items()},
-            {name: cls.from_json(one) for name, one in saved.get('data_sets', {}).items()},
-        )
-
     def same(self, other: 'Fingerprint') -> bool:
         return (self.labels, self.content) == (other.labels, other.content)
 

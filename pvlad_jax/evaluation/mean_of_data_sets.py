@@ -2,12 +2,12 @@
 training and to choose a checkpoint by."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from pvlad_jax.core.saved_files import json_object, typed
 from pvlad_jax.evaluation.result import COUNTS, METRICS, Result, with_defaults
 
 _SAME = ('step', 'frames', 'distance', 'rerank', 'unknown_cameras', 'checkpoint')  # in all of them
@@ -58,8 +58,7 @@ def read_data_sets(path: Any) -> dict[str, dict[str, Any]]:
     no such file, or it holds another kind of result.
     """
     try:
-        each = json.loads(path.read_text())['data_sets']
-        whole = {name: with_defaults(result) for name, result in each.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        each = typed(json_object(path.read_bytes()).get('data_sets'), dict[str, dict], 'data_sets')
+        return {name: with_defaults(result) for name, result in each.items()}
+    except (OSError, ValueError):
         return {}
-    return {} if None in whole.values() else whole

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, get_type_hints
 
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.saved_files import json_object, typed
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.cmc_map import TIE_RULE
@@ -68,6 +69,9 @@ class Result:
         return dataclasses.asdict(self)
 
 
+PARTIAL = {f'{name}?': kind for name, kind in get_type_hints(Result).items()}  # of a former version, or a mean
+
+
 def skipped_of(result: Mapping[str, Any]) -> str:
     """'LEFT OUT, not decodable: 1 query, 2 gallery tracklets', from a result's fields; '' where nothing was."""
     fields = {'query': 'skipped_query', 'gallery': 'skipped_gallery', 'training': 'skipped_train'}
@@ -114,23 +118,16 @@ def read_result(path: Any) -> dict[str, Any] | None:
     """The fields of a result (a pathlib.Path or epath.Path), with the defaults of those that came later; None where
     there is no whole result of one evaluation."""
     try:
-        return with_defaults(json.loads(path.read_text()))
-    except (OSError, ValueError, AttributeError):
+        return with_defaults(json_object(path.read_bytes()))
+    except (OSError, ValueError):
         return None
 
 
-def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The fields of a result with the defaults of those that came later; None where one is missing that has none, or is
-    of another type."""
-    whole = {field.name: saved.get(field.name, field.default) for field in dataclasses.fields(Result)}
-    return whole if all(_is_of(kind, whole[name]) for name, kind in get_type_hints(Result).items()) else None
-
-
-def _is_of(kind: Any, value: Any) -> bool:
-    """Whether a value from JSON is of a field's type: a whole number may stand for a fraction."""
-    if kind == list[float]:
-        return isinstance(value, list) and all(_is_of(float, each) for each in value)
-    return isinstance(value, float | int if kind is float else kind)
+def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a result with the defaults of those that came later. ValueError where one is missing that has none,
+    or is of another type."""
+    known = {field.name for field in dataclasses.fields(Result)}
+    return typed({name: value for name, value in saved.items() if name in known}, Result).to_json()
 
 
 def print_table(result: Result, console: Any = None) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pvlad_jax.core.files import write_text
+from pvlad_jax.core.saved_files import json_object, typed
 
 _EPSILON = 1e-12
 _LEAST = 0.1  # of an even share: below, a codeword counts as out of use
@@ -49,17 +50,17 @@ def write_codeword_use(path: Any, use: CodewordUse, step: int) -> None:
 def read_codeword_use(path: Any, step: int, note: Callable[[str], None]) -> CodewordUse | None:
     """None, and why as a sentence to `note`, where there is none, a damaged one, or one of another step than `step`."""
     try:
-        content = json.loads(path.read_bytes())
+        content = typed(json_object(path.read_bytes()), {'step': int | None, 'clips': int, 'shares': list[list[float]]})
         shares = np.asarray(content['shares'], np.float64)
-        if shares.ndim != 2 or not shares.size or not np.isfinite(shares).all() or (shares < 0).any():
+        if shares.ndim != 2 or not shares.size or (shares < 0).any() or (shares.sum(1) == 0).any():
             raise ValueError
-        use = CodewordUse(shares / shares.sum(1, keepdims=True), int(content['clips']))
+        use = CodewordUse(shares / shares.sum(1, keepdims=True), content['clips'])
     except FileNotFoundError:
         note('Use of the codewords is missing: this evaluation has not written it.')
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         note('Use of the codewords is missing: its file is damaged. Evaluate again.')
     else:
-        if content.get('step') == step:
+        if content['step'] == step:
             return use
         note(f'Use of the codewords is missing: its file is of another step than {step}. Evaluate again.')
     return None

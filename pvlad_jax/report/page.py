@@ -2,6 +2,7 @@
 sets.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -90,11 +91,15 @@ def page(
     )
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
 def _charts(
     result: Mapping[str, Any], outcomes: QueryOutcomes, history: Sequence[Mapping[str, Any]]
 ) -> list[Chart | None]:
     def series(kind: str, name: str) -> tuple[list, list]:
-        lines = [line for line in history if line.get('kind') == kind and isinstance(line.get(name), int | float)]
+        lines = [line for line in history if line.get('kind') == kind and _is_finite(line.get(name))]
         return [line['step'] for line in lines], [line[name] for line in lines]
 
     centres = (outcomes.edges[1:] + outcomes.edges[:-1]) / 2

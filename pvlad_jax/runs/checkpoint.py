@@ -23,6 +23,8 @@ from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import disk_full_reason, write_text
 from pvlad_jax.core.paths import is_remote
+from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.data.fingerprint import Fingerprint
 
 FORMAT = 2  # of what a checkpoint holds
 WITHOUT_AVERAGED_STATISTICS = 1  # the moving average, if any, held the parameters alone; otherwise the same
@@ -122,12 +124,8 @@ class Checkpoints:
 
     def _scores(self) -> dict[int, float]:
         """Validation mAP of the steps that have one."""
-        found = {}
-        for step in self.steps():
-            value = ((self._evaluations.get(step) or {}).get('validation') or {}).get(BEST_BY)
-            if isinstance(value, int | float):
-                found[step] = float(value)
-        return found
+        scores = {step: self._evaluations.get(step, {}).get('validation', {}) for step in self.steps()}
+        return {step: float(each[BEST_BY]) for step, each in scores.items() if BEST_BY in each}
 
     def _kept(self, steps: Sequence[int]) -> set[int]:
         return kept_steps(steps, self._scores(), self._config.keep_latest, self._config.keep_best)
@@ -142,11 +140,12 @@ class Checkpoints:
         where = self.directory / str(step)
         with self._damage_reported(where):
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
-            if about.get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
+            if typed(about, dict).get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
                 raise UserError(
                     f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
                     'Use the version of the program that wrote it, or start again in another --workdir.'
                 )
+            typed(about, {'data': {'next_index': int}, 'config': dict, 'dataset?': Fingerprint | None})
         return about
 
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict]:
@@ -195,7 +194,7 @@ class Checkpoints:
     def _damage_reported(where: Any) -> Iterator[None]:
         try:
             yield
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
             first = str(error).strip().splitlines()
             raise UserError(
                 f'The checkpoint {where} does not fit this network or is damaged: '
@@ -245,11 +244,12 @@ def _read_evaluation(folder: Any) -> dict | None:
     """Of a step's folder; former versions of this program saved validation metrics with the step, as Orbax does."""
     for path in (folder / EVALUATION, folder / 'metrics' / 'metrics'):
         try:
-            content = json.loads(path.read_text())
+            content = json_object(path.read_bytes())
+            return typed(
+                content if path.name == EVALUATION else {'validation': content}, {'validation?': {f'{BEST_BY}?': float}}
+            )
         except (OSError, ValueError):
             continue
-        if isinstance(content, dict):
-            return content if path.name == EVALUATION else {'validation': content}
     return None
 
 

@@ -1,7 +1,7 @@
 """Mode `export`: the network of a working directory as one folder for other programs (docs/export.md)."""
 
+import contextlib
 import importlib.metadata
-import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,7 @@ from pvlad_jax.export import artifact
 from pvlad_jax.export.model_card import model_card
 from pvlad_jax.export.program import exported_program, statistics_shapes
 from pvlad_jax.runs.inherited_weights import source_of
-from pvlad_jax.runs.run_data import FILE as DATA
+from pvlad_jax.runs.run_data import saved_data
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
 from pvlad_jax.runs.workdir import Folder, fields_at_start
 from pvlad_jax.training.initialisation.pretrained import read_metadata
@@ -119,7 +119,9 @@ def _description(model: TrainedModel, flip: bool, weights: dict[str, jax.ShapeDt
 
 def _provenance(config: Config, model: TrainedModel, workdir: Folder) -> dict[str, Any]:
     """Where it comes from, as far as the working directory tells."""
-    data, began = _json(workdir / DATA), fields_at_start(workdir)
+    data, began = {}, fields_at_start(workdir)
+    with contextlib.suppress(UserError):  # damaged: a card can do without
+        data = saved_data(workdir)
     results, joined = _results(workdir, model.step), is_join(config.dataset.name)
     weights = began['model.backbone.weights']
     before = [one['data_set'] for one in data.get('trained_on', []) if one['inherited']]
@@ -162,12 +164,3 @@ def _counts(fingerprint: dict[str, Any]) -> list[int] | None:
 def _run_name(init_from: str) -> str:
     """'runs/mars' of '/home/me/runs/mars@900': paths of one machine are nobody else's."""
     return '/'.join(Path(source_of(init_from)[0]).parts[-2:])
-
-
-def _json(path: Folder) -> dict:
-    """{} where there is no such file, or it is damaged: a card can do without."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

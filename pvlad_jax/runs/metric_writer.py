@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.paths import is_remote
+from pvlad_jax.core.saved_files import json_object, typed
 from pvlad_jax.runs.workdir import Folder
 
 
@@ -21,7 +22,9 @@ class MetricWriter:
         self._path = workdir / 'metrics.jsonl'
         self._text = ''
         if self._path.exists():
-            self._text = ''.join(line + '\n' for line in self._path.read_text().splitlines() if _up_to(line, step))
+            self._text = ''.join(
+                f'{line.decode()}\n' for line in self._path.read_bytes().split(b'\n') if _up_to(line, step)
+            )
             write_text(self._path, self._text)
         self._file = None if is_remote(workdir) else open(self._path, 'a')
         self._board, self._board_folder = None, str(workdir / 'tensorboard')
@@ -52,8 +55,8 @@ class MetricWriter:
                     self._board.close()
 
 
-def _up_to(line: str, step: int) -> bool:
+def _up_to(line: bytes, step: int) -> bool:
     try:
-        return json.loads(line)['step'] <= step
-    except (ValueError, KeyError):
-        return False  # cut off by a kill
+        return typed(json_object(line).get('step'), int) <= step
+    except ValueError:
+        return False  # damaged, such as cut off by a kill

@@ -1,7 +1,6 @@
 """A trained network scored on data sets that it was not trained on (config.evaluation.dataset). Of the run only its
 working directory is needed; the data set that it was trained on need not be there."""
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +10,12 @@ import jax
 from pvlad_jax.config import Config, DatasetConfig
 from pvlad_jax.config.data_set_names import is_folder_name, is_join, joined_data_sets, names_run_result
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.saved_files import json_object, typed
 from pvlad_jax.data.fingerprint import labels_hash
 from pvlad_jax.data.partition import partition, split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
+from pvlad_jax.evaluation.result import PARTIAL
 from pvlad_jax.evaluation.side_by_side import print_side_by_side
 from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
 from pvlad_jax.runs.experiment import NetworkOnData
@@ -113,8 +114,8 @@ def _own(workdir: Folder) -> dict[str, dict]:
     none.
     """
     try:
-        result = json.loads((workdir / 'eval' / 'latest.json').read_text())
-        each = result.get('data_sets') or {result['dataset']: result}
-        return {f'{name} (its own)': one for name, one in each.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        result = json_object((workdir / 'eval' / 'latest.json').read_bytes())
+        each = result.get('data_sets') or {typed(result.get('dataset'), str): result}
+        return {f'{name} (its own)': one for name, one in typed(each, dict[str, PARTIAL]).items()}
+    except (OSError, ValueError):
         return {}

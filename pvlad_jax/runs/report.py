@@ -1,7 +1,6 @@
 """Mode `report`: a page to look at what a run ranked, and why (docs/report.md)."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pvlad_jax.config.data_set_names import is_join, joined_data_sets
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_folder
 from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.core.saved_files import json_object, typed
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.evaluation.distances import linear_map
@@ -170,11 +170,11 @@ def _history(workdir: Folder, name: str) -> list[dict]:
     history = []
     for line in lines:
         try:
-            parsed = json.loads(line)
+            parsed = json_object(line)
+            typed(parsed.get('step'), int)
         except ValueError:  # damaged, such as the last one of a run that was killed
             continue
-        if isinstance(parsed, dict) and isinstance(parsed.get('step'), int):
-            if name and parsed.get('kind') in ('eval', f'eval/{name}'):
-                parsed['kind'] = 'eval' if parsed['kind'] != 'eval' else 'mean'
-            history.append(parsed)
+        if name and parsed.get('kind') in ('eval', f'eval/{name}'):
+            parsed['kind'] = 'eval' if parsed['kind'] != 'eval' else 'mean'
+        history.append(parsed)
     return history

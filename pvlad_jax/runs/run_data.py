@@ -9,12 +9,21 @@ import jax
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
+from pvlad_jax.core.saved_files import NoFile, json_object, reading, typed
 from pvlad_jax.data.dataset_format import record_files
 from pvlad_jax.data.fingerprint import Fingerprint, fingerprint
 from pvlad_jax.data.joined_dataset import AnyDataset, data_sets_of
+from pvlad_jax.runs.trained_people import SAVED_ENTRY
 from pvlad_jax.runs.workdir import Folder
 
 FILE = 'data.json'
+_SAVED = {
+    'fingerprint?': Fingerprint | None,
+    'accepted?': list[Fingerprint],
+    'checked?': list[str],
+    'people?': int,
+    'trained_on?': list[SAVED_ENTRY],
+}
 
 
 class RunData:
@@ -126,20 +135,15 @@ class RunData:
 def saved_data(workdir: Folder) -> dict:
     """What data.json says; {} where there is none. UserError where it is damaged."""
     path = workdir / FILE
+    remedy = 'Restore it, or remove it if you are sure that the data set is the one that this run was trained on.'
     try:
-        saved = json.loads(path.read_text())
-    except FileNotFoundError:
+        with reading(path, remedy):
+            saved = json_object(path.read_bytes())
+            typed(saved, _SAVED)
+            return saved
+    except NoFile:
         return {}
-    except ValueError as error:
-        raise UserError(
-            f'{path} is damaged ({error}). Restore it, or remove it if you are sure that the data set is the one that '
-            'this run was trained on.'
-        ) from error
-    return saved if isinstance(saved, dict) else {}
 
 
 def _parsed(saved: Any) -> Fingerprint | None:
-    try:
-        return Fingerprint.from_json(saved)
-    except (KeyError, TypeError, AttributeError):
-        return None
+    return None if saved is None else typed(saved, Fingerprint)

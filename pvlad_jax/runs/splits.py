@@ -17,10 +17,12 @@ import jax
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
+from pvlad_jax.core.saved_files import json_object, typed
 from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation.mean_of_data_sets import AnyResult
 from pvlad_jax.evaluation.mean_of_splits import mean_of_splits, print_mean
+from pvlad_jax.evaluation.result import with_defaults
 from pvlad_jax.parallel.any_process import broadcast_choice
 from pvlad_jax.runs.evaluator import EvaluationFailed
 from pvlad_jax.runs.run_data import RunData
@@ -87,7 +89,7 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
             'they were stopped, the same command resumes.'
         )
         return None
-    report = mean_of_splits({n: json.loads((_folder(workdir, n) / DONE).read_text())['result'] for n in names})
+    report = mean_of_splits({n: _saved(_folder(workdir, n))['result'] for n in names})
     if jax.process_index() == 0:
         try:
             with _claim_with_retry(workdir):
@@ -116,15 +118,22 @@ def _fingerprint(config: Config, folder: Folder, data: RunData) -> dict:
 
 def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) -> bool:
     """Whether the split was scored as asked, from its last checkpoint; in training, one of the last step."""
-    path = _folder(workdir, name) / DONE
-    try:
-        done = json.loads(path.read_text())
-    except (OSError, ValueError):
+    folder = _folder(workdir, name)
+    if (done := _saved(folder)) is None:
         return False
-    check_config(path.parent, _of_split(config, name))
-    mark = _fingerprint(config, path.parent, data)
+    check_config(folder, _of_split(config, name))
+    mark = _fingerprint(config, folder, data)
     trained = mode == 'eval' or mark['last_step'] == config.training.steps
-    return trained and 'result' in done and all(done.get(key, value) == value for key, value in mark.items())
+    return trained and all(done.get(key, value) == value for key, value in mark.items())
+
+
+def _saved(folder: Folder) -> dict | None:
+    """What DONE says, the result whole; None where there is none, or it is damaged: the split is then scored again."""
+    try:
+        done = json_object((folder / DONE).read_bytes())
+        return {**done, 'result': with_defaults(typed(done.get('result'), dict, 'result'))}
+    except (OSError, ValueError):
+        return None
 
 
 def _claim_next(

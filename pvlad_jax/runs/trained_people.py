@@ -20,6 +20,7 @@ _NAMED = 3  # people in a message
 # {"data_set": name, "labels": hash, "people": names, "inherited": whether by the run it began with}. Of people whom a
 # joined run was trained on in other data sets than this one, "trained_in": their names.
 Entry = Mapping[str, Any]
+SAVED_ENTRY = {'data_set': str, 'labels': str, 'people': list[str], 'inherited': bool, 'trained_in?': list[str]}
 
 
 def entry_of(dataset: TrackletDataset, train: TrackletTable, trained_in: Sequence[str] = ()) -> Entry:

@@ -17,6 +17,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.core.saved_files import json_object, reading, typed
 from pvlad_jax.core.settings import with_present_names
 
 CONFIG = 'config.json'
@@ -24,6 +25,7 @@ EVALUATED_CONFIG = 'eval/config.json'  # of an evaluation without a run
 # In config.json of a run that was given more steps: [{"step": updates made so far, "before": {field: value}}], oldest
 # first.
 HISTORY = 'history'
+_SAVED = {'training.steps?': int, f'{HISTORY}?': list[{'step?': int | None, 'before?': {'training.steps?': int}}]}
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
 
 
@@ -147,27 +149,16 @@ def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
     flat, _ = read_config(path)
     try:
         return config_of(flat)
-    except (
-        UserError,
-        TypeError,
-        AttributeError,
-    ) as error:  # TypeError: a field where a section is, or the other way round
+    # The others: a field where a section is, or the other way round, or a number beyond the range of float.
+    except (UserError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(f'{path} does not fit this version of the program: {error}') from error
 
 
 def read_config(path: Folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(fields by their present paths, history) of a config.json. UserError where it is damaged."""
-    try:
-        saved = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path} is damaged ({error}). Restore it from a copy.') from error
-    if not isinstance(saved, dict):
-        raise UserError(f'{path} is damaged (it holds no fields). Restore it from a copy.')
+    with reading(path, 'Restore it from a copy.'):
+        saved = typed(json_object(path.read_bytes()), _SAVED)
     history = saved.pop(HISTORY, [])
-    if not isinstance(history, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get('before', {}), dict) for entry in history
-    ):
-        raise UserError(f'{path} is damaged ({HISTORY!r} is no list of changes). Restore it from a copy.')
     return with_present_names(Config, saved), history
 
 
