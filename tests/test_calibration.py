@@ -199,7 +199,7 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
         ({'x': 1}, 'is not a threshold'),
         ({'nobody': 10**400}, 'is not a threshold'),
         ({'gallery': '9'}, 'gallery is .9.'),
-        ({'nobody': float('nan')}, 'not finite'),
+        ({'nobody': float('nan')}, 'nobody is nan'),
     ):
         (tmp_path / 'bad.json').write_text(json.dumps({**fields, **change}))
         with pytest.raises(UserError, match=says):

@@ -233,7 +233,7 @@ def other_weights(folder: Path) -> None:
         (cut('model.jax'), r'model\.jax is cut'),
         (cut('weights.safetensors'), r'weights\.safetensors is cut'),
         (flipped_bit, r'its hash does not agree'),
-        (lambda folder: (folder / 'model.json').write_text('[]'), 'not written by this program'),
+        (lambda folder: (folder / 'model.json').write_text('[]'), 'it holds no fields'),
         (lambda folder: changed_json(folder, format='onnx'), 'not written by this program'),
         (lambda folder: changed_json(folder, schema=99), 'has schema 99'),
         (lambda folder: changed_json(folder, files=3), 'files missing or of a wrong type'),

@@ -92,7 +92,9 @@ def run(options: argparse.Namespace) -> None:
                 f'Note: what an earlier start had finished is of another job (changed: {journal.restarted}), and is '
                 'made again.'
             )
-        elif journal.rows:
+        if journal.damaged:
+            say(f'Note: {journal.path} is damaged ({journal.damaged}). What is missing is made again.')
+        if journal.rows:
             say(f'Resuming: {len(journal.rows):,} of {len(source.names):,} tracklets are there already.')
         began, before = time.monotonic(), len(journal.rows)
         try:

@@ -11,12 +11,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from jaxtyping import Float32
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.saved_files import json_object, typed
 
 
 class Row(NamedTuple):
@@ -43,13 +44,14 @@ class Journal:
 
     Attributes:
       rows: finished tracklets by name, those of an earlier start of the same job among them.
-      restarted: why rows that lay there were dropped; '' = none were.
+      restarted: what has changed, where all rows that lay there are of another job and were dropped; '' = nothing.
+      damaged: which line no kill has left so, and why: from there on they were dropped, too; '' = none.
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any], file: Any):
         self.path, self._file = path, file
         self.rows: dict[str, Row] = {}
-        self.restarted = ''
+        self.restarted = self.damaged = ''
         kept = self._read(job)
         self._file.truncate(kept)
         self._file.seek(kept)
@@ -59,20 +61,27 @@ class Journal:
     def _read(self, job: Mapping[str, Any]) -> int:
         """Fills `rows`; returns how many bytes are whole lines of this job."""
         self._file.seek(0)
-        kept = 0
+        kept, sizes = 0, set()
         for number, line in enumerate(self._file):
+            if not line.endswith(b'\n'):
+                break  # the kill came in the midst of this line
             try:
-                content = json.loads(line) if line.endswith(b'\n') else None
+                content = json_object(line)
                 if number == 0:
-                    if content['job'] != json.loads(json.dumps(job)):
-                        changed = sorted(key for key in job if content['job'].get(key) != job[key])
+                    before = typed(content.get('job'), dict, 'job')
+                    if before != json.loads(json.dumps(job)):
+                        changed = sorted(key for key in job if before.get(key) != job[key])
                         self.restarted = ', '.join(changed) or 'the program'
                         return 0
                 else:
                     row = _row(content)
+                    sizes |= set() if row.embedding is None else {row.embedding.size}
+                    if len(sizes) > 1 or (row.embedding is not None and not np.isfinite(row.embedding).all()):
+                        raise ValueError('embedding is of another size, or not finite')
                     self.rows[row.tracklet] = row
-            except (ValueError, TypeError, KeyError, AttributeError):
-                break  # the kill came in the midst of this line
+            except ValueError as error:
+                self.damaged = f'line {number + 1}: {error}'
+                break
             kept += len(line)
         return kept
 
@@ -98,11 +107,17 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
+_LINE = {**get_type_hints(Row), 'embedding': str | None}
+
+
 def _row(content: Mapping[str, Any]) -> Row:
-    embedding = content['embedding']
-    if embedding is not None:
-        embedding = np.frombuffer(base64.b64decode(embedding, validate=True), '<f4').astype(np.float32)
-    return Row(**{**content, 'embedding': embedding})
+    """ValueError where it is none."""
+    fields = typed(content, _LINE)
+    if (encoded := fields['embedding']) is not None:
+        fields['embedding'] = np.frombuffer(base64.b64decode(encoded, validate=True), '<f4').astype(np.float32)
+    elif not fields['reason']:
+        raise ValueError('embedding is None, and no reason is given')
+    return Row(**{name: fields[name] for name in Row._fields})
 
 
 @contextlib.contextmanager

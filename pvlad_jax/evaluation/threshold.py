@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import math
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.saved_files import json_object, reading, typed
 
 FORMAT_VERSION = 1
 SAME, NOT_SURE, NOBODY, OTHER = 'same', 'not sure', 'nobody here', 'other'
@@ -65,34 +64,20 @@ def write_calibration(path: str | PathLike, calibration: Calibration) -> None:
 
 def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
     """UserError where there is none, or a damaged one, or one of a later version or another model than `model`."""
-    try:
-        fields = json.loads(Path(path).read_text())
-        if fields['format'] > FORMAT_VERSION:
+    remedy = 'Make it with: python -m pvlad_jax calibrate'
+    if Path(path).is_dir() or not Path(path).exists():
+        raise UserError(f'There is no file {path}. {remedy}')
+    with reading(path, remedy, 'is not a threshold that `calibrate` has written'):
+        fields = json_object(Path(path).read_bytes())
+        if (version := typed(fields.get('format'), int, 'format')) > FORMAT_VERSION:
             raise UserError(
-                f'{path} has the format version {fields["format"]}, this program reads up to '
-                f'{FORMAT_VERSION}. Install a newer one.'
+                f'{path} has the format version {version}, this program reads up to {FORMAT_VERSION}. Install a newer '
+                'one.'
             )
-        for name in (field.name for field in dataclasses.fields(Calibration) if field.type is int):
-            if not isinstance(fields[name], int):
-                raise ValueError(f'{name} is {fields[name]!r}')
-        estimates = {name: _estimate(fields[name]) for name in ('same', 'false_accepts', 'misses')}
-        open_set = {name: _estimate(value) for name, value in fields['open_set'].items()}
-        calibration = Calibration(**{**fields, **estimates, 'open_set': open_set, 'nobody': float(fields['nobody'])})
-        if not math.isfinite(calibration.same.value) or not math.isfinite(calibration.nobody):
-            raise ValueError('a distance is not finite')
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f'There is no file {path}. Make it with: python -m pvlad_jax calibrate') from None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(
-            f'{path} is not a threshold that `calibrate` has written ({" ".join(str(error).split())}).'
-        ) from error
+        calibration = typed(fields, Calibration)
     if model and calibration.model and calibration.model != model:
         raise UserError(
             f'The threshold {path} is of the model {calibration.model}, the gallery of {model}. Distances '
             'of two models cannot be compared: calibrate for this one.'
         )
     return calibration
-
-
-def _estimate(fields: dict[str, Any]) -> Estimate:
-    return Estimate(**{name: float(fields[name]) for name in ('value', 'low', 'high')})

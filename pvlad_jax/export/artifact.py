@@ -25,6 +25,7 @@ from safetensors.numpy import load, save
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_folder
 from pvlad_jax.core.paths import is_remote, user_path
+from pvlad_jax.core.saved_files import NoFile, json_object, reading
 
 FORMAT, SCHEMA = 'pvlad-jax model', 1
 MANIFEST, PROGRAM, WEIGHTS = 'model.json', 'model.jax', 'weights.safetensors'
@@ -81,11 +82,10 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     contents = {}
     for name in HASHED:
         try:
-            contents[name] = (folder / name).read_bytes()
-        except FileNotFoundError:
+            with reading(folder / name, _AGAIN):
+                contents[name] = (folder / name).read_bytes()
+        except NoFile:
             raise UserError(f'{folder} is no whole export: it holds no {name}. {_AGAIN}') from None
-        except OSError as error:
-            raise UserError(f'{folder / name} cannot be read: {error.strerror}.') from error
         told = manifest['files'].get(name)
         if told != {'bytes': len(contents[name]), 'sha256': _digest(contents[name])}:
             size = told.get('bytes') if isinstance(told, dict) else None
@@ -103,14 +103,11 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
+        with reading(path, _AGAIN):
+            manifest = json_object(path.read_bytes())
+    except NoFile:
         raise UserError(f'{folder} is no whole export: it holds no {MANIFEST}. {_AGAIN}') from None
-    except OSError as error:
-        raise UserError(f'{path} cannot be read: {error.strerror}.') from error
-    except ValueError as error:
-        raise UserError(f'{path} is damaged ({error}). {_AGAIN}') from error
-    if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
+    if manifest.get('format') != FORMAT:
         raise UserError(
             f'{path} was not written by this program: its "format" is not "{FORMAT}". Give the folder of an export.'
         )

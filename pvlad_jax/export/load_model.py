@@ -15,25 +15,33 @@ import numpy as np
 
 def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[[np.ndarray], np.ndarray]:
     """The function from all frames of a tracklet to its embedding [E]; `clips_per_step` clips are computed at a
-    time.
+    time. OSError where a file cannot be read, ValueError where one is damaged.
     """
     folder = Path(folder)
-    about, raw = json.loads((folder / 'model.json').read_text()), (folder / 'weights.safetensors').read_bytes()
-    (t, height, width), data = about['input']['clip'], 8 + int.from_bytes(raw[:8], 'little')
-    tensors = {name: value for name, value in json.loads(raw[8:data]).items() if name != '__metadata__'}
-    weights = {
-        k: np.frombuffer(raw[data:][slice(*v['data_offsets'])], '<f4').reshape(v['shape']) for k, v in tensors.items()
-    }
+    about, raw = (folder / 'model.json').read_bytes(), (folder / 'weights.safetensors').read_bytes()
+    try:
+        about, data = json.loads(about), 8 + int.from_bytes(raw[:8], 'little')
+        (t, height, width), statistics = about['input']['clip'], about['statistics']
+        tensors = {name: value for name, value in json.loads(raw[8:data]).items() if name != '__metadata__'}
+        weights = {
+            k: np.frombuffer(raw[data:][slice(*v['data_offsets'])], '<f4').reshape(v['shape'])
+            for k, v in tensors.items()
+        }
+        empty = 0.0 if statistics['merge'] == 'add' else -np.inf
+        empties = {name: np.full((1, *shape), empty, np.float32) for name, shape in statistics['shapes'].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f'{folder / "model.json"} or weights.safetensors is damaged ({error}). Copy the folder again, or export it.'
+        ) from error
     weights, step = jax.device_put(weights), t * clips_per_step
     program = jax.jit(jax.export.deserialize((folder / 'model.jax').read_bytes()).call)
-    empty = 0.0 if about['statistics']['merge'] == 'add' else -np.inf
 
     def embed(frames: np.ndarray) -> np.ndarray:
         if frames.dtype != np.uint8 or frames.shape[1:] != (height, width, 3) or not len(frames):
             raise ValueError(
                 f'Give uint8 RGB [n, {height}, {width}, 3] with n >= 1, not {frames.dtype} {frames.shape}.'
             )
-        state = {name: np.full((1, *shape), empty, np.float32) for name, shape in about['statistics']['shapes'].items()}
+        state = empties
         for start in range(0, len(frames), step):
             some = frames[start : start + step]
             clips = np.concatenate([some, np.zeros((step - len(some), height, width, 3), np.uint8)])

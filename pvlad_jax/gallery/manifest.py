@@ -12,15 +12,19 @@ GALLERY/unfinished.json       the change that this is, should it be killed
 import dataclasses
 import json
 import os
-import typing
 from pathlib import Path
 from typing import Any
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.saved_files import NoFile, json_object, reading, typed
 
 FORMAT_VERSION = 1
 _NAME = 'gallery.json'
+_NEEDED = {'size': int, 'version': int, 'next_id': int, 'segments': list}  # their defaults are those of an empty one
+# Of a backend, what it cannot do without.
+_OPTIONS = {'milvus': {'uri': str, 'collection': str}}
+_INDEX = {'milvus': {'rows?': int, 'collection?': str}, 'faiss': {'file': str, 'trained_on?': int}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,26 +62,22 @@ def read_state(folder: Path) -> State:
     """UserError where there is no gallery, or a damaged one, or one of a later version."""
     path = folder / _NAME
     try:
-        fields = json.loads(path.read_text())
-        if fields['format'] > FORMAT_VERSION:
-            raise UserError(
-                f'The gallery {folder} has the format version {fields["format"]}, this program reads up to '
-                f'{FORMAT_VERSION}. Install a newer one.'
-            )
-        segments = tuple(Segment(str(s['name']), int(s['rows'])) for s in fields.pop('segments'))
-        for name, kind in typing.get_type_hints(State).items():
-            if name in fields and not isinstance(fields[name], typing.get_origin(kind) or kind):
-                raise TypeError(f'{name} is {fields[name]!r}')
-        return State(segments=segments, **fields)
-    except (FileNotFoundError, NotADirectoryError):
+        with reading(path, 'Restore it from a copy, or make the gallery again.'):
+            fields = json_object(path.read_bytes())
+            if (version := typed(fields.get('format'), int, 'format')) > FORMAT_VERSION:
+                raise UserError(
+                    f'The gallery {folder} has the format version {version}, this program reads up to '
+                    f'{FORMAT_VERSION}. Install a newer one.'
+                )
+            state = typed(typed(fields, _NEEDED), State)
+            typed(state.options, _OPTIONS.get(state.backend, {}), 'options')
+            typed(state.index, _INDEX.get(state.backend, {}) if state.index else {}, 'index')
+            return state
+    except NoFile:
         raise UserError(
             f'{folder} is not a gallery: it has no {_NAME}. Make one with: '
             f'python -m pvlad_jax gallery create --gallery={folder}'
         ) from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise UserError(
-            f'{path} is damaged ({" ".join(str(error).split())}). Restore it from a copy, or make the gallery again.'
-        ) from error
 
 
 def commit(folder: Path, state: State) -> None:

@@ -29,13 +29,13 @@ def load_exported(folder: Path) -> TrainedModel:
         config = config_of(_fields(manifest))
         network = build_network(config.model, num_identities=1)
         shapes = jax.eval_shape(init_variables, network, _clip(manifest), jax.random.key(0))
+        for name, shape in flatten_dict(shapes, sep='/').items():
+            if name.startswith(CLASSIFIER):
+                weights[name] = np.zeros(shape.shape, shape.dtype)
     except UserError as error:
         raise UserError(f'{path} does not fit this version of the program: {error}') from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f'{path} is damaged ({error}). Export it again (main.py --mode=export).') from error
-    for name, shape in flatten_dict(shapes, sep='/').items():
-        if name.startswith(CLASSIFIER):
-            weights[name] = np.zeros(shape.shape, shape.dtype)
     altered = UserError(
         f'{path} was altered, or made by another version of the program: the network that it describes and the weights '
         'do not have the fingerprint in it. Export the working directory again (main.py --mode=export).'
