@@ -45,8 +45,8 @@ def test_rows_of_queries_that_are_not_there(micro_data, tmp_path):
     fields = json.loads((folder / 'metadata.json').read_text())
     for change, says in (
         ({'layout': 'query_rows', 'query_rows': [99]}, 'names no split test'),
-        ({'layout': 'query_rows', 'query_rows': ['a']}, r"query_rows\[0\] is 'a'"),
-        ({'layout': 'query_rows'}, 'query_rows is missing'),
+        ({'layout': 'query_rows', 'query_rows': ['a']}, r'got `str` - at `\$\.query_rows\[0\]`'),
+        ({'layout': 'query_rows'}, 'missing required field `query_rows`'),
     ):
         (folder / 'metadata.json').write_text(json.dumps({**fields, **change}))
         with pytest.raises(UserError, match=says):

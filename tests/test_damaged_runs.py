@@ -68,7 +68,7 @@ def test_data_json(micro_data, tmp_path):
     told_or_read(tmp_path / 'data.json', read, r'data\.json is damaged \(.*Restore it, or remove it', 'The data set')
     for name, value in (('fingerprint', []), ('accepted', 3), ('checked', 3), ('trained_on', [{'people': 3}])):
         (tmp_path / 'data.json').write_text(json.dumps({**json.loads(whole), name: value}))
-        with pytest.raises(UserError, match=rf'data\.json is damaged \({name}'):
+        with pytest.raises(UserError, match=rf'data\.json is damaged \(.* at `\$\.{name}'):
             RunData(tmp_path, dataset, 6)
         assert json.loads((tmp_path / 'data.json').read_bytes())[name] == value  # left for who may mend it
 

@@ -65,7 +65,7 @@ def test_the_state_of_a_gallery(tmp_path, backend):
     fields = json.loads((tmp_path / 'gallery.json').read_text())
     for name in ('segments', 'next_id', 'version', 'size'):  # by default an empty gallery
         (tmp_path / 'gallery.json').write_text(json.dumps({key: fields[key] for key in fields if key != name}))
-        with pytest.raises(UserError, match=rf'is damaged \({name} is missing'):
+        with pytest.raises(UserError, match=rf'is damaged \(Object missing required field `{name}`'):
             manifest.read_state(tmp_path)
 
 
@@ -77,14 +77,14 @@ def row(order: int, **fields) -> Row:
 @pytest.mark.parametrize(
     ('change', 'says'),
     [
-        ({'order': 'x'}, "order is 'x'"),
-        ({'tracklet': 3}, 'tracklet is 3'),
-        ({'frames': 1e999}, 'frames is inf'),
+        ({'order': 'x'}, 'got `str` - at `$.order`'),
+        ({'tracklet': 3}, 'got `int` - at `$.tracklet`'),
+        ({'frames': 1e999}, 'got `float` - at `$.frames`'),
         ({'embedding': '?'}, ''),
         ({'embedding': 'AAAAAA=='}, 'of another size'),
         ({'embedding': 'AADAfwAAwH8AAMB/'}, 'not finite'),
         ({'embedding': None}, 'no reason is given'),
-        ({'reason': None}, 'reason is None'),
+        ({'reason': None}, 'got `null` - at `$.reason`'),
         (b'[]', 'it holds no fields'),
         (b'[' * 100_000, 'nested too deeply'),
         (b'\xff', 'no UTF-8'),

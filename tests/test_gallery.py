@@ -249,8 +249,8 @@ def test_no_gallery_and_damaged_ones(tmp_path, table):
         ('{}', 'is damaged'),
         ('[]', 'is damaged'),
         ('{"format": 99}', 'format version 99'),
-        (json.dumps({**state, 'version': 'x'}), "is damaged .version is 'x'"),
-        (json.dumps({**state, 'index': []}), 'is damaged .index is'),
+        (json.dumps({**state, 'version': 'x'}), r'is damaged .* got `str` - at `\$\.version`'),
+        (json.dumps({**state, 'index': []}), r'is damaged .* got `array` - at `\$\.index`'),
     ):
         (tmp_path / 'g/gallery.json').write_text(text)
         with pytest.raises(UserError, match=says):

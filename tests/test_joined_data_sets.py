@@ -7,13 +7,13 @@ import json
 import shutil
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from data_prep.builder.build import build
 from pvlad_jax.config.data_set_names import joined_data_sets
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.saved_files import typed
 from pvlad_jax.data.fingerprint import Fingerprint, fingerprint
 from pvlad_jax.data.joined_dataset import data_set_of_rows
 from pvlad_jax.data.partition import partition
@@ -162,7 +162,7 @@ def test_groups_of_consecutive_numbers_stay_together_and_in_one_data_set(data_di
 
 def test_a_rebuilt_data_set_is_named(data_dir, tmp_path):
     before = fingerprint(open_data(config(data_dir)).dataset)
-    assert typed(json.loads(json.dumps(before.to_json())), Fingerprint) == before
+    assert msgspec.convert(json.loads(json.dumps(before.to_json())), Fingerprint) == before
     shutil.copytree(data_dir, tmp_path / 'data')
     assert fingerprint(open_data(config(tmp_path / 'data')).dataset).same(before)
     shutil.rmtree(tmp_path / 'data' / 'left')

@@ -11,16 +11,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
+
+import msgspec
 
 from data_prep.builder.frame_reader import MAX_REPORTED, BadFrames, CheckedReader, bad_frames_error, checked_reader
 from data_prep.builder.stored_frame import FrameCounts
 from data_prep.builder.tfds_builder import Shard, record_features, write_shard
 from data_prep.raw_dataset import RawDataset
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.saved_files import json_object, reading, typed
+from pvlad_jax.core.saved_files import Int64, json_object, reading
 
 _REPORT = '.report.json'
-_SAVED = {'bad': list[str], 'encodings': dict[str, int], 'changes': dict[str, int]}
+
+
+class _Report(TypedDict):
+    bad: list[str]
+    encodings: dict[str, Int64]
+    changes: dict[str, Int64]
 
 
 def beam_writer(
@@ -98,7 +106,7 @@ def _take_reports(shards: Sequence[Shard], counts: FrameCounts) -> None:
     for shard in shards:
         path = Path(shard.path + _REPORT)
         with reading(path, 'Build the data set again.'):
-            report = typed(json_object(path.read_bytes()), _SAVED)
+            report = msgspec.convert(json_object(path.read_bytes()), _Report)
         path.unlink()
         bad += report['bad']
         counts.add(FrameCounts(Counter(report['encodings']), Counter(report['changes'])))

@@ -11,13 +11,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, TypedDict, get_type_hints
 
+import msgspec
 import numpy as np
 from jaxtyping import Float32
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import Finite, Int64, json_object
 
 
 class Row(NamedTuple):
@@ -27,13 +28,13 @@ class Row(NamedTuple):
     was wrong with it, a sentence.
     """
 
-    order: int
+    order: Int64
     tracklet: str
-    first_frame: int
-    last_frame: int
-    start_seconds: float | None
-    end_seconds: float | None
-    frames: int
+    first_frame: Int64
+    last_frame: Int64
+    start_seconds: Finite | None
+    end_seconds: Finite | None
+    frames: Int64
     reason: str
     embedding: Float32[np.ndarray, 'E'] | None = None
     note: str = ''
@@ -68,7 +69,7 @@ class Journal:
             try:
                 content = json_object(line)
                 if number == 0:
-                    before = typed(content.get('job'), dict, 'job')
+                    before = msgspec.convert(content, _FirstLine)['job']
                     if before != json.loads(json.dumps(job)):
                         changed = sorted(key for key in job if before.get(key) != job[key])
                         self.restarted = ', '.join(changed) or 'the program'
@@ -107,17 +108,21 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
-_LINE = {**get_type_hints(Row), 'embedding': str | None}
+class _FirstLine(TypedDict):
+    job: dict
+
+
+_Line = TypedDict('_Line', {**get_type_hints(Row, include_extras=True), 'embedding': str | None})
 
 
 def _row(content: Mapping[str, Any]) -> Row:
     """ValueError where it is none."""
-    fields = typed(content, _LINE)
+    fields = msgspec.convert(content, _Line)
     if (encoded := fields['embedding']) is not None:
         fields['embedding'] = np.frombuffer(base64.b64decode(encoded, validate=True), '<f4').astype(np.float32)
     elif not fields['reason']:
         raise ValueError('embedding is None, and no reason is given')
-    return Row(**{name: fields[name] for name in Row._fields})
+    return Row(**fields)
 
 
 @contextlib.contextmanager

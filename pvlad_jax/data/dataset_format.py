@@ -4,12 +4,13 @@ versions.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 
 from pvlad_jax.core.errors import UserError, first_line
-from pvlad_jax.core.saved_files import json_object, reading, typed
+from pvlad_jax.core.saved_files import Int64, json_object, reading
 
 FORMAT_VERSION = 1  # of metadata.json; raised when a reader of the old format would go wrong
 FOLDER_VERSION = '1.0.0'  # TFDS's, the name of the folder
@@ -31,12 +32,27 @@ def table_file(split: str) -> str:
     return f'tracklets_{split}.npz'
 
 
-_HALVES = {'train': list[int], 'test': list[int]}
+class _Halves(TypedDict):
+    train: list[Int64]
+    test: list[Int64]
+
+
+class _AnyLayout(TypedDict):
+    layout: str
+
+
+class _QueryRows(_AnyLayout):
+    query_rows: list[Int64]
+
+
+class _PeopleSplits(_AnyLayout):
+    people_splits: list[_Halves]
+    query_camera: Int64
+    gallery_camera: Int64
+
+
 # Of metadata.json, what a layout cannot do without.
-_OF_LAYOUT = {
-    'query_rows': {'query_rows': list[int]},
-    'people_splits': {'people_splits': list[_HALVES], 'query_camera': int, 'gallery_camera': int},
-}
+_OF_LAYOUT = {'query_rows': _QueryRows, 'people_splits': _PeopleSplits}
 
 
 def read_metadata(folder: Path, remedy: str) -> dict[str, Any]:
@@ -45,8 +61,8 @@ def read_metadata(folder: Path, remedy: str) -> dict[str, Any]:
     with reading(folder / METADATA_FILE, remedy, 'cannot be read'):
         metadata = json_object((folder / METADATA_FILE).read_bytes())
         if str(metadata.get('format_version')).split('.')[0] == str(FORMAT_VERSION):
-            typed(metadata, {'layout': str})
-            typed(metadata, _OF_LAYOUT.get(metadata['layout'], {}))
+            layout = msgspec.convert(metadata, _AnyLayout)['layout']
+            msgspec.convert(metadata, _OF_LAYOUT.get(layout, _AnyLayout))
         return metadata
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pvlad_jax.core.saved_files import Int64
 from pvlad_jax.data.content_hash import content_hash
 from pvlad_jax.data.joined_dataset import AnyDataset, JoinedDataset
 from pvlad_jax.data.tracklet_dataset import TrackletTable
@@ -25,7 +26,7 @@ class Fingerprint:
 
     labels: str
     content: str
-    splits: dict[str, tuple[int, int, int]]
+    splits: dict[str, tuple[Int64, Int64, Int64]]
     data_sets: dict[str, 'Fingerprint'] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict:

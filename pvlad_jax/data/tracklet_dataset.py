@@ -6,13 +6,15 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
+import msgspec
 import numpy as np
 from jaxtyping import Int, Shaped
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
-from pvlad_jax.core.saved_files import json_object, reading, typed
+from pvlad_jax.core.saved_files import Int64, json_object, reading
 from pvlad_jax.data.dataset_format import (
     COLUMNS,
     FORMAT_VERSION,
@@ -26,7 +28,6 @@ from pvlad_jax.data.dataset_format import (
 )
 
 _INFO = 'dataset_info.json'
-_SPLIT = {'name': str, 'shardLengths': list[str | int]}
 _AGAIN = 'Convert the data set again with data_prep/build_tfds.py.'
 
 
@@ -148,10 +149,20 @@ def find_dataset(data_dir: str, name: str) -> Path | None:
     return max(versions, key=lambda p: [int(n) if n.isdecimal() else -1 for n in p.name.split('.')], default=None)
 
 
+class _Split(TypedDict):
+    name: str
+    shardLengths: list[str | Int64]
+
+
+class _Info(TypedDict):
+    name: str
+    splits: list[_Split]
+
+
 def _described(path: Path) -> tuple[str, dict[str, int]]:
     """(the data set's name, {split: records}) of dataset_info.json."""
     with reading(path, _AGAIN, 'cannot be read'):
-        info = typed(json_object(path.read_bytes()), {'name': str, 'splits': list[_SPLIT]})
+        info = msgspec.convert(json_object(path.read_bytes()), _Info)
         return info['name'], {split['name']: sum(map(int, split['shardLengths'])) for split in info['splits']}
 
 

@@ -3,12 +3,13 @@ training and to choose a checkpoint by."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 
-from pvlad_jax.core.saved_files import json_object, typed
-from pvlad_jax.evaluation.result import COUNTS, METRICS, Result, with_defaults
+from pvlad_jax.core.saved_files import json_object
+from pvlad_jax.evaluation.result import COUNTS, METRICS, Result
 
 _SAME = ('step', 'frames', 'distance', 'rerank', 'unknown_cameras', 'checkpoint')  # in all of them
 
@@ -53,12 +54,16 @@ class MeanResult:
 AnyResult = Result | MeanResult  # of one data set, or of several
 
 
+class _Saved(TypedDict):
+    data_sets: dict[str, Result]
+
+
 def read_data_sets(path: Any) -> dict[str, dict[str, Any]]:
     """The results that a file of `MeanResult.to_json` holds, by data set, as `read_result` gives one; {} where there is
     no such file, or it holds another kind of result.
     """
     try:
-        each = typed(json_object(path.read_bytes()).get('data_sets'), dict[str, dict], 'data_sets')
-        return {name: with_defaults(result) for name, result in each.items()}
+        saved = msgspec.convert(json_object(path.read_bytes()), _Saved)
+        return {name: result.to_json() for name, result in saved['data_sets'].items()}
     except (OSError, ValueError):
         return {}

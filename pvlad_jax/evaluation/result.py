@@ -6,10 +6,12 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, get_type_hints
+from typing import Any, TypedDict, get_type_hints
+
+import msgspec
 
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import Finite, Int64, json_object
 from pvlad_jax.core.terminal import console as terminal_console
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.cmc_map import TIE_RULE
@@ -36,22 +38,22 @@ class Result:
     dataset: str
     split: str
     protocol: str
-    step: int | None  # of training; None = unknown
-    n_query: int
-    n_query_valid: int  # queries with at least one good tracklet
-    n_gallery: int  # as the protocol makes it up
-    n_junk: int  # of these, tracklets of person -1, ignored by all
+    step: Int64 | None  # of training; None = unknown
+    n_query: Int64
+    n_query_valid: Int64  # queries with at least one good tracklet
+    n_gallery: Int64  # as the protocol makes it up
+    n_junk: Int64  # of these, tracklets of person -1, ignored by all
     frames: str  # frame policy of the embeddings: 'all', 'even:N', 'every:N', 'first:N'
     distance: str
     rerank: bool
-    mAP: float
-    mAP_trapezoidal: float
-    mINP: float
-    rank_1: float
-    rank_5: float
-    rank_10: float
-    rank_20: float
-    cmc: list[float]  # ranks 1 to 50
+    mAP: Finite
+    mAP_trapezoidal: Finite
+    mINP: Finite
+    rank_1: Finite
+    rank_5: Finite
+    rank_10: Finite
+    rank_20: Finite
+    cmc: list[Finite]  # ranks 1 to 50
     ap_kind: str = AP_KIND
     tie_rule: str = TIE_RULE
     unknown_cameras: str = 'refuse'
@@ -60,16 +62,17 @@ class Result:
     partial: bool = False  # the data set lacks something of the benchmark
     # Tracklets that could not be decoded (config.input.on_error = 'skip'): in none of the counts above, neither asked
     # for nor searched.
-    skipped_query: int = 0
-    skipped_gallery: int = 0
-    skipped_train: int = 0  # for distances learned on the training set
-    trained_people: int = 0  # people of the test set whom the network was trained on, as far as that is known
+    skipped_query: Int64 = 0
+    skipped_gallery: Int64 = 0
+    skipped_train: Int64 = 0  # for distances learned on the training set
+    trained_people: Int64 = 0  # people of the test set whom the network was trained on, as far as that is known
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self)
 
 
-PARTIAL = {f'{name}?': kind for name, kind in get_type_hints(Result).items()}  # of a former version, or a mean
+# Of a former version, or a mean.
+PartialResult = TypedDict('PartialResult', get_type_hints(Result, include_extras=True), total=False)
 
 
 def skipped_of(result: Mapping[str, Any]) -> str:
@@ -123,11 +126,10 @@ def read_result(path: Any) -> dict[str, Any] | None:
         return None
 
 
-def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(saved: Any) -> dict[str, Any]:
     """The fields of a result with the defaults of those that came later. ValueError where one is missing that has none,
     or is of another type."""
-    known = {field.name for field in dataclasses.fields(Result)}
-    return typed({name: value for name, value in saved.items() if name in known}, Result).to_json()
+    return msgspec.convert(saved, Result).to_json()
 
 
 def print_table(result: Result, console: Any = None) -> None:

@@ -5,9 +5,11 @@ import json
 from os import PathLike
 from pathlib import Path
 
+import msgspec
+
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.core.saved_files import json_object, reading, typed
+from pvlad_jax.core.saved_files import Finite, Int64, Versioned, json_object, reading
 
 FORMAT_VERSION = 1
 SAME, NOT_SURE, NOBODY, OTHER = 'same', 'not sure', 'nobody here', 'other'
@@ -17,9 +19,9 @@ SAME, NOT_SURE, NOBODY, OTHER = 'same', 'not sure', 'nobody here', 'other'
 class Estimate:
     """A value with its 95 % bootstrap interval over people."""
 
-    value: float
-    low: float
-    high: float
+    value: Finite
+    low: Finite
+    high: Finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,24 +33,24 @@ class Calibration:
     """
 
     model: str  # fingerprint, '' = unknown
-    false_accept_rate: float  # asked for
+    false_accept_rate: Finite  # asked for
     per: str  # 'pair' or 'search': what the rate is a share of
     same: Estimate
-    nobody: float
-    nobody_miss_rate: float  # asked for: share of people in the gallery whose nearest picture is beyond `nobody`
+    nobody: Finite
+    nobody_miss_rate: Finite  # asked for: share of people in the gallery whose nearest picture is beyond `nobody`
     false_accepts: Estimate  # measured at `same`
     misses: Estimate  # share of pairs of one person that lie beyond `same`
     # Searches for people who are in the gallery, and for the same people after they were taken out.
     open_set: dict[str, Estimate]
-    people: int  # of the queries
-    identities: int  # of queries and gallery; each distractor counts as one
-    queries: int
-    gallery: int
-    pairs_of_one_person: int
-    pairs_of_two_people: int
+    people: Int64  # of the queries
+    identities: Int64  # of queries and gallery; each distractor counts as one
+    queries: Int64
+    gallery: Int64
+    pairs_of_one_person: Int64
+    pairs_of_two_people: Int64
     warnings: list[str]
-    curve: dict[str, list[float]]  # 'threshold', 'false_accepts', 'misses', over pairs
-    format: int = FORMAT_VERSION
+    curve: dict[str, list[Finite]]  # 'threshold', 'false_accepts', 'misses', over pairs
+    format: Int64 = FORMAT_VERSION
 
     def decide(self, distances: list[float]) -> tuple[str, list[str]]:
         """(of the search, of each result): from the distances of a query's results, nearest first."""
@@ -69,12 +71,12 @@ def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
         raise UserError(f'There is no file {path}. {remedy}')
     with reading(path, remedy, 'is not a threshold that `calibrate` has written'):
         fields = json_object(Path(path).read_bytes())
-        if (version := typed(fields.get('format'), int, 'format')) > FORMAT_VERSION:
+        if (version := msgspec.convert(fields, Versioned)['format']) > FORMAT_VERSION:
             raise UserError(
                 f'{path} has the format version {version}, this program reads up to {FORMAT_VERSION}. Install a newer '
                 'one.'
             )
-        calibration = typed(fields, Calibration)
+        calibration = msgspec.convert(fields, Calibration)
     if model and calibration.model and calibration.model != model:
         raise UserError(
             f'The threshold {path} is of the model {calibration.model}, the gallery of {model}. Distances '

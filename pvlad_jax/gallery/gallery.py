@@ -92,7 +92,7 @@ class Gallery:
         if path.exists() and any(p.name != '.lock' and not manifest.is_partial(p) for p in path.iterdir()):
             raise UserError(f'{path} is not empty. Give a new folder.')
         options = {'faiss': {'kind': kind}, 'milvus': {'uri': uri, 'collection': collection}}.get(backend, {})
-        state = store.create(State(backend, fingerprint, options=options))
+        state = store.create(State(backend, fingerprint, 0, 0, 0, (), options))
         path.mkdir(parents=True, exist_ok=True)
         with locked(path):
             manifest.commit(path, state)

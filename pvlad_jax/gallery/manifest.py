@@ -13,18 +13,16 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.core.saved_files import NoFile, json_object, reading, typed
+from pvlad_jax.core.saved_files import Int64, NoFile, Versioned, json_object, reading
 
 FORMAT_VERSION = 1
 _NAME = 'gallery.json'
-_NEEDED = {'size': int, 'version': int, 'next_id': int, 'segments': list}  # their defaults are those of an empty one
-# Of a backend, what it cannot do without.
-_OPTIONS = {'milvus': {'uri': str, 'collection': str}}
-_INDEX = {'milvus': {'rows?': int, 'collection?': str}, 'faiss': {'file': str, 'trained_on?': int}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Segment:
     """Rows that were written together. name: of its folder."""
 
     name: str
-    rows: int
+    rows: Int64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +42,38 @@ class State:
     """
 
     backend: str
-    fingerprint: str = ''
-    size: int = 0
-    version: int = 0  # counts changes
-    next_id: int = 0  # of a row; an id is never given twice
-    segments: tuple[Segment, ...] = ()
+    fingerprint: str
+    size: Int64
+    version: Int64  # counts changes
+    next_id: Int64  # of a row; an id is never given twice
+    segments: tuple[Segment, ...]
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     index: dict[str, Any] = dataclasses.field(default_factory=dict)
-    format: int = FORMAT_VERSION
+    format: Int64 = FORMAT_VERSION
 
     @property
     def rows(self) -> int:
         return sum(segment.rows for segment in self.segments)
+
+
+class _MilvusOptions(TypedDict):
+    uri: str
+    collection: str
+
+
+class _MilvusIndex(TypedDict):
+    rows: NotRequired[Int64]
+    collection: NotRequired[str]
+
+
+class _FaissIndex(TypedDict):
+    file: str
+    trained_on: NotRequired[Int64]
+
+
+# Of a backend, what it reads of `State.options` and, where it is not empty, of `State.index`.
+_OPTIONS = {'milvus': _MilvusOptions}
+_INDEX = {'milvus': _MilvusIndex, 'faiss': _FaissIndex}
 
 
 def read_state(folder: Path) -> State:
@@ -64,14 +82,14 @@ def read_state(folder: Path) -> State:
     try:
         with reading(path, 'Restore it from a copy, or make the gallery again.'):
             fields = json_object(path.read_bytes())
-            if (version := typed(fields.get('format'), int, 'format')) > FORMAT_VERSION:
+            if (version := msgspec.convert(fields, Versioned)['format']) > FORMAT_VERSION:
                 raise UserError(
                     f'The gallery {folder} has the format version {version}, this program reads up to '
                     f'{FORMAT_VERSION}. Install a newer one.'
                 )
-            state = typed(typed(fields, _NEEDED), State)
-            typed(state.options, _OPTIONS.get(state.backend, {}), 'options')
-            typed(state.index, _INDEX.get(state.backend, {}) if state.index else {}, 'index')
+            state = msgspec.convert(fields, State)
+            msgspec.convert(state.options, _OPTIONS.get(state.backend, dict))
+            msgspec.convert(state.index, _INDEX.get(state.backend, dict) if state.index else dict)
             return state
     except NoFile:
         raise UserError(

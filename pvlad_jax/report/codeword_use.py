@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
 from pvlad_jax.core.files import write_text
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import Finite, Int64, json_object
 
 _EPSILON = 1e-12
 _LEAST = 0.1  # of an even share: below, a codeword counts as out of use
@@ -47,10 +48,16 @@ def write_codeword_use(path: Any, use: CodewordUse, step: int) -> None:
     write_text(path, json.dumps(content, allow_nan=False) + '\n')
 
 
+class _Saved(TypedDict):
+    step: Int64 | None
+    clips: Int64
+    shares: list[list[Finite]]
+
+
 def read_codeword_use(path: Any, step: int, note: Callable[[str], None]) -> CodewordUse | None:
     """None, and why as a sentence to `note`, where there is none, a damaged one, or one of another step than `step`."""
     try:
-        content = typed(json_object(path.read_bytes()), {'step': int | None, 'clips': int, 'shares': list[list[float]]})
+        content = msgspec.convert(json_object(path.read_bytes()), _Saved)
         shares = np.asarray(content['shares'], np.float64)
         if shares.ndim != 2 or not shares.size or (shares < 0).any() or (shares.sum(1) == 0).any():
             raise ValueError

@@ -11,9 +11,10 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import jax
+import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -23,7 +24,7 @@ from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import disk_full_reason, write_text
 from pvlad_jax.core.paths import is_remote
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import Finite, Int64, json_object
 from pvlad_jax.data.fingerprint import Fingerprint
 
 FORMAT = 2  # of what a checkpoint holds
@@ -37,6 +38,24 @@ EVALUATION = 'evaluation.json'
 DELETED = 'deleted'
 _ATTEMPTS = 3  # to read a checkpoint before it is deleted
 _Read = TypeVar('_Read')
+
+
+class _DataState(TypedDict):
+    next_index: Int64
+
+
+class _About(TypedDict):
+    data: _DataState
+    config: dict
+    dataset: NotRequired[Fingerprint | None]
+
+
+class _Validation(TypedDict, total=False):
+    mAP: Finite  # BEST_BY
+
+
+class _Evaluation(TypedDict, total=False):
+    validation: _Validation
 
 
 class Checkpoints:
@@ -140,12 +159,12 @@ class Checkpoints:
         where = self.directory / str(step)
         with self._damage_reported(where):
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
-            if typed(about, dict).get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
+            if msgspec.convert(about, dict).get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
                 raise UserError(
                     f'{where} is of checkpoint format {about.get("format")}; this program reads {FORMAT}. '
                     'Use the version of the program that wrote it, or start again in another --workdir.'
                 )
-            typed(about, {'data': {'next_index': int}, 'config': dict, 'dataset?': Fingerprint | None})
+            msgspec.convert(about, _About)
         return about
 
     def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict]:
@@ -245,9 +264,9 @@ def _read_evaluation(folder: Any) -> dict | None:
     for path in (folder / EVALUATION, folder / 'metrics' / 'metrics'):
         try:
             content = json_object(path.read_bytes())
-            return typed(
-                content if path.name == EVALUATION else {'validation': content}, {'validation?': {f'{BEST_BY}?': float}}
-            )
+            record = content if path.name == EVALUATION else {'validation': content}
+            msgspec.convert(record, _Evaluation)
+            return record
         except (OSError, ValueError):
             continue
     return None

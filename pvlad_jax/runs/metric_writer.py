@@ -3,11 +3,18 @@
 import contextlib
 import json
 from collections.abc import Mapping
+from typing import TypedDict
+
+import msgspec
 
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.paths import is_remote
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import Int64, json_object
 from pvlad_jax.runs.workdir import Folder
+
+
+class MetricLine(TypedDict):
+    step: Int64
 
 
 class MetricWriter:
@@ -57,6 +64,6 @@ class MetricWriter:
 
 def _up_to(line: bytes, step: int) -> bool:
     try:
-        return typed(json_object(line).get('step'), int) <= step
+        return msgspec.convert(json_object(line), MetricLine)['step'] <= step
     except ValueError:
         return False  # damaged, such as cut off by a kill

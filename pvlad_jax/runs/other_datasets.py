@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import msgspec
 
 from pvlad_jax.config import Config, DatasetConfig
 from pvlad_jax.config.data_set_names import is_folder_name, is_join, joined_data_sets, names_run_result
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import json_object
 from pvlad_jax.data.fingerprint import labels_hash
 from pvlad_jax.data.partition import partition, split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
-from pvlad_jax.evaluation.result import PARTIAL
+from pvlad_jax.evaluation.result import PartialResult
 from pvlad_jax.evaluation.side_by_side import print_side_by_side
 from pvlad_jax.runs.evaluator import EvaluationFailed, Evaluator
 from pvlad_jax.runs.experiment import NetworkOnData
@@ -115,7 +116,7 @@ def _own(workdir: Folder) -> dict[str, dict]:
     """
     try:
         result = json_object((workdir / 'eval' / 'latest.json').read_bytes())
-        each = result.get('data_sets') or {typed(result.get('dataset'), str): result}
-        return {f'{name} (its own)': one for name, one in typed(each, dict[str, PARTIAL]).items()}
+        each = result.get('data_sets') or {msgspec.convert(result.get('dataset'), str): result}
+        return {f'{name} (its own)': one for name, one in msgspec.convert(each, dict[str, PartialResult]).items()}
     except (OSError, ValueError):
         return {}

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from pvlad_jax.config import Config
@@ -11,7 +12,7 @@ from pvlad_jax.config.data_set_names import is_join, joined_data_sets
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_folder
 from pvlad_jax.core.paths import is_remote, user_path
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import json_object
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import read_embeddings
 from pvlad_jax.evaluation.distances import linear_map
@@ -24,6 +25,7 @@ from pvlad_jax.report.codeword_use import read_codeword_use
 from pvlad_jax.report.page import TITLE, page
 from pvlad_jax.report.query_outcomes import query_outcomes
 from pvlad_jax.report.tracklet_pictures import PICTURES, TrackletPictures
+from pvlad_jax.runs.metric_writer import MetricLine
 from pvlad_jax.runs.part_intermediates import CODEWORDS, MASKS
 from pvlad_jax.runs.workdir import Folder
 
@@ -171,7 +173,7 @@ def _history(workdir: Folder, name: str) -> list[dict]:
     for line in lines:
         try:
             parsed = json_object(line)
-            typed(parsed.get('step'), int)
+            msgspec.convert(parsed, MetricLine)
         except ValueError:  # damaged, such as the last one of a run that was killed
             continue
         if name and parsed.get('kind') in ('eval', f'eval/{name}'):

@@ -3,34 +3,34 @@ are those."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
+import msgspec
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
-from pvlad_jax.core.saved_files import NoFile, json_object, reading, typed
+from pvlad_jax.core.saved_files import Int64, NoFile, json_object, reading
 from pvlad_jax.data.dataset_format import record_files
 from pvlad_jax.data.fingerprint import Fingerprint, fingerprint
 from pvlad_jax.data.joined_dataset import AnyDataset, data_sets_of
-from pvlad_jax.runs.trained_people import SAVED_ENTRY
+from pvlad_jax.runs.trained_people import Entry
 from pvlad_jax.runs.workdir import Folder
 
 FILE = 'data.json'
-_SAVED = {
-    'fingerprint?': Fingerprint | None,
-    'accepted?': list[Fingerprint],
-    'checked?': list[str],
-    'people?': int,
-    'trained_on?': list[SAVED_ENTRY],
-}
+
+
+class _Saved(TypedDict, total=False):  # former versions wrote less
+    fingerprint: Fingerprint | None
+    accepted: list[Fingerprint]  # of before a change that the user has accepted
+    files: Any  # sizes and times of the record files, so that they are not read again while these stay
+    checked: list[str]  # what was found intact
+    people: Int64  # in training
+    trained_on: list[Entry]  # with those of the run that it began with
 
 
 class RunData:
-    """data.json holds {"fingerprint": ..., "accepted": [fingerprints of before a change that the user has accepted],
-    "files": [sizes and times of the record files, so that they are not read again while these stay], "checked": [what
-    was found intact], "people": in training, "trained_on": [by name, with those of the run that it began with]}.
-    """
+    """data.json holds a `_Saved`."""
 
     def __init__(self, workdir: Folder, dataset: AnyDataset, people: int, read_only: bool = False):
         """`people`: in training. read_only: data.json stays as it is."""
@@ -139,11 +139,11 @@ def saved_data(workdir: Folder) -> dict:
     try:
         with reading(path, remedy):
             saved = json_object(path.read_bytes())
-            typed(saved, _SAVED)
+            msgspec.convert(saved, _Saved)
             return saved
     except NoFile:
         return {}
 
 
 def _parsed(saved: Any) -> Fingerprint | None:
-    return None if saved is None else typed(saved, Fingerprint)
+    return None if saved is None else msgspec.convert(saved, Fingerprint)

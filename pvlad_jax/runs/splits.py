@@ -17,7 +17,7 @@ import jax
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
-from pvlad_jax.core.saved_files import json_object, typed
+from pvlad_jax.core.saved_files import json_object
 from pvlad_jax.data.partition import split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation.mean_of_data_sets import AnyResult
@@ -131,7 +131,7 @@ def _saved(folder: Folder) -> dict | None:
     """What DONE says, the result whole; None where there is none, or it is damaged: the split is then scored again."""
     try:
         done = json_object((folder / DONE).read_bytes())
-        return {**done, 'result': with_defaults(typed(done.get('result'), dict, 'result'))}
+        return {**done, 'result': with_defaults(done.get('result'))}
     except (OSError, ValueError):
         return None
 

@@ -7,7 +7,7 @@ nothing is known, and nobody is assumed.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
@@ -17,10 +17,15 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, TrackletTable
 
 _NAMED = 3  # people in a message
 
-# {"data_set": name, "labels": hash, "people": names, "inherited": whether by the run it began with}. Of people whom a
-# joined run was trained on in other data sets than this one, "trained_in": their names.
-Entry = Mapping[str, Any]
-SAVED_ENTRY = {'data_set': str, 'labels': str, 'people': list[str], 'inherited': bool, 'trained_in?': list[str]}
+
+class Entry(TypedDict):
+    """People of a data set by name."""
+
+    data_set: str
+    labels: str  # their hash
+    people: list[str]
+    inherited: bool  # whether by the run that this one began with
+    trained_in: NotRequired[list[str]]  # of people whom a joined run was trained on in other data sets, their names
 
 
 def entry_of(dataset: TrackletDataset, train: TrackletTable, trained_in: Sequence[str] = ()) -> Entry:

@@ -7,8 +7,9 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -17,16 +18,23 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import is_remote, user_path
-from pvlad_jax.core.saved_files import json_object, reading, typed
+from pvlad_jax.core.saved_files import Int64, json_object, reading
 from pvlad_jax.core.settings import with_present_names
 
 CONFIG = 'config.json'
 EVALUATED_CONFIG = 'eval/config.json'  # of an evaluation without a run
-# In config.json of a run that was given more steps: [{"step": updates made so far, "before": {field: value}}], oldest
-# first.
-HISTORY = 'history'
-_SAVED = {'training.steps?': int, f'{HISTORY}?': list[{'step?': int | None, 'before?': {'training.steps?': int}}]}
+HISTORY = 'history'  # in config.json of a run that was given more steps: what was before, oldest first
 Folder = Path | epath.Path  # pathlib.Path, or epath.Path in object storage: they read alike
+
+_Fields = TypedDict('_Fields', {'training.steps': Int64}, total=False)  # the others are checked where they are used
+
+
+class _Before(TypedDict, total=False):
+    step: Int64 | None  # updates made so far
+    before: _Fields
+
+
+_Saved = TypedDict('_Saved', {'training.steps': Int64, HISTORY: list[_Before]}, total=False)
 
 
 def open_workdir(workdir: str | Path) -> Folder:
@@ -157,7 +165,8 @@ def saved_config(workdir: Folder, name: str = CONFIG) -> Config:
 def read_config(path: Folder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(fields by their present paths, history) of a config.json. UserError where it is damaged."""
     with reading(path, 'Restore it from a copy.'):
-        saved = typed(json_object(path.read_bytes()), _SAVED)
+        saved = json_object(path.read_bytes())
+        msgspec.convert(saved, _Saved)
     history = saved.pop(HISTORY, [])
     return with_present_names(Config, saved), history
 
