@@ -236,7 +236,7 @@ def other_weights(folder: Path) -> None:
         (lambda folder: (folder / 'model.json').write_text('[]'), 'it holds no fields'),
         (lambda folder: changed_json(folder, format='onnx'), 'not written by this program'),
         (lambda folder: changed_json(folder, schema=99), 'has schema 99'),
-        (lambda folder: changed_json(folder, files=3), 'files missing or of a wrong type'),
+        (lambda folder: changed_json(folder, files=3), r'got `int` - at `\$\.files`'),
         (lambda folder: changed_json(folder, input={'clip': 7}), 'damaged'),
         (
             lambda folder: changed_json(folder, architecture={'model.backbone.name': 'unknown'}),

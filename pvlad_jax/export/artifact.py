@@ -4,7 +4,7 @@
 |---|---|
 | model.jax | the program of `export.program`, serialised by jax.export |
 | weights.safetensors | its arrays by name, float32, without the classifier's |
-| model.json | what both are, with their sizes and hashes (`MANIFEST_FIELDS`) |
+| model.json | what both are, with their sizes and hashes (`Manifest`) |
 | load_model.py | a loader that needs JAX alone |
 | MODEL_CARD.md | for people |
 
@@ -16,8 +16,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -32,7 +33,9 @@ MANIFEST, PROGRAM, WEIGHTS = 'model.json', 'model.jax', 'weights.safetensors'
 CARD, LOADER = 'MODEL_CARD.md', 'load_model.py'
 HASHED = (PROGRAM, WEIGHTS)  # the others may be edited
 _SECTIONS = ('embedding', 'input', 'normalisation', 'statistics', 'architecture', 'training', 'files')
-MANIFEST_FIELDS = {'format': str, 'schema': int, 'fingerprint': str, 'flip': bool, **dict.fromkeys(_SECTIONS, dict)}
+Manifest = TypedDict(
+    'Manifest', {'format': str, 'schema': int, 'fingerprint': str, 'flip': bool, **dict.fromkeys(_SECTIONS, dict)}
+)
 _AGAIN = 'Export it again (main.py --mode=export), or copy the folder again.'
 
 
@@ -116,9 +119,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f'{path} has schema {manifest.get("schema")!r}; this version of the program reads {SCHEMA}. Update it, or '
             'export the working directory again with this version.'
         )
-    wrong = [name for name, kind in MANIFEST_FIELDS.items() if not isinstance(manifest.get(name), kind)]
-    if wrong:
-        raise UserError(f'{path} is damaged: {", ".join(wrong)} missing or of a wrong type. {_AGAIN}')
+    with reading(path, _AGAIN):
+        msgspec.convert(manifest, Manifest)
     return manifest
 
 
