@@ -12,6 +12,7 @@ import pytest
 
 from pvlad_jax.config import CheckpointConfig, Config
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result, write_result
 from pvlad_jax.evaluation.mean_of_data_sets import MeanResult, read_data_sets
@@ -192,6 +193,13 @@ def test_use_of_codewords(tmp_path):
     path.write_text('{"step": 2, "clips": 1, "shares": [[1, 1], [0, 0]]}')
     read()
     assert 'damaged' in notes[0]
+
+
+def test_a_lock_whose_content_is_no_text_still_locks(tmp_path):
+    with lock_folder(tmp_path):
+        (tmp_path / '.lock').write_bytes(b'\xff')
+        with pytest.raises(Locked):
+            lock_folder(tmp_path)
 
 
 DAMAGED_LINES = [

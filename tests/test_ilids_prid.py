@@ -171,8 +171,9 @@ def test_prid_splits_must_fit(prid_splits):
     splits[2]['test'][0] = 'person_0006'
     assert 'who are not in the data set (1): split 2: [6]' in refusal(check_prid(files, json.dumps(splits).encode()))
     assert 'has not ten splits (1): 9' in refusal(check_prid(files, json.dumps(splits[:9]).encode()))
-    with pytest.raises(UserError, match='is not a list of'):
-        check_prid(files, b'[{"train": ["anna"], "test": []}]')
+    for content in (b'[{"train": ["anna"], "test": []}]', b'[' * 100_000):
+        with pytest.raises(UserError, match='is not a list of'):
+            check_prid(files, content)
 
 
 def test_drawn_splits_are_halves_of_all_people_and_the_same_for_a_seed():

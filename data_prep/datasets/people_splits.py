@@ -74,7 +74,7 @@ def named_splits(content: bytes, file: str, person: re.Pattern, example: str) ->
             {half: sorted(int(person.fullmatch(name)[1]) for name in entry[half]) for half in ('train', 'test')}
             for entry in entries
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f'{file} is not a list of {{"train": ["{example}"...], "test": [...]}}: {error!r}') from error
     issues = Issues()
     if len(splits) != SPLITS:

@@ -83,8 +83,8 @@ def _by_module(graph, values: dict, path: Path) -> tuple[dict[str, np.ndarray], 
         if not module or not all(name in values for name in node.input[1:]):
             raise UserError(
                 f'{path}: the convolution {node.name or node.output[0]!r} is not named by its module, or its numbers '
-                'are not stored under a name, so they cannot be assigned. Those of torch.onnx.export (PyTorch 1.13 and '
-                'newer) are.'
+                'are not stored under a name, so they cannot be assigned. Those of '
+                'torch.onnx.export(..., dynamo=False) of PyTorch 1.13 and newer are.'
             )
         gate = re.fullmatch(r'(.*\.gate\.fc[12])(_\d+)?', module)  # one gate, called for each stream
         module = gate.group(1) if gate else module

@@ -76,9 +76,10 @@ class Journal:
                         return 0
                 else:
                     row = _row(content)
-                    sizes |= set() if row.embedding is None else {row.embedding.size}
-                    if len(sizes) > 1 or (row.embedding is not None and not np.isfinite(row.embedding).all()):
-                        raise ValueError('embedding is of another size, or not finite')
+                    if row.embedding is not None:
+                        sizes.add(row.embedding.size)
+                        if len(sizes) > 1 or not np.isfinite(row.embedding).all():
+                            raise ValueError('embedding is of another size, or not finite')
                     self.rows[row.tracklet] = row
             except ValueError as error:
                 self.damaged = f'line {number + 1}: {error}'
