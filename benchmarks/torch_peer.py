@@ -2,7 +2,7 @@
 against.
 
 Backbones come from tests/helpers/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py) and
-torch_osnet.py; I3D is here as a module that trains.
+torch_osnet.py and torch_resnet.py; I3D is here as a module that trains.
 """
 
 import sys
@@ -17,8 +17,9 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from torch_osnet import TorchOSNet
+from torch_resnet import TorchResNet50
 
-from data_prep.weights import image_networks, osnet_torchreid, torchvision_r3d
+from data_prep.weights import image_networks, osnet_torchreid, resnet_torchvision, torchvision_r3d
 from pvlad_jax.config import Config
 from pvlad_jax.models.backbones import BACKBONES, osnet
 from pvlad_jax.models.backbones.i3d import MIXED
@@ -100,6 +101,8 @@ def torch_backbone(name: str) -> nn.Module:
         return TorchC3D(normalise=name == 'c3d_bn', last_stride=1)
     if name.startswith('osnet'):
         return TorchOSNet(osnet.CHANNELS[name], spec.temporal_blocks)
+    if name.startswith('resnet50'):
+        return TorchResNet50(spec.build.keywords['ibn'], spec.temporal_blocks)
     if name.startswith('r'):
         options = {k: v for k, v in spec.build.keywords.items() if k not in ('label', 'stage_strides')}
         peer = TorchR3D(**options, last_stride=1)
@@ -180,9 +183,10 @@ def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
         flat = torchvision_r3d.to_our_names(state, 'the peer')
     elif isinstance(name, TorchOSNet):
         flat = image_networks.to_our_names(state, 'the peer', osnet_torchreid.place)
-        for block in network.backbone.temporal_blocks:  # three frames' channels side by side
-            key = f'params/{block.replace(".", "/block")}/conv3/conv/kernel'
-            flat[key] = flat[key].reshape(3, 1, 1, -1, flat[key].shape[-1])
+        _three_frame_kernels(flat, name.temporal_blocks, 'conv3')
+    elif isinstance(name, TorchResNet50):
+        flat = image_networks.to_our_names(state, 'the peer', resnet_torchvision.place)
+        _three_frame_kernels(flat, name.temporal_blocks, 'conv2')
     else:
         flat = {}
         for key, array in state.items():
@@ -203,6 +207,14 @@ def to_our_variables(network: TorchNetwork) -> tuple[dict, dict]:
         params[ours] = {'kernel': weight.T.copy(), 'bias': bias.copy()}
     stats = {'backbone': tree['batch_stats']} if 'batch_stats' in tree else {}
     return params, stats
+
+
+def _three_frame_kernels(flat: dict[str, np.ndarray], blocks: tuple[str, ...], layer: str) -> None:
+    """Kernels [1, kh, kw, 3 C, D] over three frames' channels side by side -> [3, kh, kw, C, D], in `flat`."""
+    for block in blocks:
+        key = f'params/{block.replace(".", "/block")}/{layer}/conv/kernel'
+        _, kh, kw, stacked, features = flat[key].shape
+        flat[key] = flat[key].reshape(kh, kw, 3, stacked // 3, features).transpose(2, 0, 1, 3, 4)
 
 
 def randomise(network: nn.Module, seed: int = 0) -> None:

@@ -136,7 +136,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     parser.add_argument(
-        '--backbones', help='by commas; r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25, and with --layers r3d_18,i3d,osnet_x0_25'
+        '--backbones',
+        help='by commas: r3d_*, i3d*, c3d*, osnet_*, resnet50*; with --layers r3d_18, i3d or osnet_*. '
+        'Default: r3d_18,i3d,c3d,r3d_tiny,osnet_x0_25',
     )
     parser.add_argument(
         '--batch',

@@ -1,0 +1,128 @@
+"""What the pooling costs: training step and embedding of one configuration with several poolings, on random clips.
+
+    python benchmarks/pooling_share.py --config=configs/mars.py:weights= --output=share.json
+    python benchmarks/pooling_share.py --config=configs/mars_panels.py:weights= --poolings=average,person_vlad
+
+The first pooling is the one that the others are compared with: the average does nothing but divide. A share is the part
+of the time that goes when the first takes another one's place. All run in turn, in one process; medians (ranges).
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import jax
+import numpy as np
+from absl import app, flags
+from interleaved import Times, interleaved
+from ml_collections import ConfigDict, config_flags
+
+from benchmarks.rows import draw, row, write
+from pvlad_jax.config import Config, freeze
+from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.terminal import say
+from pvlad_jax.models.tracklet_network import build_network, init_variables
+from pvlad_jax.parallel.mesh import global_batch, make_mesh
+from pvlad_jax.training.optimizer import make_optimizer
+from pvlad_jax.training.train_state import init_state
+from pvlad_jax.training.train_step import make_train_step
+
+CONFIG = config_flags.DEFINE_config_file('config')
+CHOSEN = flags.DEFINE_list('poolings', ['average', 'part_attention', 'person_vlad'], 'Names, by commas')
+ROUNDS = flags.DEFINE_integer('rounds', 10, 'Timed runs of each', lower_bound=1)
+OUTPUT = flags.DEFINE_string('output', '', 'JSON file for the rows')
+PEOPLE = 625  # of MARS, classes of the classifier
+WITH_PARTS = ('part_attention', 'person_vlad')
+
+
+def with_pooling(config: ConfigDict, pooling: str) -> Config:
+    config = config.copy_and_resolve_references()
+    config.model.pooling = pooling
+    config.model.position_term = config.model.position_term and pooling in WITH_PARTS
+    return freeze(config)
+
+
+def batch_of(config: Config) -> dict[str, np.ndarray]:
+    rng, c, n = np.random.default_rng(0), config.clips, config.batch.size
+    return {
+        'clips': rng.integers(0, 256, (n, c.segments, c.frames, c.height, c.width, 3), np.uint8),
+        'valid': np.ones((n, c.segments, c.frames), bool),
+        'label': np.repeat(np.arange(config.batch.identities), config.batch.tracklets).astype(np.int32),
+    }
+
+
+class Side:
+    """A pooling's compiled programs and its state, from a random start with nothing frozen."""
+
+    def __init__(self, config: Config, batch: dict, mesh: jax.sharding.Mesh):
+        network, self.batch = build_network(config.model, PEOPLE), batch
+        clip = (config.clips.frames, config.clips.height, config.clips.width)
+        shapes = jax.eval_shape(lambda: init_variables(network, clip, jax.random.key(0)))
+        optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'])
+        self.state = init_state(config, network, optimizer, PEOPLE, mesh)
+        step = make_train_step(config, network, optimizer, mesh, self.state)
+        embed = jax.jit(lambda variables, clips, valid: network.apply(variables, clips, valid).embedding)
+        self.compiled_step = step.lower(self.state, batch).compile()
+        self.compiled_embed = embed.lower(self.state.variables(), batch['clips'], batch['valid']).compile()
+
+    def step(self) -> None:
+        self.state, _ = self.compiled_step(self.state, self.batch)
+        jax.block_until_ready(self.state)
+
+    def embed(self) -> None:
+        self.compiled_embed(self.state.variables(), self.batch['clips'], self.batch['valid']).block_until_ready()
+
+
+def rows_of(what: str, times: dict[str, Times], tracklets: int) -> list[dict]:
+    """One a pooling; `ratio` is the first's time by its own, the share that goes is what is left to 1."""
+    first = next(iter(times.values())).median
+    return [
+        row(
+            f'{what}, {name}',
+            tracklets / t.median,
+            tracklets / first,
+            'tracklets/s',
+            first / t.median,
+            milliseconds=[1000 * x for x in (t.median, min(t.wall), max(t.wall))],
+        )
+        for name, t in times.items()
+    ]
+
+
+def show(rows: list[dict], title: str) -> None:
+    lines = []
+    for r in rows:
+        median, least, most = r['milliseconds']
+        lines.append(
+            [r['name'], f'{median:.1f}', f'{least:.1f} - {most:.1f}', f'{r["ours"]:.1f}', f'{1 - r["ratio"]:.1%}']
+        )
+    draw(title, ['', 'ms', '(spread)', 'tracklets/s', f'share beside {CHOSEN.value[0]}'], lines)
+
+
+def main(_) -> None:
+    with one_sentence():
+        configs = {name: with_pooling(CONFIG.value, name) for name in CHOSEN.value}
+        config, mesh = next(iter(configs.values())), make_mesh()
+        batch = global_batch(batch_of(config), mesh)
+        with ThreadPoolExecutor() as pool:  # XLA compiles one program on one core
+            sides = dict(zip(configs, pool.map(lambda config: Side(config, batch, mesh), configs.values())))
+        rows = []
+        for what, run in (('training step', 'step'), ('embedding', 'embed')):
+            times = interleaved({name: getattr(side, run) for name, side in sides.items()}, ROUNDS.value)
+            rows += rows_of(what, times, config.batch.size)
+        c, device = config.clips, jax.devices()[0]
+        clips = f'{config.batch.size} tracklets of {c.segments} x {c.frames} x {c.height} x {c.width}'
+        title = f'{config.model.backbone.name}, {clips}, {config.model.dtype}; {device.device_kind}'
+        show(rows, title)
+        peak = (device.memory_stats() or {}).get('peak_bytes_in_use')
+        if peak:
+            say(f'Most memory in use on the device: {peak / 2**30:.1f} GiB.')
+        if OUTPUT.value:
+            write(user_path(OUTPUT.value), rows, about={'title': title, 'jax': jax.__version__, 'peak_bytes': peak})
+
+
+if __name__ == '__main__':
+    app.run(main)
