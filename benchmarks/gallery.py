@@ -111,7 +111,8 @@ def search(name: str, folder: Path, options: argparse.Namespace) -> dict:
 
     def run(count: int) -> list[Answer]:
         some = EmbeddingTable(queries.metadata.slice(0, count), queries.embedding[:count], 'synthetic')
-        return gallery.search(some, options.k, probes=options.probes, candidates=options.candidates)
+        effort = {name: getattr(options, name) for name in gallery.store.search_options(gallery.state)}
+        return gallery.search(some, options.k, **effort)
 
     def first() -> None:
         nonlocal gallery

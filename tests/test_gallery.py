@@ -236,7 +236,16 @@ def test_no_gallery_and_damaged_ones(tmp_path, table):
         gallery.search(rows(0, 1))
     (segment / 'vectors.f32').write_bytes(whole)
     arrow = (segment / 'tracklets.arrow').read_bytes()
-    for damaged in (b'', b'x' * 100, arrow[:-5], arrow[:300] + b'\xff' * 600 + arrow[900:]):
+    offsets = np.cumsum([0, *(len(name) for name in rows(0, 5).names)]).astype(np.int32).tobytes()
+    assert offsets in arrow  # of the names; Arrow reads whatever they point at
+    for damaged in (
+        b'',
+        b'x' * 100,
+        arrow[:-5],
+        arrow[:300] + b'\xff' * 600 + arrow[900:],
+        arrow.replace(offsets, offsets[:8] + b'\xff\xff\xff\x7f' + offsets[12:]),
+        arrow.replace(offsets, offsets[:8] + b'\0\0\0\x80' + offsets[12:]),
+    ):
         (segment / 'tracklets.arrow').write_bytes(damaged)
         with pytest.raises(UserError, match=r'is damaged.*tracklets.arrow cannot be read'):
             gallery.search(rows(0, 1))

@@ -60,6 +60,8 @@ CALIBRATE = 'calibrate --query=e.npz --gallery=e.npz --false_accept_rate=0.1 --r
         ('gallery add --gallery=g --input=text.json', 'not a readable Parquet file'),
         ('gallery add --gallery=g --input=folder.json', 'There is no file'),
         ('gallery add --gallery=g --input=q.parquet --crops=nowhere', 'no folder'),
+        (f'{SEARCH} --probes=8', 'has no probes. Leave --probes out'),
+        (f'{SEARCH} --candidates=8', 'has no candidates. Leave --candidates out'),
         (f'{SEARCH} --k=0', 'not a whole number from 1'),
         (f'{SEARCH} --after=nan', 'neither seconds nor a date'),
         (f'{SEARCH} --after=2026-13-01', 'neither seconds nor a date'),

@@ -127,11 +127,10 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--query_crops', type=disk_path, help='pictures of the queries, for the sheet')
     parser.add_argument('--model', default='', help='the model of queries that do not say their own, such as .npz')
-    parser.add_argument('--probes', type=positive, default=128, help='of FAISS IVF-PQ: lists read (default 128)')
+    parser.add_argument('--probes', type=positive, help='of FAISS IVF-PQ: lists read (default 128)')
     parser.add_argument(
         '--candidates',
         type=positive,
-        default=1000,
         help='of FAISS IVF-PQ: candidates that are scored exactly; of a Milvus server with HNSW: its ef (default 1000)',
     )
 

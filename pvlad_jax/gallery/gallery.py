@@ -29,6 +29,7 @@ from pvlad_jax.gallery.segments import unit
 from pvlad_jax.gallery.table_file import TableReader
 
 BACKENDS = Registry('--backend', {'exact': LocalStore, 'faiss': LocalStore, 'milvus': MilvusStore})
+PROBES, CANDIDATES = 128, 1000  # of a search that gives none (docs/search_speed.md)
 _ATTEMPTS = 5  # at reading a state whose files a change removes meanwhile
 
 
@@ -199,24 +200,31 @@ class Gallery:
         filters: Filters = Filters(),  # noqa: B008  immutable
         *,
         fingerprint: str = '',
-        probes: int = 128,
-        candidates: int = 1000,
+        probes: int | None = None,
+        candidates: int | None = None,
         done: Callable[[int], None] = _nothing,
     ) -> list[Answer]:
         """The k nearest tracklets of each query.
 
         Args:
           fingerprint: the model of queries that do not say their own.
-          probes, candidates: of FAISS's IVF-PQ: lists that are read, and candidates that are scored exactly; the latter
-            is also ef of a Milvus server's HNSW.
+          probes, candidates: of FAISS's IVF-PQ: lists that are read (128), and candidates that are scored exactly
+            (1,000); the latter is also ef of a Milvus server's HNSW.
           done: called with the number of products of a query and a stored vector.
 
         Raises:
-          UserError: queries of another model or size, an empty gallery.
+          UserError: queries of another model or size, an empty gallery, an option that its backend does not have.
         """
         queries = queries.checked('The queries')
+        effort = {'probes': probes, 'candidates': candidates}
         for attempt in range(_ATTEMPTS):
             state = self.state
+            for option in effort.keys() - self.store.search_options(state):
+                if effort[option] is not None:
+                    raise UserError(
+                        f'The search of the gallery {self.folder} (backend {state.backend}) has no {option}. '
+                        f'Leave --{option} out.'
+                    )
             if not state.size:
                 raise UserError(f'The gallery {self.folder} is empty. Add to it first.')
             _fingerprint(queries, state, fingerprint, 'The queries')
@@ -227,7 +235,14 @@ class Gallery:
                 )
             try:
                 found = self.store.search(
-                    state, unit(queries.embedding), queries.metadata, k, filters, probes, candidates, done
+                    state,
+                    unit(queries.embedding),
+                    queries.metadata,
+                    k,
+                    filters,
+                    probes or PROBES,
+                    candidates or CANDIDATES,
+                    done,
                 )
             except FileNotFoundError as error:
                 if attempt == _ATTEMPTS - 1:

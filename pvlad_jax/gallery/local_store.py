@@ -97,6 +97,11 @@ class LocalStore:
         new = dataclasses.replace(state, version=state.version + 1, segments=tuple(kept))
         return self._indexed(new, state, contents, rows)
 
+    @staticmethod
+    def search_options(state: State) -> tuple[str, ...]:
+        """Which of `probes` and `candidates` the backend's search has a use for."""
+        return ('probes', 'candidates') if state.options.get('kind') == 'ivfpq' else ()
+
     def search(
         self,
         state: State,

@@ -171,6 +171,11 @@ class MilvusStore:
             some = keys[start : start + milvus.ROWS_PER_REQUEST]
             yield list(milvus.rows_of_keys(client, state, some, ['*']).values())
 
+    @staticmethod
+    def search_options(state: State) -> tuple[str, ...]:
+        """As `LocalStore.search_options`: a server chooses its index, which may be HNSW."""
+        return () if milvus.is_lite(state) else ('candidates',)
+
     def search(
         self,
         state: State,

@@ -100,7 +100,9 @@ class Contents:
                 )
             self.vectors.append(np.memmap(folder / _VECTORS, np.float32, 'r', shape=(segment.rows, state.size)))
             try:
-                tables.append(pa.ipc.open_file(pa.memory_map(str(folder / _TRACKLETS))).read_all().cast(SCHEMA))
+                table = pa.ipc.open_file(pa.memory_map(str(folder / _TRACKLETS))).read_all()
+                table.validate(full=True)  # offsets within the file: Arrow crashes at others
+                tables.append(table.cast(SCHEMA))
             except FileNotFoundError:  # a change has removed it meanwhile
                 raise
             except (pa.ArrowException, OSError, ValueError) as error:
