@@ -3,10 +3,11 @@
     python benchmarks/pooling_share.py --config=configs/mars.py:weights= --output=share.json
     python benchmarks/pooling_share.py --config=configs/mars_panels.py:weights= --poolings=average,person_vlad
 
-The first pooling is the one that the others are compared with: the average does nothing but divide. A share is the part
-of the time that goes when the first takes another one's place. All run in turn, in one process; medians (ranges).
+The others are compared with the first pooling: a share is the part of the time that is saved where the first takes
+another one's place. All run in turn, in one process; medians (ranges).
 """
 
+import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +15,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
-import numpy as np
 from absl import app, flags
 from interleaved import Times, interleaved
 from ml_collections import ConfigDict, config_flags
+from random_batch import PEOPLE, random_batch
 
-from benchmarks.rows import draw, row, write
+from benchmarks.rows import draw, new_file, row, write
 from pvlad_jax.config import Config, freeze
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.paths import user_path
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import say
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.parallel.mesh import global_batch, make_mesh
@@ -34,7 +35,6 @@ CONFIG = config_flags.DEFINE_config_file('config')
 CHOSEN = flags.DEFINE_list('poolings', ['average', 'part_attention', 'person_vlad'], 'Names, by commas')
 ROUNDS = flags.DEFINE_integer('rounds', 10, 'Timed runs of each', lower_bound=1)
 OUTPUT = flags.DEFINE_string('output', '', 'JSON file for the rows')
-PEOPLE = 625  # of MARS, classes of the classifier
 WITH_PARTS = ('part_attention', 'person_vlad')
 
 
@@ -43,15 +43,6 @@ def with_pooling(config: ConfigDict, pooling: str) -> Config:
     config.model.pooling = pooling
     config.model.position_term = config.model.position_term and pooling in WITH_PARTS
     return freeze(config)
-
-
-def batch_of(config: Config) -> dict[str, np.ndarray]:
-    rng, c, n = np.random.default_rng(0), config.clips, config.batch.size
-    return {
-        'clips': rng.integers(0, 256, (n, c.segments, c.frames, c.height, c.width, 3), np.uint8),
-        'valid': np.ones((n, c.segments, c.frames), bool),
-        'label': np.repeat(np.arange(config.batch.identities), config.batch.tracklets).astype(np.int32),
-    }
 
 
 class Side:
@@ -77,7 +68,7 @@ class Side:
 
 
 def rows_of(what: str, times: dict[str, Times], tracklets: int) -> list[dict]:
-    """One a pooling; `ratio` is the first's time by its own, the share that goes is what is left to 1."""
+    """One for each pooling; `ratio` is the first one's time divided by its own."""
     first = next(iter(times.values())).median
     return [
         row(
@@ -102,11 +93,19 @@ def show(rows: list[dict], title: str) -> None:
     draw(title, ['', 'ms', '(spread)', 'tracklets/s', f'share beside {CHOSEN.value[0]}'], lines)
 
 
+def _output() -> Path | None:
+    try:
+        return new_file(OUTPUT.value) if OUTPUT.value else None
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f'--output={error}') from error
+
+
 def main(_) -> None:
     with one_sentence():
+        output = _output()  # refused before anything is measured
         configs = {name: with_pooling(CONFIG.value, name) for name in CHOSEN.value}
         config, mesh = next(iter(configs.values())), make_mesh()
-        batch = global_batch(batch_of(config), mesh)
+        batch = global_batch(random_batch(config), mesh)
         with ThreadPoolExecutor() as pool:  # XLA compiles one program on one core
             sides = dict(zip(configs, pool.map(lambda config: Side(config, batch, mesh), configs.values())))
         rows = []
@@ -120,9 +119,10 @@ def main(_) -> None:
         peak = (device.memory_stats() or {}).get('peak_bytes_in_use')
         if peak:
             say(f'Most memory in use on the device: {peak / 2**30:.1f} GiB.')
-        if OUTPUT.value:
-            write(user_path(OUTPUT.value), rows, about={'title': title, 'jax': jax.__version__, 'peak_bytes': peak})
+        if output:
+            write(output, rows, about={'title': title, 'jax': jax.__version__, 'peak_bytes': peak})
 
 
 if __name__ == '__main__':
+    flags.mark_flag_as_required('config')
     app.run(main)

@@ -1,7 +1,7 @@
 """The same network, losses and update in PyTorch, written and tuned as its users would: what `train_step.py` measures
 against.
 
-Backbones come from tests/helpers/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py) and
+Backbones come from tests/helpers/torch_backbones.py (checked layer by layer in tests/test_backbone_parity.py),
 torch_osnet.py and torch_resnet.py; I3D is here as a module that trains.
 """
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import torch
 import torch_peer
+from random_batch import PEOPLE, random_batch
 
 from configs import mars
 from pvlad_jax.config import Config, freeze
@@ -20,7 +21,6 @@ from pvlad_jax.training.train_state import init_state
 from pvlad_jax.training.train_step import make_train_step
 
 os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # a GPU is shared with the peer
-PEOPLE = 625  # of MARS, classes of the classifier
 ON_GPU = jax.default_backend() == 'gpu'
 DEVICE = 'cuda' if ON_GPU else 'cpu'
 
@@ -38,16 +38,6 @@ def configuration(options: argparse.Namespace, backbone: str) -> Config:
     return freeze(c)
 
 
-def batch_of(config: Config) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    c, n = config.clips, config.batch.size
-    return {
-        'clips': rng.integers(0, 256, (n, 1, c.frames, c.height, c.width, 3), np.uint8),
-        'valid': np.ones((n, 1, c.frames), bool),
-        'label': np.repeat(np.arange(config.batch.identities), config.batch.tracklets).astype(np.int32),
-    }
-
-
 class Peer:
     def __init__(self, config: Config, compiled: bool):
         if ON_GPU:
@@ -60,7 +50,7 @@ class Peer:
         self.network = torch_peer.channels_last(self.network.to(DEVICE))
         self.optimizer = torch_peer.make_optimizer(config, self.network, config.optimizer.learning_rate)
         self.forward = torch.compile(self.network) if compiled else self.network
-        batch = batch_of(config)
+        batch = random_batch(config)
         self.clips = torch.from_numpy(batch['clips'][:, 0]).to(DEVICE)
         self.label = torch.from_numpy(batch['label']).long().to(DEVICE)
 
@@ -98,7 +88,7 @@ class Ours:
         self.state = state.replace(
             params=put(variables[0], state.params), batch_stats=put(variables[1], state.batch_stats)
         )
-        self.batch = global_batch(batch_of(config), mesh)
+        self.batch = global_batch(random_batch(config), mesh)
         step = make_train_step(config, network, optimizer, mesh, self.state)
         began = time.perf_counter()
         self.compiled = step.lower(self.state, self.batch).compile()

@@ -219,8 +219,8 @@ class Gallery:
         effort = {'probes': probes, 'candidates': candidates}
         for attempt in range(_ATTEMPTS):
             state = self.state
-            for option in effort.keys() - self.store.search_options(state):
-                if effort[option] is not None:
+            for option, value in effort.items():
+                if value is not None and option not in self.store.search_options(state):
                     raise UserError(
                         f'The search of the gallery {self.folder} (backend {state.backend}) has no {option}. '
                         f'Leave --{option} out.'
@@ -240,8 +240,8 @@ class Gallery:
                     queries.metadata,
                     k,
                     filters,
-                    probes or PROBES,
-                    candidates or CANDIDATES,
+                    PROBES if probes is None else probes,
+                    CANDIDATES if candidates is None else candidates,
                     done,
                 )
             except FileNotFoundError as error:
