@@ -12,7 +12,7 @@ One process at a time may change it; others may search meanwhile and see the sta
 import dataclasses
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
@@ -22,14 +22,16 @@ from pvlad_jax.gallery import faiss_index, manifest
 from pvlad_jax.gallery.change import change, locked
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.filters import Filters
-from pvlad_jax.gallery.local_store import Added, LocalStore, size_on_disk
+from pvlad_jax.gallery.local_store import Added, Found, LocalStore, size_on_disk
 from pvlad_jax.gallery.manifest import State
 from pvlad_jax.gallery.milvus_store import MilvusStore
+from pvlad_jax.gallery.same_model import model_of
 from pvlad_jax.gallery.segments import unit
 from pvlad_jax.gallery.table_file import TableReader
 
 BACKENDS = Registry('--backend', {'exact': LocalStore, 'faiss': LocalStore, 'milvus': MilvusStore})
 PROBES, CANDIDATES = 128, 1000  # of a search that gives none (docs/search_speed.md)
+_Read = TypeVar('_Read')
 _ATTEMPTS = 5  # at reading a state whose files a change removes meanwhile
 
 
@@ -137,7 +139,7 @@ class Gallery:
         with change(self.folder, self.store) as state:
             if source is not None:
                 pictures.check_crops(source)
-            reader.fingerprint = _fingerprint(reader, state, fingerprint)
+            reader.fingerprint = model_of(reader, state, fingerprint)
             if state.size not in (0, reader.size):
                 raise UserError(
                     f'{reader.path}: embeddings have {reader.size} numbers, those of the gallery '
@@ -217,8 +219,8 @@ class Gallery:
         """
         queries = queries.checked('The queries')
         effort = {'probes': probes, 'candidates': candidates}
-        for attempt in range(_ATTEMPTS):
-            state = self.state
+
+        def read(state: State) -> Found:
             for option, value in effort.items():
                 if value is not None and option not in self.store.search_options(state):
                     raise UserError(
@@ -227,40 +229,37 @@ class Gallery:
                     )
             if not state.size:
                 raise UserError(f'The gallery {self.folder} is empty. Add to it first.')
-            _fingerprint(queries, state, fingerprint, 'The queries')
+            model_of(queries, state, fingerprint, 'The queries')
             if queries.embedding.shape[1] != state.size:
                 raise UserError(
                     f'The queries have {queries.embedding.shape[1]} numbers, the embeddings of the gallery '
                     f'{state.size}. They must come from the same model.'
                 )
+            wanted = PROBES if probes is None else probes, CANDIDATES if candidates is None else candidates
+            return self.store.search(state, unit(queries.embedding), queries.metadata, k, filters, *wanted, done)
+
+        return [
+            Answer(
+                name,
+                [
+                    {'distance': float(d), **{c: v for c, v in row.items() if c != 'id'}}
+                    for d, row in zip(distances, rows)
+                ],
+            )
+            for name, (distances, rows) in zip(queries.names, self._read(read))
+        ]
+
+    def _read(self, read: Callable[[State], _Read]) -> _Read:
+        """What `read` makes of the state as it is now; of the next one where a change removes its files meanwhile."""
+        for attempt in range(_ATTEMPTS):
             try:
-                found = self.store.search(
-                    state,
-                    unit(queries.embedding),
-                    queries.metadata,
-                    k,
-                    filters,
-                    PROBES if probes is None else probes,
-                    CANDIDATES if candidates is None else candidates,
-                    done,
-                )
+                return read(self.state)
             except FileNotFoundError as error:
                 if attempt == _ATTEMPTS - 1:
                     raise UserError(
                         f'The gallery {self.folder} is damaged: {error.filename} is not there. Restore it '
                         'from a copy, or make the gallery again.'
                     ) from error
-                continue
-            return [
-                Answer(
-                    name,
-                    [
-                        {'distance': float(d), **{c: v for c, v in row.items() if c != 'id'}}
-                        for d, row in zip(distances, rows)
-                    ],
-                )
-                for name, (distances, rows) in zip(queries.names, found)
-            ]
         raise AssertionError
 
     def info(self) -> dict[str, Any]:
@@ -278,22 +277,3 @@ class Gallery:
             'bytes': size_on_disk(self.folder),
             'unfinished_change': pictures.unfinished(self.folder) is not None,
         }
-
-
-def _fingerprint(table: Any, state: State, given: str, what: str = '') -> str:
-    """The model that a table is of; UserError where that is not the gallery's."""
-    what = what or str(table.path)
-    own = table.fingerprint or given
-    if not own and state.fingerprint:
-        raise UserError(
-            f'{what}: nothing says which model made these embeddings; those of the gallery are of '
-            f'{state.fingerprint}. Say it with --model={state.fingerprint} if it is the same.'
-        )
-    if given and table.fingerprint and given != table.fingerprint:
-        raise UserError(f'{what}: the embeddings are of the model {table.fingerprint}, not of {given}.')
-    if own != state.fingerprint and (state.fingerprint or state.size):
-        raise UserError(
-            f'{what}: the embeddings are of the model {own}, those of the gallery of '
-            f'{state.fingerprint or "(unknown)"}. Distances between models mean nothing.'
-        )
-    return own
