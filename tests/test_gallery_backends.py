@@ -84,6 +84,11 @@ def test_a_life(options, tmp_path, table):
         assert not holds(tmp_path / 'milvus.db', gone)
         assert holds(tmp_path / 'milvus.db', segments.unit(rows(5, 6).embedding).tobytes())
     assert gallery.add(table(4, 5)).added == 1  # the name is free again
+    if options['backend'] == 'milvus':
+        with pytest.raises(UserError, match='nothing to verify'):
+            gallery.verify()
+    else:
+        assert not gallery.verify().without
     assert found(gallery, queries, 40) == [
         [name for name in row if name in names | {'t4'}] for row in sorted_by_cosine(rows(0, 30), queries, 40)
     ]

@@ -52,7 +52,8 @@ CALIBRATE = 'calibrate --query=e.npz --gallery=e.npz --false_accept_rate=0.1 --r
 @pytest.mark.parametrize(
     ('command', 'says'),
     [
-        ('gallery', 'create|add|search|delete|info'),
+        ('gallery', 'create|add|search|delete|info|verify'),
+        ('gallery verify --gallery=nowhere', 'is not a gallery'),
         ('gallery info --gallery=', 'the path is empty'),
         ('gallery info --gallery=nowhere', 'is not a gallery'),
         ('gallery info --gallery=q.parquet', 'is not a gallery'),

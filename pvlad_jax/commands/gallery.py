@@ -1,4 +1,4 @@
-"""python -m pvlad_jax gallery create|add|search|delete|info"""
+"""python -m pvlad_jax gallery create|add|search|delete|info|verify"""
 
 import argparse
 import json
@@ -21,6 +21,7 @@ example:
   python -m pvlad_jax gallery search --gallery=street --input=query.parquet --k=10 --other_camera
   python -m pvlad_jax gallery delete --gallery=street --source=monday.mp4
   python -m pvlad_jax gallery info --gallery=street
+  python -m pvlad_jax gallery verify --gallery=street
 
 Tables are those of `python -m pvlad_jax embed` (Parquet) or the .npz of an evaluation. Distances are 1 - cosine.
 docs/search.md describes backends, filters and what deletion removes."""
@@ -241,6 +242,20 @@ def _info(options: argparse.Namespace) -> None:
     terminal.say(json.dumps(_open(options).info(), indent=1, ensure_ascii=False))
 
 
+def _verify(options: argparse.Namespace) -> None:
+    gallery = _open(options)
+    with progress('bytes read') as done:
+        verified = gallery.verify(done)
+    terminal.say(
+        f'{options.gallery}: {verified.files:,} files, {verified.bytes:,} bytes, read; they hold what was written.'
+    )
+    if verified.without:
+        terminal.complain(
+            f'Note: {len(verified.without):,} more, such as {verified.without[0]}, were written by an earlier version '
+            'that kept no digest of them. Whether they hold what was written is not known.'
+        )
+
+
 def _open(options: argparse.Namespace) -> 'Gallery':
     from pvlad_jax.gallery.gallery import Gallery
 
@@ -278,4 +293,5 @@ ACTIONS = {
         _delete,
     ),
     'info': ('say what is in a gallery, as JSON', '', lambda parser: None, _info),
+    'verify': ('check that the files hold what was written', '', lambda parser: None, _verify),
 }

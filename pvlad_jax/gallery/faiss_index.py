@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from pvlad_jax.core.errors import UserError, first_line
 from pvlad_jax.gallery.cosine_search import gather, rescored
+from pvlad_jax.gallery.file_digests import digest_of
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.segments import Contents, ids_to_rows
 
@@ -34,6 +35,11 @@ def faiss_module() -> ModuleType:
             'The backend faiss needs FAISS, which is not installed: pip install -r requirements-search.txt'
         ) from error
     return faiss
+
+
+def path_of(gallery: Path, index: dict[str, Any]) -> Path:
+    """The file of a state's entry `index`."""
+    return gallery / 'index' / index['file']
 
 
 def updated(
@@ -61,7 +67,7 @@ def updated(
     n_rows = len(contents.metadata)
     if n_rows < MIN_ROWS:
         return {}
-    path = gallery / 'index' / file
+    path = path_of(gallery, {'file': file})
     path.parent.mkdir(exist_ok=True)
     trained_on = index.get('trained_on', 0)
     built = None if not index or n_rows > _RETRAIN * trained_on else read(gallery, index)
@@ -77,12 +83,13 @@ def updated(
         ids = np.ascontiguousarray(new_ids[start : start + 65_536])
         built.add_with_ids(gather(contents.vectors, ids_to_rows(contents.metadata, ids)), ids)
     faiss.write_index(built, str(path))
-    return {'file': file, 'kind': 'ivfpq', 'lists': built.nlist, 'trained_on': int(trained_on)}
+    about = {'file': file, 'kind': 'ivfpq', 'lists': built.nlist, 'trained_on': int(trained_on)}
+    return about | {'sha256': digest_of(path)}
 
 
 def read(gallery: Path, index: dict[str, Any]) -> Any:
     """UserError for a damaged file; FileNotFoundError where a change has replaced it meanwhile."""
-    path = gallery / 'index' / index['file']
+    path = path_of(gallery, index)
     if not path.exists():
         raise FileNotFoundError(2, 'No such file or directory', str(path))
     try:

@@ -21,6 +21,7 @@ from pvlad_jax.gallery import crops as pictures
 from pvlad_jax.gallery import faiss_index, manifest
 from pvlad_jax.gallery.change import change, locked
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
+from pvlad_jax.gallery.file_digests import Verified
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.local_store import Added, Found, LocalStore, size_on_disk
 from pvlad_jax.gallery.manifest import State
@@ -261,6 +262,18 @@ class Gallery:
                         'from a copy, or make the gallery again.'
                     ) from error
         raise AssertionError
+
+    def verify(self, done: Callable[[int], None] = _nothing) -> Verified:
+        """Reads all vectors, metadata and indices, and compares their digests with those kept when they were written.
+        Pictures are not compared.
+
+        Args:
+          done: called with the number of bytes that were read.
+
+        Raises:
+          UserError: a file that differs or is not there, a gallery in Milvus.
+        """
+        return self._read(lambda state: self.store.verify(state, done))
 
     def info(self) -> dict[str, Any]:
         """What there is, as JSON can hold it."""

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.gallery import cosine_search, faiss_index, segments
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
+from pvlad_jax.gallery.file_digests import Verified, verify_files
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.manifest import Segment, State
 from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
@@ -133,6 +134,19 @@ class LocalStore:
         return [
             (distance[there], [next(metadata) for _ in range(there.sum())]) for distance, there in zip(distances, found)
         ]
+
+    def verify(self, state: State, done: Callable[[int], None]) -> Verified:
+        """UserError for files that are not as they were written; FileNotFoundError as `search`."""
+        files = [
+            (segments.folder_of(self.folder, segment.name) / name, segment.sha256.get(name, ''))
+            for segment in state.segments
+            for name in segments.FILES
+        ]
+        if state.index:
+            files.append((faiss_index.path_of(self.folder, state.index), state.index.get('sha256', '')))
+        verified = verify_files(self.folder, files, done)
+        Contents(self.folder, state)  # as many rows as the state says, and files without a digest that can be read
+        return verified
 
     def _without(self, state: State, contents: Contents, rows: Int[np.ndarray, 'd'], name: str) -> list[Segment]:
         """The segments, those that hold one of these rows rewritten without them."""

@@ -27,10 +27,13 @@ _NAME = 'gallery.json'
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Rows that were written together. name: of its folder."""
+    """Rows that were written together. name: of its folder. sha256: of its files, by their names; {} where an
+    earlier version wrote them.
+    """
 
     name: str
     rows: Int64
+    sha256: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,7 @@ class _MilvusIndex(TypedDict):
 class _FaissIndex(TypedDict):
     file: str
     trained_on: NotRequired[Int64]
+    sha256: NotRequired[str]
 
 
 # Of a backend, what it reads of `State.options` and, where it is not empty, of `State.index`.

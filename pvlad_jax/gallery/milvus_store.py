@@ -17,6 +17,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.gallery import milvus_collection as milvus
 from pvlad_jax.gallery import segments
+from pvlad_jax.gallery.file_digests import Verified
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.local_store import Added, Found
 from pvlad_jax.gallery.manifest import State
@@ -75,6 +76,13 @@ class MilvusStore:
         if milvus.collection_of(old) != milvus.collection_of(new) and old.size:
             with milvus.connected(new) as client:
                 client.drop_collection(milvus.collection_of(old))
+
+    def verify(self, state: State, done: Callable[[int], None]) -> Verified:
+        """UserError always: the rows are not in files of the gallery."""
+        raise UserError(
+            f'The rows of the gallery {self.folder} are in Milvus, which looks after its own files: there is nothing '
+            'to verify here.'
+        )
 
     def sources(self, state: State, names: Sequence[str]) -> list[str]:
         """The tracklets of these sources."""

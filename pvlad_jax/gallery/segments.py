@@ -10,12 +10,13 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.gallery.file_digests import digest_of
 from pvlad_jax.gallery.manifest import Segment, State, sync
 from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
 
 # `id` numbers a row for good: what an index of FAISS calls it.
 SCHEMA = METADATA_SCHEMA.append(pa.field('id', pa.int64()))
-_VECTORS, _TRACKLETS = 'vectors.f32', 'tracklets.arrow'
+FILES = _VECTORS, _TRACKLETS = 'vectors.f32', 'tracklets.arrow'
 _ROWS = 16_384  # copied at a time
 MAX_ROWS = 65_536  # of a segment: what the deletion of one tracklet rewrites, 134 MB at 512 numbers
 
@@ -33,21 +34,21 @@ def write_segments(gallery: Path, name: str, pieces: Iterable[Rows]) -> tuple[Se
       name: of the first; the others are numbered.
       pieces: none of them empty; one that is larger than a segment is a segment of its own.
     """
-    rest, written = _Rest(pieces), {}
+    rest, written = _Rest(pieces), dict[str, Segment | None]()
     try:
         while rest:
             part = f'{name}.{len(written)}' if written else name
-            written[part] = 0  # named before it is written, so that it is removed where that fails
+            written[part] = None  # named before it is written, so that it is removed where that fails
             written[part] = _write(folder_of(gallery, part), rest)
     except BaseException:
         for part in written:
             shutil.rmtree(folder_of(gallery, part), ignore_errors=True)
         raise
-    return tuple(Segment(part, rows) for part, rows in written.items())
+    return tuple(written.values())
 
 
-def _write(folder: Path, rest: '_Rest') -> int:
-    """Writes as many rows as go into a segment, and returns how many."""
+def _write(folder: Path, rest: '_Rest') -> Segment:
+    """Writes as many rows as go into a segment."""
     shutil.rmtree(folder, ignore_errors=True)  # of a change that was killed
     folder.mkdir(parents=True)
     n_rows = 0
@@ -63,7 +64,7 @@ def _write(folder: Path, rest: '_Rest') -> int:
             n_rows += len(unit)
     for path in (folder / _VECTORS, folder / _TRACKLETS, folder, folder.parent):
         sync(path)
-    return n_rows
+    return Segment(folder.name, n_rows, {name: digest_of(folder / name) for name in FILES})
 
 
 class _Rest:
