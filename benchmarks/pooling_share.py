@@ -18,18 +18,15 @@ import jax
 from absl import app, flags
 from interleaved import Times, interleaved
 from ml_collections import ConfigDict, config_flags
-from random_batch import PEOPLE, random_batch
+from random_batch import random_batch
+from timed_network import TimedNetwork
 
 from benchmarks.rows import draw, new_file, row, write
 from pvlad_jax.config import Config, freeze
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import say
-from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.parallel.mesh import global_batch, make_mesh
-from pvlad_jax.training.optimizer import make_optimizer
-from pvlad_jax.training.train_state import init_state
-from pvlad_jax.training.train_step import make_train_step
 
 CONFIG = config_flags.DEFINE_config_file('config')
 CHOSEN = flags.DEFINE_list('poolings', ['average', 'part_attention', 'person_vlad'], 'Names, by commas')
@@ -45,26 +42,10 @@ def with_pooling(config: ConfigDict, pooling: str) -> Config:
     return freeze(config)
 
 
-class Side:
-    """A pooling's compiled programs and its state, from a random start with nothing frozen."""
-
-    def __init__(self, config: Config, batch: dict, mesh: jax.sharding.Mesh):
-        network, self.batch = build_network(config.model, PEOPLE), batch
-        clip = (config.clips.frames, config.clips.height, config.clips.width)
-        shapes = jax.eval_shape(lambda: init_variables(network, clip, jax.random.key(0)))
-        optimizer = make_optimizer(config.optimizer, config.training.steps, shapes['params'])
-        self.state = init_state(config, network, optimizer, PEOPLE, mesh)
-        step = make_train_step(config, network, optimizer, mesh, self.state)
-        embed = jax.jit(lambda variables, clips, valid: network.apply(variables, clips, valid).embedding)
-        self.compiled_step = step.lower(self.state, batch).compile()
-        self.compiled_embed = embed.lower(self.state.variables(), batch['clips'], batch['valid']).compile()
-
-    def step(self) -> None:
-        self.state, _ = self.compiled_step(self.state, self.batch)
-        jax.block_until_ready(self.state)
-
-    def embed(self) -> None:
-        self.compiled_embed(self.state.variables(), self.batch['clips'], self.batch['valid']).block_until_ready()
+def compiled(config: Config, batch: dict, mesh: jax.sharding.Mesh) -> TimedNetwork:
+    network = TimedNetwork(config, batch, mesh)
+    network.compile_embedding()
+    return network
 
 
 def rows_of(what: str, times: dict[str, Times], tracklets: int) -> list[dict]:
@@ -107,7 +88,7 @@ def main(_) -> None:
         config, mesh = next(iter(configs.values())), make_mesh()
         batch = global_batch(random_batch(config), mesh)
         with ThreadPoolExecutor() as pool:  # XLA compiles one program on one core
-            sides = dict(zip(configs, pool.map(lambda config: Side(config, batch, mesh), configs.values())))
+            sides = dict(zip(configs, pool.map(lambda config: compiled(config, batch, mesh), configs.values())))
         rows = []
         for what, run in (('training step', 'step'), ('embedding', 'embed')):
             times = interleaved({name: getattr(side, run) for name, side in sides.items()}, ROUNDS.value)

@@ -4,21 +4,17 @@ PyTorch.
 
 import argparse
 import os
-import time
 
 import jax
 import numpy as np
 import torch
 import torch_peer
 from random_batch import PEOPLE, random_batch
+from timed_network import TimedNetwork
 
 from configs import mars
 from pvlad_jax.config import Config, freeze
-from pvlad_jax.models.tracklet_network import build_network
 from pvlad_jax.parallel.mesh import global_batch, make_mesh
-from pvlad_jax.training.optimizer import make_optimizer
-from pvlad_jax.training.train_state import init_state
-from pvlad_jax.training.train_step import make_train_step
 
 os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # a GPU is shared with the peer
 ON_GPU = jax.default_backend() == 'gpu'
@@ -75,30 +71,7 @@ class Peer:
             return self._run()[0].float().cpu().numpy()
 
 
-class Ours:
-    def __init__(self, config: Config, variables: tuple[dict, dict]):
-        mesh = make_mesh(config.mesh.data, config.mesh.fsdp, jax.devices()[:1] if ON_GPU else jax.devices())
-        network = build_network(config.model, PEOPLE)
-        optimizer = make_optimizer(config.optimizer, 1000, variables[0])
-        state = init_state(config, network, optimizer, PEOPLE, mesh)
-
-        def put(tree, like):
-            return jax.tree.map(lambda x, y: jax.device_put(np.asarray(x).reshape(y.shape), y.sharding), tree, like)
-
-        self.state = state.replace(
-            params=put(variables[0], state.params), batch_stats=put(variables[1], state.batch_stats)
-        )
-        self.batch = global_batch(random_batch(config), mesh)
-        step = make_train_step(config, network, optimizer, mesh, self.state)
-        began = time.perf_counter()
-        self.compiled = step.lower(self.state, self.batch).compile()
-        self.compile_seconds = time.perf_counter() - began
-        self.apply = jax.jit(lambda variables, clips, valid: network.apply(variables, clips, valid).embedding)
-
-    def step(self) -> tuple[float, float]:
-        self.state, metrics = self.compiled(self.state, self.batch)
-        jax.block_until_ready(self.state)
-        return float(metrics['loss']), float(metrics['gradient_norm'])
-
-    def embed(self) -> np.ndarray:
-        return np.asarray(self.apply(self.state.variables(), self.batch['clips'], self.batch['valid']))
+def our_side(config: Config, start: tuple[dict, dict]) -> TimedNetwork:
+    """start: the peer's variables."""
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, jax.devices()[:1] if ON_GPU else jax.devices())
+    return TimedNetwork(config, global_batch(random_batch(config), mesh), mesh, start)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import torch
 from interleaved import check, interleaved, speed_row
 from torch.utils.flop_counter import FlopCounterMode
-from train_sides import DEVICE, ON_GPU, Ours, Peer, configuration
+from train_sides import DEVICE, ON_GPU, Peer, configuration, our_side
 
 from pvlad_jax.config import Config
 from pvlad_jax.core.environment_errors import one_sentence
@@ -76,7 +76,7 @@ def peak_memory(options: argparse.Namespace, backbone: str, side: str) -> float:
 def print_memory(options: argparse.Namespace) -> None:
     config = configuration(options, options.backbones.split(',')[0])
     peer = Peer(config, options.compile)
-    run = peer if options.memory_of == 'peer' else Ours(config, peer.variables)
+    run = peer if options.memory_of == 'peer' else our_side(config, peer.variables)
     before = process_memory('VmHWM')  # libraries, weights, compiler
     for _ in range(3):
         run.step()
@@ -91,7 +91,7 @@ def print_memory(options: argparse.Namespace) -> None:
 def measure(options: argparse.Namespace, backbone: str, peak: float) -> list[dict]:
     config = configuration(options, backbone)
     peer = Peer(config, options.compile)
-    ours = Ours(config, peer.variables)
+    ours = our_side(config, peer.variables)
     half = config.model.dtype == 'bfloat16'
     check(f'{backbone} embedding', ours.embed(), peer.embed(), 5e-2 if half else 2e-4)
     for i in range(2):
