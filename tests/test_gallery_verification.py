@@ -73,6 +73,25 @@ def test_a_changed_name_that_a_search_would_believe_is_found(tmp_path):
         gallery.verify()
 
 
+@pytest.mark.parametrize('change', ['delete', 'merge'])
+def test_a_change_does_not_copy_what_is_damaged(change, tmp_path, monkeypatch):
+    """The copy would have a digest of the damage."""
+    monkeypatch.setattr(local_store, '_MAX_SMALL', 2 if change == 'merge' else 32)
+    gallery = make(tmp_path / 'g')
+    for start in (0, 5):
+        gallery.add(write_rows(tmp_path, start, start + 5))
+    path = sorted(gallery.folder.glob('segments/*/vectors.f32'))[0]
+    whole = path.read_bytes()
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    before = gallery.state
+    with pytest.raises(UserError, match=f'{path} is not as written'):
+        gallery.delete(['t1']) if change == 'delete' else gallery.add(write_rows(tmp_path, 10, 15))
+    assert gallery.state == before and len(files_of(gallery)) == 4
+    path.write_bytes(whole)
+    assert gallery.delete(['t1']) == 1 if change == 'delete' else gallery.add(write_rows(tmp_path, 10, 15)).added == 5
+    assert gallery.verify().files == len(files_of(gallery))
+
+
 def test_faiss_index(tmp_path, monkeypatch):
     pytest.importorskip('faiss', reason='needs requirements-search.txt')
     from pvlad_jax.gallery import faiss_index

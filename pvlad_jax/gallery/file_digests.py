@@ -27,7 +27,9 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def verify_files(gallery: Path, written: Iterable[tuple[Path, str]], done: Callable[[int], None]) -> Verified:
+def verify_files(
+    gallery: Path, written: Iterable[tuple[Path, str]], done: Callable[[int], None] = lambda count: None
+) -> Verified:
     """Reads every file whose digest is known.
 
     Args:

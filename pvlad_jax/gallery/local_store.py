@@ -137,16 +137,26 @@ class LocalStore:
 
     def verify(self, state: State, done: Callable[[int], None]) -> Verified:
         """UserError for files that are not as they were written; FileNotFoundError as `search`."""
-        files = [
-            (segments.folder_of(self.folder, segment.name) / name, segment.sha256.get(name, ''))
-            for segment in state.segments
-            for name in segments.FILES
-        ]
+        files = [file for segment in state.segments for file in self._files(segment)]
         if state.index:
             files.append((faiss_index.path_of(self.folder, state.index), state.index.get('sha256', '')))
         verified = verify_files(self.folder, files, done)
         Contents(self.folder, state)  # as many rows as the state says, and files without a digest that can be read
         return verified
+
+    def _files(self, segment: Segment) -> list[tuple[Path, str]]:
+        """The files of a segment, and their digests."""
+        folder = segments.folder_of(self.folder, segment.name)
+        return [(folder / name, segment.sha256.get(name, '')) for name in segments.FILES]
+
+    def _copied(
+        self, state: State, contents: Contents, number: int, rows: Int[np.ndarray, 'n'] | None = None
+    ) -> Iterator[segments.Rows]:
+        """Rows of a segment, all by default, to be written to another. UserError where they are not as they were
+        written: the copy has digests of its own, which would hide that.
+        """
+        verify_files(self.folder, self._files(state.segments[number]))
+        yield from contents.pieces(number, rows)
 
     def _without(self, state: State, contents: Contents, rows: Int[np.ndarray, 'd'], name: str) -> list[Segment]:
         """The segments, those that hold one of these rows rewritten without them."""
@@ -157,7 +167,7 @@ class LocalStore:
             if not len(gone):
                 kept.append(segment)
                 continue
-            rest = contents.pieces(number, np.setdiff1d(np.arange(end - start), gone))
+            rest = self._copied(state, contents, number, np.setdiff1d(np.arange(end - start), gone))
             kept += segments.write_segments(self.folder, f'{name}-{number}', rest)
         return kept
 
@@ -167,9 +177,8 @@ class LocalStore:
         if len(small) <= _MAX_SMALL:
             return state
         contents = Contents(self.folder, state)
-        merged = segments.write_segments(
-            self.folder, f'{state.version:08d}-merged', (piece for number in small for piece in contents.pieces(number))
-        )
+        pieces = (piece for number in small for piece in self._copied(state, contents, number))
+        merged = segments.write_segments(self.folder, f'{state.version:08d}-merged', pieces)
         kept = [segment for number, segment in enumerate(state.segments) if number not in small]
         return dataclasses.replace(state, segments=(*kept, *merged))
 

@@ -33,7 +33,7 @@ class Segment:
 
     name: str
     rows: Int64
-    sha256: dict[str, str] = dataclasses.field(default_factory=dict)
+    sha256: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
 @dataclasses.dataclass(frozen=True)
