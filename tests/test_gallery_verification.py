@@ -101,9 +101,14 @@ def test_faiss_index(tmp_path, monkeypatch):
     gallery.add(write_rows(tmp_path, 0, 300))
     (index,) = gallery.folder.glob('index/*')
     assert gallery.verify().files == 3
-    index.write_bytes(index.read_bytes()[:-1] + b'x')
-    with pytest.raises(UserError, match=f'{index} is not as written'):
-        gallery.verify()
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    for use in (gallery.verify, lambda: gallery.add(write_rows(tmp_path, 300, 310)), lambda: gallery.delete(['t1'])):
+        with pytest.raises(UserError, match=f'{index} is not as written'):
+            use()
+    index.write_bytes(whole)
+    gallery.delete(['t1'])
+    assert gallery.verify().files == 3
 
 
 def test_a_gallery_of_an_earlier_version_is_read_and_said_to_be_unknown(tmp_path, capsys):

@@ -138,9 +138,7 @@ class LocalStore:
     def verify(self, state: State, done: Callable[[int], None]) -> Verified:
         """UserError for files that are not as they were written; FileNotFoundError as `search`."""
         files = [file for segment in state.segments for file in self._files(segment)]
-        if state.index:
-            files.append((faiss_index.path_of(self.folder, state.index), state.index.get('sha256', '')))
-        verified = verify_files(self.folder, files, done)
+        verified = verify_files(self.folder, [*files, *self._index_files(state)], done)
         Contents(self.folder, state)  # as many rows as the state says, and files without a digest that can be read
         return verified
 
@@ -148,6 +146,11 @@ class LocalStore:
         """The files of a segment, and their digests."""
         folder = segments.folder_of(self.folder, segment.name)
         return [(folder / name, segment.sha256.get(name, '')) for name in segments.FILES]
+
+    def _index_files(self, state: State) -> list[tuple[Path, str]]:
+        if not state.index:
+            return []
+        return [(faiss_index.path_of(self.folder, state.index), state.index.get('sha256', ''))]
 
     def _copied(
         self, state: State, contents: Contents, number: int, rows: Int[np.ndarray, 'n'] | None = None
@@ -186,6 +189,7 @@ class LocalStore:
         """The new state with FAISS's index of its rows."""
         if old.backend != 'faiss' or old.options.get('kind') != 'ivfpq':
             return new
+        verify_files(self.folder, self._index_files(old))  # the new index goes on from it
         ids = contents.metadata['id'].to_numpy()[removed], cosine_search.gather(contents.vectors, removed)
         index = faiss_index.updated(
             self.folder,
