@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pvlad_jax.core.saved_files import json_object
+from pvlad_jax.core.sha256 import sha256_of
 from pvlad_jax.data.dataset_format import record_files
 
 CONTENT = 'content.json'  # {"sha256": of all record files, "bytes": {split: sizes of its files}}
@@ -40,11 +41,6 @@ def _sizes(files: Mapping[str, Sequence[Path]]) -> dict[str, list[int]]:
 
 def _hash_of(files: Mapping[str, Sequence[Path]]) -> str:
     """SHA-256 over the files' own; not over their names, so that a data set may be renamed."""
-
-    def one(path: Path) -> str:
-        with open(path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
-
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        hashes = {split: list(pool.map(one, paths)) for split, paths in files.items()}
+        hashes = {split: list(pool.map(sha256_of, paths)) for split, paths in files.items()}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()

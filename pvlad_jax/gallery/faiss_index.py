@@ -14,8 +14,8 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from pvlad_jax.core.errors import UserError, first_line
+from pvlad_jax.core.sha256 import sha256_of
 from pvlad_jax.gallery.cosine_search import gather, rescored
-from pvlad_jax.gallery.file_digests import digest_of
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.segments import Contents, ids_to_rows
 
@@ -37,9 +37,9 @@ def faiss_module() -> ModuleType:
     return faiss
 
 
-def path_of(gallery: Path, index: dict[str, Any]) -> Path:
-    """The file of a state's entry `index`."""
-    return gallery / 'index' / index['file']
+def path_of(gallery: Path, file: str) -> Path:
+    """file: of a state's entry `index`."""
+    return gallery / 'index' / file
 
 
 def updated(
@@ -67,7 +67,7 @@ def updated(
     n_rows = len(contents.metadata)
     if n_rows < MIN_ROWS:
         return {}
-    path = path_of(gallery, {'file': file})
+    path = path_of(gallery, file)
     path.parent.mkdir(exist_ok=True)
     trained_on = index.get('trained_on', 0)
     built = None if not index or n_rows > _RETRAIN * trained_on else read(gallery, index)
@@ -84,12 +84,12 @@ def updated(
         built.add_with_ids(gather(contents.vectors, ids_to_rows(contents.metadata, ids)), ids)
     faiss.write_index(built, str(path))
     about = {'file': file, 'kind': 'ivfpq', 'lists': built.nlist, 'trained_on': int(trained_on)}
-    return about | {'sha256': digest_of(path)}
+    return about | {'sha256': sha256_of(path)}
 
 
 def read(gallery: Path, index: dict[str, Any]) -> Any:
     """UserError for a damaged file; FileNotFoundError where a change has replaced it meanwhile."""
-    path = path_of(gallery, index)
+    path = path_of(gallery, index['file'])
     if not path.exists():
         raise FileNotFoundError(2, 'No such file or directory', str(path))
     try:

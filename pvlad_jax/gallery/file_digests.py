@@ -5,11 +5,11 @@ digest of each file.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.sha256 import sha256_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,19 +21,13 @@ class Verified:
     without: tuple[Path, ...]
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256, in hexadecimal."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def verify_files(
     gallery: Path, written: Iterable[tuple[Path, str]], done: Callable[[int], None] = lambda count: None
 ) -> Verified:
     """Reads every file whose digest is known.
 
     Args:
-      written: files, and their digests; '' = unknown.
+      written: files, and their SHA-256; '' = unknown.
       done: called with the number of bytes of each.
 
     Raises:
@@ -45,7 +39,7 @@ def verify_files(
         n_bytes = path.stat().st_size
         if not digest:
             without.append(path)
-        elif digest_of(path) != digest:
+        elif sha256_of(path) != digest:
             differ.append(path)
         else:
             files, size = files + 1, size + n_bytes

@@ -150,7 +150,7 @@ class LocalStore:
     def _index_files(self, state: State) -> list[tuple[Path, str]]:
         if not state.index:
             return []
-        return [(faiss_index.path_of(self.folder, state.index), state.index.get('sha256', ''))]
+        return [(faiss_index.path_of(self.folder, state.index['file']), state.index.get('sha256', ''))]
 
     def _copied(
         self, state: State, contents: Contents, number: int, rows: Int[np.ndarray, 'n'] | None = None

@@ -10,7 +10,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.gallery.file_digests import digest_of
+from pvlad_jax.core.sha256 import sha256_of
 from pvlad_jax.gallery.manifest import Segment, State, sync
 from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
 
@@ -34,7 +34,8 @@ def write_segments(gallery: Path, name: str, pieces: Iterable[Rows]) -> tuple[Se
       name: of the first; the others are numbered.
       pieces: none of them empty; one that is larger than a segment is a segment of its own.
     """
-    rest, written = _Rest(pieces), dict[str, Segment | None]()
+    rest = _Rest(pieces)
+    written: dict[str, Segment | None] = {}
     try:
         while rest:
             part = f'{name}.{len(written)}' if written else name
@@ -64,7 +65,7 @@ def _write(folder: Path, rest: '_Rest') -> Segment:
             n_rows += len(unit)
     for path in (folder / _VECTORS, folder / _TRACKLETS, folder, folder.parent):
         sync(path)
-    return Segment(folder.name, n_rows, {name: digest_of(folder / name) for name in FILES})
+    return Segment(folder.name, n_rows, {name: sha256_of(folder / name) for name in FILES})
 
 
 class _Rest:
