@@ -8,6 +8,7 @@ from random_batch import PEOPLE
 
 from pvlad_jax.config import Config
 from pvlad_jax.models.tracklet_network import build_network, init_variables
+from pvlad_jax.ops.cpu.vectors import vector_options
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import init_state
 from pvlad_jax.training.train_step import make_train_step
@@ -45,7 +46,10 @@ class TimedNetwork:
         began = time.perf_counter()
         self._step = step.lower(self.state, batch).compile()
         self.compile_seconds = time.perf_counter() - began
-        self._embed = jax.jit(lambda variables, clips, valid: network.apply(variables, clips, valid).embedding)
+        self._embed = jax.jit(
+            lambda variables, clips, valid: network.apply(variables, clips, valid).embedding,
+            compiler_options=vector_options(mesh.devices.flat[0].platform),
+        )
 
     def compile_embedding(self) -> None:
         self._embed = self._embed.lower(self.state.variables(), self.batch['clips'], self.batch['valid']).compile()

@@ -17,6 +17,7 @@ from pvlad_jax.data.joined_dataset import AnyDataset
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.embedding.streaming import embed_batch, initial_carry
 from pvlad_jax.models.tracklet_network import TrackletNetwork
+from pvlad_jax.ops.cpu.vectors import vector_options
 from pvlad_jax.parallel.mesh import batch_sharding, check_divides, gather_to_host, local_mesh, replicated
 
 
@@ -52,6 +53,7 @@ class TrackletEmbedder:
             functools.partial(embed_batch, network, flip=config.evaluation.flip),
             in_shardings=(whole, whole, batch, batch, whole, whole, whole),
             out_shardings=(whole, whole),
+            compiler_options=vector_options(self.mesh.devices.flat[0].platform),
         )
 
     def on(self, dataset: AnyDataset) -> 'TrackletEmbedder':

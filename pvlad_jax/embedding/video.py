@@ -1,6 +1,7 @@
 """A single video of any length -> its embedding."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -11,8 +12,13 @@ from pvlad_jax.data.clip_sampling import consecutive_clips
 from pvlad_jax.embedding.streaming import embed_batch, initial_carry
 from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
+from pvlad_jax.ops.cpu.vectors import vector_options
 
-_jitted_step = jax.jit(embed_batch, static_argnums=(0,), static_argnames=('flip',))
+
+@functools.cache
+def _jitted_step(platform: str) -> Callable:
+    options = vector_options(platform)
+    return jax.jit(embed_batch, static_argnums=(0,), static_argnames=('flip',), compiler_options=options)
 
 
 def embed_video(
@@ -47,7 +53,7 @@ def embed_video(
         clips = np.where((index >= 0)[..., None, None, None], np.stack(some)[index], 0).astype(np.uint8)
         segment = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
         start = carry if carry is not None else initial_carry(network, variables, clips, index >= 0, flip)
-        return _jitted_step(
+        return _jitted_step(jax.default_backend())(
             network, variables, start, clips, index >= 0, segment, np.int32(0), np.bool_(unfinished), flip=flip
         )
 

@@ -6,6 +6,7 @@ trick gave stands beside it, and for whole networks in docs/notes/cpu_convolutio
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pvlad_jax.ops.cpu import winograd_time
+from pvlad_jax.ops.cpu import direct_conv, winograd_time
 from pvlad_jax.ops.cpu.frame_conv import frame_conv, output_size
 from pvlad_jax.ops.cpu.kernel_gradient import frame_kernel_gradient
 from pvlad_jax.ops.padding import Padding, Pair, Triple
@@ -66,6 +67,11 @@ def _time_taps_in_channels(x: Float[Array, 'N T H W C'], k: int, outputs: int, s
     )
 
 
+def _time_taps_of_kernel(kernel: Float[Array, 'kt kh kw C D']) -> Float[Array, 'kh kw kt*C D']:
+    kt, kh, kw, c, d = kernel.shape
+    return kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * c, d)
+
+
 def forward(x, kernel, strides: Triple, padding: Padding):
     """A sum over temporal taps of 2D convolutions (matrix products where the kernel is kt x 1 x 1), or `winograd_time`.
 
@@ -73,12 +79,12 @@ def forward(x, kernel, strides: Triple, padding: Padding):
     % of the products of a 3x3x3 kernel are with padding. Thin inputs (pixels) have their taps side by side in the
     channels and need a single 2D convolution.
     """
-    kt, kh, kw, c_in, c_out = kernel.shape
+    kt, c_in = kernel.shape[0], kernel.shape[3]
     t = _outputs(x, kernel, strides, padding)[0]
     stride, front = strides[0], padding[0][0]
     if kt > 1 and c_in <= THIN_CHANNELS:
-        stacked = kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * c_in, c_out)
-        return frame_conv(_time_taps_in_channels(x, kt, t, stride, front), stacked, strides[1:], padding[1:])
+        stacked = _time_taps_in_channels(x, kt, t, stride, front)
+        return frame_conv(stacked, _time_taps_of_kernel(kernel), strides[1:], padding[1:])
     if _saves_in_time(x, kernel, strides, padding):
         return winograd_time.forward(x, kernel, t, front, strides[1:], padding[1:])
     parts = []
@@ -134,6 +140,12 @@ def kernel_gradient(x, kernel, strides: Triple, padding: Padding, g):
     return jax.vjp(lambda kernel: forward(x, kernel, strides, padding), kernel)[1](g)[0]
 
 
+def _pixels_kernel_gradient(x, kernel: Float[Array, 'kh kw C D'], g, strides: Sequence[int], padding: Sequence[Pair]):
+    if direct_conv.suits_gradient(kernel):
+        return direct_conv.kernel_gradient(x, kernel, g, strides, padding)
+    return frame_kernel_gradient(x, g, kernel.shape[:2], strides, padding)
+
+
 def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g):
     """`frame_kernel_gradient` of every temporal tap, or of `winograd_time`'s six convolutions; thin inputs have all
     taps at once.
@@ -142,7 +154,7 @@ def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g)
     (stride, *strides), (time, *padding) = strides, padding
     if kt > 1 and c_in <= THIN_CHANNELS:
         stacked = _time_taps_in_channels(x, kt, g.shape[1], stride, time[0])
-        gradient = frame_kernel_gradient(stacked, g, (kh, kw), strides, padding)
+        gradient = _pixels_kernel_gradient(stacked, _time_taps_of_kernel(kernel), g, strides, padding)
         return gradient.reshape(kh, kw, kt, c_in, c_out).transpose(2, 0, 1, 3, 4).astype(kernel.dtype)
     if _saves_in_time(x, kernel, (stride, *strides), (time, *padding)):
         return winograd_time.kernel_gradient(x, g, (kh, kw), time[0], strides, padding)
@@ -151,6 +163,8 @@ def kernel_gradient_as_products(x, kernel, strides: Triple, padding: Padding, g)
         seen, first, end = _frames_seen(x, tap, g.shape[1], stride, time[0])
         if seen is None:
             return jnp.zeros((kh, kw, c_in, c_out), jnp.float32)
+        if c_in <= THIN_CHANNELS:
+            return _pixels_kernel_gradient(seen, kernel[tap], g[:, first:end], strides, padding)
         return frame_kernel_gradient(seen, g[:, first:end], (kh, kw), strides, padding)
 
     return jnp.stack([of_tap(tap) for tap in range(kt)]).astype(kernel.dtype)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from pvlad_jax.ops.cpu import direct_conv
 from pvlad_jax.ops.cpu.thin_columns import THIN_CHANNELS, columns_in_channels, kernel_of_columns
 from pvlad_jax.ops.cpu.threads import planned_threads
 from pvlad_jax.ops.padding import Pair
@@ -75,6 +76,8 @@ def frame_conv(
     kh, kw, _, d = kernel.shape
     if (kh, kw) == (1, 1) and all(p == (0, 0) for p in padding):
         return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
+    if c <= THIN_CHANNELS and direct_conv.suits_forward(kernel):
+        return direct_conv.forward(x, kernel, strides, padding)
     h, w = (output_size(*about) for about in zip((height, width), (kh, kw), strides, padding))
     left, right = padding[1]
     clips, frames = choose_packing(w, kh * kw * c, d, n, t, planned_threads())
