@@ -23,18 +23,25 @@ class Times:
         return statistics.median(self.wall)
 
 
-def interleaved(runs: dict[str, Callable], rounds: int, fewer: Mapping[str, int] | None = None) -> dict[str, Times]:
-    """Each run in turn; the first round (compilation, caches) does not count. fewer: rounds of slow ones."""
+def interleaved(
+    runs: dict[str, Callable], rounds: int, fewer: Mapping[str, int] | None = None, turn: int = 1
+) -> dict[str, Times]:
+    """Each run in turn; the first round (compilation, caches) does not count.
+
+    fewer: rounds of slow ones. turn: how often each is run before the next one's turn; of several the first does not
+    count, for which memory is mapped that the other side has given back to the system.
+    """
     times = {name: Times() for name in runs}
     for i in range(rounds + 1):
         for name, run in runs.items():
             if fewer and i > fewer.get(name, rounds):
                 continue
-            wall, processor = time.perf_counter(), time.process_time()
-            run()
-            if i:
-                times[name].wall.append(time.perf_counter() - wall)
-                times[name].processor.append(time.process_time() - processor)
+            for j in range(turn):
+                wall, processor = time.perf_counter(), time.process_time()
+                run()
+                if i and (j or turn == 1):
+                    times[name].wall.append(time.perf_counter() - wall)
+                    times[name].processor.append(time.process_time() - processor)
     return times
 
 

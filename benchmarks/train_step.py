@@ -103,7 +103,9 @@ def measure(options: argparse.Namespace, backbone: str, peak: float) -> list[dic
     clips, flops = config.batch.size, flops_of(config)
     rows = []
     for what, count in (('step', flops[0]), ('embed', flops[1])):
-        times = interleaved({'ours': getattr(ours, what), 'peer': getattr(peer, what)}, options.rounds)
+        times = interleaved(
+            {'ours': getattr(ours, what), 'peer': getattr(peer, what)}, options.rounds, turn=options.turn
+        )
         name = f'{backbone} {"training step" if what == "step" else "embedding"}'
         shares = {f'{side}_share_of_product': count / t.median / peak for side, t in times.items()}
         rows.append(speed_row(name, times, clips, 'clips/s', gflop=count / 1e9, **shares))
@@ -147,6 +149,12 @@ def main() -> int:
     )
     parser.add_argument('--dtype', default='bfloat16' if ON_GPU else 'float32', choices=('float32', 'bfloat16'))
     parser.add_argument('--rounds', type=int, default=30 if ON_GPU else 5)
+    parser.add_argument(
+        '--turn',
+        type=int,
+        default=3,
+        help='runs of a side in a row, as in training; of several the first is not counted (default 3)',
+    )
     parser.add_argument('--compile', action='store_true', help='torch.compile on the side of PyTorch')
     parser.add_argument('--no-memory', dest='memory', action='store_false', help='leave the peak memory out')
     parser.add_argument('--layers', action='store_true', help='every layer shape of the backbones by itself instead')
