@@ -129,6 +129,7 @@ def test_every_pooling_and_mirror_images(pooling, tmp_path):
     [
         ('r3d_tiny', 'person_vlad', (4, 32, 16), {}),
         ('osnet_x0_25', 'pretrained_head', (2, 32, 16), {'temporal': '2d'}),
+        ('osnet_x0_25', 'person_vlad', (2, 32, 16), {'temporal': '2d', 'embedding_by_part': True}),
         ('i3d_mixed_4f', 'average', (8, 32, 16), {}),
     ],
 )

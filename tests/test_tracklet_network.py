@@ -20,7 +20,7 @@ from pvlad_jax.models.pooling.stripes import Stripes
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network
 from tests.helpers import micro  # noqa: F401  enters its backbone
 
-POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes', 'colour_masks']
+POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes', 'colour_masks', 'embedding_by_part']
 T, H, W = 4, 32, 32
 LENGTHS = (3, 4, 9, 21)
 MOST_CLIPS = -(-max(LENGTHS) // T)
@@ -28,7 +28,8 @@ MOST_CLIPS = -(-max(LENGTHS) // T)
 
 @functools.cache
 def make(pooling='person_vlad', **fields):
-    config = get_config(f'pooling={pooling}' if pooling != 'colour_masks' else 'colour_masks=true')
+    options = pooling in ('colour_masks', 'embedding_by_part')
+    config = get_config(f'{pooling}=true' if options else f'pooling={pooling}')
     with config.unlocked():
         config.model.backbone.name = 'micro'
         config.model.update({'parts': 2, 'clusters': 3, 'descriptor_dim': 8, 'embedding_dim': 16, **fields})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pvlad_jax.config.data_set_names import join_problems
 from pvlad_jax.config.fields.config import Config
-from pvlad_jax.config.fields.model import VladInitConfig
+from pvlad_jax.config.fields.model import ModelConfig, VladInitConfig
 from pvlad_jax.core.errors import UserError
 
 
@@ -106,6 +106,8 @@ def _model(c: Config) -> Iterator[str]:
             f"'person_vlad' with clusters of at least 2; here pooling is {model.pooling!r} and clusters "
             f"{model.clusters}. Set it to 'codeword'."
         )
+    if model.embedding_by_part:
+        yield from _embedding_by_part(model)
     if model.pooling in ('stripes', 'part_attention') and model.parts < 1:
         yield f'config.model.pooling = {model.pooling!r} needs config.model.parts of at least 1, not {model.parts}.'
     if model.backbone.weights and c.init_from:
@@ -119,6 +121,22 @@ def _model(c: Config) -> Iterator[str]:
             "config.model.backbone.batch_norm = 'frozen' keeps the statistics of imported weights, but "
             'config.model.backbone.weights is empty: nothing would ever be normalised. Name a file of weights, or a '
             "run (config.init_from), or set batch_norm to 'sync'."
+        )
+
+
+def _embedding_by_part(model: ModelConfig) -> Iterator[str]:
+    e, parts = model.embedding_dim, model.parts
+    if model.pooling not in ('person_vlad', 'part_attention', 'stripes') or parts < 2 or not e:
+        yield (
+            'config.model.embedding_by_part = True has no effect: it concerns person_vlad, part_attention and stripes '
+            f'with parts of at least 2 and an embedding layer; here pooling is {model.pooling!r}, parts {parts} and '
+            f'embedding_dim {e}. Set it to False.'
+        )
+    elif e % parts:
+        yield (
+            f'config.model.embedding_by_part = True gives each of config.model.parts = {parts} parts as many numbers, '
+            f'but config.model.embedding_dim = {e} is no multiple of that. Set it to {e // parts * parts} or '
+            f'{(e // parts + 1) * parts}.'
         )
 
 

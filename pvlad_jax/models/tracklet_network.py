@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from pvlad_jax.config import ModelConfig
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import check_effect
+from pvlad_jax.models.part_embedding import PartEmbedding
 from pvlad_jax.models.pooling import Intermediates, Statistics, build_pooling
 from pvlad_jax.models.pooling.interface import merge_clips
 from pvlad_jax.ops.colour_segmentation import colour_segmentation
@@ -42,6 +43,7 @@ class TrackletNetwork(nn.Module):
       embedding: E. Where `linear` is false it is F, the descriptor's size, and the descriptor itself is the feature.
       num_identities: I, the classifier's outputs.
       pixel_mean, pixel_std: of the backbone's input, on a scale of 0 to 1.
+      embedding_parts: of how many parts each has an embedding layer of its own; 0 = one layer for the descriptor.
     """
 
     backbone: nn.Module
@@ -53,9 +55,12 @@ class TrackletNetwork(nn.Module):
     pixel_std: tuple[float, float, float]
     dtype: jnp.dtype
     linear: bool = True
+    embedding_parts: int = 0
 
     def setup(self):
-        if self.linear:
+        if self.linear and self.embedding_parts:
+            self.to_embedding = PartEmbedding(self.embedding_parts, self.embedding)
+        elif self.linear:
             self.to_embedding = nn.Dense(self.embedding)
         if self.bnneck:
             self.neck = nn.BatchNorm(momentum=0.9, use_bias=False)
@@ -138,4 +143,7 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
     spec, aggregator = BACKBONES[b.name], build_pooling(config)
     embedding = config.embedding_dim or aggregator.size(spec.channels)
     pixels, linear = (spec.pixel_mean, spec.pixel_std), config.embedding_dim > 0
-    return TrackletNetwork(backbone, aggregator, embedding, num_identities, config.bnneck, *pixels, dtype, linear)
+    by_part = config.parts if config.embedding_by_part else 0
+    return TrackletNetwork(
+        backbone, aggregator, embedding, num_identities, config.bnneck, *pixels, dtype, linear, by_part
+    )

@@ -111,6 +111,12 @@ class ModelConfig:
         renamed_from='model.embedding',
         former_works=True,
     )
+    embedding_by_part: bool = setting(
+        False,
+        "each part's share of the descriptor has an embedding layer of its own, for E / P numbers; in place of one for "
+        'all (ours; for few training people)',
+        short='embedding_by_part',
+    )
     bnneck: bool = setting(False, 'BatchNorm between embedding and classifier (Luo 2019)')
 
 
