@@ -99,7 +99,8 @@ def test_another_pooling_or_size_takes_the_backbone_alone(micro_data, source, fi
 
 
 def test_what_comes_after_another_embedding_is_made_anew(micro_data, source):
-    assert set(taken(micro_data, source, **{'model.embedding_dim': 4}).params) == {'backbone', 'aggregator'}
+    for fields in ({'model.embedding_dim': 4}, {'model.embedding_by_part': True}):
+        assert set(taken(micro_data, source, **fields).params) == {'backbone', 'aggregator'}
     without = taken(micro_data, source, **{'model.bnneck': False})
     assert set(without.params) == {'backbone', 'aggregator', 'to_embedding'}
     assert 'bnneck     ignored    this run has none' in without.table
