@@ -8,7 +8,7 @@ from random_batch import PEOPLE
 
 from pvlad_jax.config import Config
 from pvlad_jax.models.tracklet_network import build_network, init_variables
-from pvlad_jax.ops.cpu.vectors import vector_options
+from pvlad_jax.ops import vector_options
 from pvlad_jax.training.optimizer import make_optimizer
 from pvlad_jax.training.train_state import init_state
 from pvlad_jax.training.train_step import make_train_step

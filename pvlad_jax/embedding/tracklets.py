@@ -17,7 +17,7 @@ from pvlad_jax.data.joined_dataset import AnyDataset
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.embedding.streaming import embed_batch, initial_carry
 from pvlad_jax.models.tracklet_network import TrackletNetwork
-from pvlad_jax.ops.cpu.vectors import vector_options
+from pvlad_jax.ops import vector_options
 from pvlad_jax.parallel.mesh import batch_sharding, check_divides, gather_to_host, local_mesh, replicated
 
 

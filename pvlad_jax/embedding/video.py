@@ -12,7 +12,7 @@ from pvlad_jax.data.clip_sampling import consecutive_clips
 from pvlad_jax.embedding.streaming import embed_batch, initial_carry
 from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.models.tracklet_network import TrackletNetwork
-from pvlad_jax.ops.cpu.vectors import vector_options
+from pvlad_jax.ops import vector_options
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from pvlad_jax.config import Config
 from pvlad_jax.losses import build_losses, total_loss
 from pvlad_jax.models.batch_norm import statistics_by_group
 from pvlad_jax.models.tracklet_network import TrackletNetwork
-from pvlad_jax.ops.cpu.vectors import vector_options
+from pvlad_jax.ops import vector_options
 from pvlad_jax.parallel.mesh import BATCH_AXES, batch_sharding, replicated
 from pvlad_jax.parallel.sharding import state_shardings
 from pvlad_jax.training.ema import ema_update
