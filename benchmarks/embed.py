@@ -46,6 +46,7 @@ def measure(mode: str, length: int) -> dict:
     from pvlad_jax.config import freeze
     from pvlad_jax.embedding.video import embed_video
     from pvlad_jax.models.tracklet_network import build_network, init_variables
+    from pvlad_jax.ops import vector_options
 
     config = freeze(runpy.run_path(CONFIG.value)['get_config']())
     clips = config.clips
@@ -66,7 +67,7 @@ def measure(mode: str, length: int) -> dict:
     def carried():
         return embed_video(network, variables, frames(length, clips.height, clips.width), clips.frames, 16)
 
-    whole = jax.jit(network.apply)
+    whole = jax.jit(network.apply, compiler_options=vector_options(jax.default_backend()))
     run = carried if mode == 'carried' else one_pass
     embedding = run()  # compiles
     seconds = []

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.interleaved import interleaved
 from benchmarks.peak_memory import process_memory
 from benchmarks.random_embeddings import large, mars_sized
-from benchmarks.rows import child_output, new_file, repeated_row, row, show, write
+from benchmarks.rows import at_least_one, child_output, new_file, repeated_row, row, show, write
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, Result, score, score_matrix
@@ -166,7 +166,7 @@ def main() -> int:
     parser.add_argument(
         '--peer_queries', type=int, default=100, help='queries for which NumPy sorts the larger galleries'
     )
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=at_least_one, default=5)
     parser.add_argument('--peak_memory', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_memory:

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.gallery_vectors import People
 from benchmarks.milvus_server import drop, processor_seconds, wait_for_index
 from benchmarks.peak_memory import PeakMemory
-from benchmarks.rows import child_output, draw, new_file, own_path, write
+from benchmarks.rows import at_least_one, child_output, draw, new_file, own_path, write
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import complain, say
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
@@ -238,7 +238,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--size', type=int, default=512, help='of a vector, at least 128')
     parser.add_argument('--queries', type=int, default=100)
     parser.add_argument('--k', type=int, default=50)
-    parser.add_argument('--rounds', type=int, default=3, help='of searches; the median is shown')
+    parser.add_argument('--rounds', type=at_least_one, default=3, help='of searches; the median is shown')
     parser.add_argument('--probes', type=int, default=128)
     parser.add_argument('--candidates', type=int, default=1000)
     parser.add_argument('--limit_s', type=float, default=900, help='seconds after which an addition is stopped')

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.input_data import NAME, make_data
-from benchmarks.rows import child_output, need, new_file, own_path, repeated_row, row, show, write
+from benchmarks.rows import at_least_one, child_output, need, new_file, own_path, repeated_row, row, show, write
 from pvlad_jax.core.environment_errors import one_sentence
 
 SIDES = {
@@ -188,7 +188,7 @@ def main() -> int:
     )
     parser.add_argument('--people', type=int, default=8, help='of a batch; also P of P x K')
     parser.add_argument('--tracklets', type=int, default=4, help='of each of them in a batch')
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=at_least_one, default=5)
     parser.add_argument(
         '--records', default='1000,10000,100000,1000000', help='sizes of data sets for the cost of growth'
     )

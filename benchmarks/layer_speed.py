@@ -17,6 +17,7 @@ from jax import lax
 from benchmarks.rows import draw, row
 from pvlad_jax.models.backbones import BACKBONES, build_backbone, i3d, osnet
 from pvlad_jax.models.conv import Conv3D
+from pvlad_jax.ops import vector_options
 from pvlad_jax.ops.conv3d import conv3d
 from pvlad_jax.ops.depthwise_conv import depthwise_conv
 from pvlad_jax.ops.max_pool3d import max_pool3d
@@ -116,7 +117,8 @@ def _runs(layer: Layer, dtype: str, device: str) -> dict[str, Callable]:
             y, pull = jax.vjp(function, x, w)
             return y, [pull(g)[i] for i in to]
 
-        forward, both = jax.jit(function), jax.jit(backward)
+        options = vector_options(jax.default_backend())  # as training and embedding
+        forward, both = (jax.jit(f, compiler_options=options) for f in (function, backward))
         runs[name] = lambda f=forward: jax.block_until_ready(f(jx, jw))
         runs[f'{name} both'] = lambda f=both: jax.block_until_ready(f(jx, jw, jg))
         results[name] = np.asarray(forward(jx, jw), np.float32)

@@ -40,6 +40,13 @@ def own_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def at_least_one(text: str) -> int:
+    """For `add_argument(type=...)`: a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text} is no whole number from 1')
+    return int(text)
+
+
 def child_output(command: Sequence[str], what: str, **options) -> str:
     """What a program prints; where it fails, this one ends with the reason that it gave."""
     try:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rows import child_output, draw, new_file, own_path, row, write
+from benchmarks.rows import at_least_one, child_output, draw, new_file, own_path, row, write
 from pvlad_jax.core.environment_errors import one_sentence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,7 +169,7 @@ def main() -> int:
         default='data',
         help='where the synthetic walkers lie, or are built before anything is timed',
     )
-    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--rounds', type=at_least_one, default=3)
     for name, kind in (('workdir', str), ('report', str), ('since', float)):
         parser.add_argument(f'--{name}', type=kind, help=argparse.SUPPRESS)
     parser.add_argument('--save', action='store_true', help=argparse.SUPPRESS)

@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.peak_memory import process_memory
-from benchmarks.rows import child_output, draw, need, new_file, row, write
+from benchmarks.rows import at_least_one, child_output, draw, need, new_file, row, write
 
 if __name__ == '__main__':
     need('torch')
@@ -148,10 +148,10 @@ def main() -> int:
         help='people x tracklets x frames x height x width',
     )
     parser.add_argument('--dtype', default='bfloat16' if ON_GPU else 'float32', choices=('float32', 'bfloat16'))
-    parser.add_argument('--rounds', type=int, default=30 if ON_GPU else 5)
+    parser.add_argument('--rounds', type=at_least_one, default=30 if ON_GPU else 5)
     parser.add_argument(
         '--turn',
-        type=int,
+        type=at_least_one,
         default=3,
         help='runs of a side in a row, as in training; of several the first is not counted (default 3)',
     )

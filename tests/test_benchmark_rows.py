@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmarks.rows import need, new_file, repeated_row, row, show, write
+from benchmarks.rows import at_least_one, need, new_file, repeated_row, row, show, write
 
 ROWS = [
     repeated_row('step', [2.4, 2.5, 2.6], [1.9, 2.0, 2.1], 'clips/s', less_is_better=False),
@@ -30,6 +30,15 @@ def test_a_file_that_cannot_be_written_is_told_before(tmp_path):
     ):
         with pytest.raises(argparse.ArgumentError, match=reason):
             parser.parse_args([f'--output={given}'])
+
+
+def test_a_number_of_rounds_is_at_least_one():
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument('--rounds', type=at_least_one)
+    assert parser.parse_args(['--rounds=3']).rounds == 3
+    for given in ('0', '-1', 'two', '1.5'):
+        with pytest.raises(argparse.ArgumentError, match=f'{given} is no whole number from 1'):
+            parser.parse_args([f'--rounds={given}'])
 
 
 def test_rows_reach_the_file_and_the_table(tmp_path, capsys):

@@ -55,16 +55,18 @@ def test_stems_of_few_channels_take_it(kernel, monkeypatch):
 
 
 def test_half_precision_sums_in_single():
-    """A sum of 147 ones and 256 of them in bfloat16 would stand still at 256."""
-    x = jnp.ones((1, 1, 64, 64, 3), jnp.bfloat16)
+    """147 threes are 441, of which bfloat16 has the neighbour 440; summed in bfloat16 they are not. Its sums of threes
+    stand still before 3,072.
+    """
+    x = jnp.full((1, 1, 64, 64, 3), 3.0, jnp.bfloat16)
     w = jnp.ones((7, 7, 3, 16), jnp.bfloat16)
     about = (2, 2), ((3, 3), (3, 3))
     y = direct_conv.forward(x, w, *about)
     assert y.dtype == jnp.bfloat16
-    assert float(y[0, 0, 16, 16, 0]) == 147
+    assert float(y[0, 0, 16, 16, 0]) == 440
     gradient = direct_conv.kernel_gradient(x, w, jnp.ones_like(y), *about)
     assert gradient.dtype == jnp.float32
-    assert float(gradient[3, 3, 0, 0]) == 32 * 32
+    assert float(gradient[3, 3, 0, 0]) == 3 * 32 * 32
 
 
 def test_a_batch_may_be_sharded():

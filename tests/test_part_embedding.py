@@ -38,6 +38,7 @@ def test_each_part_begins_at_the_scale_of_one_layer():
         ('parts=0', 'parts 0'),
         ('parts=4,embedding_dim=0', 'embedding_dim 0'),
         ('parts=6,embedding_dim=512', 'Set it to 510 or 516'),
+        ('parts=6,embedding_dim=4', 'Set it to 6'),
     ],
 )
 def test_what_cannot_be_divided_is_refused(arguments, said):

@@ -135,8 +135,8 @@ def _embedding_by_part(model: ModelConfig) -> Iterator[str]:
     elif e % parts:
         yield (
             f'config.model.embedding_by_part = True gives each of config.model.parts = {parts} parts as many numbers, '
-            f'but config.model.embedding_dim = {e} is no multiple of that. Set it to {e // parts * parts} or '
-            f'{(e // parts + 1) * parts}.'
+            f'but config.model.embedding_dim = {e} is no multiple of that. Set it to '
+            f'{" or ".join(str(n * parts) for n in (e // parts, e // parts + 1) if n)}.'
         )
 
 

@@ -9,7 +9,7 @@ class PartEmbedding(nn.Module):
     """Each part's share of the descriptor -> its share of the embedding, by a linear layer of its own; ours, after the
     part-wise layers of PCB (Sun, ECCV 2018).
 
-    P times fewer weights than one layer for all, which learns the people of a small training set by heart.
+    P times fewer weights than one layer for all: better with few training people (docs/notes/osnet_x0_5_poolings.md).
 
     Attributes:
       parts: P. A pooling's descriptor has its parts side by side.

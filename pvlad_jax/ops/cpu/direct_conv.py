@@ -33,7 +33,7 @@ def suits_forward(kernel: Float[Array, 'kh kw C D']) -> bool:
 
 
 def suits_gradient(kernel: Float[Array, 'kh kw C D']) -> bool:
-    """Whether `kernel_gradient` is the faster way for pixels: not for several frames of them (441 terms and more) and
+    """Whether `kernel_gradient` is the faster way for pixels: not for kernels of several frames (441 taps and more) to
     64 channels.
     """
     return math.prod(kernel.shape[:3]) <= MAX_TERMS or kernel.shape[-1] <= GROUP
