@@ -1,9 +1,9 @@
-"""Choices against each other over several seeds and data sets: one run of main.py each, one table a data set.
+r"""Choices against each other over several seeds and data sets: one run of main.py each, one table a data set.
 
-    python benchmarks/ablation.py --config=configs/synthetic.py:twins --workdir=runs/twins --output=twins.json \\
+    python benchmarks/ablation.py --config=configs/synthetic.py:twins --workdir=runs/twins --output=twins.json \
         '3D PersonVLAD=' '2D PersonVLAD=temporal=2d' '3D average=pooling=average'
 
-A choice is NAME=ARGUMENTS: what follows a configuration's name (README, Choices), flags of main.py, or both:
+A choice is NAME=ARGUMENTS: what follows a configuration's name (README, Configuration), flags of main.py, or both:
 'long=steps=900 --config.optimizer.ema=0.99'. `@FILE` reads choices from a file, one a line. Flags of main.py that all
 runs share follow `--`. A run that has ended is not made again, and one that was stopped resumes. A run that fails is
 named; the others go on, and the table leaves it out. Differences are to the first choice, or --baseline=NAME, within

@@ -7,7 +7,8 @@ Descriptors u are those of the first training batches, computed in training mode
 parts:
   |mean u| / rms   length of the mean descriptor over the root mean square length of descriptors; 0 = centred
   in use           exp(entropy) of the codewords' shares of the soft assignment, weighted with the part masks; K = all
-  equally largest          mean over locations of the largest of the K soft assignments; 1 = hard assignment
+                   equally
+  largest          mean over locations of the largest of the K soft assignments; 1 = hard assignment
 """
 
 import argparse

@@ -8,8 +8,9 @@ The batch is fixed a device: a chip, or one of the two cores of a v4 or v5p chip
 of the compiled program are a device's share, as XLA counts them; the times are estimates:
 
     compute = FLOPs / peak        memory = bytes accessed / HBM bandwidth
-    collectives = sum of factor x bytes x (n - 1) / n / ICI bandwidth     n = devices that take part; factor 2 for
-    all-reduce, else 1 step = max(compute, memory) + collectives        efficiency = max(compute, memory) / step
+    collectives = sum of factor x bytes x (n - 1) / n / ICI bandwidth
+                  n = devices that take part; factor 2 for all-reduce, else 1
+    step = max(compute, memory) + collectives        efficiency = max(compute, memory) / step
 
 Nothing overlaps and every operation runs at its peak or bandwidth, so the first is pessimistic and the second
 optimistic. "Efficiency" is that of scaling: 1 where the other devices cost nothing.

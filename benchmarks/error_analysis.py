@@ -1,6 +1,6 @@
-"""Which queries of a run fail, and on what: ranks of the first match, cameras, and the nearest wrong tracklets.
+r"""Which queries of a run fail, and on what: ranks of the first match, cameras, and the nearest wrong tracklets.
 
-    python benchmarks/error_analysis.py --query=RUN/embeddings/query.npz --gallery=RUN/embeddings/gallery.npz \\
+    python benchmarks/error_analysis.py --query=RUN/embeddings/query.npz --gallery=RUN/embeddings/gallery.npz \
         --output=failures.csv
 
 By the rules of `mars_official` (the gallery is gallery plus query; same person and same camera is ignored), cosine. The

@@ -4,8 +4,7 @@
 
 An embedding is its person's centre plus noise plus half a shift of its camera, scaled to unit length. Centres lie along
 one random basis, noise and shifts along another; the k-th direction of either has the standard deviation k^-slope, and
-noise is multiplied by
---noise.
+noise is multiplied by --noise.
 """
 
 import argparse

@@ -6,8 +6,9 @@
     python main.py --config=configs/mars.py --workdir=runs/mars
     python main.py --config=configs/mars.py --workdir=runs/mars --mode=eval --config.evaluation.rerank=True
 
-The recipe is that of configs/mars_panels.py (configs/recipe.py); data, length, device and the width of the network
-differ, and it is 3D. docs/weights.md says where the weights are found.
+Losses, augmentation and optimisation are those of configs/mars_panels.py (configs/recipe.py). The network is wider and
+3D, on clips of eight consecutive frames, two a tracklet, and in bfloat16. docs/weights.md says where the weights are
+found.
 
 What to expect: NOT RUN on MARS here, so no result is promised; docs/benchmarks.md has the published ones to compare
 with, and docs/results.md what the recipe does on a part of MARS. The official protocol (1,980 queries, gallery 12,180)
@@ -40,7 +41,7 @@ from configs.recipe import recipe, start
 
 
 def get_config(arguments: str = '') -> ConfigDict:
-    c = video(steps=12_000)  # of 64 tracklets each: 92 passes over 8,298
+    c = video(steps=12_000)  # of 64 tracklets each: 92 passes over all 8,298, 103 over the nine tenths
     c.dataset.name = 'mars'
     c.dataset.validation_share = 0.1  # 62 of the 625 people choose the checkpoint
     c.clips.segments = 2  # S: up to 16 frames of a tracklet, whose median is 36

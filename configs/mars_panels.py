@@ -9,9 +9,9 @@
 A network that already knows people (OSNet, trained on the image data set MSMT17), frame by frame, with PersonVLAD on
 top: first the new layers on the frozen backbone, then all. Results are not those of MARS: the pictures have half its
 resolution, tracklets eight frames, and the gallery is small (docs/results.md). Training takes about an hour on two
-cores. The second command, with a network twice as wide, takes little longer and reaches eight points of mAP more; its
-weights are imported likewise. Memory in huge pages makes steps faster (docs/performance.md). To choose settings, hold
-out training people: --config.dataset.validation_share=0.2
+cores. The last command, with a network twice as wide, takes little longer and reaches eight points of mAP more; its
+weights are imported with --source=torchreid-onnx (docs/results.md). Memory in huge pages makes steps faster
+(docs/performance.md). To choose settings, hold out training people: --config.dataset.validation_share=0.2
 
 Arguments after the file's name, and the weights of other backbones: as in configs/mars.py.
 """

@@ -2,7 +2,7 @@
 
     python main.py --config=configs/run.py:runs/demo --workdir=runs/demo --mode=eval
 
-main.py takes it by itself for --mode=eval and --mode=export where no --config is given. For --mode=eval the data set
+main.py takes it by itself for --mode=eval, export and report where no --config is given. For --mode=eval the data set
 must lie where it lay in training, seen from the current folder, or be named by --config.dataset.data_dir.
 """
 

@@ -1,6 +1,6 @@
 """A published image network as it is, without any training: its own feature, averaged over a tracklet's frames.
 
-    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth \\
+    python data_prep/import_weights.py --source=torchreid --file=osnet_x0_25_msmt17.pth \
         --output=weights/osnet_x0_25_msmt17.safetensors
     python main.py --mode=eval --config=configs/zero_shot.py:weights=weights/osnet_x0_25_msmt17.safetensors \
         --config.dataset.name=my_tracklets --workdir=runs/zero_shot

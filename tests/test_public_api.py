@@ -7,7 +7,7 @@ import pytest
 
 import pvlad_jax
 
-# Of the rooms, scoring needs the smallest set of libraries.
+# Of the packages, scoring needs the smallest set of libraries.
 NOT_FOR_SCORING = (
     'rich absl cv2 PIL tensorflow_datasets grain orbax tensorboardX flax optax ml_collections safetensors pyarrow'
 ).split()

@@ -21,7 +21,7 @@ from data_prep.builder.stored_frame import FrameCounts
 from data_prep.raw_dataset import RawDataset, TrackletSource
 from pvlad_jax.data.dataset_format import COLUMNS, FOLDER_VERSION, FORMAT_VERSION, TEXT_COLUMNS, table_file
 
-FRAMES_PER_SHARD = 16_384  # some tens of MB of crops
+FRAMES_PER_SHARD = 16_384  # some tens of MB to 100 MB of crops
 Record = tuple[TrackletSource, list[bytes]]
 
 

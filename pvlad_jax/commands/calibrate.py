@@ -35,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
         default=0.05,
         help='share of people in the gallery for whom "nobody here" may be said (default 0.05)',
     )
-    parser.add_argument('--model', default='', help='working directory or artifact of the model, or its fingerprint')
+    parser.add_argument('--model', default='', help='working directory or export of the model, or its fingerprint')
     parser.add_argument(
         '--output', type=output_file(), help='default: threshold.json in the working directory that --model names'
     )

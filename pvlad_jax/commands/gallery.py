@@ -53,7 +53,7 @@ def _create_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--model',
         default='',
-        help='working directory or artifact of the model, or its fingerprint; default: that of the first table',
+        help='working directory or export of the model, or its fingerprint; default: that of the first table',
     )
     parser.add_argument(
         '--backend',

@@ -1,4 +1,4 @@
-"""The fingerprint that --model means: of a working directory or artifact, or the fingerprint itself."""
+"""The fingerprint that --model means: of a working directory or export, or the fingerprint itself."""
 
 from pathlib import Path
 

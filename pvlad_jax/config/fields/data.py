@@ -60,12 +60,12 @@ class ClipsConfig:
 class BatchConfig:
     identities: int = setting(
         8,
-        'P of P x K sampling: identities in a training batch (Hermans 2017)',
+        'identities in a training batch (the P of P x K sampling, Hermans 2017; not the parts)',
         at_least=1,
         renamed_from='batch.people',
         former_works=True,
     )
-    tracklets: int = setting(4, 'K of P x K sampling: tracklets of each of them', at_least=1)
+    tracklets: int = setting(4, 'tracklets of each of them (the K of P x K sampling; not the codewords)', at_least=1)
     group_size: int = setting(
         1,
         'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides identities',
