@@ -146,7 +146,7 @@ class ClipReader:
         if shape is None:
             about = model.config.model
             raise UserError(f'model.pooling = {about.pooling!r} with model.parts = {about.parts} has no part masks.')
-        self.stride = -(-length // shape.shape[1])
+        self.stride = self.network.stride_t
 
     def __call__(self, encoded, name: str) -> ClipMasks:
         count, length = len(encoded), self.length

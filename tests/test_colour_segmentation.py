@@ -72,7 +72,7 @@ def walker(frames=2):
 
 
 def test_parts_go_where_their_colours_go():
-    shares = np.asarray(colour_segmentation(walker(), jnp.ones((1, 2), bool), 4, 8, 4))[0]
+    shares = np.asarray(colour_segmentation(walker(), jnp.ones((1, 2), bool), 4, 8, 4, 1))[0]
     np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
     for frame, left in enumerate((6, 4)):
         truth = np.zeros((32, 16))
@@ -86,7 +86,7 @@ def test_parts_go_where_their_colours_go():
 def test_invalid_frames_and_those_without_a_time_of_the_feature_map_change_nothing():
     clips = jnp.asarray(RANDOM.integers(0, 256, (3, 4, 32, 16, 3), np.uint8))
     valid = jnp.asarray([[True, True], [True, False], [False, False]])
-    segment = jax.jit(lambda c, v: colour_segmentation(c, v, 4, 8, 4))
+    segment = jax.jit(lambda c, v: colour_segmentation(c, v, 4, 8, 4, 2))
     seen, found = np.asarray(valid), segment(clips, valid)
     other = clips.at[:, 1::2].set(0).at[1:, 2].set(9).at[2].set(7)
     np.testing.assert_array_equal(found[seen], segment(other, valid)[seen])
@@ -97,13 +97,26 @@ def test_invalid_frames_and_those_without_a_time_of_the_feature_map_change_nothi
     np.testing.assert_allclose(one[:, 0], one[:, 1], atol=1e-4)
 
 
+@pytest.mark.parametrize('stride, frames', [(2, 3), (4, 6), (4, 9), (8, 12), (16, 17)])
+def test_times_stand_for_every_stride_th_frame_however_many_there_are(stride, frames):
+    clips = jnp.asarray(RANDOM.integers(0, 256, (1, frames, 32, 16, 3), np.uint8))
+    times = -(-frames // stride)
+    segment = jax.jit(colour_segmentation, static_argnums=(2, 3, 4, 5))
+    shares = segment(clips, jnp.ones((1, times), bool), 4, 8, 4, stride)
+    alone = segment(clips[:, [stride * o for o in range(times)]], jnp.ones((1, times), bool), 4, 8, 4, 1)
+    np.testing.assert_allclose(shares, alone, atol=1e-6)
+    padded = jnp.concatenate([clips, jnp.full((1, 2 * stride, 32, 16, 3), 9, jnp.uint8)], 1)
+    there = jnp.arange(-(-padded.shape[1] // stride)) < times
+    np.testing.assert_allclose(segment(padded, there[None], 4, 8, 4, stride)[:, :times], shares, atol=1e-4)
+
+
 def test_sizes_that_no_cell_divides():
     clips = jnp.asarray(RANDOM.integers(0, 256, (1, 3, 37, 19, 3), np.uint8))
-    shares = colour_segmentation(clips, jnp.ones((1, 2), bool), 6, 5, 3)
+    shares = colour_segmentation(clips, jnp.ones((1, 2), bool), 6, 5, 3, 2)
     assert shares.shape == (1, 2, 5, 3, 7)
     np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
 
 
 def test_flat_pictures():
-    shares = colour_segmentation(jnp.zeros((1, 2, 32, 16, 3), jnp.uint8), jnp.ones((1, 2), bool), 5, 8, 4)
+    shares = colour_segmentation(jnp.zeros((1, 2, 32, 16, 3), jnp.uint8), jnp.ones((1, 2), bool), 5, 8, 4, 1)
     assert jnp.isfinite(shares).all()

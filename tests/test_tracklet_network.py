@@ -17,7 +17,7 @@ from pvlad_jax.embedding import embed_video, streaming
 from pvlad_jax.models.pooling.global_pooling import Average
 from pvlad_jax.models.pooling.interface import identity_element, merge_two
 from pvlad_jax.models.pooling.stripes import Stripes
-from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network
+from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, clip_statistics, init_variables
 from tests.helpers import micro  # noqa: F401  enters its backbone
 
 POOLINGS = ['person_vlad', 'part_attention', 'average', 'max', 'stripes', 'colour_masks', 'embedding_by_part']
@@ -151,6 +151,17 @@ def test_pixels_come_on_the_scale_that_the_backbone_expects():
     network = TrackletNetwork(Pixels(), Average(), 3, 2, False, mean, std, jnp.float32, linear=False)
     output, _ = network.init_with_output(jax.random.key(0), jnp.asarray(clips), jnp.asarray(valid))
     np.testing.assert_allclose(output.feature, ((clips / 255 - mean) / std).mean((1, 2, 3, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['micro', 'i3d', 'r3d_18', 'osnet_x0_25'])
+def test_colours_are_looked_at_where_the_features_times_are(name):
+    config = get_config(f'colour_masks=true,backbone={name}')
+    network = build_network(freeze(config).model, num_identities=2)
+    frames = 2 * network.stride_t + 1  # three times, whichever way it is rounded
+    clips = jax.ShapeDtypeStruct((1, frames, 256, 128, 3), jnp.uint8), jax.ShapeDtypeStruct((1, frames), bool)
+    variables = jax.eval_shape(functools.partial(init_variables, network, (frames, 256, 128)), jax.random.key(0))
+    _, intermediates, times = jax.eval_shape(functools.partial(clip_statistics, network), variables, *clips)
+    assert times.shape[1] == intermediates.part_masks.shape[1] == 3
 
 
 @pytest.mark.parametrize('merge', ['add', 'max'])

@@ -44,6 +44,7 @@ class TrackletNetwork(nn.Module):
       num_identities: I, the classifier's outputs.
       pixel_mean, pixel_std: of the backbone's input, on a scale of 0 to 1.
       embedding_parts: of how many parts each has an embedding layer of its own; 0 = one layer for the descriptor.
+      stride_t: the backbone's, in time; where colours are looked at.
     """
 
     backbone: nn.Module
@@ -56,6 +57,7 @@ class TrackletNetwork(nn.Module):
     dtype: jnp.dtype
     linear: bool = True
     embedding_parts: int = 0
+    stride_t: int = 1
 
     def setup(self):
         if self.linear and self.embedding_parts:
@@ -78,7 +80,8 @@ class TrackletNetwork(nn.Module):
         x = jnp.where(valid[:, :, None, None, None], x, 0)
         shares = ()
         if self.aggregator.colour_parts:
-            shares = (colour_segmentation(clips, valid, self.aggregator.colour_parts, *x.shape[2:4]),)
+            cells = x.shape[2:4]
+            shares = (colour_segmentation(clips, valid, self.aggregator.colour_parts, *cells, self.stride_t),)
         statistics, intermediates = self.aggregator(x, valid, *shares)
         return statistics, intermediates, valid
 
@@ -144,6 +147,5 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
     embedding = config.embedding_dim or aggregator.size(spec.channels)
     pixels, linear = (spec.pixel_mean, spec.pixel_std), config.embedding_dim > 0
     by_part = config.parts if config.embedding_by_part else 0
-    return TrackletNetwork(
-        backbone, aggregator, embedding, num_identities, config.bnneck, *pixels, dtype, linear, by_part
-    )
+    options = dtype, linear, by_part, spec.stride_t
+    return TrackletNetwork(backbone, aggregator, embedding, num_identities, config.bnneck, *pixels, *options)

@@ -57,14 +57,15 @@ def colour_mixture(
 
 
 def colour_segmentation(
-    clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N t'], parts: int, height: int, width: int
+    clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N t'], parts: int, height: int, width: int, stride_t: int
 ) -> Float[Array, 'N t h w R']:
     """The share of each part and of the background, the last (R = P + 1), in each cell of the feature map (`height` x
-    `width`), at the frames that its times stand for. Each clip by itself; other frames are not looked at.
+    `width`), at the frames that its times stand for: time o for frame stride_t·o (`ops.frame_mask`). Each clip by
+    itself; other frames are not looked at.
     """
     n, t = valid.shape
     fine = height * FINER, width * FINER
-    frames = clips[:, :: -(-clips.shape[1] // t)].astype(jnp.float32) / 255
+    frames = clips[:, ::stride_t].astype(jnp.float32) / 255
     frames = jnp.where(valid[:, :, None, None, None], frames, 0)
     colours = jax.image.resize(frames, (n, t, *fine, 3), 'linear').reshape(n, -1, 3) @ jnp.array(YCBCR).T
     pixels = fine[0] * fine[1]
