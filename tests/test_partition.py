@@ -185,6 +185,33 @@ def test_fewer_people_are_trained_on_and_the_rest_stays(data, request):
         partition(data, validation_share=0.2, seed=3, train_people=len(everyone) + 1)
 
 
+def groups(t: TrackletTable, size: int) -> list[set[int]]:
+    """The people of each group in the table."""
+    return [{p for p in people(t) if (p - 1) // size == g} for g in {(p - 1) // size for p in people(t)}]
+
+
+@pytest.mark.parametrize('size', [2, 3])
+@pytest.mark.parametrize('share', [0.0, 0.2, 0.5])
+@pytest.mark.parametrize('drawn', [0, 4])
+def test_groups_stay_together(roles, size, share, drawn):
+    everyone = groups(roles.tables['train'], size)
+    for seed in range(6):
+        p = partition(roles, validation_share=share, seed=seed, train_people=drawn, group_size=size)
+        assert all(group in everyone for group in groups(p.validation_query, size))
+        assert len(people(p.train)) == drawn or not drawn
+        assert sum(group not in everyone for group in groups(p.train, size)) <= (1 if drawn else 0)
+        if share:
+            assert abs(len(people(p.validation_query)) - max(2, 10 * share)) < 2 * size
+
+
+def test_a_group_is_not_held_out_where_one_of_it_cannot_be_searched_for():
+    t = table(np.repeat(TEN, 2), [1, 2] * 2 + [1, 1] + [1, 2] * 7)  # person 3 is seen by one camera
+    held = set.union(*(people(hold_out(t, 0.4, seed, group_size=2)[1]) for seed in range(20)))
+    assert held == set(TEN) - {3, 4}
+    with pytest.raises(UserError, match='in whole groups of config.batch.group_size = 2, .* has 8 such people, 10 in'):
+        hold_out(t, 0.95, 0, group_size=2)
+
+
 def test_held_out_people_are_drawn_by_the_seed(roles):
     drawn = [people(partition(roles, validation_share=0.3, seed=s).validation_query) for s in (0, 0, 1, 2, 3)]
     assert drawn[0] == drawn[1] and len({frozenset(d) for d in drawn}) > 1

@@ -91,6 +91,33 @@ def test_neighbours_meet_in_a_batch(opened):
     assert len(set(turns)) > 2  # the order of pairs changes
 
 
+@pytest.mark.parametrize(
+    'size, people, missing',
+    [(2, 4, [3]), (2, 4, [1, 8, 10, 19]), (2, 2, [20]), (3, 6, [2, 7, 9]), (4, 4, [1, 2, 3, 9])],
+)
+def test_whole_groups_meet_also_where_others_are_not(opened, size, people, missing):
+    """Of 21 people some are not trained on, such as those held out: their neighbours part no other group."""
+    _, roles = opened
+    there = np.setdiff1d(np.arange(1, 22), missing)
+    train = dataclasses.replace(roles.train.select(np.zeros(len(there), int)), person_id=there)
+    sampler = PKSampler(train, people, 1, seed=3, group_size=size)
+    batches = [set(train.person_id[sampler.rows(step)].tolist()) for step in range(60)]
+    whole = [g for g in np.arange(1, 22 - 21 % size).reshape(-1, size).tolist() if not set(g) & set(missing)]
+    for group in whole:
+        assert all(len(batch & set(group)) in (0, size) for batch in batches)
+    epoch = len(there) // people
+    for start in range(0, 60 - epoch, epoch):
+        assert sum(map(len, batches[start : start + epoch])) == len(set.union(*batches[start : start + epoch]))
+    assert set.union(*batches) == set(there.tolist())
+
+
+def test_groups_of_nobody_are_an_error(opened):
+    _, roles = opened
+    odd = roles.train.select(roles.train.person_id % 2 == 1)
+    with pytest.raises(UserError, match='group_size = 2: no two of the 3 training people'):
+        PKSampler(odd, 2, 2, 0, group_size=2)
+
+
 def test_a_person_with_few_tracklets_gives_them_again(opened):
     _, roles = opened
     one = roles.train.select(np.r_[0, 4 : len(roles.train)])  # person 1 keeps a single tracklet

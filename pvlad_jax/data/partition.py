@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.dataset_format import EVERYONE
@@ -51,6 +52,7 @@ def partition(
     validation_share: float = 0.0,
     seed: int = 0,
     train_people: int = 0,
+    group_size: int = 1,
 ) -> Partition:
     """The roles of a data set's tracklets.
 
@@ -59,6 +61,7 @@ def partition(
       halves: 'swapped' exchanges training and test people of `people_splits` (some public code does).
       validation_share: share of the training people held out, drawn by `seed`, at least two where it is above 0.
       train_people: how many of those left are trained on, drawn by `seed`; 0 = all.
+      group_size: people of one group (`group_of`) are held out together, and drawn one after the other.
     """
     if split not in split_names(dataset):
         raise UserError(
@@ -94,8 +97,8 @@ def partition(
     protocol = DEFAULT_PROTOCOL[layout]
     if protocol == 'mars_official' and not (knows_cameras(query) and knows_cameras(gallery)):
         protocol, convention = 'all_but_query', NO_CAMERAS
-    train, held_out = hold_out(train, validation_share, seed, by_camera=protocol != 'all_but_query')
-    train = draw_people(train, train_people, seed)
+    train, held_out = hold_out(train, validation_share, seed, protocol != 'all_but_query', group_size)
+    train = draw_people(train, train_people, seed, group_size)
     if protocol == 'all_but_query':
         validation = first_of_each_person(held_out)
     elif protocol == 'cross_camera':
@@ -116,40 +119,51 @@ def knows_cameras(table: Any) -> bool:
     return bool((table.camera_id[people] >= 0).any()) or not people.any()
 
 
+def group_of(person_id: Int[np.ndarray, '*n'], size: int) -> Int[np.ndarray, '*n']:
+    """The group that a person belongs to, config.batch.group_size: people 1 to `size` are the first, and so on."""
+    return (person_id - 1) // size
+
+
 def hold_out(
-    train: TrackletTable, share: float, seed: int, by_camera: bool = True
+    train: TrackletTable, share: float, seed: int, by_camera: bool = True, group_size: int = 1
 ) -> tuple[TrackletTable, TrackletTable]:
     """(kept, held out): whole people, a seeded choice among those who can be searched for.
 
     Args:
       by_camera: these are people seen by two known cameras or more, and only their tracklets of known cameras are held
         out; otherwise people with two tracklets or more.
+      group_size: of a group (`group_of`) all are held out, or none; the share is met to less than a group.
     """
     if share == 0:
         return train, train.select(np.zeros(len(train), bool))
-    people_in_all = len(np.unique(train.person_id))
+    everyone = np.unique(train.person_id)
     usable = train.camera_id >= 0 if by_camera else np.ones(len(train), bool)
     place = train.camera_id if by_camera else np.arange(len(train))
     # A person once for each camera, or tracklet.
     seen = np.unique(np.stack([train.person_id[usable], place[usable]]), axis=1)[0]
     people, places = np.unique(seen, return_counts=True)
-    seen_twice = people[places >= 2]
-    count = max(2, round(share * people_in_all))
-    if len(seen_twice) < count or people_in_all < count + 2:
+    group = group_of(everyone, group_size)
+    # Groups of which everybody can be searched for.
+    whole = np.setdiff1d(group, group_of(np.setdiff1d(everyone, people[places >= 2]), group_size))
+    usable_people = everyone[np.isin(group, whole)]
+    count = max(2, round(share * len(everyone)))
+    groups = max(2, round(count * len(whole) / max(len(usable_people), 1)))
+    if len(whole) < groups or len(everyone) < groups * group_size + 2:
         such = 'seen by two cameras' if by_camera else 'with two tracklets'
+        such += f', in whole groups of config.batch.group_size = {group_size}' if group_size > 1 else ''
         raise UserError(
             f'config.dataset.validation_share = {share} holds out {count} people {such}, and must leave two to '
-            f'train on; the training set has {len(seen_twice)} such people, {people_in_all} in all. '
+            f'train on; the training set has {len(usable_people)} such people, {len(everyone)} in all. '
             'Lower it, or set it to 0.'
         )
-    people = np.random.default_rng([seed, 0x7A11]).choice(seen_twice, count, replace=False)
-    out = np.isin(train.person_id, people)
+    drawn = np.random.default_rng([seed, 0x7A11]).choice(whole, groups, replace=False)
+    out = np.isin(group_of(train.person_id, group_size), drawn)
     return train.select(~out), train.select(out & usable)
 
 
-def draw_people(train: TrackletTable, count: int, seed: int) -> TrackletTable:
+def draw_people(train: TrackletTable, count: int, seed: int, group_size: int = 1) -> TrackletTable:
     """The tracklets of `count` people, 0 = all. Of one seed, those of a larger number include those of a smaller one,
-    as a learning curve needs.
+    as a learning curve needs. People of a group (`group_of`) are drawn one after the other.
     """
     people = np.unique(train.person_id)
     if count == 0:
@@ -159,7 +173,9 @@ def draw_people(train: TrackletTable, count: int, seed: int) -> TrackletTable:
             f'config.dataset.train_people = {count}: there are {len(people)} people to train on. Lower it, or set it '
             'to 0 for all.'
         )
-    drawn = np.random.default_rng([seed, 0xD3A3]).permutation(people)[:count]
+    groups, which = np.unique(group_of(people, group_size), return_inverse=True)
+    place = np.argsort(np.random.default_rng([seed, 0xD3A3]).permutation(len(groups)))
+    drawn = people[np.argsort(place[which], kind='stable')][:count]
     return train.select(np.isin(train.person_id, drawn))
 
 

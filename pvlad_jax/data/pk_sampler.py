@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.data.partition import person_labels
+from pvlad_jax.data.partition import group_of, person_labels
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 
 
@@ -16,9 +16,9 @@ class PKSampler:
     Identities come in epochs: each is a new order of all of them, cut into batches, so that all are seen equally often
     however many tracklets they have (one person of MARS has 271, one has 1). What is left of an epoch after whole
     batches is left for the next. Of a person, tracklets of different cameras are preferred; one with fewer than K gives
-    some of them again. With `group_size` > 1, groups of that many people of consecutive numbers stay in one piece:
-    look-alikes whose numbers a data set has put next to each other then meet in a batch, and are each other's hardest
-    negatives.
+    some of them again. With `group_size` > 1, groups of that many people of consecutive numbers (`group_of`) stay in one
+    piece: look-alikes whose numbers a data set has put next to each other then meet in a batch, and are each other's
+    hardest negatives. Groups of which some are not trained on are joined to full ones, so that they part no other.
 
     With `share` the people fall into several sets, as those of joined data sets do: each gives equally many people to
     every batch, in epochs of its own, so that all people of a small set are seen more often than those of a large one.
@@ -35,7 +35,11 @@ class PKSampler:
         group_size: int = 1,
         share: Int[np.ndarray, 'N'] | None = None,
     ):
-        """`share`: the set of each row, counted from 0, whose number divides `people`; None = all are one set."""
+        """
+        Args:
+          group_size: divides `people`, and each set's share of it.
+          share: the set of each row, counted from 0, whose number divides `people`; None = all are one set.
+        """
         check_identities(train, people)
         labels, ids = person_labels(train)
         self.people, self.tracklets, self.seed = people, tracklets, seed
@@ -45,7 +49,12 @@ class PKSampler:
         first_rows = np.array([rows[0] for rows in self._rows])
         set_of_label = np.zeros(len(ids), int) if share is None else share[first_rows]
         self._sets = [np.flatnonzero(set_of_label == number) for number in range(set_of_label.max() + 1)]
-        self._group = (ids - 1) // group_size
+        self._group, self._group_size = group_of(ids, group_size), group_size
+        if group_size > 1 and len(np.unique(self._group)) == len(ids):
+            raise UserError(
+                f'config.batch.group_size = {group_size}: no two of the {len(ids)} training people have numbers that '
+                f'belong together (1 to {group_size}, {group_size + 1} to {2 * group_size}, ...). Set it to 1.'
+            )
         self._order = functools.lru_cache(maxsize=4 * len(self._sets))(self._shuffled)
 
     def rows(self, step: int) -> Int[np.ndarray, 'B']:
@@ -68,7 +77,7 @@ class PKSampler:
         """The labels of a set in the order of an epoch."""
         stream = [self.seed, 1, epoch, *([number] if number else [])]
         labels = self._sets[number]
-        return labels[_shuffled_groups(self._group[labels], np.random.default_rng(stream))]
+        return labels[_shuffled_groups(self._group[labels], self._group_size, np.random.default_rng(stream))]
 
     def rows_of_label(self, label: int) -> Int[np.ndarray, 'R']:
         """All rows of a person."""
@@ -104,8 +113,20 @@ def check_identities(train: TrackletTable, people: int) -> None:
         )
 
 
-def _shuffled_groups(group: Int[np.ndarray, 'I'], rng: np.random.Generator) -> Int[np.ndarray, 'I']:
-    """A random order of 0..I-1 in which members of a group are consecutive."""
+def _shuffled_groups(group: Int[np.ndarray, 'I'], size: int, rng: np.random.Generator) -> Int[np.ndarray, 'I']:
+    """A random order of 0..I-1 that has a whole group at each multiple of `size`, so that no cut between multiples parts
+    one. Members of smaller groups are joined in the order's own order, and the last of them, who fill no group, are its
+    end.
+    """
     order = rng.permutation(len(group))
-    place_of_group = rng.permutation(group.max() + 1)
-    return order[np.argsort(place_of_group[group[order]], kind='stable')]
+    groups = group.max() + 1
+    place = rng.permutation(groups)[group]
+    order = order[np.argsort(place[order], kind='stable')]
+    incomplete = order[np.bincount(group)[group[order]] < size]
+    if not len(incomplete):
+        return order
+    filling = len(incomplete) // size * size
+    joined = incomplete[:filling].reshape(-1, size)
+    place[joined] = place[joined[:, :1]]
+    place[incomplete[filling:]] = groups
+    return order[np.argsort(place[order], kind='stable')]

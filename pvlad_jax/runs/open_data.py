@@ -60,7 +60,8 @@ def open_data(config: Config) -> OpenedData:
 
 def _roles(config: Config, dataset: TrackletDataset, split: str) -> Partition:
     given = config.dataset
-    return partition(dataset, split, given.halves, given.validation_share, config.seed, given.train_people)
+    shares = given.validation_share, config.seed, given.train_people, config.batch.group_size
+    return partition(dataset, split, given.halves, *shares)
 
 
 def join(config: Config, parts: Mapping[str, tuple[TrackletDataset, Partition]]) -> OpenedData:

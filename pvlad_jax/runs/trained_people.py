@@ -55,7 +55,8 @@ def entries_of(saved: Mapping[str, Any], config: Config, dataset: TrackletDatase
     own = config.dataset
     if (saved.get('fingerprint') or {}).get('labels') != labels_hash(dataset.tables, dataset.metadata):
         return []
-    roles = partition(dataset, own.split, own.halves, own.validation_share, config.seed, own.train_people)
+    shares = own.validation_share, config.seed, own.train_people, config.batch.group_size
+    roles = partition(dataset, own.split, own.halves, *shares)
     return [entry_of(dataset, roles.train)]
 
 

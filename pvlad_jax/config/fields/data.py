@@ -68,7 +68,8 @@ class BatchConfig:
     tracklets: int = setting(4, 'tracklets of each of them (the K of P x K sampling; not the codewords)', at_least=1)
     group_size: int = setting(
         1,
-        'identities of consecutive numbers drawn together (2 for twins: they meet in a batch); divides identities',
+        'identities of consecutive numbers drawn together (2 for twins: they meet in a batch), and held out together; '
+        'divides identities',
         at_least=1,
         renamed_from='batch.together',
     )
