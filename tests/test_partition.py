@@ -208,7 +208,7 @@ def test_a_group_is_not_held_out_where_one_of_it_cannot_be_searched_for():
     t = table(np.repeat(TEN, 2), [1, 2] * 2 + [1, 1] + [1, 2] * 7)  # person 3 is seen by one camera
     held = set.union(*(people(hold_out(t, 0.4, seed, group_size=2)[1]) for seed in range(20)))
     assert held == set(TEN) - {3, 4}
-    with pytest.raises(UserError, match='in whole groups of config.batch.group_size = 2, .* has 8 such people, 10 in'):
+    with pytest.raises(UserError, match=r'in whole groups of config.batch.group_size = 2, .* has 8 such people, 10 in'):
         hold_out(t, 0.95, 0, group_size=2)
 
 

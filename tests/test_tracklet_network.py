@@ -181,6 +181,29 @@ def test_bf16_stays_near_float32_and_keeps_float32_islands():
     assert cosine.min() > 0.98
 
 
+def products(jaxpr) -> list[str]:
+    """The precision of each matrix product in a program, those of its functions too."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == 'dot_general':
+            found.append(str(equation.params['precision']))
+        for inner in equation.params.values():
+            inner = getattr(inner, 'jaxpr', inner)
+            found += products(inner) if hasattr(inner, 'eqns') else []
+    return found
+
+
+def test_products_behind_the_features_have_all_bits_of_float32(made):
+    """A GPU takes float32 products with 10 bits unless told otherwise, a TPU with 8."""
+    network, variables = made
+    clips, valid = (x[:, :1] for x in videos())
+    network = network.clone(backbone=Pixels(), stride_t=1)
+    variables = jax.eval_shape(network.init, jax.random.key(0), clips, valid)
+    found = products(jax.make_jaxpr(network.apply)(variables, clips, valid).jaxpr)
+    layers = 1 if network.aggregator.__class__.__name__ in ('PersonVlad', 'PartAttention') else 0  # of the convolutions
+    assert len(found) >= 2 and sum('HIGHEST' not in one for one in found) == layers, found
+
+
 def test_bnneck_serves_the_necked_embedding_at_test_only():
     network, variables = make(bnneck=True)
     clips, valid = map(jnp.asarray, videos())

@@ -16,9 +16,10 @@ class PKSampler:
     Identities come in epochs: each is a new order of all of them, cut into batches, so that all are seen equally often
     however many tracklets they have (one person of MARS has 271, one has 1). What is left of an epoch after whole
     batches is left for the next. Of a person, tracklets of different cameras are preferred; one with fewer than K gives
-    some of them again. With `group_size` > 1, groups of that many people of consecutive numbers (`group_of`) stay in one
-    piece: look-alikes whose numbers a data set has put next to each other then meet in a batch, and are each other's
-    hardest negatives. Groups of which some are not trained on are joined to full ones, so that they part no other.
+    some of them again. With `group_size` > 1, groups of that many people of consecutive numbers (`group_of`) stay in
+    one piece: look-alikes whose numbers a data set has put next to each other then meet in a batch, and are each
+    other's hardest negatives. Groups of which some are not trained on are joined to full ones, so that they part no
+    other.
 
     With `share` the people fall into several sets, as those of joined data sets do: each gives equally many people to
     every batch, in epochs of its own, so that all people of a small set are seen more often than those of a large one.
@@ -114,9 +115,10 @@ def check_identities(train: TrackletTable, people: int) -> None:
 
 
 def _shuffled_groups(group: Int[np.ndarray, 'I'], size: int, rng: np.random.Generator) -> Int[np.ndarray, 'I']:
-    """A random order of 0..I-1 that has a whole group at each multiple of `size`, so that no cut between multiples parts
-    one. Members of smaller groups are joined in the order's own order, and the last of them, who fill no group, are its
-    end.
+    """A random order of 0..I-1 that has a whole group at each multiple of `size`, so that no cut there parts one.
+
+    Members of smaller groups are joined in the order in which they come; the last of them, who fill no group, are at
+    the end.
     """
     order = rng.permutation(len(group))
     groups = group.max() + 1

@@ -25,5 +25,6 @@ class PartEmbedding(nn.Module):
         shape = self.parts, size // self.parts, self.embedding // self.parts
         kernel = self.param('kernel', nn.initializers.lecun_normal(batch_axis=0), shape)
         bias = self.param('bias', nn.initializers.zeros_init(), (self.embedding,))
-        of_parts = jnp.einsum('bpf,pfe->bpe', descriptor.reshape(b, self.parts, -1), kernel)
+        descriptor = descriptor.reshape(b, self.parts, -1)
+        of_parts = jnp.einsum('bpf,pfe->bpe', descriptor, kernel, precision='highest')
         return of_parts.reshape(b, self.embedding) + bias

@@ -63,11 +63,11 @@ class TrackletNetwork(nn.Module):
         if self.linear and self.embedding_parts:
             self.to_embedding = PartEmbedding(self.embedding_parts, self.embedding)
         elif self.linear:
-            self.to_embedding = nn.Dense(self.embedding)
+            self.to_embedding = nn.Dense(self.embedding, precision='highest')
         if self.bnneck:
             self.neck = nn.BatchNorm(momentum=0.9, use_bias=False)
         self.classifier = nn.Dense(
-            self.num_identities, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02)
+            self.num_identities, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02), precision='highest'
         )
 
     def statistics(

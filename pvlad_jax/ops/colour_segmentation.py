@@ -67,7 +67,8 @@ def colour_segmentation(
     fine = height * FINER, width * FINER
     frames = clips[:, ::stride_t].astype(jnp.float32) / 255
     frames = jnp.where(valid[:, :, None, None, None], frames, 0)
-    colours = jax.image.resize(frames, (n, t, *fine, 3), 'linear').reshape(n, -1, 3) @ jnp.array(YCBCR).T
+    colours = jax.image.resize(frames, (n, t, *fine, 3), 'linear').reshape(n, -1, 3)
+    colours = jnp.matmul(colours, jnp.array(YCBCR).T, precision='highest')
     pixels = fine[0] * fine[1]
     prior = np.tile(part_layout(parts, *fine).reshape(pixels, -1), (t, 1))
     share = colour_mixture(colours, jnp.repeat(valid, pixels, 1), prior)

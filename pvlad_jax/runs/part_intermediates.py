@@ -69,7 +69,7 @@ def part_intermediates(
         return seen.part_masks, None
     if seen.part_masks is None:
         return None, jnp.sum(seen.soft_assignment, (1, 2, 3))
-    return seen.part_masks, jnp.einsum('nthwpk,nthwp->npk', seen.soft_assignment, seen.part_masks)
+    return seen.part_masks, jnp.einsum('nthwpk,nthwp->npk', seen.soft_assignment, seen.part_masks, precision='highest')
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:

@@ -57,7 +57,7 @@ class ModelConfig:
     backbone: BackboneConfig = section(BackboneConfig)
     dtype: str = setting(
         'float32',
-        'of the convolutions; norms, softmax, sums and losses are float32 always',
+        'of the convolutions; norms, softmax, sums, embedding and losses are float32 always, with all its bits',
         choices=('float32', 'bfloat16'),
         short='dtype',
     )

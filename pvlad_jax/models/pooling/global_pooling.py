@@ -12,7 +12,7 @@ class Average(Pooling):
     """The mean of all valid local features."""
 
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
-        total = jnp.einsum('nthwc,nt->nc', x.astype(jnp.float32), valid.astype(jnp.float32))
+        total = jnp.einsum('nthwc,nt->nc', x.astype(jnp.float32), valid.astype(jnp.float32), precision='highest')
         return {'total': total, 'count': num_locations(x, valid)}, Intermediates()
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B C']:

@@ -35,7 +35,7 @@ class PartAttention(Pooling):
             self.parts, self.descriptor_dim, self.mask_kernel, self.position_term, self.dtype, name='part_alignment'
         )(x, shares)
         weight = masks * valid[:, :, None, None, None]
-        total = jnp.einsum('nthwp,nthwpd->npd', weight, u)
+        total = jnp.einsum('nthwp,nthwpd->npd', weight, u, precision='highest')
         return {'total': total, 'count': num_locations(x, valid)}, Intermediates(masks, None, u)
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:

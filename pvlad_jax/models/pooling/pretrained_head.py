@@ -35,7 +35,8 @@ class PretrainedHead(nn.Module):
         scale = self.param('scale', nn.initializers.ones, shape, jnp.float32)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
-        frames = mask_frames(x.astype(jnp.float32), valid).mean((2, 3)) @ kernel + bias
+        average = mask_frames(x.astype(jnp.float32), valid).mean((2, 3))
+        frames = jnp.matmul(average, kernel, precision='highest') + bias
         frames = nn.relu((frames - mean.value) * lax.rsqrt(var.value + self.epsilon) * scale + shift)
         return jnp.where(valid[:, :, None], frames, 0)
 

@@ -35,14 +35,15 @@ class Stripes(Pooling):
         low, high = (jnp.arange(self.parts) * h) // self.parts, -((-(jnp.arange(self.parts) + 1) * h) // self.parts)
         member = ((rows >= low[:, None]) & (rows < high[:, None])).astype(jnp.float32)
         member /= member.sum(1, keepdims=True) * x.shape[3]
-        means = jnp.einsum('nthwc,nt,ph->npc', x.astype(jnp.float32), valid.astype(jnp.float32), member)
+        x, seen = x.astype(jnp.float32), valid.astype(jnp.float32)
+        means = jnp.einsum('nthwc,nt,ph->npc', x, seen, member, precision='highest')
         kernel = self.param(
             'stripe_kernel',
             nn.initializers.lecun_normal(in_axis=1, out_axis=2, batch_axis=0),
             (self.parts, x.shape[-1], self.descriptor_dim),
         )
         return {
-            'total': jnp.einsum('npc,pcd->npd', means, kernel),
+            'total': jnp.einsum('npc,pcd->npd', means, kernel, precision='highest'),
             'count': jnp.sum(valid, axis=1).astype(jnp.float32),
         }, Intermediates()
 
