@@ -1,6 +1,8 @@
 """k-reciprocal re-ranking in sparse matrices equals a plain dense one, in less memory than one dense matrix."""
 
+import dataclasses
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -91,6 +93,16 @@ def test_a_metric_of_negative_distances_gives_finite_ones():
     pairwise = pairwise_distance(all_tracklets, all_tracklets, 'xqda', metric)
     distances = k_reciprocal(pairwise, np.arange(20), share=0.5).distances(np.arange(20))
     assert np.isfinite(distances).all() and np.abs(distances).max() <= 1 + 1e-5
+
+
+def test_more_equal_embeddings_than_neighbours():
+    """As of duplicated files: each tracklet is its own nearest one, whichever others are at distance 0 too."""
+    same = people(10)  # four tracklets of each
+    same = dataclasses.replace(same, embedding=np.eye(8, dtype=np.float32)[np.zeros(len(same), int)])
+    pairwise = pairwise_distance(same, same)
+    with warnings.catch_warnings(action='error'):
+        distances = k_reciprocal(pairwise, np.arange(40)).distances(np.arange(40))
+    assert np.isfinite(distances).all() and (np.diag(distances) <= distances.min(1) + 1e-6).all()
 
 
 def test_helps_where_people_form_clusters():

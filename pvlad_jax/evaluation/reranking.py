@@ -104,7 +104,7 @@ def k_reciprocal(
 
 
 def _nearest(pairwise: BilinearDistance, k: int) -> tuple[Int[np.ndarray, 'A k'], Float[np.ndarray, 'A']]:
-    """(the k nearest of each, nearest first, itself among them; the largest distance of each)."""
+    """(the k nearest of each, itself first and then the nearest; the largest distance of each)."""
     n = pairwise.shape[0]
     nearest, largest = np.empty((n, k), np.int64), np.empty(n, np.float32)
     for start in range(0, n, _BLOCK):
@@ -112,6 +112,7 @@ def _nearest(pairwise: BilinearDistance, k: int) -> tuple[Int[np.ndarray, 'A k']
         distances = pairwise.distances(rows)
         distances[np.arange(len(rows)), rows] = 0  # to itself, which rounding can miss
         largest[rows] = np.abs(distances).max(axis=1)  # a learned metric may give negative ones
+        distances[np.arange(len(rows)), rows] = -np.inf  # before all that are as near, however many
         nearest[rows] = smallest_k(distances, k)
     return nearest, np.maximum(largest, np.finfo(np.float32).tiny)
 
