@@ -71,7 +71,9 @@ def test_the_log_has_the_rate_that_a_step_was_made_with():
     config = micro_config('data', **{'training.steps': 6, 'training.log_every': 2, 'optimizer.warmup_steps': 3})
     log = StepLog(config, Batches(), object.__new__(Checkpoints), Writer(), lambda text: None)
     for step in range(1, 7):
-        log.dispatched(step, {'loss': 1.0, 'gradient_norm': 1.0}, {'replaced': np.zeros(1, bool)}, False)
+        log.dispatched(
+            step, {'loss': 1.0, 'gradient_norm': 1.0, 'parameter_norm': 1.0}, {'replaced': np.zeros(1, bool)}, False
+        )
     log.flush()
     rate = learning_rate(config.optimizer, 6)
     assert written == [(step, float(rate(step - 1))) for step in (2, 4, 6)] and written[0][1] < written[1][1]

@@ -187,7 +187,19 @@ def test_threads_of_a_failed_save_have_no_say(message, told, capfd, monkeypatch)
     assert ('RuntimeError' in capfd.readouterr().err) == told
 
 
-@pytest.mark.parametrize('what', ['loss', 'gradient'])
+def test_parameters_without_bounds_are_not_saved(micro_data, tmp_path, capfd):
+    """The first loss is finite; what the first update leaves would not be."""
+    settings = {**AVERAGE, 'training.steps': 2, 'training.checkpoint_every': 1}
+    wild = micro_config_dict(micro_data, **settings, **{'optimizer.learning_rate': 1e30})
+    assert main.run(wild, tmp_path / 'run', 'train') == 2
+    err = capfd.readouterr().err
+    assert 'The parameters after step 1 have the norm inf. There is no checkpoint yet.' in err and '--workdir' in err
+    assert main.run(micro_config_dict(micro_data, **settings), tmp_path / 'run', 'train') == 2
+    err = capfd.readouterr().err
+    assert 'nothing is lost if the folder is removed' in err and 'init_from' not in err
+
+
+@pytest.mark.parametrize('what', ['loss', 'gradient', 'parameters'])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(
     micro_data, tmp_path, capfd, monkeypatch, what
 ):
@@ -201,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(
         def spoiled(state, batch):
             wrong = int(state.step) == 4
             state, metrics = step(state, batch)
-            name = 'loss' if what == 'loss' else 'gradient_norm'
+            name = {'loss': 'loss', 'gradient': 'gradient_norm', 'parameters': 'parameter_norm'}[what]
             return state, metrics | ({name: jax.numpy.float32('nan')} if wrong else {})
 
         return spoiled
@@ -212,7 +224,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_tracklets(
     )
     assert main.run(config, tmp_path / 'run', 'train') == 2
     err = capfd.readouterr().err
-    assert f'The {what} of step 5' in err and 'nan' in err and 'checkpoint (step 4) is kept' in err
+    which = 'The parameters after' if what == 'parameters' else f'The {what} of'
+    assert f'{which} step 5' in err and 'nan' in err and 'checkpoint (step 4) is kept' in err
     experiment = prepare(micro_config(micro_data, **AVERAGE))
     from pvlad_jax.data.train_batches import TrainBatches
 

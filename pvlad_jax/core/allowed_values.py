@@ -8,11 +8,13 @@ from pvlad_jax.core.errors import UserError
 
 
 def check_allowed(value: Any, metadata: Mapping[str, Any], path: str) -> None:
-    """UserError where a value is none of its choices or out of its bounds, or NaN."""
+    """UserError where a value is none of its choices, out of its bounds, or no finite number."""
     if metadata['renamed_choices'] and value in metadata['renamed_choices']:
         raise UserError(f'config.{path} = {value!r} is now called {metadata["renamed_choices"][value]!r}.')
     if metadata['choices'] and value not in metadata['choices']:
         raise UserError(f'config.{path} = {value!r} is not one of {", ".join(map(repr, metadata["choices"]))}.')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f'config.{path} = {value} is not a {"finite " if math.isinf(value) else ""}number.')
     low, above, high, below = (metadata[name] for name in ('at_least', 'above', 'at_most', 'below'))
     inside = (
         (low is None or value >= low)
@@ -23,8 +25,6 @@ def check_allowed(value: Any, metadata: Mapping[str, Any], path: str) -> None:
     if not inside:
         shown = f'{value:g}' if isinstance(value, float) else repr(value)
         raise UserError(f'config.{path} = {shown} must {_bounds(metadata)}.')
-    if isinstance(value, float) and math.isnan(value):
-        raise UserError(f'config.{path} = nan is not a number.')
 
 
 def _bounds(metadata: Mapping[str, Any]) -> str:

@@ -16,6 +16,13 @@ from pvlad_jax.runs.pace import Pace
 from pvlad_jax.runs.skipped_records import SkippedRecords
 from pvlad_jax.training.schedule import learning_rate
 
+# What must be finite, and how it is said where it is not: step, value.
+_WATCHED = {
+    'loss': 'loss of step {} is {}',
+    'gradient_norm': 'gradient of step {} has the norm {}',
+    'parameter_norm': 'parameters after step {} have the norm {}',
+}
+
 
 class NotFinite(UserError):
     """NaN or Inf; all processes see it at the same step."""
@@ -69,21 +76,22 @@ class StepLog:
         training = self._config.training
         if step % training.log_every and not training.stop_on_nonfinite:
             return
-        loss, gradient = float(metrics['loss']), float(metrics['gradient_norm'])
+        values = {said: float(metrics[name]) for name, said in _WATCHED.items()}
         self.pace.done(step)
-        if training.stop_on_nonfinite and not (math.isfinite(loss) and math.isfinite(gradient)):
-            raise NotFinite(self._not_finite(step, loss, gradient))
+        wrong = next((said.format(step, value) for said, value in values.items() if not math.isfinite(value)), None)
+        if training.stop_on_nonfinite and wrong:
+            raise NotFinite(self._not_finite(step, wrong))
         if step % training.log_every == 0 or step == training.steps:
             self._report(step, {name: float(value) for name, value in metrics.items()})
 
-    def _not_finite(self, step: int, loss: float, gradient: float) -> str:
-        what = f'gradient of step {step} has the norm {gradient}'
-        if not math.isfinite(loss):
-            what = f'loss of step {step} is {loss}'
+    def _not_finite(self, step: int, wrong: str) -> str:
         names = ', '.join(sorted(set(self._batches.train.tracklet[self._batches.identities.rows(step - 1)])))
         saved = self._checkpoints.latest_step()
-        kept = 'There is no checkpoint yet.' if saved is None else f'The last good checkpoint (step {saved}) is kept.'
-        return f"The {what}. {kept} Lower config.optimizer.learning_rate, or look at this batch's tracklets: {names}"
+        kept = 'There is no checkpoint yet.' if saved is None else f'The last checkpoint (step {saved}) is kept.'
+        return (
+            f'The {wrong}. {kept} Give a new run in another --workdir a lower config.optimizer.learning_rate, or look '
+            f"at this batch's tracklets: {names}"
+        )
 
     def _report(self, step: int, numbers: dict[str, float]) -> None:
         training = self._config.training

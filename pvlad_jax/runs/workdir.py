@@ -100,8 +100,12 @@ def check_config(workdir: Folder, config: Config) -> None:
         raise UserError(
             f'{workdir} holds a run of another configuration:\n  '
             + '\n  '.join(changed)
-            + '\nGive another --workdir, or set these fields back. A new run in another --workdir can begin with the '
-            f'weights of this one: --config.init_from={workdir}'
+            + '\nGive another --workdir, or set these fields back. '
+            + (
+                f'A new run in another --workdir can begin with the weights of this one: --config.init_from={workdir}'
+                if _has_checkpoint(workdir)
+                else 'It has no checkpoint yet, so nothing is lost if the folder is removed.'
+            )
         )
 
 
@@ -124,16 +128,16 @@ def record_more_steps(workdir: Folder, config: Config, step: int | None) -> None
         write_config(workdir, config, [*history, {'step': step, 'before': before}])
 
 
+def _has_checkpoint(workdir: Folder) -> bool:
+    checkpoints = workdir / 'checkpoints'
+    return checkpoints.exists() and any(path.name.isdecimal() for path in checkpoints.iterdir())
+
+
 def planned_ends(workdir: Folder) -> list[int]:
     """The numbers of steps that a run was given, from the first to the present one; [] where nothing has been saved
     yet.
     """
-    checkpoints = workdir / 'checkpoints'
-    if (
-        not (workdir / CONFIG).exists()
-        or not checkpoints.exists()
-        or not any(path.name.isdecimal() for path in checkpoints.iterdir())
-    ):
+    if not ((workdir / CONFIG).exists() and _has_checkpoint(workdir)):
         return []
     saved, history = read_config(workdir / CONFIG)
     steps = [entry['before']['training.steps'] for entry in history if 'training.steps' in entry.get('before', {})]

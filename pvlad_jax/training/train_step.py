@@ -74,6 +74,7 @@ def make_train_step(
         averaged = {'params': params, 'batch_stats': batch_stats}
         ema = None if state.ema is None else ema_update(state.ema, averaged, config.optimizer.ema, state.step)
         metrics['gradient_norm'] = optax.tree.norm(grads)
+        metrics['parameter_norm'] = optax.tree.norm(params)  # of those that a checkpoint of this step would hold
         return TrainState(state.step + 1, params, batch_stats, opt_state, loss_state, ema), metrics
 
     shardings = state_shardings(state, mesh)

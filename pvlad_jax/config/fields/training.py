@@ -64,7 +64,7 @@ class TrainingConfig:
     eval_untrained: bool = setting(False, 'evaluate before the first step as well', resumable=True)
     checkpoint_every: int = setting(50, 'steps', at_least=1, resumable=True)
     stop_on_nonfinite: bool = setting(
-        True, 'NaN or Inf in the loss or gradient ends the run; the last good checkpoint is kept'
+        True, 'NaN or Inf in loss, gradient or parameters ends the run before they are saved'
     )
     grace_seconds: float = setting(
         25.0, 'from SIGTERM to the end, saved or not; clouds give 30 s or more', at_least=0, resumable=True
