@@ -23,8 +23,9 @@ def statistics_by_group(groups: int) -> Iterator[None]:
     """While a network is traced inside, training statistics are those of each of `groups` equal, consecutive parts of
     the batch separately.
 
-    With as many groups as devices nothing of BatchNorm crosses devices, and its statistics are those that training on
-    one device with a device's share of the batch would have. Running statistics are the mean over the groups.
+    With as many groups as devices nothing of the backbone's BatchNorm crosses devices, and its statistics are those
+    that training on one device with a device's share of the batch would have. Running statistics are the mean over the
+    groups. The BNNeck takes those of the whole batch always: it sees one vector a video.
     """
     token = _groups.set(groups)
     try:
