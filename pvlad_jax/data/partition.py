@@ -132,7 +132,7 @@ def hold_out(
     Args:
       by_camera: these are people seen by two known cameras or more, and only their tracklets of known cameras are held
         out; otherwise people with two tracklets or more.
-      group_size: of a group (`group_of`) all are held out, or none; the share is met to less than a group.
+      group_size: of a group (`group_of`) all are held out, or none; the share is met to about a group.
     """
     if share == 0:
         return train, train.select(np.zeros(len(train), bool))

@@ -55,8 +55,8 @@ def entries_of(saved: Mapping[str, Any], config: Config, dataset: TrackletDatase
     own = config.dataset
     if (saved.get('fingerprint') or {}).get('labels') != labels_hash(dataset.tables, dataset.metadata):
         return []
-    shares = own.validation_share, config.seed, own.train_people, config.batch.group_size
-    roles = partition(dataset, own.split, own.halves, *shares)
+    # As versions drew that did not name people: each by himself, whatever batch.group_size was.
+    roles = partition(dataset, own.split, own.halves, own.validation_share, config.seed, own.train_people)
     return [entry_of(dataset, roles.train)]
 
 
