@@ -1,6 +1,7 @@
 """Files of tracks: three formats say the same; what cannot be used is counted, what cannot be read is one sentence."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +71,17 @@ def test_frames_may_be_numbered_from_either(tmp_path):
     assert read_tracks(written(tmp_path, text)).frame[0] == 3
     assert read_tracks(written(tmp_path, text), first_frame=0).frame[0] == 4
     assert read_tracks(written(tmp_path, '0,1,5,5,10,20\n7,1,5,5,10,20\n')).frame.tolist() == [0, 7]
+
+
+def test_the_page_says_what_frames_count_from(tmp_path):
+    page = (Path(__file__).resolve().parents[1] / 'docs' / 'use.md').read_text(encoding='utf-8')
+    table = page.partition('| `--tracks` |')[2].partition('\n\n')[0]
+    said = {row.split('|')[1].split()[0]: row.split('|')[5].strip() for row in table.splitlines()[2:]}
+    for kind, head in (('MOT', ''), ('CSV', 'frame,track,left,top,width,height\n')):
+        for number, first in ((0, 0), (1, 1), (4, 1)):
+            text = f'{head}{number},1,5,5,10,20\n7,1,5,5,10,20\n'
+            assert read_tracks(written(tmp_path, text)).first_frame == first
+        assert said[kind] == '0 where one is 0, else 1'
 
 
 def test_the_video_of_a_file_with_several_is_found_by_its_name(tmp_path):
