@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Float32
 
-from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.errors import UserError, first_line
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.embedding.interleaved import Embedded, InterleavedEmbedder, TrackletEnd, TrackletFrame
+from pvlad_jax.evaluation.embeddings import check_finite
 from pvlad_jax.export.artifact import is_export
 from pvlad_jax.images.frame_arrays import checked_frames
 from pvlad_jax.runs.exported_model import load_exported
@@ -97,17 +98,28 @@ class Embedder:
         """Cosine distance, 0 (same) to 2, of embeddings of this model: [E] and [E] -> a number, [N, E] and [M, E] ->
         [N, M].
 
-        UserError where they do not have this model's size.
+        UserError where they do not have this model's size, or hold NaN, Inf or a number beyond the range of float32.
         """
-        a, b = (np.asarray(x, np.float32) for x in (a, b))
-        for x in (a, b):
+        names = 'The first embedding of a distance', 'The second embedding of a distance'
+        a, b = (_float32(x, name) for x, name in zip((a, b), names))
+        for x, name in zip((a, b), names):
             if x.ndim not in (1, 2) or x.shape[-1] != self.size:
                 raise UserError(
                     f'An embedding of this model has {self.size} numbers; got an array of shape {x.shape}. '
                     'Embeddings of different models cannot be compared.'
                 )
+            check_finite(np.atleast_2d(x), name)
         result = 1 - _unit(a) @ _unit(b).T
         return float(result) if result.ndim == 0 else result
+
+
+def _float32(x: Any, name: str) -> Float32[np.ndarray, '...']:
+    """UserError, which begins with `name`, for what are no numbers. Those beyond the range become Inf."""
+    try:
+        with np.errstate(over='ignore'):
+            return np.asarray(x, np.float32)
+    except Exception as error:  # text, lists of different lengths, tensors on a device
+        raise UserError(f'{name} is not an array of numbers: {first_line(error)}') from error
 
 
 def _unit(x: Float32[np.ndarray, '...']) -> Float32[np.ndarray, '...']:

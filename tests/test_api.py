@@ -173,6 +173,23 @@ def test_distances(model):
         model.distance(a, np.zeros(9))
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e60])
+def test_a_distance_of_numbers_that_are_not_finite_is_refused(model, value):
+    rows = np.ones((3, model.size))
+    spoilt = rows.copy()
+    spoilt[1, 2] = value
+    with pytest.raises(UserError, match=r'The first embedding .* holds NaN or Inf, first in row 0'):
+        model.distance(spoilt[1], rows)
+    with pytest.raises(UserError, match=r'The second embedding .* holds NaN or Inf, first in row 1'):
+        model.distance(rows[0], spoilt)
+
+
+@pytest.mark.parametrize('value', ['a name', ['x'] * 8, [[1.0] * 8, [1.0]], [object()] * 8])
+def test_a_distance_of_what_are_no_numbers_is_refused(model, value):
+    with pytest.raises(UserError, match='is not an array of numbers'):
+        model.distance(np.ones(model.size), value)
+
+
 def test_the_fingerprint_is_of_weights_architecture_and_preprocessing(workdir, tmp_path, model):
     assert pvlad_jax.load(copied(workdir, tmp_path / 'copy')).fingerprint == model.fingerprint
     trained = load_trained(workdir)
