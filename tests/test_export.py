@@ -83,6 +83,40 @@ def test_the_loader_needs_jax_alone(folder, expected, tmp_path):
     assert 'uint8 RGB [n, 16, 8, 3]' in said
 
 
+@pytest.fixture(scope='module')
+def alone(folder):
+    """The loader's function, out of the folder's own file."""
+    spec = importlib.util.spec_from_file_location('load_model', folder / 'load_model.py')
+    loader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    return loader.load_model(folder)
+
+
+def test_the_loader_takes_lists_of_frames(alone, expected):
+    np.testing.assert_allclose(alone(list(VIDEOS[2])), expected[2], atol=2e-6)
+    np.testing.assert_allclose(alone(tuple(jax.numpy.asarray(VIDEOS[2]))), expected[2], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ('frames', 'says'),
+    [
+        (None, 'not object'),
+        (7, 'not int'),
+        ('video.mp4', 'not <U9'),
+        ([], r'not float64 \(0,\)'),
+        (iter(VIDEOS[2]), 'not object'),
+        ([None, None], 'not object'),
+        ([VIDEOS[2][0], VIDEOS[2][0, :9]], 'not a list that is no array'),
+        (VIDEOS[2][0], r'not uint8 \(16, 8, 3\)'),
+        (VIDEOS[2][:0], r'not uint8 \(0, 16, 8, 3\)'),
+        (list(VIDEOS[2] / 255), 'not float64'),
+    ],
+)
+def test_the_loader_says_what_it_needs(alone, frames, says):
+    with pytest.raises(ValueError, match=rf'Give uint8 RGB \[n, 16, 8, 3\] with n >= 1, or a list .*{says}'):
+        alone(frames)
+
+
 def program(folder: Path):
     """(its program, its weights, `state(b)` of b videos without clips) of an export."""
     manifest, weights = artifact.read_export(folder)

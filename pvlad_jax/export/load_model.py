@@ -1,11 +1,12 @@
 """The exported network, with JAX and NumPy alone: pip install jax flatbuffers.
 
 embed = load_model('.')     # the folder of model.json
-embed(frames)               # uint8 RGB [n, H, W, 3], all frames of a tracklet in the network's size -> unit vector
+embed(frames)               # uint8 RGB [n, H, W, 3], all frames of a tracklet in the network's size -> unit vector;
+                            # or a list of n frames [H, W, 3]
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -13,9 +14,10 @@ import jax.export
 import numpy as np
 
 
-def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[[np.ndarray], np.ndarray]:
+def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[..., np.ndarray]:
     """The function from all frames of a tracklet to its embedding [E]; `clips_per_step` clips are computed at a
-    time. OSError where a file cannot be read, ValueError where one is damaged.
+    time. OSError where a file cannot be read, ValueError where one is damaged; of the function ValueError for frames of
+    another type, shape or size.
     """
     folder = Path(folder)
     about, raw = (folder / 'model.json').read_bytes(), (folder / 'weights.safetensors').read_bytes()
@@ -36,11 +38,14 @@ def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[[np.ndar
     weights, step = jax.device_put(weights), t * clips_per_step
     program = jax.jit(jax.export.deserialize((folder / 'model.jax').read_bytes()).call)
 
-    def embed(frames: np.ndarray) -> np.ndarray:
+    def embed(frames: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        wanted = f'Give uint8 RGB [n, {height}, {width}, 3] with n >= 1, or a list of such frames'
+        try:
+            frames = np.asarray(frames)
+        except Exception as error:  # frames of different sizes, tensors on a device
+            raise ValueError(f'{wanted}, not a {type(frames).__name__} that is no array ({error}).') from error
         if frames.dtype != np.uint8 or frames.shape[1:] != (height, width, 3) or not len(frames):
-            raise ValueError(
-                f'Give uint8 RGB [n, {height}, {width}, 3] with n >= 1, not {frames.dtype} {frames.shape}.'
-            )
+            raise ValueError(f'{wanted}, not {frames.dtype} {frames.shape}.')
         state = empties
         for start in range(0, len(frames), step):
             some = frames[start : start + step]
