@@ -73,7 +73,7 @@ COLUMNS = {
     'a single value': (lambda t: {'person_id': t['person_id'][0]}, r'person_id is int32 of shape \(\)'),
     'no UTF-8': (lambda t: {'tracklet': np.full(len(t['person']), b'\xff')}, 'codec can.t decode'),
     'other lengths': (lambda t: {'camera_id': t['camera_id'][1:]}, 'different lengths'),
-    'objects': (lambda t: {'person': t['person'].astype(object)}, 'allow_pickle'),
+    'objects': (lambda t: {'person': t['person'].astype(object)}, 'it holds what is no plain array in person'),
 }
 
 

@@ -2,8 +2,10 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -177,14 +179,31 @@ def test_files_of_other_kinds_are_refused(files, tmp_path):
     np.save(tmp_path / 'one.npy', np.zeros(3))
     whole = files['gallery'].read_bytes()
     (tmp_path / 'cut.npz').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'empty.npz').write_bytes(b'')
+    (tmp_path / 'table.npz').write_bytes(b'PAR1' + bytes(50) + b'PAR1')
+    np.save(tmp_path / 'objects.npy', np.array([{}, 3]))
+    with zipfile.ZipFile(tmp_path / 'other.zip', 'w') as archive:
+        archive.writestr('readme.txt', 'x')
+    with zipfile.ZipFile(tmp_path / 'text.zip', 'w') as archive:
+        for field in columns(files['gallery']):
+            archive.writestr(f'{field}.npy', 'no array')
+    spoil(files['train'], tracklet=walkers(20).tracklet.astype(object))
+    shutil.copy(files['train'], tmp_path / 'objects.npz')
     for name, says in (
-        ('text.npz', 'not a readable'),
-        ('one.npy', 'single array'),
-        ('cut.npz', 'not a readable'),
-        ('', 'not a readable'),
+        ('text.npz', 'is not an .npz file of plain arrays'),
+        ('table.npz', 'is a Parquet table, not an .npz file'),
+        ('one.npy', 'is a single array'),
+        ('objects.npy', 'is a single array'),
+        ('cut.npz', 'is a zip archive that is cut or damaged'),
+        ('other.zip', 'lacks embedding, person_id, camera_id, tracklet'),
+        ('text.zip', 'holds what is no plain array in embedding'),
+        ('objects.npz', 'holds what is no plain array in tracklet'),
+        ('empty.npz', 'is empty'),
+        ('', 'cannot be read: Is a directory'),
     ):
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(UserError, match=says) as error:
             read_embeddings(tmp_path / name)
+        assert str(error.value).startswith(str(tmp_path / name)) and 'pickle' not in str(error.value)
 
 
 def test_unknown_choices_leave_with_2(files):

@@ -84,7 +84,7 @@ CALIBRATE = 'calibrate --query=e.npz --gallery=e.npz --false_accept_rate=0.1 --r
         (f'{CALIBRATE} --seed=-1', 'not a whole number from 0'),
         (f'{CALIBRATE} --output=folder.json', 'is a folder'),
         (f'{CALIBRATE} --curves=c.txt', 'must end in .png'),
-        (f'{CALIBRATE} --query=q.parquet', 'not a readable .npz'),
+        (f'{CALIBRATE} --query=q.parquet', 'q.parquet is a Parquet table, not an .npz file. Labelled embeddings'),
     ],
 )
 def test_a_mistake_is_one_sentence(folder, command, says, capsys):

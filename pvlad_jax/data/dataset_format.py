@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from pvlad_jax.core.errors import UserError, first_line
+from pvlad_jax.core.npz_file import read_npz
 from pvlad_jax.core.saved_files import Int64, json_object, reading
 
 FORMAT_VERSION = 1  # of metadata.json; raised when a reader of the old format would go wrong
@@ -70,12 +71,9 @@ def read_columns(path: Path, remedy: str) -> dict[str, np.ndarray]:
     """The columns of a table as stored. UserError, with what to do, where it cannot be read, or has other columns."""
     with reading(path, remedy, 'cannot be read'):
         try:
-            with np.load(path, allow_pickle=False) as table:
-                columns = {name: table[name] for name in COLUMNS}
-        except (OSError, ValueError):
-            raise
-        except Exception as error:  # of damaged archives: BadZipFile, zlib.error, KeyError and more
-            raise ValueError(first_line(error)) from error
+            columns = read_npz(path, COLUMNS)
+        except ValueError as error:
+            raise ValueError(f'it {error}') from error
         for name, column in columns.items():
             if column.ndim != 1 or column.dtype.kind not in ('S' if name in TEXT_COLUMNS else 'iu'):
                 raise ValueError(f'column {name} is {column.dtype} of shape {column.shape}')

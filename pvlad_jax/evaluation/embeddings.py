@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.errors import UserError, first_line
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.npz_file import read_npz
 
 FIELDS = ('embedding', 'person_id', 'camera_id', 'tracklet')
 _ROWS_PER_CHECK = 65_536  # bounds the temporary of the check for NaN
@@ -174,25 +175,14 @@ def write_embeddings(path: str | PathLike, embeddings: Embeddings) -> None:
 def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
     """Reads and checks an npz file of any origin, by its path or open for reading. Nothing in it is unpickled."""
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise UserError(f'{path} is a single array; an .npz file with the fields {", ".join(FIELDS)} is needed.')
-        with file:
-            missing = [field for field in FIELDS if field not in file.files]
-            if missing:
-                raise UserError(
-                    f'{path} lacks {", ".join(missing)}; an embedding file has the fields {", ".join(FIELDS)}.'
-                )
-            columns = {field: file[field] for field in FIELDS}
-    except UserError:
-        raise
+        columns = read_npz(path, FIELDS)
     except FileNotFoundError as error:
         raise UserError(f'There is no file {path}.') from error
-    except Exception as error:
-        # Bytes of any origin: damaged archives raise zlib.error, struct.error, KeyError, MemoryError and more.
-        reason = ' '.join(f'{error or type(error).__name__}'.split())
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror or first_line(error)}.') from error
+    except ValueError as error:
         raise UserError(
-            f'{path} is not a readable .npz file of plain arrays ({reason}). '
-            'Names must be fixed-width text, not objects.'
+            f'{path} {error}. Labelled embeddings are an .npz file of the plain arrays {", ".join(FIELDS)}, as an '
+            'evaluation writes it, or embed with --output=X.npz; names are fixed-width text, not objects.'
         ) from error
     return Embeddings(**columns).checked(str(path))
