@@ -24,7 +24,7 @@ class CorruptRecord(UserError):
 
 
 def decode(encoded: bytes, out: UInt8[np.ndarray, 'H W 3']) -> None:
-    """RGB by the rules of pvlad_jax.images, resized (area average when it shrinks, bilinear when it grows).
+    """RGB by the rules of pvlad_jax.images, `resized`.
 
     Raises ImageError.
     """
@@ -35,11 +35,14 @@ def decode(encoded: bytes, out: UInt8[np.ndarray, 'H W 3']) -> None:
 
 
 def resized(image: UInt8[np.ndarray, 'h w 3'], height: int, width: int) -> UInt8[np.ndarray, 'H W 3']:
-    """The image in the network's size: area average when it shrinks, bilinear when it grows."""
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = image.shape[0] > height
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """The image in the network's size: area averages along an axis that shrinks, then bilinear along one that grows."""
+    smaller = min(image.shape[0], height), min(image.shape[1], width)
+    # OpenCV's INTER_AREA averages only where neither axis grows; otherwise it leaves pixels out.
+    if image.shape[:2] != smaller:
+        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if smaller != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
 
 
 def decode_clips(

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from pvlad_jax.data.frame_decoding import resized
+
 _HEIGHT, _WIDTH, _GAP, _MARGIN = 96, 48, 2, 52  # pixels: a frame, between frames, room for the rows' names
 
 
@@ -35,7 +37,7 @@ def part_mask_picture(
     for c, (clip, mask) in enumerate(zip(clips, masks)):
         shown = clip[np.arange(times) * len(clip) // times]
         for t, frame in enumerate(shown):
-            frame = cv2.resize(frame, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
+            frame = resized(frame, _HEIGHT, _WIDTH)
             x = _MARGIN + c * block + t * (_WIDTH + _GAP)
             picture.paste(Image.fromarray(frame), (x, 0))
             for p in range(parts):

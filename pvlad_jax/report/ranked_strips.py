@@ -5,12 +5,12 @@ where not.
 from collections.abc import Callable, Sequence
 from os import PathLike
 
-import cv2
 import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.data.frame_decoding import resized
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.ranked_lists import RankedList, top_ranked
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
@@ -102,7 +102,7 @@ def _strip(
     shown = np.unique(np.linspace(0, len(frames) - 1, min(n_frames, len(frames))).round().astype(int))
     for place, index in enumerate(shown):
         frame = checked_frame(frames[int(index)], what)
-        strip[:, place * width : (place + 1) * width] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        strip[:, place * width : (place + 1) * width] = resized(frame, height, width)
     return strip
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.frame_decoding import resized
 
 PICTURES = 'pictures'  # folder
 FRAMES, HEIGHT, WIDTH = 3, 96, 48  # shown of each tracklet, evenly spread; pixels of a frame
@@ -41,8 +41,7 @@ class TrackletPictures:
             return ''
         strip = np.full((HEIGHT, FRAMES * WIDTH, 3), 128, np.uint8)
         for place, frame in enumerate(frames):
-            small = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-            strip[:, place * WIDTH : (place + 1) * WIDTH] = small
+            strip[:, place * WIDTH : (place + 1) * WIDTH] = resized(frame, HEIGHT, WIDTH)
         (self._folder / PICTURES).mkdir(parents=True, exist_ok=True)
         Image.fromarray(strip).save(self._folder / path, format='JPEG', quality=80)
         return path

@@ -28,7 +28,10 @@ from pvlad_jax.runs.workdir import Folder, fields_at_start
 from pvlad_jax.training.initialisation.pretrained import read_metadata
 
 EXPORT = 'export'  # the folder in a working directory
-RESIZE = 'Frames of another size are resized before: OpenCV INTER_AREA where the height shrinks, else INTER_LINEAR.'
+RESIZE = (
+    'Frames of another size are resized before, by OpenCV: INTER_AREA along an axis that shrinks (both at once where '
+    'both do), then INTER_LINEAR along one that grows.'
+)
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy')
 
 
