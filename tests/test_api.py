@@ -65,6 +65,22 @@ def test_an_embedding_is_that_of_the_evaluation(model):
     np.testing.assert_allclose(np.linalg.norm(embedding), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize('pooling', ['person_vlad', 'part_attention'])
+def test_a_position_term_needs_frames_of_the_size_that_it_was_learned_for(tmp_path, pooling):
+    workdir = write_workdir(tmp_path / 'model', **{'model.pooling': pooling, 'model.position_term': True})
+    model = load_trained(workdir)
+    for length in (3, 40):  # less than a step, and several
+        assert np.isfinite(embed_video(model.network, model.variables, frames(length), clip_frames=4)).all()
+        with pytest.raises(UserError, match=r'of 32 x 12 pixels .* of 8 x 3 cells, .* learned for 4 x 2\. Resize'):
+            embed_video(model.network, model.variables, frames(length, 32, 12), clip_frames=4)
+    assert np.isfinite(pvlad_jax.load(workdir).embed(frames(3, 32, 12))).all()  # which resizes
+
+
+def test_without_a_position_term_frames_may_have_another_size(model):
+    trained = model.model
+    assert np.isfinite(embed_video(trained.network, trained.variables, frames(5, 32, 12), clip_frames=4)).all()
+
+
 def test_the_first_call_compiles_and_later_ones_do_not(workdir):
     model = pvlad_jax.load(workdir, clips_per_step=3)  # a shape that no other test has
     compiled = []

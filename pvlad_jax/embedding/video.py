@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.clip_sampling import consecutive_clips
@@ -33,13 +33,15 @@ def embed_video(
     length.
 
     Args:
-      frames: uint8 RGB arrays [H, W, 3] of one size, that of the network's training (`frame_arrays.checked_frames`).
+      frames: uint8 RGB arrays [H, W, 3] of one size (`frame_arrays.checked_frames`). It need not be that of the
+        network's training, except where the network has a position term, which is learned for one size.
       clip_frames: T, as in training.
       clips_per_step: clips that are computed at a time.
       flip: averages the embedding with the mirror image's.
 
     Raises:
-      UserError: a video without frames, or frames of another type, shape or size.
+      UserError: a video without frames, frames of another type or shape, of several sizes, or of a size that does not
+        fit the network's position term.
     """
     for name, value in (('clip_frames', clip_frames), ('clips_per_step', clips_per_step)):
         if not isinstance(value, int | np.integer) or value < 1:
@@ -52,7 +54,10 @@ def embed_video(
         index = np.concatenate([index, np.full((clips_per_step - len(index), clip_frames), -1)])
         clips = np.where((index >= 0)[..., None, None, None], np.stack(some)[index], 0).astype(np.uint8)
         segment = np.where((index >= 0).any(1), 0, clips_per_step).astype(np.int32)
-        start = carry if carry is not None else initial_carry(network, variables, clips, index >= 0, flip)
+        start = carry
+        if start is None:
+            _check_size(network, variables, clips, index >= 0)
+            start = initial_carry(network, variables, clips, index >= 0, flip)
         return _jitted_step(jax.default_backend())(
             network, variables, start, clips, index >= 0, segment, np.int32(0), np.bool_(unfinished), flip=flip
         )
@@ -66,3 +71,21 @@ def embed_video(
         raise UserError('A video without frames has no embedding.')
     embedding, _ = take(pending, False)
     return np.asarray(embedding[0])
+
+
+def _check_size(
+    network: TrackletNetwork, variables: dict, clips: UInt8[np.ndarray, 'N T H W 3'], valid: Bool[np.ndarray, 'N T']
+) -> None:
+    """UserError where frames are of another size than that for which the network's position term was learned."""
+    position = variables['params'].get('aggregator', {}).get('part_alignment', {}).get('position_term')
+    if position is None:
+        return
+    pixels = jax.ShapeDtypeStruct(clips.shape, network.dtype)
+    apply = functools.partial(network.apply, method=lambda module, x, valid: module.backbone(x, valid, False))
+    cells, learned = jax.eval_shape(apply, variables, pixels, valid)[0].shape[2:4], position.shape[1:]
+    if cells != learned:
+        raise UserError(
+            f'Frames of {clips.shape[2]} x {clips.shape[3]} pixels (height x width) give a feature map of '
+            f'{cells[0]} x {cells[1]} cells, but the position term of this network was learned for {learned[0]} x '
+            f'{learned[1]}. Resize all frames to the size that the network was trained on.'
+        )
