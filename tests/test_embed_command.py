@@ -15,6 +15,7 @@ from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import read_embeddings
 from tests.helpers.flat_frames import write_frames
+from tests.helpers.pictures import deep
 from tests.helpers.small_models import write_workdir
 from tests.helpers.small_videos import frame, mot_lines, walking, write_video
 
@@ -246,6 +247,26 @@ def test_folders_of_frames(tmp_path, workdir, model, capsys):
     assert 'b%20%3Cscript%3E/000001.jpg' in saved and len([name for name in saved if name.startswith('a%2Fc1/')]) == 5
 
 
+def test_folders_of_frames_of_12_bits(tmp_path, workdir, model, monkeypatch, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 20, 12, 3), dtype=np.uint8)
+    for number, picture in enumerate(pixels):
+        folder = tmp_path / 'mine' / f't{number // 3}'
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f'{number}.png').write_bytes(deep('png', picture.astype(np.uint16) * 16))
+    with monkeypatch.context() as patch:
+        stopping(patch, 1, die)
+        with pytest.raises(Kill):
+            embed(workdir, tmp_path, '--clips_per_step=1', '--bit_depth=16', input='mine', tracks='')
+    assert embed(workdir, tmp_path, input='mine', tracks='') == 0
+    told = capsys.readouterr().out
+    assert told.count('so 12 bits are in use') == 1 and 'another job (changed: bit_depth)' in told
+    _, embedding = table(tmp_path / 'out.parquet')
+    np.testing.assert_allclose(embedding, model.embed_many([pixels[:3], pixels[3:]]), atol=2e-6)
+    assert embed(workdir, tmp_path, '--bit_depth=12', input='mine', tracks='', output='said.parquet') == 0
+    assert 'Note' not in capsys.readouterr().out
+    np.testing.assert_array_equal(table(tmp_path / 'said.parquet')[1], embedding)
+
+
 def test_npz_is_read_by_the_evaluation(video, workdir):
     assert embed(workdir, video, '--camera=3', output='out.npz') == 0
     found = read_embeddings(video / 'out.npz')
@@ -260,6 +281,8 @@ def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, c
         ({'input': 'none.mp4'}, (), 'no file or folder'),
         ({'input': '.'}, (), 'belongs to a video'),
         ({'input': '.', 'tracks': ''}, ('--min_height=9',), '--min_height belongs to a video'),
+        ({}, ('--bit_depth=12',), '--bit_depth belongs to a folder'),
+        ({'input': '.', 'tracks': ''}, ('--bit_depth=-1',), 'not a whole number from 0'),
         ({'tracks': 'none.txt'}, (), 'cannot be read'),
         ({'output': 'x.npz'}, ('--camera=north',), 'are numbers'),
         ({'output': 'x.npz'}, ('--camera=99999999999',), 'are numbers'),

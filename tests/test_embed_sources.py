@@ -8,7 +8,10 @@ import pytest
 from pvlad_jax.commands.embed_sources import CropWriter, TrackletFolders
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.natural_order import natural_key
+from pvlad_jax.embedding.interleaved import TrackletFrame
+from pvlad_jax.images import bit_depth
 from tests.helpers.flat_frames import write_frames
+from tests.helpers.pictures import RGB, deep, saved
 
 
 def test_a_frame_that_was_replaced_is_another_job(tmp_path):
@@ -20,6 +23,81 @@ def test_a_frame_that_was_replaced_is_another_job(tmp_path):
     about = path.stat()
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000_000))
     assert TrackletFolders(tmp_path).identity() != before
+
+
+DEEP = RGB.astype(np.uint16) * 16 + 7  # 12 bits
+EVENTS = {'done': (), 'advance': lambda count: None, 'save': CropWriter(None)}
+
+
+def written(folder, **frames: bytes):
+    """FOLDER/NAME/1.png of each, whatever its format."""
+    for name, content in frames.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / '1.png').write_bytes(content)
+    return folder
+
+
+def embedded(source: TrackletFolders) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The frame of each tracklet, and why others are left out."""
+    frames = {source.names[e.key]: e.image for e in source.events(**EVENTS) if isinstance(e, TrackletFrame)}
+    return frames, {row.tracklet: row.reason for row in source.rows.values() if row.reason}
+
+
+def test_of_16_bits_the_upper_8_of_those_in_use_are_kept(tmp_path):
+    written(tmp_path, a=deep('png', DEEP), b=deep('tiff', DEEP // 4), c=saved('png'), d=saved('jpeg'))
+    source = TrackletFolders(tmp_path)
+    assert source.notes == [
+        f'Frames have 16 bits a sample. Their largest value is {DEEP.max():,}, so 12 bits are in use and are scaled to '
+        '8; --bit_depth says otherwise.'
+    ]
+    frames, left_out = embedded(source)
+    assert not left_out
+    for name, pixels in {'a': RGB, 'b': RGB // 4, 'c': RGB}.items():
+        np.testing.assert_array_equal(frames[name], pixels)
+    again = TrackletFolders(tmp_path, 12)
+    assert not again.notes and again.identity() == source.identity()
+    wider = TrackletFolders(tmp_path, 16)
+    assert {key for key, value in wider.identity().items() if value != source.identity()[key]} == {'bit_depth'}
+    np.testing.assert_array_equal(embedded(wider)[0]['a'], DEEP >> 8)
+
+
+def test_frames_of_16_bits_whose_depth_does_not_fit_or_is_unknown_are_left_out(tmp_path):
+    written(tmp_path, a=saved('png'), b=deep('png', DEEP), c=deep('tiff', DEEP))
+    source = TrackletFolders(tmp_path)
+    frames, left_out = embedded(source)
+    assert list(frames) == ['a'] and not source.notes
+    for name, kind in {'b': 'PNG', 'c': 'TIFF'}.items():
+        assert left_out[name] == (
+            f'broken: 1.png is a {kind} of 16 bits a sample; say with --bit_depth how many of them are in use (8 to 16)'
+        )
+    _, left_out = embedded(TrackletFolders(tmp_path, 10))
+    assert set(left_out) == {'b', 'c'} and 'more than the 10 bits said to be in use' in left_out['b']
+    for depth in (7, 17):
+        with pytest.raises(UserError, match=f'--bit_depth={depth}: .* use 8 to 16'):
+            TrackletFolders(tmp_path, depth)
+
+
+def test_damaged_frames_of_16_bits_are_left_out_whatever_the_depth(tmp_path):
+    whole = deep('png', DEEP)
+    written(tmp_path, a=whole, b=whole[:-30], c=whole)
+    source = TrackletFolders(tmp_path)
+    frames, left_out = embedded(source)
+    assert source.bit_depth == 12 and sorted(frames) == ['a', 'c'] and 'truncated' in left_out['b']
+    (tmp_path / 'a' / '1.png').unlink()
+    (tmp_path / 'a' / '1.png').symlink_to('nowhere')
+    _, left_out = embedded(TrackletFolders(tmp_path))
+    assert 'cannot be read' in left_out['a'] and '--bit_depth' in left_out['c']
+
+
+def test_for_the_depth_no_more_is_read_than_can_have_16_bits(tmp_path, monkeypatch):
+    written(tmp_path, a=deep('png', DEEP), b=saved('png'), c=saved('jpeg'), d=saved('tiff'), e=deep('tiff', DEEP))
+    looked_at = []
+    monkeypatch.setattr(bit_depth, 'largest_value', lambda frame: looked_at.append(frame) or 4095)
+    assert TrackletFolders(tmp_path).bit_depth == 12
+    assert sorted(looked_at) == sorted((tmp_path / name / '1.png').read_bytes() for name in 'ade')
+    looked_at.clear()
+    (tmp_path / 'a' / '1.png').write_bytes(saved('png'))
+    assert TrackletFolders(tmp_path).bit_depth == 0 and not looked_at
 
 
 def test_folders_that_are_links_are_tracklets(tmp_path):

@@ -61,11 +61,6 @@ def stored_frame(
     header = read_header(data)
     if size not in (None, (header.width, header.height)):
         raise ImageError(f'is {header.width}x{header.height} pixels, while the data set has {size[0]}x{size[1]}')
-    if header.bits == 16 and not bit_depth:
-        raise ImageError(
-            f'is a {_NAMES[header.format]} of 16 bits a sample; '
-            'say with --bit_depth how many of them are in use (8 to 16)'
-        )
     deep = header.bits == 16
     kept = header.format == 'jpeg' or (header.format == 'png' and not deep and not jpeg_quality)
     if kept:
@@ -76,7 +71,7 @@ def stored_frame(
         return StoredFrame(
             whole, header.format, '' if len(whole) == len(data) else f'bytes behind the end of the {name} removed'
         )
-    picture = decode_image(data, bit_depth or 16)
+    picture = decode_image(data, bit_depth)
     name = f'{_NAMES[header.format]} of 16 bits ({bit_depth} in use)' if deep else _NAMES[header.format]
     if jpeg_quality:
         # No chroma subsampling: crops of 64 pixels have little colour to lose.

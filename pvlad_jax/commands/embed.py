@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from pvlad_jax.commands.arguments import Parser, disk_path, positive
+from pvlad_jax.commands.arguments import Parser, disk_path, natural, positive
 from pvlad_jax.core.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UserError
 from pvlad_jax.core.paths import remote_or_user_path
 from pvlad_jax.core.progress import progress
@@ -44,6 +44,13 @@ resumes."""
     )
     parser.add_argument('--camera', default='', help='name of the camera, kept with each tracklet (for .npz: a number)')
     parser.add_argument('--source', default='', help='what the column source says; default: the name of the input')
+    parser.add_argument(
+        '--bit_depth',
+        type=natural,
+        default=0,
+        metavar='BITS',
+        help="bits in use in a folder's frames of 16 bits a sample, 8 to 16; default: by the largest value",
+    )
     crops = parser.add_argument_group('crops of a video')
     crops.add_argument(
         '--first_frame',
@@ -145,9 +152,11 @@ def _source(options: argparse.Namespace):
         of_video = [name for name in ('tracks', 'first_frame') if getattr(options, name) is not None] + [*rules]
         if of_video:
             raise UserError(f'--{of_video[0]} belongs to a video, but --input={options.input} is a folder.')
-        return TrackletFolders(options.input)
+        return TrackletFolders(options.input, options.bit_depth)
     if not options.input.exists():
         raise UserError(f'There is no file or folder {options.input} (--input).')
+    if options.bit_depth:
+        raise UserError(f'--bit_depth belongs to a folder of frames, but --input={options.input} is a file.')
     if not options.tracks:
         raise UserError(
             f'--input={options.input} is a file: give --tracks=FILE with the boxes of the people in it (MOT Challenge '

@@ -2,6 +2,7 @@
 a row of each."""
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections import Counter, deque
@@ -20,6 +21,7 @@ from pvlad_jax.core.folder_links import refuse_link_above
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
 from pvlad_jax.images import FRAME_EXTENSIONS, ImageError, decode_image
+from pvlad_jax.images.bit_depth import START, check_bit_depth, found_bit_depth, has_16_bits, may_have_16_bits
 from pvlad_jax.video import Crop, CropRules, Ended, Video, VideoError, open_video, read_tracks, stream_crops
 
 Events = Iterator[TrackletFrame | TrackletEnd]
@@ -78,10 +80,18 @@ class CropWriter:
 class TrackletFolders(Source):
     """Every folder at or below `root` that holds images is a tracklet, named by its path; its frames are in natural
     order of their names. Links are followed, as by the conversion of data sets.
+
+    Args:
+      bit_depth: bits in use in frames of 16 bits a sample, 8 to 16. 0: where the first frame has 16 bits, all such
+        frames are read for their largest value, which says it; otherwise a tracklet with such a frame is left out.
+
+    Raises:
+      UserError: no images, two tracklets of one name, or a depth that no picture has.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, bit_depth: int = 0):
         super().__init__()
+        check_bit_depth(bit_depth)
         self.root, self.notes, others = root, [], 0
         self._files: list[list[Path]] = []
         self.names = []
@@ -107,6 +117,10 @@ class TrackletFolders(Source):
         if others:
             self.notes.append(f'{others:,} files are no images by their names and were passed over.')
         self.total = sum(map(len, self._files))
+        if not bit_depth and _is_deep(next(path for files in self._files for path in files)):
+            bit_depth, note = found_bit_depth(_deep_frames, self._files)
+            self.notes.append(note)
+        self.bit_depth = bit_depth
 
     def identity(self) -> dict[str, Any]:
         digest = hashlib.sha256()
@@ -115,9 +129,10 @@ class TrackletFolders(Source):
                 about = path.stat()
                 line = f'{path.relative_to(self.root)} {about.st_size} {about.st_mtime_ns}\n'
                 digest.update(line.encode(errors='surrogateescape'))
-        return {'input': str(self.root), 'frames': digest.hexdigest()}
+        return {'input': str(self.root), 'frames': digest.hexdigest(), 'bit_depth': self.bit_depth}
 
     def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
+        decoded = functools.partial(_decoded, bit_depth=self.bit_depth)
         with ThreadPoolExecutor(_DECODING_THREADS) as pool:
             for key, files in enumerate(self._files):
                 name = self.names[key]
@@ -131,7 +146,7 @@ class TrackletFolders(Source):
                     )
                     yield TrackletEnd(key, drop=True)
                     continue
-                for number, image in enumerate(_ahead(pool, _decoded, files)):
+                for number, image in enumerate(_ahead(pool, decoded, files)):
                     advance(1)
                     if isinstance(image, str):
                         advance(len(files) - number - 1)
@@ -227,10 +242,26 @@ def _text(name: str) -> str:
     return name.encode(errors='surrogateescape').decode(errors='backslashreplace')
 
 
-def _decoded(path: Path) -> np.ndarray | str:
+def _deep_frames(files: list[Path]) -> Iterator[bytes]:
+    """Those that may have 16 bits a sample; of the others only the beginning is read. Raises OSError."""
+    for path in files:
+        with open(path, 'rb') as file:
+            start = file.read(START)
+            if may_have_16_bits(start):
+                yield start + file.read()
+
+
+def _is_deep(path: Path) -> bool:
+    try:
+        return any(map(has_16_bits, _deep_frames([path])))
+    except OSError:
+        return False  # the frame is reported with the other broken ones
+
+
+def _decoded(path: Path, bit_depth: int) -> np.ndarray | str:
     """The picture, or why there is none, as the end of a sentence that begins with the file's name."""
     try:
-        return decode_image(path.read_bytes())
+        return decode_image(path.read_bytes(), bit_depth)
     except ImageError as error:
         return str(error)
     except OSError as error:

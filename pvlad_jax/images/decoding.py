@@ -30,7 +30,7 @@ def decode_image(
 
     Args:
       bit_depth: Bits in use in pictures of 16 bits a sample (cameras give 10 or 12); the brightest value is then
-        2^bit_depth - 1.
+        2^bit_depth - 1. 0 = unknown: such pictures are refused.
       out: An array that may be filled and returned where its size is the picture's; saves a copy.
     Raises ImageError: the bytes are no picture, are damaged or truncated, or need what the rules above refuse.
     """
@@ -39,6 +39,10 @@ def decode_image(
         return image
     form = FORMATS[name]
     header = form.read_header(data)
+    if header.bits == 16 and not bit_depth:
+        raise ImageError(
+            f'is a {name.upper()} of 16 bits a sample; say with --bit_depth how many of them are in use (8 to 16)'
+        )
     pixels = form.read_pixels(data[: header.end], header)
     if pixels.dtype == np.uint16:
         pixels = _upper_bits(pixels, bit_depth)
