@@ -105,6 +105,11 @@ def with_saved_config(argv: list[str]) -> list[str]:
     return [argv[0], f'--config={Path(__file__).resolve().parent / "configs" / "run.py"}:{workdir}', *argv[1:]]
 
 
+def required_flags() -> tuple[str, ...]:
+    """What must be given; modes of FROM_WORKDIR find the configuration in --workdir, which is then all that lacks."""
+    return ('workdir',) if MODE.value in FROM_WORKDIR and not WORKDIR.value else ('config', 'workdir')
+
+
 def main(_argv) -> int:
     several = Processes(MULTIPROCESS.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT.value)
     code = run(CONFIG.value, WORKDIR.value, MODE.value, several, given_fields(sys.argv, Config), OUTPUT.value)
@@ -114,4 +119,4 @@ def main(_argv) -> int:
 
 
 if __name__ == '__main__':
-    app.run(main, flags_parser=parse_flags(required=('config', 'workdir'), settings=Config, complete=with_saved_config))
+    app.run(main, flags_parser=parse_flags(required_flags, Config, with_saved_config))

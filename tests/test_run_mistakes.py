@@ -109,7 +109,11 @@ def test_nothing_to_evaluate_and_nowhere_to_write(micro_data, tmp_path, capfd):
         (['--config=configs/none.py', '--workdir=w'], 'configs/none.py cannot be loaded: there is no such file'),
         (['--config', 'README.md', '--workdir=w'], 'README.md cannot be loaded: it is not Python'),
         (['--config=configs', '--workdir=w'], 'configs cannot be loaded'),
-        (['--config=configs/synthetic.py'], '--workdir=... must be given'),
+        (['--config=configs/synthetic.py'], 'Error: --workdir=... must be given'),
+        ([], 'Error: --config=... and --workdir=... must be given'),
+        (['--mode=eval'], 'Error: --workdir=... must be given'),
+        (['--mode', 'export', '--workdir='], 'Error: --workdir=... must be given'),
+        (['--mode=report'], 'Error: --workdir=... must be given'),
         (['--config=configs/synthetic.py', '--workdir=w', '--mode=test'], 'train|eval'),
     ],
 )

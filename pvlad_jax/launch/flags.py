@@ -16,13 +16,15 @@ from pvlad_jax.core.terminal import complain, say
 
 
 def parse_flags(
-    required: Sequence[str], settings: type, complete: Callable[[list[str]], list[str]] = lambda argv: argv
+    required: Callable[[], Sequence[str]],
+    settings: type,
+    complete: Callable[[list[str]], list[str]] = lambda argv: argv,
 ) -> Callable[[list[str]], list[str]]:
     """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help lists the
     fields behind the flags.
 
     Args:
-      required: flags that must be given.
+      required: which flags must be given; asked once the others have their values.
       settings: the dataclass that a configuration is frozen to.
       complete: adds arguments that follow from others.
     """
@@ -39,7 +41,7 @@ def parse_flags(
                 return rest
             if len(rest) > 1:
                 raise flags.Error(f'Unknown argument {rest[1]!r}; flags begin with --.')
-            missing = [f'--{name}=...' for name in required if flags.FLAGS[name].value in (None, '')]
+            missing = [f'--{name}=...' for name in required() if flags.FLAGS[name].value in (None, '')]
             if missing:
                 raise flags.Error(f'{" and ".join(missing)} must be given.')
             flags.FLAGS.config.items()  # a file that did not load raises only when it is read
