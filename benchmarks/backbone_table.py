@@ -18,8 +18,10 @@ import numpy as np
 from absl import app, flags
 
 from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.core.terminal import say
+from pvlad_jax.launch.command_flags import parse_command_flags
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 
 FLAGS = flags.FLAGS
@@ -62,16 +64,14 @@ def as_markdown(rows: list[dict]) -> str:
     return '\n'.join(lines)
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f'unexpected argument {argv[1]!r}')
-    try:
-        clip = tuple(int(size) for size in FLAGS.clip.split('x'))
-        if len(clip) != 3:
-            raise ValueError
-    except ValueError:
-        raise app.UsageError(f'--clip={FLAGS.clip} is not of the form FRAMESxHEIGHTxWIDTH') from None
+def main(_argv: list[str]) -> None:
     with one_sentence():
+        try:
+            clip = tuple(int(size) for size in FLAGS.clip.split('x'))
+            if len(clip) != 3:
+                raise ValueError
+        except ValueError:
+            raise UserError(f'--clip={FLAGS.clip} is not of the form FRAMESxHEIGHTxWIDTH.') from None
         rows = [measure(name, clip, FLAGS.temporal, stride) for name in BACKBONES for stride in (1, 2)]
     if FLAGS.output:
         user_path(FLAGS.output).write_text(json.dumps({'clip': clip, 'rows': rows}, indent=1) + '\n')
@@ -82,4 +82,4 @@ if __name__ == '__main__':
     flags.DEFINE_string('clip', '16x256x128', 'Frames x height x width.')
     flags.DEFINE_enum('temporal', '3d', ('3d', '2d'), 'The networks, or their 2D controls.')
     flags.DEFINE_string('output', '', 'A JSON file to write as well.')
-    app.run(main)
+    app.run(main, flags_parser=parse_command_flags())

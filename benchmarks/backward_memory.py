@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from pvlad_jax.config import Config, freeze
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
+from pvlad_jax.launch.flags import parse_flags
 from pvlad_jax.models.tracklet_network import build_network
 
 CONFIG = config_flags.DEFINE_config_file('config')
@@ -54,4 +55,4 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-    app.run(main)
+    app.run(main, flags_parser=parse_flags(lambda: ('config',), Config))

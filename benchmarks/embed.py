@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.core.terminal import say
+from pvlad_jax.launch.command_flags import parse_command_flags
 
 LENGTHS = flags.DEFINE_list('lengths', ['3', '100', '1000', '10000'], 'Frames of the videos')
 ONE_PASS_UP_TO = flags.DEFINE_integer('one_pass_up_to', 1000, 'Longest video that is also embedded in one pass')
@@ -126,4 +127,4 @@ def main(_) -> None:
 
 if __name__ == '__main__':
     with one_sentence():
-        app.run(main)
+        app.run(main, flags_parser=parse_command_flags())

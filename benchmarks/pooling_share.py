@@ -26,6 +26,7 @@ from pvlad_jax.config import Config, freeze
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import say
+from pvlad_jax.launch.flags import parse_flags
 from pvlad_jax.parallel.mesh import global_batch, make_mesh
 
 CONFIG = config_flags.DEFINE_config_file('config')
@@ -105,5 +106,4 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-    flags.mark_flag_as_required('config')
-    app.run(main)
+    app.run(main, flags_parser=parse_flags(lambda: ('config',), Config))

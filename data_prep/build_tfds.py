@@ -36,6 +36,7 @@ from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.library_messages import quiet_libraries
+from pvlad_jax.launch.command_flags import parse_command_flags
 
 FLAGS = flags.FLAGS
 
@@ -141,10 +142,7 @@ def _verify(given: flags.FlagValues, source: DatasetSource, path: Path, name: st
     console.print(f'{path}: all {frames:,} frames decode{against}; the tables agree.', highlight=False, soft_wrap=True)
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        terminal.complain(f'Unknown arguments: {" ".join(argv[1:])}. Options are written --name=value.')
-        sys.exit(EXIT_USER_ERROR)
+def main(_argv: list[str]) -> None:
     quiet_libraries()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end cleans up as Ctrl-C does
     try:
@@ -164,4 +162,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == '__main__':
     define_flags()
-    app.run(main)
+    app.run(main, flags_parser=parse_command_flags())

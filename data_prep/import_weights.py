@@ -10,8 +10,9 @@
     python data_prep/import_weights.py --source=torchvision-2d --file=resnet50.pth \
         --output=weights/resnet50_imagenet.safetensors
 
-The file is checked against the network before it is written. Nothing in a source is ever executed: pickles are read by
-an unpickler that admits NumPy arrays only, PyTorch files with weights_only.
+The file is checked against the network before it is written. Exit codes: 0 done, 2 a mistake that the message explains.
+Nothing in a source is ever executed: pickles are read by an unpickler that admits NumPy arrays only, PyTorch files with
+weights_only.
 """
 
 import os
@@ -34,6 +35,7 @@ from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import user_path
+from pvlad_jax.launch.command_flags import parse_command_flags
 from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.training.initialisation.pretrained import FORMAT, load_backbone_weights, tensors_digest
 
@@ -92,9 +94,7 @@ def templates(backbone: str):
     return shapes['params'], shapes.get('batch_stats', {})
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f'unexpected argument {argv[1]!r}')
+def main(_argv: list[str]) -> None:
     quiet_libraries()
     with one_sentence():
         options = {name: getattr(FLAGS, name) for name in ('channels', 'backbone', 'dataset', 'data_dir')}
@@ -123,5 +123,4 @@ if __name__ == '__main__':
     )
     flags.DEFINE_string('data_dir', None, 'torchreid-onnx: where built data sets lie (data).')
     flags.DEFINE_string('output', None, 'The safetensors file to write.')
-    flags.mark_flags_as_required(['source', 'output'])
-    app.run(main)
+    app.run(main, flags_parser=parse_command_flags(required=('source', 'output')))

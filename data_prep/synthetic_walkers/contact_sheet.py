@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from data_prep.synthetic_walkers.filming import film
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
 from pvlad_jax.core.terminal import say
+from pvlad_jax.launch.command_flags import parse_command_flags
 
 
 def contact_sheet(
@@ -43,11 +44,10 @@ def main(_argv) -> None:
 
 if __name__ == '__main__':
     flags.DEFINE_string('output', None, 'PNG file to write.')
-    flags.DEFINE_integer('people', 4, 'Number of people.')
-    flags.DEFINE_integer('first', 1, 'Number of the first person.')
-    flags.DEFINE_integer('cameras', 3, 'Number of cameras.')
-    flags.DEFINE_integer('frames', 8, 'Frames of a tracklet that are shown.')
+    flags.DEFINE_integer('people', 4, 'Number of people.', lower_bound=1)
+    flags.DEFINE_integer('first', 1, 'Number of the first person.', lower_bound=1)
+    flags.DEFINE_integer('cameras', 3, 'Number of cameras.', lower_bound=1)
+    flags.DEFINE_integer('frames', 8, 'Frames of a tracklet that are shown.', lower_bound=1)
     flags.DEFINE_boolean('twins', False, 'People 2i-1 and 2i differ by gait only.')
-    flags.DEFINE_integer('seed', 0, 'Of everything.')
-    flags.mark_flag_as_required('output')
-    app.run(main)
+    flags.DEFINE_integer('seed', 0, 'Of everything.', lower_bound=0)
+    app.run(main, flags_parser=parse_command_flags(required=('output',)))

@@ -13,6 +13,7 @@ from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.core.settings import describe, renamed_fields, short_names, working_former_names
 from pvlad_jax.core.terminal import complain, say
+from pvlad_jax.launch.command_flags import known_flags, refuse_missing
 
 
 def parse_flags(
@@ -20,8 +21,8 @@ def parse_flags(
     settings: type,
     complete: Callable[[list[str]], list[str]] = lambda argv: argv,
 ) -> Callable[[list[str]], list[str]]:
-    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong; --help lists the
-    fields behind the flags.
+    """A parser for `absl.app.run`. It ends the program with a message where the flags are wrong, and with exit code
+    0 after --help, which lists the fields behind the flags.
 
     Args:
       required: which flags must be given; asked once the others have their values.
@@ -32,18 +33,8 @@ def parse_flags(
     def parse(argv: list[str]) -> list[str]:
         try:
             argv = complete([_expanded_config(a) for a in argv])
-            try:
-                rest = flags.FLAGS(argv)
-            except SystemExit:  # absl has printed --help
-                say(field_help(settings))
-                raise
-            if any(flags.FLAGS[name].value for name in ('help', 'helpfull', 'helpshort') if name in flags.FLAGS):
-                return rest
-            if len(rest) > 1:
-                raise flags.Error(f'Unknown argument {rest[1]!r}; flags begin with --.')
-            missing = [f'--{name}=...' for name in required() if flags.FLAGS[name].value in (None, '')]
-            if missing:
-                raise flags.Error(f'{" and ".join(missing)} must be given.')
+            rest = known_flags(argv, after_help=lambda: say(field_help(settings)))
+            refuse_missing(required())
             flags.FLAGS.config.items()  # a file that did not load raises only when it is read
             for former, present in working_former_names(settings).items():
                 if former in given_fields(argv):
