@@ -9,8 +9,8 @@
     python data_prep/build_tfds.py --dataset=mars --source=DIR --beam --beam_options='--direct_num_workers=8'
 
 A source that differs from what is documented of its data set is refused with the list of differences, or built as
-NAME_partial with --allow_partial. Exit codes: 0 done or already there, 2 a mistake that the message explains, 130
-stopped.
+NAME_partial with --allow_partial. Flags that would have no effect are refused. Exit codes: 0 done or already there, 2 a
+mistake that the message explains, 130 stopped.
 """
 
 import signal
@@ -30,6 +30,7 @@ from data_prep.builder.stored_frame import FrameCounts
 from data_prep.builder.summary import print_checks, print_summary
 from data_prep.datasets import DATASETS
 from data_prep.datasets.dataset_source import DatasetSource, Flag
+from data_prep.datasets.given_flags import refuse_flags_without_effect
 from data_prep.issues import require_complete
 from data_prep.raw_dataset import RawDataset
 from pvlad_jax.core import terminal
@@ -84,9 +85,7 @@ def run(given: flags.FlagValues, console: Console) -> None:
         what = 'is missing' if not given.dataset else f'is {given.dataset!r}'
         raise UserError(f'--dataset {what}; it must be one of: {", ".join(DATASETS)}.')
     source = DATASETS[given.dataset]
-    for flag in ('frame_pattern', 'camera_numbers'):
-        if given[flag].value and given.dataset != 'tracklet_folder':
-            raise UserError(f'--{flag} is for --dataset=tracklet_folder; the names of {given.dataset} are fixed.')
+    refuse_flags_without_effect(given, DATASETS)
     name = given.name or given.dataset
     path = data_set_path(given.data_dir, name)
     if given.verify:
@@ -122,7 +121,13 @@ def _scan(given: flags.FlagValues, source: DatasetSource, name: str, console: Co
         raise UserError(f'--dataset={given.dataset} needs --source, the folder or archive with the raw data.')
     options = {flag.name: given[flag.name].value for flag in source.flags} | {'source': given.source}
     with console.status(f'Looking through {given.source}' if given.source else 'Drawing people'):
-        raw = with_bit_depth(source.scan(name, options), given.bit_depth)
+        raw = source.scan(name, options)
+        if given.allow_partial and not raw.checks and not raw.issues:
+            raise UserError(
+                f'--allow_partial is for data sets whose counts are documented, and {given.dataset} has none. Leave it '
+                'out.'
+            )
+        raw = with_bit_depth(raw, given.bit_depth)
     if raw.checks:
         print_checks(raw.checks, console)
     if any(raw.splits.values()):

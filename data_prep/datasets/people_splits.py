@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.datasets.dataset_source import Flag
+from data_prep.datasets.dataset_source import Flag, Options
 from data_prep.issues import Issues
 from data_prep.raw_dataset import Check
 from pvlad_jax.core.errors import UserError
@@ -58,6 +58,15 @@ def drawn_splits(seed: int) -> SplitSource:
         return [{'train': sorted(order[:half]), 'test': sorted(order[half:])} for order in orders], Issues()
 
     return SplitSource(f'The splits drawn with seed {seed}', split, seed)
+
+
+def check_splits_options(options: Options) -> None:
+    """UserError where --info_dir, of which the published splits alone are read, is given and other splits are drawn."""
+    if options['info_dir'] and options['draw_splits'] is not None:
+        raise UserError(
+            '--info_dir is the folder of the published splits, and --draw_splits draws others in their place. Leave '
+            'one of the two out.'
+        )
 
 
 def named_splits(content: bytes, file: str, person: re.Pattern, example: str) -> SplitSource:

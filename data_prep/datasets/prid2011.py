@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import no_type_check
 
 from data_prep.datasets.dataset_source import INFO_DIR, JPEG_QUALITY, DatasetSource, Options
-from data_prep.datasets.people_splits import DRAW_SPLITS, Splits, SplitSource, drawn_splits, named_splits, split_checks
+from data_prep.datasets.people_splits import (
+    DRAW_SPLITS,
+    Splits,
+    SplitSource,
+    check_splits_options,
+    drawn_splits,
+    named_splits,
+    split_checks,
+)
 from data_prep.datasets.two_cameras import Frames, group_frames, label_columns, recount, tracklet, two_camera_dataset
 from data_prep.issues import Issues, shortened
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
@@ -139,6 +147,7 @@ recount_prid2011 = partial(recount, prid_counts)
 
 
 def _scan(name: str, options: Options) -> RawDataset:
+    check_splits_options(options)
     return scan_prid2011(options['source'], name, options['info_dir'], options['jpeg_quality'], options['draw_splits'])
 
 

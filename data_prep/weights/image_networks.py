@@ -56,11 +56,13 @@ def read(source: str, file: str | None, backbone: str | None = None) -> Imported
 
 
 def read_onnx(
-    file: str | None, backbone: str | None = None, dataset: str | None = None, data_dir: str = 'data'
+    file: str | None, backbone: str | None = None, dataset: str | None = None, data_dir: str | None = None
 ) -> ImportedWeights:
     """OSNet from a local .onnx file. dataset: the built data set whose training frames give the statistics of
-    BatchNorms that the export has folded. Raises UserError.
+    BatchNorms that the export has folded; data_dir: where it lies, None = data. Raises UserError.
     """
+    if data_dir is not None and dataset is None:
+        raise UserError('--data_dir tells where the data set of --dataset lies. Give --dataset too, or neither.')
 
     def frames(height: int, width: int) -> np.ndarray:
         if dataset is None:
@@ -68,7 +70,7 @@ def read_onnx(
                 f'The BatchNorms of {file} are folded into its convolutions. To put them back, training frames are '
                 'needed: --dataset=NAME --data_dir=..., a data set built by data_prep/build_tfds.py.'
             )
-        return training_frames(data_dir, dataset, osnet_onnx.FRAMES, height, width)
+        return training_frames(data_dir or 'data', dataset, osnet_onnx.FRAMES, height, width)
 
     return _imported('torchreid-onnx', file, backbone, *osnet_onnx.read_state(file, frames))
 
