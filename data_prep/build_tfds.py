@@ -15,7 +15,10 @@ mistake that the message explains, 130 stopped.
 
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 # Run as a script: the repository's root in place of data_prep/, whose names are too plain.
 if __package__ in (None, ''):
@@ -26,6 +29,7 @@ from rich.console import Console
 
 from data_prep.builder.bit_depth import with_bit_depth
 from data_prep.builder.build import build, data_set_path, is_built
+from data_prep.builder.built_options import built_options
 from data_prep.builder.stored_frame import FrameCounts
 from data_prep.builder.summary import print_checks, print_summary
 from data_prep.datasets import DATASETS
@@ -63,7 +67,11 @@ _COMMON_FLAGS = (
     Flag('bit_depth', int, 0, 'Bits in use in frames of 16 bits a sample, 8 to 16; 0 = by the largest value.'),
     Flag('decode_frames', bool, True, 'Decode every frame to find damage; without, only headers and ends are checked.'),
     Flag(
-        'verify', bool, False, 'Check a data set that was built, to the frame; with --source also against its source.'
+        'verify',
+        bool,
+        False,
+        'Check a data set that was built, to the frame; with --source also against its source, which is read with the '
+        'flags of the build where they are not given.',
     ),
     Flag('beam', bool, False, 'Write with Apache Beam (requirements-beam.txt).'),
     Flag('beam_options', str, '', "Options for Beam, such as '--runner=FlinkRunner --flink_master=HOST:PORT'."),
@@ -115,19 +123,31 @@ def run(given: flags.FlagValues, console: Console) -> None:
     console.print(f'{path} {done}.', highlight=False, soft_wrap=True)
 
 
-def _scan(given: flags.FlagValues, source: DatasetSource, name: str, console: Console) -> RawDataset:
-    """Scans, prints what was found, and refuses what differs."""
+def _scan(
+    given: flags.FlagValues,
+    source: DatasetSource,
+    name: str,
+    console: Console,
+    built_with: Mapping[str, Any] = MappingProxyType({}),
+) -> RawDataset:
+    """Scans, prints what was found, and refuses what differs.
+
+    built_with: flags of a build that is to be verified, taken where they are not given now.
+    """
     if source.needs_source and not given.source:
         raise UserError(f'--dataset={given.dataset} needs --source, the folder or archive with the raw data.')
-    options = {flag.name: given[flag.name].value for flag in source.flags} | {'source': given.source}
+    values = {
+        name: built_with.get(name, given[name].value) if given[name].value == given[name].default else given[name].value
+        for name in ('bit_depth', *(flag.name for flag in source.flags))
+    }
     with console.status(f'Looking through {given.source}' if given.source else 'Drawing people'):
-        raw = source.scan(name, options)
+        raw = source.scan(name, values | {'source': given.source})
         if given.allow_partial and not raw.checks and not raw.issues:
             raise UserError(
                 f'--allow_partial is for data sets whose counts are documented, and {given.dataset} has none. Leave it '
                 'out.'
             )
-        raw = with_bit_depth(raw, given.bit_depth)
+        raw = with_bit_depth(raw, values['bit_depth'])
     if raw.checks:
         print_checks(raw.checks, console)
     if any(raw.splits.values()):
@@ -140,11 +160,24 @@ def _verify(given: flags.FlagValues, source: DatasetSource, path: Path, name: st
 
     raw = None
     if given.source:
-        raw = _scan(given, source, name.removesuffix('_partial'), console)
+        whole = name.removesuffix('_partial')
+        raw = _scan(given, source, whole, console, _built_with(given, whole))
         path = data_set_path(given.data_dir, raw.name)
     frames = verify(path, console, raw, source.recount)
     against = ' and are those of the source' if raw is not None else ''
     console.print(f'{path}: all {frames:,} frames decode{against}; the tables agree.', highlight=False, soft_wrap=True)
+
+
+def _built_with(given: flags.FlagValues, name: str) -> dict[str, Any]:
+    """Flags of the data set of this name, whole or partial, that is to be verified."""
+    names = (f'{name}_partial', name) if given.allow_partial else (name, f'{name}_partial')
+    options = next(filter(None, (built_options(data_set_path(given.data_dir, one)) for one in names)), {})
+    if given.info_dir and 'draw_splits' in options:
+        raise UserError(
+            f'The data set {name} was built with --draw_splits={options["draw_splits"]}, so that --info_dir has no '
+            'effect. Leave it out.'
+        )
+    return options
 
 
 def main(_argv: list[str]) -> None:

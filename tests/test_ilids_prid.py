@@ -1,6 +1,7 @@
 """iLIDS-VID and PRID 2011: name lists of full size pass, planted issues are named, splits follow the conventions."""
 
 import json
+import shutil
 import tarfile
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
+from absl import flags
 from rich.console import Console
 
+from data_prep import build_tfds
 from data_prep.builder.build import build
 from data_prep.builder.frame_reader import checked_reader
 from data_prep.builder.verify import verify
@@ -253,8 +256,26 @@ def test_reencoding_is_said_and_close(tmp_path, small_ilids):
     source = cv2.imread(str(small_ilids / 'sequences/cam1/person001/cam1_person001_9.png'))
     assert np.abs(picture.astype(int) - source).mean() < 2  # of 255
     assert verify(path, Console(quiet=True), raw, recount_ilids_vid, progress=False) == 24
-    with pytest.raises(UserError, match='another --jpeg_quality'):
+    with pytest.raises(UserError, match='with --jpeg_quality=95, and the source is read without --jpeg_quality now'):
         verify(path, Console(quiet=True), scan_ilids_vid(small_ilids), progress=False)
+
+
+def test_options_of_the_build_are_taken_where_it_is_verified(tmp_path, small_ilids):
+    shutil.rmtree(small_ilids / 'train-test people splits')
+
+    def told(*arguments: str) -> None:
+        values = flags.FlagValues()
+        build_tfds.define_flags(values)
+        values(['', '--dataset=ilids_vid', f'--source={small_ilids}', f'--data_dir={tmp_path / "data"}', *arguments])
+        build_tfds.run(values, Console(quiet=True))
+
+    told('--draw_splits=0', '--jpeg_quality=80')
+    told('--verify')
+    for flag, then, now in (('draw_splits', 0, 5), ('jpeg_quality', 80, 95)):
+        with pytest.raises(UserError, match=f'with --{flag}={then}, and the source is read with --{flag}={now} now'):
+            told('--verify', f'--{flag}={now}')
+    with pytest.raises(UserError, match='was built with --draw_splits=0, so that --info_dir has no effect'):
+        told('--verify', f'--info_dir={tmp_path}')
 
 
 def test_ilids_from_its_archive(tmp_path, small_ilids):

@@ -126,7 +126,7 @@ def test_sixteen_bits(tmp_path):
     for frame, pixels in zip(kept, (RGB, RGB, RGB // 2)):
         np.testing.assert_array_equal(decode_image(frame), pixels)
     assert counts.notes()[0] == '3 frames: PNG of 16 bits (12 in use) stored as PNG of 8 bits.'
-    with pytest.raises(UserError, match='another --bit_depth'):
+    with pytest.raises(UserError, match='with --bit_depth=12, and the source is read with --bit_depth=16 now'):
         verify(path, Console(quiet=True), with_bit_depth(source, 16), progress=False)
     with pytest.raises(UserError, match=r'a has values up to .*more than the 10 bits'):
         build(with_bit_depth(source, 10), tmp_path, overwrite=True, progress=False)

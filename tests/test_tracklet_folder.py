@@ -1,5 +1,7 @@
 """The folder layout: what is read from names, and every issue named."""
 
+import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -214,6 +216,52 @@ def test_litter_and_other_files_are_passed_over_with_a_note(tmp_path):
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100)
+
+
+def told(*arguments: str) -> None:
+    """Does what the build command would."""
+    values = flags.FlagValues()
+    build_tfds.define_flags(values)
+    values(['build_tfds.py', *arguments])
+    build_tfds.run(values, Console(quiet=True))
+
+
+def test_what_a_data_set_was_built_with_is_taken_where_it_is_verified(tmp_path):
+    deep = cv2.imencode('.png', np.full((8, 4, 3), 900, np.uint16))[1].tobytes()  # 10 bits in use by its values
+    people = (('train', 1, 'a'), ('train', 2, 'b'), ('query', 3, 'a'), ('gallery', 3, 'b'))
+    names = [f'{role}/{p}/{c}/t/7_{9 - n}_{n}.png' for role, p, c in people for n in range(3)]
+    options = ('--dataset=tracklet_folder', f'--source={make(tmp_path / "set", names, deep)}')
+    options += (f'--data_dir={tmp_path / "data"}', '--name=mine')
+    told(*options, '--bit_depth=16', '--camera_numbers=b=unknown', r'--frame_pattern=7_(?P<frame>\d+)')
+    told(*options, '--verify')
+    told(*options, '--verify', '--bit_depth=16')
+    built = 'was built with --'
+    for flag, then, now in (
+        ('bit_depth', '16', '12'),
+        ('camera_numbers', 'b=unknown', 'b=3'),
+        ('frame_pattern', r'7_(?P<frame>\d+)', r'_(?P<frame>\d+)\.'),
+    ):
+        with pytest.raises(UserError) as refused:
+            told(*options, '--verify', f'--{flag}={now}')
+        assert f'{built}{flag}={then}, and the source is read with --{flag}={now} now.' in str(refused.value)
+    make(tmp_path / 'set', ['gallery/3/c/t/7_9_0.png'], deep)  # a camera more
+    with pytest.raises(UserError, match=r'gallery\.npz does not list the tracklets of the source'):
+        told(*options, '--verify')
+    for folder in ('gallery/3', 'train/2'):
+        shutil.rmtree(tmp_path / 'set' / folder / 'b')  # and one less
+    make(tmp_path / 'set', ['train/2/c/t/7_9_0.png'], deep)
+    with pytest.raises(UserError, match=r'gallery\.npz does not list the tracklets of the source'):
+        told(*options, '--verify')
+
+
+@pytest.mark.parametrize('damaged', ['"bit_depth": "16"', '"cameras": {"a": 1.5}', '"frame_order": 3'])
+def test_damaged_options_in_the_metadata_are_told(tmp_path, damaged):
+    options = ('--dataset=tracklet_folder', f'--source={make(tmp_path / "set")}', f'--data_dir={tmp_path / "data"}')
+    told(*options)
+    metadata = tmp_path / 'data/tracklet_folder/1.0.0/metadata.json'
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | json.loads(f'{{{damaged}}}')))
+    with pytest.raises(UserError, match=r'metadata\.json is damaged .*Build the data set again with --overwrite'):
+        told(*options, '--verify')
 
 
 def test_command_line(tmp_path):

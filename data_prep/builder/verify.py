@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from data_prep.builder.build import is_built
+from data_prep.builder.built_options import refuse_other_options
 from data_prep.builder.frame_reader import MAX_REPORTED, BadFrames, CheckedReader, checked_reader
 from data_prep.builder.stored_frame import same_pixels
 from data_prep.builder.summary import print_checks
@@ -50,7 +51,7 @@ def verify(
     Arguments:
       path: Folder of the data set.
       console: Where the table of counts goes.
-      raw: The source, scanned again: tables and every frame's bytes must be its own.
+      raw: The source, scanned again with the same options: tables and every frame's bytes must be its own.
       recount: (tables, metadata) -> the documented counts of this data set.
     Raises UserError with what is wrong; in a partial data set counts may differ.
     """
@@ -69,9 +70,7 @@ def verify(
             issues += [f'{c.name}: expected {c.expected}, found {c.found}' for c in checks if not c.holds]
     sources: dict[str, list[TrackletSource | None]] = {s: [None] * len(t['tracklet']) for s, t in tables.items()}
     if raw is not None:
-        for option in ('jpeg_quality', 'bit_depth'):
-            if getattr(raw, option) != metadata.get(option, 0):
-                raise UserError(f'{path} was built with another --{option} than the one given now.')
+        refuse_other_options(path, metadata, raw)
         for split, found in raw.splits.items():
             if _same(tables.get(split, {}), tracklet_table(found)):
                 sources[split] = list(found)

@@ -7,7 +7,9 @@ from typing import Any
 from data_prep.raw_dataset import Check, RawDataset
 from pvlad_jax.data.dataset_format import Tables
 
-Options = Mapping[str, Any]  # flag -> its value; 'source' is the folder or archive
+# Flag -> its value; 'source' is the folder or archive. Where a data set is verified, flags that are not given have the
+# value of its build, camera_numbers as a mapping from every folder to its number.
+Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

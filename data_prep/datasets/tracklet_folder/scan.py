@@ -36,7 +36,11 @@ _HOW_TO_ORDER = (
 
 
 def scan_tracklet_folder(
-    source: str | Path, name: str = 'tracklet_folder', pattern: str = '', cameras: Mapping[str, int] | None = None
+    source: str | Path,
+    name: str = 'tracklet_folder',
+    pattern: str = '',
+    cameras: Mapping[str, int] | None = None,
+    built_cameras: Mapping[str, int] | None = None,
 ) -> RawDataset:
     """Scans a folder, or a zip or tar of it.
 
@@ -46,6 +50,8 @@ def scan_tracklet_folder(
       pattern: A regular expression whose group `frame` is the frame number; '' = it is found (sources/frame_order.py).
       cameras: Camera folder -> number, -1 = unknown, where they are not to be read from the names
         (sources/camera_numbers.py).
+      built_cameras: The same of a data set that was built before, for folders that `cameras` does not name; they need
+        not be there any more.
     Raises UserError: missing source, other layout, empty folders, frames without a number or two with the same, fewer
       than two people in train, where there is one.
     """
@@ -56,7 +62,9 @@ def scan_tracklet_folder(
     frames = order_frames(tracklets, compiled)
     refuse_issues(str(source), issues + frames.issues, _HOW_TO_ORDER if frames.issues else '')
     in_test = {key.camera for key in tracklets if key.role != 'train'}
-    numbered = number_cameras((key.camera for key in tracklets), in_test, cameras)
+    folders = {key.camera for key in tracklets}
+    built = {folder: number for folder, number in (built_cameras or {}).items() if folder in folders}
+    numbered = number_cameras(folders, in_test, built | dict(cameras or {}))
     roles: dict[str, set[str]] = {}
     for key in tracklets:
         roles.setdefault(key.person, set()).add(key.role)
@@ -149,9 +157,9 @@ def _can_match(query: TrackletSource, other: TrackletSource) -> bool:
 
 
 def _scan(name: str, options: Options) -> RawDataset:
-    return scan_tracklet_folder(
-        options['source'], name, options['frame_pattern'], given_numbers(options['camera_numbers'])
-    )
+    numbers = options['camera_numbers']
+    given, built = (given_numbers(numbers), None) if isinstance(numbers, str) else (None, numbers)
+    return scan_tracklet_folder(options['source'], name, options['frame_pattern'], given, built)
 
 
 SOURCE = DatasetSource(
