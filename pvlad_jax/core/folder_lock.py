@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 from typing import IO
 
+LOCK = '.lock'  # in the folder
+_ATTEMPTS = 3
+
 
 class Locked(Exception):
     """Another process holds the folder. holder: its number, or 'unknown'."""
@@ -20,19 +23,24 @@ def lock_folder(folder: Path) -> IO[str]:
 
     Raises:
       Locked: another process holds it.
-      OSError: the folder cannot be written.
+      OSError: the folder cannot be written; FileNotFoundError: it is not there, or its last holder has removed it.
     """
-    lock = open(folder / '.lock', 'a+', errors='replace')
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or 'unknown'
-        lock.close()
-        raise Locked(holder) from None
-    except OSError:
-        lock.close()
-        raise
+    for attempt in reversed(range(_ATTEMPTS)):
+        lock = open(folder / LOCK, 'a+', errors='replace')
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another one, where its last holder has just removed it; or on a file system without lasting numbers.
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / LOCK)) or not attempt:
+                break
+            lock.close()
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or 'unknown'
+            lock.close()
+            raise Locked(holder) from None
+        except OSError:
+            lock.close()
+            raise
     lock.truncate(0)
     lock.write(f'{os.getpid()}\n')
     lock.flush()

@@ -73,6 +73,32 @@ def check_batch(config: Config, mesh: Mesh) -> None:
     check_divides(what, config.batch.size // parts, mesh)
 
 
+def check_memory(config: Config, training: bool) -> None:
+    """The clips that this process puts together for a step, as bytes of pixels, are not more than the machine's memory;
+    whatever is computed of them needs several times as much."""
+    clips, batch, memory = config.clips, config.batch, _memory()
+    steps = {'config.evaluation.clips_per_step': config.evaluation.clips_per_step}
+    if training:
+        what = 'config.batch.identities x config.batch.tracklets x config.clips.segments'
+        steps[what] = batch.size * clips.segments // jax.process_count()
+    for what, count in steps.items():
+        needed = count * clips.frames * clips.height * clips.width * 3
+        if memory and needed > memory:
+            raise UserError(
+                f'{count} clips ({what}) of {clips.frames} frames of {clips.height} x {clips.width} pixels are '
+                f'{needed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB of memory. Lower '
+                f'config.clips.height, clips.width or clips.frames, or the number of clips.'
+            )
+
+
+def _memory() -> int:
+    """Bytes of the machine; 0 = unknown."""
+    try:
+        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    except (ValueError, OSError):
+        return 0
+
+
 def check_folders(config: Config, workdir: Folder) -> None:
     """What a run writes can be written. (The working directory itself was when it was locked.)"""
     if not is_remote(workdir):
@@ -116,7 +142,7 @@ def check_space(config: Config, workdir: Folder, shapes: PyTree, saved: int, ste
     to_come = sum(-(-(config.training.steps - step) // e) for e in every) + 1 if step < config.training.steps else 0
     kept = min(to_come, config.checkpoint.keep_latest + config.checkpoint.keep_best + 1 - saved)
     needed = size * max(kept, min(to_come, 1))
-    usage = shutil.disk_usage(workdir)
+    usage = shutil.disk_usage(next(path for path in (workdir, *workdir.parents) if path.exists()))
     if usage.total and usage.free < needed:  # some file systems in user space say 0 of everything
         raise UserError(
             f'No space left for checkpoints: {workdir} has {usage.free / 1e6:,.0f} MB free, and {needed / size:.0f} '

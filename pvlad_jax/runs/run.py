@@ -21,9 +21,10 @@ from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.runs.export import export_model
 from pvlad_jax.runs.inherited_weights import refuse_itself
 from pvlad_jax.runs.other_datasets import evaluate_others
-from pvlad_jax.runs.preflight import check_devices, check_folders, check_names
+from pvlad_jax.runs.preflight import check_devices, check_folders, check_memory, check_names
 from pvlad_jax.runs.report import write_report
-from pvlad_jax.runs.splits import all_splits
+from pvlad_jax.runs.run_start import weights_of_new_run
+from pvlad_jax.runs.splits import all_splits, first_split
 from pvlad_jax.runs.train import train
 from pvlad_jax.runs.trained_model import UNTRAINED
 from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir, planned_ends
@@ -66,6 +67,7 @@ def work(
     if mode in FROM_FILES:
         return _from_files(frozen, folder, mode, output)
     check_devices(frozen)
+    check_memory(frozen, mode == 'train')
     first = distributed.is_first()
     target = folder if output is None else _output_folder(output, mode, frozen)
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
@@ -85,6 +87,10 @@ def work(
         check_folders(frozen, target)
         if not frozen.evaluation.dataset:
             build(frozen)
+        # Before it becomes the folder of this configuration. (Of several processes some may find it there.)
+        if every_split and not folder.exists() and not distributed.is_multiprocess():
+            experiment = prepare(first_split(frozen))
+            weights_of_new_run(experiment, folder, experiment.state_shapes())
         compile_cache.use(frozen.compile_cache, target)
 
         def log(text: str) -> None:

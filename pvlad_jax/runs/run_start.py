@@ -4,26 +4,35 @@ from collections.abc import Callable
 
 from pvlad_jax.runs.checkpoint import Checkpoints
 from pvlad_jax.runs.experiment import Experiment
-from pvlad_jax.runs.inherited_weights import Inherited
+from pvlad_jax.runs.inherited_weights import Inherited, inherit
 from pvlad_jax.runs.open_data import said_of
 from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData, saved_data
 from pvlad_jax.runs.shared_people import CHECKED, check_shared_people
 from pvlad_jax.runs.trained_people import check_test_people, entries_of, entry_of, unexpected
 from pvlad_jax.runs.workdir import Folder
+from pvlad_jax.training.train_state import TrainState
+
+
+def weights_of_new_run(experiment: Experiment, workdir: Folder, shapes: TrainState) -> Inherited | None:
+    """What config.init_from says, if anything. UserError where it, or the file of backbone weights, cannot be begun
+    with; nothing is written or computed. `shapes`: of the run's state."""
+    experiment.check_weights(shapes)
+    return inherit(experiment.config, shapes, workdir) if experiment.config.init_from else None
 
 
 def begin(
     experiment: Experiment,
     workdir: Folder,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     log: Callable[[str], None],
     new: bool,
     read_only: bool = False,
     inherited: Inherited | None = None,
 ) -> tuple[Experiment, RunData]:
     """Before a run is begun (`new`), resumed or evaluated: its data are those it was trained on, it was not trained on
-    the people that it is tested on, and what will be tested can be read. Nothing is written where `read_only`.
+    the people that it is tested on, and what will be tested can be read. Nothing is written where `read_only`, or where
+    the run is new; a new one needs no checkpoints.
 
     Returns:
       The experiment, whose partition knows how many test people were trained on where that is accepted, and the data.
@@ -33,6 +42,7 @@ def begin(
     if new:
         data.forget()
     else:
+        assert checkpoints is not None
         about = checkpoints.read_during_training(lambda: checkpoints.about(checkpoints.latest_step()))
         data.check(about.get('dataset'), config.dataset.on_change, log)
     data.was_trained_on([entry_of(test.dataset, test.partition.train) for test in tests.values()])

@@ -47,12 +47,7 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
       What WORKDIR/eval/latest.json says, or None where splits are still being worked on by others.
     """
     dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
-    names = split_names(dataset)
-    if len(names) < 2:
-        raise UserError(
-            f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at "
-            "'0'."
-        )
+    names = _names(dataset, config)
     data = RunData(workdir, dataset, people=0)  # each split has its own number of them
     if jax.process_index() == 0:
         _claim_config(workdir, config, mode, data, log)
@@ -97,6 +92,22 @@ def all_splits(config: Config, workdir: Folder, mode: str, run_one: RunOne, log:
         finally:  # printed where it cannot be written, too
             print_mean(report)
     return report
+
+
+def first_split(config: Config) -> Config:
+    """The configuration of the first of the splits. UserError where the data set is not there, or has none."""
+    dataset = TrackletDataset.open(config.dataset.data_dir, config.dataset.name)
+    return _of_split(config, _names(dataset, config)[0])
+
+
+def _names(dataset: TrackletDataset, config: Config) -> list[str]:
+    names = split_names(dataset)
+    if len(names) < 2:
+        raise UserError(
+            f"config.dataset.split = 'all': data set {config.dataset.name!r} has no splits to go through. Leave it at "
+            "'0'."
+        )
+    return names
 
 
 def _folder(workdir: Folder, name: str) -> Folder:

@@ -16,16 +16,16 @@ from pvlad_jax.launch.preemption import Preempted, StopRequest
 from pvlad_jax.parallel.any_process import AnyProcess
 from pvlad_jax.parallel.mesh import global_batch
 from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.claimed_folder import CHECKPOINTS
 from pvlad_jax.runs.evaluate import restore_chosen
 from pvlad_jax.runs.evaluator import EvaluationFailed
 from pvlad_jax.runs.experiment import Experiment
-from pvlad_jax.runs.inherited_weights import inherit
 from pvlad_jax.runs.joined_evaluator import AnyScored, evaluator_of
 from pvlad_jax.runs.metric_writer import MetricWriter
 from pvlad_jax.runs.outputs import Log
 from pvlad_jax.runs.preflight import check_space
 from pvlad_jax.runs.profiling import StepProfiler
-from pvlad_jax.runs.run_start import begin
+from pvlad_jax.runs.run_start import begin, weights_of_new_run
 from pvlad_jax.runs.step_log import NotFinite, StepLog
 from pvlad_jax.runs.trained_model import UNTRAINED
 from pvlad_jax.runs.training_evaluation import TrainingEvaluation, failure_told
@@ -51,15 +51,14 @@ class TrainingRun:
                 'first step as well, set config.training.eval_untrained.'
             )
         self._experiment, self._config, self._workdir, self._log, self._stop = experiment, config, workdir, log, stop
-        self.checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint)
-        saved, shapes = self.checkpoints.latest_step(), experiment.state_shapes()
-        inherited = None
-        if saved is None:
-            experiment.check_weights(shapes)
-            inherited = inherit(config, shapes, workdir) if config.init_from else None
-        experiment, data = begin(experiment, workdir, self.checkpoints, log, new=saved is None, inherited=inherited)
+        folder = workdir / CHECKPOINTS
+        # Where it is not there, it is made when there is a state: a run that is refused makes none.
+        checkpoints = Checkpoints(folder, config.checkpoint) if folder.exists() else None
+        saved, shapes = checkpoints.latest_step() if checkpoints else None, experiment.state_shapes()
+        inherited = weights_of_new_run(experiment, workdir, shapes) if saved is None else None
+        experiment, data = begin(experiment, workdir, checkpoints, log, new=saved is None, inherited=inherited)
         self._experiment = experiment
-        check_space(config, workdir, shapes, len(self.checkpoints.steps()), saved or 0)
+        check_space(config, workdir, shapes, len(checkpoints.steps()) if checkpoints else 0, saved or 0)
         self._dataset = data.now.to_json()  # its fingerprint
         self._evaluator = evaluator_of(experiment, log)
         batches = TrainBatches(
@@ -79,11 +78,13 @@ class TrainingRun:
                 train = part.partition.train
                 log(f'  {name}: {len(np.unique(train.person_id))} people, {len(train)} tracklets')
             self.step, self.state, self._resumed_at = 0, experiment.initial_state(log, inherited), {'next_index': 0}
+            self.checkpoints = checkpoints or Checkpoints(folder, config.checkpoint)
             if jax.process_index() == 0:
                 write_config(workdir, config)
                 data.write()
         else:
-            self.step, (self.state, self._resumed_at) = saved, self.checkpoints.restore(shapes)
+            self.checkpoints = checkpoints
+            self.step, (self.state, self._resumed_at) = saved, checkpoints.restore(shapes)
             log(f'Resuming {workdir} after step {saved} of {config.training.steps}.')
             self._record_more_steps(saved)
         if jax.default_backend() == 'cpu' and (advice := huge_pages.advice()):

@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 from pvlad_jax.config import Config, changes, differences, flatten, freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
-from pvlad_jax.core.folder_lock import Locked, lock_folder
+from pvlad_jax.core.folder_lock import Locked
 from pvlad_jax.core.paths import is_remote, user_path
 from pvlad_jax.core.saved_files import Int64, json_object, reading
 from pvlad_jax.core.settings import with_present_names
+from pvlad_jax.runs.claimed_folder import ClaimedFolder
 
 CONFIG = 'config.json'
 EVALUATED_CONFIG = 'eval/config.json'  # of an evaluation without a run
@@ -66,16 +67,16 @@ class InUse(UserError):
 
 def claim(workdir: Folder, flag: str = '--workdir') -> contextlib.AbstractContextManager:
     """Makes the folder and locks it; keep what is returned open. The system releases the lock when the process ends,
-    however it ends.
+    however it ends. Left by a refusal, a folder that it made and that holds nothing of a run yet is removed.
 
     `flag`: which one named the folder, for messages. Object storage has no such locks: there nothing is locked.
     InUse where another run holds it, UserError where it cannot be written.
     """
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         if isinstance(workdir, epath.Path) and is_remote(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
             return contextlib.nullcontext()
-        return lock_folder(Path(workdir))
+        return ClaimedFolder(Path(workdir))
     except OSError as error:
         reason = (
             'a part of this path is a file'
