@@ -99,13 +99,14 @@ def main() -> None:
         table = dataset.tables['query']
         drawn = np.random.default_rng(given.seed).permutation(len(table))[: given.tracklets]
         table = table.select(np.sort(drawn))
+        length, stride = model.config.clips.frames, model.network.stride_t
         runs.append(walker_masks(model, dataset, table))
     frames, labels, world = [], [], world_of(dataset)
     for row in range(len(table)):
         name, encoded = str(table.tracklet[row]), dataset.read(table.split[row], table.row[row]).frames
-        # A time of the feature map every so many frames, in clips side by side.
-        stride = -(-len(encoded) // (runs[0].tracklet == row).sum())
-        at = np.arange(0, len(encoded), stride)
+        # Clips side by side, in each a time of the feature map every `stride` frames.
+        clips = (range(start, min(start + length, len(encoded)), stride) for start in range(0, len(encoded), length))
+        at = np.concatenate([np.array(clip) for clip in clips])
         frames.append(decode_clips(encoded, at, HEIGHT, WIDTH, name))
         number = int(name.rpartition('_t')[2])
         labels.append(limb_maps(world, int(table.person_id[row]), int(table.camera_id[row]), number)[at])

@@ -3,13 +3,14 @@
 python -m data_prep.synthetic_walkers.contact_sheet --output=walkers.png --people=4
 """
 
-import cv2
 import numpy as np
 from absl import app, flags
 from jaxtyping import UInt8
+from PIL import Image
 
 from data_prep.synthetic_walkers.filming import film
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH, World
+from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.terminal import say
 from pvlad_jax.launch.command_flags import parse_command_flags
 
@@ -38,7 +39,8 @@ def main(_argv) -> None:
     sheet = contact_sheet(
         people, cameras, flags.FLAGS.frames, flags.FLAGS.twins, flags.FLAGS.seed, columns=flags.FLAGS.cameras
     )
-    cv2.imwrite(flags.FLAGS.output, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    with one_sentence():
+        Image.fromarray(sheet).save(flags.FLAGS.output, format='PNG')
     say(f'{flags.FLAGS.output}: {len(people)} people x {len(cameras)} cameras, {flags.FLAGS.frames} frames each')
 
 
