@@ -4,12 +4,12 @@
     python data_prep/import_weights.py --source=torchreid --backbone=osnet_x0_25 --file=osnet_x0_25_msmt17.safetensors \
         --output=weights/osnet_x0_25_msmt17.safetensors
     python main.py --config=configs/mars_panels.py --workdir=runs/mars_panels
-    python main.py --config=configs/mars_panels.py:backbone=osnet_x0_5,steps=600 --workdir=runs/mars_panels_x0_5
+    python main.py --config=configs/mars_panels.py:backbone=osnet_x0_5 --workdir=runs/mars_panels_x0_5
 
 A network that already knows people (OSNet, trained on the image data set MSMT17), frame by frame, with PersonVLAD on
 top: first the new layers on the frozen backbone, then all. Results are not those of MARS: the pictures have half its
 resolution, tracklets eight frames, and the gallery is small (docs/results.md). Training takes about an hour on two
-cores. The last command, with a network twice as wide, takes little longer and reaches eight points of mAP more; its
+cores. The last command, with a network twice as wide, takes as long and reaches nine points of mAP more; its
 weights are imported with --source=torchreid-onnx (docs/results.md). Memory in huge pages makes steps faster
 (docs/performance.md). To choose settings, hold out training people: --config.dataset.validation_share=0.2
 
