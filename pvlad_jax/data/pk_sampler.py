@@ -18,8 +18,9 @@ class PKSampler:
     batches is left for the next. Of a person, tracklets of different cameras are preferred; one with fewer than K gives
     some of them again. With `group_size` > 1, groups of that many people of consecutive numbers (`group_of`) stay in
     one piece: look-alikes whose numbers a data set has put next to each other then meet in a batch, and are each
-    other's hardest negatives. Groups of which some are not trained on are joined to full ones, so that they part no
-    other.
+    other's hardest negatives. Groups of which some are not trained on are joined to full ones. Where the number of
+    people is no multiple of the group's, an epoch leaves out those who are too many, other ones each time: what remains
+    of their groups is joined likewise, and no other group is parted.
 
     With `share` the people fall into several sets, as those of joined data sets do: each gives equally many people to
     every batch, in epochs of its own, so that all people of a small set are seen more often than those of a large one.
@@ -117,18 +118,16 @@ def check_identities(train: TrackletTable, people: int) -> None:
 def _shuffled_groups(group: Int[np.ndarray, 'I'], size: int, rng: np.random.Generator) -> Int[np.ndarray, 'I']:
     """A random order of 0..I-1 that has a whole group at each multiple of `size`, so that no cut there parts one.
 
-    Members of smaller groups are joined in the order in which they come; the last of them, who fill no group, are at
-    the end.
+    Those who are too many for that are at the end, where an epoch leaves them out. They are drawn from all: always from
+    the smaller groups, the same people would never be seen. Members of smaller groups are joined in the order in which
+    they come.
     """
     order = rng.permutation(len(group))
-    groups = group.max() + 1
-    place = rng.permutation(groups)[group]
+    place = rng.permutation(group.max() + 1)[group]
+    too_many, order = np.split(order, [len(group) % size])
     order = order[np.argsort(place[order], kind='stable')]
-    incomplete = order[np.bincount(group)[group[order]] < size]
-    if not len(incomplete):
-        return order
-    filling = len(incomplete) // size * size
-    joined = incomplete[:filling].reshape(-1, size)
-    place[joined] = place[joined[:, :1]]
-    place[incomplete[filling:]] = groups
-    return order[np.argsort(place[order], kind='stable')]
+    joined = np.bincount(group[order])[group[order]] < size
+    pieces = np.concatenate([order[~joined], order[joined]]).reshape(-1, size)
+    if joined.any():
+        pieces = rng.permutation(pieces)
+    return np.concatenate([pieces.ravel(), too_many])
