@@ -3,9 +3,11 @@ holds archives.
 
 Archives are read in place; only a compressed tar is first decompressed into a temporary file, since it has no random
 access. Nothing is ever extracted by name; still, a member whose name or link points outside its archive is refused,
-since such an archive is not what its user believes it to be.
+since such an archive is not what its user believes it to be. Symbolic links are followed; one that leads to nothing is
+an unreadable file, or an empty folder where its name has no suffix.
 """
 
+import contextlib
 import os
 import shutil
 import struct
@@ -14,12 +16,14 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from data_prep.raw_dataset import TrackletSource
+from data_prep.sources.archive_links import follow_links, is_link
 from data_prep.sources.archive_names import posix_name, refuse_escapes, written_with_backslashes, zip_names
+from data_prep.sources.frame_suffixes import suffix
 from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.folder_links import refuse_link_above
@@ -59,17 +63,23 @@ class Folder(_Files):
 class _Archive(_Files):
     spans: dict[str, tuple]  # name -> where its bytes are
 
-    def _list(self, folders: Iterable[str]) -> None:
+    def _list(self, folders: Iterable[str], links: Mapping[str, str]) -> None:
+        broken = follow_links(self.spans, links)
         self.system_files = sorted(n for n in self.spans if is_system_file(n))
-        self.names = sorted(self.spans.keys() - set(self.system_files))
+        self.names = sorted((self.spans.keys() | {n for n in broken if suffix(n)}) - set(self.system_files))
         filled = set()
         for name in self.names:
             folder = name.rpartition('/')[0]
             while folder and folder not in filled:
                 filled.add(folder)
                 folder = folder.rpartition('/')[0]
-        bare = (folder.rstrip('/') for folder in folders)
+        bare = (*(folder.rstrip('/') for folder in folders), *(n for n in broken if not suffix(n)))
         self.empty_folders = sorted(f for f in bare if f not in filled and not is_system_file(f))
+
+    def _span(self, name: str) -> tuple:
+        if name not in self.spans:
+            raise OSError('a link to what the archive does not hold')
+        return self.spans[name]
 
 
 class Zip(_Archive):
@@ -90,10 +100,18 @@ class Zip(_Archive):
         self.spans = {
             n: (m.header_offset, m.compress_size, m.compress_type, m.CRC) for n, m in named if not n.endswith('/')
         }
-        self._list(n for n, _ in named if n.endswith('/'))
+        links = {n: self._target(n) for n, m in named if is_link(m)}
+        for name in links:
+            del self.spans[name]
+        self._list((n for n, _ in named if n.endswith('/')), links)
+
+    def _target(self, link: str) -> str:
+        with contextlib.suppress(OSError):
+            return self.read(link).decode('utf-8', 'replace')
+        return ''
 
     def read(self, name: str) -> bytes:
-        offset, size, method, crc = self.spans[name]
+        offset, size, method, crc = self._span(name)
         with open(self.path, 'rb') as f:
             f.seek(offset)
             header = f.read(30)  # its last two fields are the lengths of the name and of the extra field, which follow
@@ -137,10 +155,11 @@ class Tar(_Archive):
         for m in members:  # a hard link has no bytes of its own
             if m.islnk() and posix_name(m.linkname, windows) in self.spans:
                 self.spans[posix_name(m.name, windows)] = self.spans[posix_name(m.linkname, windows)]
-        self._list(posix_name(m.name, windows) for m in members if m.isdir())
+        links = {posix_name(m.name, windows): m.linkname for m in members if m.issym()}
+        self._list((posix_name(m.name, windows) for m in members if m.isdir()), links)
 
     def read(self, name: str) -> bytes:
-        offset, size = self.spans[name]
+        offset, size = self._span(name)
         with open(self._plain or self.path, 'rb') as f:
             f.seek(offset)
             data = f.read(size)
@@ -253,8 +272,10 @@ def _walk(folder: str, prefix: str, files: Folder) -> None:
             if entry.is_symlink():
                 refuse_link_above(entry.path, files.root)
             _walk(entry.path, f'{prefix}{entry.name}/', files)
-        else:
+        elif suffix(entry.name) or os.path.exists(entry.path):
             files.names.append(prefix + entry.name)
+        else:  # a broken link
+            files.empty_folders.append(prefix + entry.name)
 
 
 def _is_plain_tar(path: str) -> bool:

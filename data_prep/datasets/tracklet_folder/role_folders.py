@@ -81,7 +81,7 @@ def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: s
         if folder[len(root) :].count('/') == 3 + (folder[len(root) :].split('/')[0] in doubled):
             issues.append(f'{folder} holds no frames')
     within = [f for f in empty_folders if f.startswith(root) and f[len(root) :].split('/')[0] in ROLES]
-    issues += [f'{folder} is empty' for folder in within]
+    issues += [f'{folder} is empty, or a link to nothing' for folder in within]
     return Groups({k: sorted(tracklets[k]) for k in sorted(tracklets)}, others, issues)
 
 
