@@ -1,5 +1,6 @@
 """Names of the members of archives as relative posix paths, whatever program wrote them."""
 
+import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,6 +48,15 @@ def refuse_escapes(path: Path, members: Iterable[tuple[str, str | None]]) -> Non
             f'{path} has members that point outside the archive: {listed}. It is refused; get it from its '
             'official source.'
         )
+
+
+def refuse_undecodable(source: Path, names: Sequence[str]) -> None:
+    """UserError where one of the names is not UTF-8, which Python writes with surrogates."""
+    try:
+        '/'.join(names).encode()
+    except UnicodeEncodeError:
+        name = next(n for n in names if any('\ud800' <= c <= '\udfff' for c in n))
+        raise UserError(f'{source} has a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it.') from None
 
 
 def _escapes(name: str, linked_from: str | None = None) -> bool:

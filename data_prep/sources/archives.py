@@ -16,13 +16,19 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from data_prep.raw_dataset import TrackletSource
 from data_prep.sources.archive_links import follow_links, is_link
-from data_prep.sources.archive_names import posix_name, refuse_escapes, written_with_backslashes, zip_names
+from data_prep.sources.archive_names import (
+    posix_name,
+    refuse_escapes,
+    refuse_undecodable,
+    written_with_backslashes,
+    zip_names,
+)
 from data_prep.sources.frame_suffixes import suffix
 from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
@@ -237,15 +243,6 @@ def archive_stem(path: Path) -> str:
 
 def _is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
-
-
-def refuse_undecodable(source: Path, names: Sequence[str]) -> None:
-    """UserError where one of the names is not UTF-8, which Python writes with surrogates."""
-    try:
-        '/'.join(names).encode()
-    except UnicodeEncodeError:
-        name = next(n for n in names if any('\ud800' <= c <= '\udfff' for c in n))
-        raise UserError(f'{source} has a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it.') from None
 
 
 def _open_archive(path: Path) -> Zip | Tar:
