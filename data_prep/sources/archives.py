@@ -9,10 +9,8 @@ an unreadable file, or an empty folder where its name has no suffix.
 
 import contextlib
 import os
-import shutil
 import struct
 import tarfile
-import tempfile
 import weakref
 import zipfile
 import zlib
@@ -29,6 +27,7 @@ from data_prep.sources.archive_names import (
     written_with_backslashes,
     zip_names,
 )
+from data_prep.sources.compressed_tar import decompressed_tar, is_plain_tar, remove_file
 from data_prep.sources.frame_suffixes import suffix
 from data_prep.sources.system_files import is_system_file
 from pvlad_jax.core.errors import UserError
@@ -144,16 +143,16 @@ class Tar(_Archive):
         self.path = str(path)
         self._plain = None
         try:
-            if tarfile.is_tarfile(self.path) and not _is_plain_tar(self.path):
-                self._plain = _decompress(path)
+            if tarfile.is_tarfile(self.path) and not is_plain_tar(self.path):
+                self._plain = decompressed_tar(path)
             with tarfile.open(self._plain or self.path, 'r:') as archive:
                 members = archive.getmembers()
         except (tarfile.TarError, EOFError) as error:
             if self._plain:
-                _unlink(self._plain)
+                remove_file(self._plain)
             raise UserError(f'{path} cannot be read as a tar archive: {error}. Download it again.') from error
         if self._plain:
-            weakref.finalize(self, _unlink, self._plain)
+            weakref.finalize(self, remove_file, self._plain)
         refuse_escapes(path, ((m.name, m.linkname if m.issym() or m.islnk() else None) for m in members))
         refuse_undecodable(path, [m.name for m in members])
         windows = written_with_backslashes([m.name for m in members])
@@ -273,39 +272,3 @@ def _walk(folder: str, prefix: str, files: Folder) -> None:
             files.names.append(prefix + entry.name)
         else:  # a broken link
             files.empty_folders.append(prefix + entry.name)
-
-
-def _is_plain_tar(path: str) -> bool:
-    try:
-        with tarfile.open(path, 'r:'):
-            return True
-    except tarfile.TarError:
-        return False
-
-
-def _decompress(path: Path) -> str:
-    import bz2
-    import gzip
-    import lzma
-
-    openers = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open, b'\xfd7': lzma.open}
-    with open(path, 'rb') as f:
-        opener = openers.get(f.read(2))
-    if opener is None:
-        raise tarfile.ReadError('neither plain nor compressed with gzip, bzip2 or xz')
-    handle, plain = tempfile.mkstemp(prefix='pvlad_', suffix='.tar')
-    try:
-        with os.fdopen(handle, 'wb') as target, opener(path, 'rb') as packed:
-            shutil.copyfileobj(packed, target, 1 << 20)
-    except BaseException as error:
-        _unlink(plain)
-        if isinstance(error, OSError | EOFError | lzma.LZMAError):
-            raise UserError(
-                f'{path} could not be decompressed into {plain}: {error}. Unpack it by hand and give its folder.'
-            ) from error
-        raise
-    return plain
-
-
-def _unlink(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
