@@ -3,6 +3,7 @@
 import base64
 import io
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -108,6 +109,26 @@ def test_transparency_is_composed_over_black(form):
     )
     close(form, data, np.round(RGB * (alpha[..., None] / 255.0)).astype(int))
     assert read_header(data).alpha
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4, 8, 16])
+def test_transparency_by_a_grey_value(bits):
+    """Every value of 1 to 4 bits, 16 of more; the third (of 1 bit: the second) is transparent."""
+    values = np.arange(16) % (1 << bits) if bits < 8 else np.arange(16) * 16
+    digits = ''.join(format(v, f'0{bits}b') for v in values)
+    row = b'\0' + int(digits, 2).to_bytes(2 * bits, 'big')
+    header = struct.pack('>IIBBBBB', 16, 1, bits, 0, 0, 0, 0)
+    key = int(values[min(bits, 2)])
+    data = b'\x89PNG\r\n\x1a\n'
+    for kind, content in (
+        (b'IHDR', header),
+        (b'tRNS', struct.pack('>H', key)),
+        (b'IDAT', zlib.compress(row)),
+        (b'IEND', b''),
+    ):
+        data += struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+    shown = np.where(values == key, 0, values * 255 // ((1 << bits) - 1) if bits < 8 else values)
+    close('png', data, np.repeat(shown[None, :, None], 3, axis=2), bit_depth=8 if bits == 16 else 16)
 
 
 def test_transparency_by_palette_and_by_colour():

@@ -15,6 +15,7 @@ SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 # Of the chunks that a decoder may pass over (lower-case names) only transparency counts.
 _TRANSPARENCY = b'tRNS'
+_COLOUR_TYPE, _GREY = 25, 0  # its place in a file, and its value
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -55,7 +56,23 @@ def read_pixels(data: bytes, header: ImageHeader) -> UInt8[np.ndarray, 'H W C'] 
     """RGB or RGBA as stored; grey and palettes become RGB."""
     plain = header.bits <= 8 and not header.alpha
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if plain else cv2.IMREAD_UNCHANGED
-    return opencv_pixels(_without_metadata(data), flags)
+    pixels = opencv_pixels(_without_metadata(data), flags)
+    if header.alpha and data[_COLOUR_TYPE] == _GREY:  # whose one transparent value OpenCV passes over
+        grey = pixels[..., :1]
+        opaque = grey != _transparent_grey(data, header.bits)
+        return np.concatenate([pixels, np.where(opaque, np.iinfo(grey.dtype).max, 0).astype(grey.dtype)], axis=2)
+    return pixels
+
+
+def _transparent_grey(data: bytes, bits: int) -> int:
+    """As OpenCV gives it, which scales 1, 2 and 4 bits to 8; -1 where the chunk is cut short."""
+    at = len(SIGNATURE)
+    while data[at + 4 : at + 8] != _TRANSPARENCY:
+        at += 12 + struct.unpack_from('>I', data, at)[0]
+    if struct.unpack_from('>I', data, at)[0] < 2:
+        return -1
+    value = struct.unpack_from('>H', data, at + 8)[0] & ((1 << bits) - 1)
+    return value * 255 // ((1 << bits) - 1) if bits < 8 else value
 
 
 def _without_metadata(data: bytes) -> bytes:
