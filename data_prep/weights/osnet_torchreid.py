@@ -39,6 +39,8 @@ def place(name: str, array: np.ndarray) -> tuple[str, np.ndarray] | None:
     if 'gate' in parts:  # 1x1 convolutions of a single place: matrices
         if leaf == 'bias':
             return f'params/{ours}/bias', array
+        if array.shape[2:] != (1, 1):
+            return None
         return f'params/{ours}/kernel', np.ascontiguousarray(array.reshape(array.shape[:2]).T)
     return (f'params/{ours}/kernel', kernel_from_torch(array)) if leaf == 'weight' and array.ndim == 4 else None
 

@@ -41,7 +41,12 @@ def to_our_names(state: dict[str, np.ndarray], what: str, channels: str) -> dict
         layer = match and f'conv{match[1]}{match[2] or "a"}'
         if layer in LAYERS and array.ndim == (5 if match[3] == 'weight' else 1):
             leaf, ours = ('kernel', kernel_from_torch(array)) if match[3] == 'weight' else ('bias', array)
-            tensors[f'params/{layer}/conv/{leaf}'] = ours
+            place = f'params/{layer}/conv/{leaf}'
+            if place in tensors:
+                raise UserError(
+                    f'{what} holds the {match[3]} of {layer} twice, under two names; {name} is one of them.'
+                )
+            tensors[place] = ours
         elif not re.match(r'fc[678]', name):
             unknown.append(name)
     wanted = [f'params/{layer}/conv/{leaf}' for layer in LAYERS for leaf in ('kernel', 'bias')]

@@ -17,6 +17,7 @@ NORM = {
     'running_mean': 'batch_stats/{}/mean',
     'running_var': 'batch_stats/{}/var',
 }
+_COUNTER = 'num_batches_tracked'  # of a norm, a whole number that no reader takes
 
 
 def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
@@ -30,11 +31,23 @@ def read_state_dict(file: str | None) -> tuple[dict[str, np.ndarray], str]:
     if not path.is_file():
         raise UserError(f'--file: there is no file {path}.')
     state = _safetensors(path) if path.suffix == '.safetensors' else _pickled_tensors(path)
-    arrays = {}
-    for name, value in state.items():
+    arrays: dict[str, np.ndarray] = {}
+    for full_name, value in state.items():
+        name = full_name
         for prefix in ('module.', 'backbone.'):
             name = name.removeprefix(prefix)
-        arrays[name] = np.asarray(value, np.float32)
+        if name in arrays:
+            raise UserError(
+                f'{path} holds {name} twice, with and without a prefix: {full_name} is one of them. Save the network '
+                'that is meant alone.'
+            )
+        if value.dtype.kind != 'f' and not name.endswith(_COUNTER):
+            raise UserError(
+                f'{path}: {full_name} is of type {value.dtype}, not floating point, as in a quantised network. Save it '
+                'as float32.'
+            )
+        with np.errstate(over='ignore'):  # what becomes infinite is refused with the rest (number_checks.py)
+            arrays[name] = np.asarray(value, np.float32)
     return arrays, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -65,7 +78,10 @@ def _pickled_tensors(path: Path) -> dict[str, np.ndarray]:
     ):
         raise UserError(f'{path} is not a state dict: it should map names to tensors.')
     try:
-        return {name: value.detach().to(torch.float32).numpy() for name, value in state.items()}
+        return {
+            name: (value.detach().to(torch.float32) if value.is_floating_point() else value.detach()).numpy()
+            for name, value in state.items()
+        }
     except Exception as error:  # of tensors without numbers (meta) or of another layout (sparse, quantised)
         raise UserError(f'{path} holds tensors that are no plain arrays: {first_line(error)}') from error
 

@@ -208,12 +208,19 @@ def load_classifier(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def load_head(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of HEAD. Raises UserError for a file without them."""
-    tensors, _ = read_weights(path)
+    """The tensors of HEAD. Raises UserError for a file without them, or with those of another size."""
+    tensors, metadata = read_weights(path)
     missing = [name for name in HEAD if f'head/{name}' not in tensors]
     if missing:
         raise UserError(
             f'{path} holds no head: the published network has no layer between its global average and its classifier, '
             'or the file was imported without it (model.pooling = pretrained_head needs one).'
+        )
+    backbone = metadata['backbones'].split(',')[0]
+    features, wanted = tensors['head/kernel'].shape[-1], BACKBONES[backbone].head_features
+    if features != wanted:
+        raise UserError(
+            f'{path} holds a head of {features} features, where that of the published {backbone} has {wanted}. Take '
+            "model.pooling = 'average', which needs none."
         )
     return {name: tensors[f'head/{name}'] for name in HEAD}
