@@ -136,3 +136,31 @@ def test_disk_that_refuses_to_write(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='cannot be written'):
         build(raw(), tmp_path / 'file', progress=False)
+
+
+@pytest.mark.parametrize('how', [KeyboardInterrupt, OSError, 'killed'])
+def test_a_data_set_that_is_being_replaced_is_put_back(how, tmp_path, monkeypatch):
+    """Between the two renames neither the old one nor the new one has its name."""
+    path = build(raw(), tmp_path, progress=False)
+    before = (path / 'metadata.json').read_bytes()
+    if how == 'killed':
+        path.rename(path.parent / 'incomplete.replaced')
+    else:
+        rename = Path.rename
+
+        def stopped(self, target):
+            if target == path and 'rebuild' in str(self):
+                raise how
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, 'rename', stopped)
+        with pytest.raises((KeyboardInterrupt, UserError)):
+            build(raw(metadata={'seed': 2}), tmp_path, overwrite=True, progress=False)
+        monkeypatch.undo()
+    build(raw(), tmp_path, progress=False)  # of the same data
+    assert (path / 'metadata.json').read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ['1.0.0']
+    if how == 'killed':
+        path.rename(path.parent / 'incomplete.replaced')
+        with pytest.raises(UserError, match='seed'):  # it is there again, and of other data
+            build(raw(metadata={'seed': 2}), tmp_path, progress=False)

@@ -37,6 +37,7 @@ from pvlad_jax.data.dataset_format import (
 )
 
 _NAME = re.compile(r'[a-z][a-z0-9_]*')
+_ASIDE = 'incomplete.replaced'  # a data set while another takes its place
 
 
 def data_set_path(data_dir: str | Path, name: str) -> Path:
@@ -209,18 +210,17 @@ def _lock(path: Path, wait: bool) -> Iterator[None]:
 
 
 def _remove_leftovers(path: Path) -> None:
+    """What an unfinished build has left, and puts back what it was about to replace."""
+    aside = path.parent / _ASIDE
+    if is_built(aside) and not path.exists():
+        aside.rename(path)
     for stale in path.parent.glob('incomplete.*'):
         shutil.rmtree(stale, ignore_errors=True)
 
 
 def _replace(path: Path, built: Path) -> None:
-    aside = path.parent / 'incomplete.replaced'
-    path.rename(aside)
-    try:
-        built.rename(path)
-    except OSError:
-        aside.rename(path)
-        raise
+    path.rename(path.parent / _ASIDE)
+    built.rename(path)  # where this fails, or is interrupted, _remove_leftovers puts the old one back
 
 
 @contextlib.contextmanager
