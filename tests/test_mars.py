@@ -129,6 +129,8 @@ def test_the_tables_are_taken_from_where_they_are(tmp_path, small_counts):
     (source / 'two' / 'tracks_train_info.mat').write_bytes(table[:-1])
     with pytest.raises(UserError, match=r'one/tracks_train_info\.mat and two/tracks_train_info\.mat differ'):
         find_annotation(open_files(source), None, 'tracks_train_info.mat')
+    with pytest.raises(UserError, match=r'one/tracks_train_info\.mat and two/tracks_train_info\.mat differ'):
+        scan_mars(source, info_dir=source)
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar', 'tar.gz'])

@@ -14,8 +14,8 @@ from pvlad_jax.core.paths import user_path
 def find_annotation(files: FrameFiles, info_dir: str | Path | None, name: str) -> bytes | None:
     """Returns the content of a table by its file name, or of the same name with .gz; None where there is none.
 
-    `info_dir` goes before the source. Raises UserError where the source holds several of that name that differ, and for
-    an info_dir that is missing.
+    `info_dir` goes before the source. Raises UserError where the one that is looked in holds several of that name that
+    differ, and for an info_dir that is missing.
     """
     if info_dir is not None:
         folder = user_path(info_dir)
@@ -25,10 +25,12 @@ def find_annotation(files: FrameFiles, info_dir: str | Path | None, name: str) -
                 f'such as {name}.'
             )
         tables = Folder(folder)  # which follows links, as for the data set itself
-        for wanted in (name, name + '.gz'):
-            for found in tables.names:
-                if found.rpartition('/')[2] == wanted:
-                    return _content(wanted, tables.read(found))
+        if (found := _only_one(tables, name)) is not None:
+            return found
+    return _only_one(files, name)
+
+
+def _only_one(files: FrameFiles, name: str) -> bytes | None:
     places = [n for n in files.names if n.rpartition('/')[2] in (name, name + '.gz')]
     contents = {_content(n, files.read(n)): n for n in places}
     if len(contents) > 1:
