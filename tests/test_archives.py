@@ -106,3 +106,14 @@ def test_a_backslash_that_separates_nothing_stays(tmp_path):
     assert open_files(path).names == ['train/a\\b/c1/t0/1.jpg']
     with pytest.raises(UserError, match='outside the archive'):
         open_files(zip_of(tmp_path / 'b.zip', ['..\\train\\1.jpg']))
+
+
+def test_one_name_in_two_spellings_of_unicode_is_one_person(tmp_path):
+    """macOS writes é as e and an accent; so do archives that are made there."""
+    jose = {form: unicodedata.normalize(form, 'José') for form in ('NFC', 'NFD')}
+    names = [n.replace('0009', jose['NFC' if n.startswith('query') else 'NFD']) for n in GOOD]
+    raw = scan_tracklet_folder(make(tmp_path / 'set', names))
+    (query,), (gallery,) = raw.splits['query'], raw.splits['gallery']
+    assert query.person == gallery.person and query.person_id == gallery.person_id > 0
+    assert not any('no tracklet of another camera' in note for note in raw.notes)
+    assert len(raw.read_frames(query)) == 1 and len(raw.read_frames(gallery)) == 2

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+from unicodedata import normalize
 
 from data_prep.sources.archives import FrameFiles
 from data_prep.sources.frame_suffixes import is_frame
@@ -61,8 +62,12 @@ def find_root(files: FrameFiles, source: str) -> str:
 
 
 def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: str = '') -> Groups:
-    """Groups the paths below `root` by tracklet. A role's folder may be doubled, as where each is its own archive."""
+    """Groups the paths below `root` by tracklet. A role's folder may be doubled, as where each is its own archive.
+
+    Names that Unicode holds to be the same (é as one character or as e and an accent, as macOS writes it) are one name.
+    """
     tracklets: dict[TrackletKey, list[str]] = {}
+    spellings: dict[str, str] = {}  # the first one of each name that is not ASCII
     others, issues = [], []
     names = [n for n in names if n.startswith(root) and n[len(root) :].split('/')[0] in ROLES]
     doubled = _doubled(names, root)
@@ -75,7 +80,8 @@ def group_paths(names: Iterable[str], empty_folders: Sequence[str] = (), root: s
         elif len(parts) != 5:
             issues.append(f'{name} is too {"deep" if len(parts) > 5 else "high"} for {LAYOUT.partition(" ")[0]}')
         else:
-            tracklets.setdefault(TrackletKey(*parts[:4]), []).append(name)
+            key = (p if p.isascii() else spellings.setdefault(normalize('NFC', p), p) for p in parts[:4])
+            tracklets.setdefault(TrackletKey(*key), []).append(name)
     filled = {path.rpartition('/')[0] for paths in tracklets.values() for path in paths}
     for folder in sorted({n.rpartition('/')[0] for n in others} - filled):
         if folder[len(root) :].count('/') == 3 + (folder[len(root) :].split('/')[0] in doubled):
