@@ -157,6 +157,7 @@ def test_a_data_set_that_is_being_replaced_is_put_back(how, tmp_path, monkeypatc
         with pytest.raises((KeyboardInterrupt, UserError)):
             build(raw(metadata={'seed': 2}), tmp_path, overwrite=True, progress=False)
         monkeypatch.undo()
+        assert (path / 'metadata.json').read_bytes() == before
     build(raw(), tmp_path, progress=False)  # of the same data
     assert (path / 'metadata.json').read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ['1.0.0']
