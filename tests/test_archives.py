@@ -117,3 +117,16 @@ def test_one_name_in_two_spellings_of_unicode_is_one_person(tmp_path):
     assert query.person == gallery.person and query.person_id == gallery.person_id > 0
     assert not any('no tracklet of another camera' in note for note in raw.notes)
     assert len(raw.read_frames(query)) == 1 and len(raw.read_frames(gallery)) == 2
+
+
+def test_archives_that_are_not_read_are_told(tmp_path, expected):
+    """Unpacked next to themselves, perhaps not to the end, or the same once more."""
+    source = make(tmp_path / 'set', [n for n in GOOD if n.startswith('train')])
+    for name in ('train.tar.gz', 'train.zip', 'query.tar', 'query.zip', 'gallery.zip'):
+        role, *_, kind = name.split('.')
+        if kind == 'zip':
+            zip_of(source / name, [n for n in GOOD if n.startswith(role)])
+        else:
+            (source / name).write_bytes(b'is not opened')
+    assert contents(source) == expected
+    assert 'Passed over, as no frames: *.tar, *.gz, *.zip.' in scan_tracklet_folder(source).notes

@@ -223,9 +223,11 @@ def open_files(source: str | Path) -> FrameFiles:
     if not archives:
         return folder
     folder.names = [n for n in folder.names if '/' in n or not _is_archive(n)]
-    # An archive that has been unpacked next to itself is read once, from the folder.
+    # An archive that has been unpacked next to itself is read once, from the folder; so is one of several of a name.
     unpacked = {n.split('/', 1)[0] for n in folder.names if '/' in n}
-    packed = {archive_stem(p) + '/': _open_archive(p) for p in archives if archive_stem(p) not in unpacked}
+    read = {stem: p for p in archives if (stem := archive_stem(p)) not in unpacked}
+    folder.system_files += [p.name for p in archives if p not in read.values()]
+    packed = {f'{stem}/': _open_archive(p) for stem, p in read.items()}
     return Several({'': folder, **packed}) if packed else folder
 
 
