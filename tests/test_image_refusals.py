@@ -9,7 +9,7 @@ from PIL import Image
 
 from pvlad_jax.images import MAX_PIXELS, ImageError, decode_image, read_header
 from pvlad_jax.images.header import check_size
-from tests.helpers.pictures import IMAGE, RGB, chunk, saved, start_of_frame, tiff_with, with_chunk
+from tests.helpers.pictures import IMAGE, RGB, chunk, deep, saved, start_of_frame, tiff_with, with_chunk
 
 
 def refused(data: bytes, says: str) -> None:
@@ -28,6 +28,15 @@ def test_animations_and_pages_are_refused():
     refused(saved('tiff', save_all=True, append_images=second), 'is a TIFF of several pages')
     taken(with_chunk(saved('png'), b'tEXt', b'Comment\0acTL'))
     taken(saved('tiff', save_all=True, append_images=[IMAGE.resize((3, 5))], tiffinfo={254: 1}))  # a small copy behind
+
+
+def test_deep_tiff_of_separate_colours():
+    """Of 16 bits OpenCV would take the first plane for all three, of 8 bits Pillow reads them."""
+    together = struct.pack('<HHIHH', 284, 3, 1, 1, 0)
+    data = deep('tiff', RGB.astype(np.uint16) << 8)
+    assert data.count(together) == 1
+    taken(data)
+    refused(data.replace(together, struct.pack('<HHIHH', 284, 3, 1, 2, 0)), 'each colour in a plane of its own')
 
 
 def test_tiff_of_other_numbers():

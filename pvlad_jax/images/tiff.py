@@ -14,6 +14,7 @@ _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _SAMPLE_FORMAT = 256, 25
 _PLACES_AND_SIZES = ((273, 279), (324, 325))  # of strips and of tiles
 _REDUCED = 1  # bit of NewSubfileType: a small copy of the page
 _BLACK_IS_ZERO, _RGB = 1, 2
+_PLANES, _SEPARATE = 284, 2  # PlanarConfiguration
 _ASSOCIATED = 1  # colours multiplied with alpha
 
 
@@ -40,6 +41,8 @@ def read_header(data: bytes) -> ImageHeader:
         (colours, samples) not in ((_BLACK_IS_ZERO, 1), (_RGB, 3), (_RGB, 4)) or _ASSOCIATED in extra
     ):
         raise ImageError('is a TIFF of 16 bits that is neither grey nor RGB; convert it to 8 bits')
+    if bits[0] == 16 and samples > 1 and tags.get(_PLANES, (1,))[0] == _SEPARATE:  # which OpenCV reads as one plane
+        raise ImageError('is a TIFF of 16 bits with each colour in a plane of its own; store it with colours together')
     _check_pixels_are_there(tags, len(data))
     return ImageHeader('tiff', width, height, valid_orientation(tags), bits[0], alpha, len(data))
 
