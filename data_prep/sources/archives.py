@@ -270,7 +270,7 @@ def _walk(folder: str, prefix: str, files: Folder) -> None:
             if entry.is_symlink():
                 refuse_link_above(entry.path, files.root)
             _walk(entry.path, f'{prefix}{entry.name}/', files)
-        elif suffix(entry.name) or os.path.exists(entry.path):
+        elif not entry.is_symlink() or suffix(entry.name) or os.path.exists(entry.path):
             files.names.append(prefix + entry.name)
         else:  # a broken link
             files.empty_folders.append(prefix + entry.name)
