@@ -160,6 +160,10 @@ def test_labels_that_fit_pass_in_each_protocol(opened, micro_data):
         preflight.check_labels_of(
             micro_config(micro_data, **{'evaluation.distance': 'kissme'}), dataclasses.replace(roles, train=one_camera)
         )
+    unknown = dataclasses.replace(roles.train, camera_id=roles.train.camera_id * 0 - 1)  # each is one of its own
+    preflight.check_labels_of(
+        micro_config(micro_data, **{'evaluation.distance': 'xqda'}), dataclasses.replace(roles, train=unknown)
+    )
     one_person = dataclasses.replace(roles, train=roles.train.select(roles.train.person_id == 1))
     with pytest.raises(UserError, match='learned from pairs'):
         preflight.check_test_labels(micro_config(micro_data, **{'evaluation.distance': 'xqda'}), one_person)

@@ -169,14 +169,19 @@ def _people_only(
     Unknown cameras have numbers of their own.
     """
     train = train.select(train.person_id > 0)
-    person, camera = (np.unique(ids, return_inverse=True)[1].ravel() for ids in (train.person_id, train.camera_id))
+    person = np.unique(train.person_id, return_inverse=True)[1].ravel()
     if not len(person) or not person.any():
         raise UserError(
             f'{name} learns from pairs of one and of two people; the training embeddings hold {len(np.unique(person))} '
             'people.'
         )
-    unknown = train.camera_id == UNKNOWN_CAMERA
-    return train.embedding.astype(np.float64), person, np.where(unknown, len(camera) + np.arange(len(camera)), camera)
+    return train.embedding.astype(np.float64), person, views(train.camera_id)
+
+
+def views(camera_id: Int[np.ndarray, 'N']) -> Int[np.ndarray, 'N']:
+    """A number for each camera, from 0; an unknown one counts as a camera of its own."""
+    camera = np.unique(camera_id, return_inverse=True)[1].ravel()
+    return np.where(camera_id == UNKNOWN_CAMERA, len(camera) + np.arange(len(camera)), camera)
 
 
 def _difference_covariances(

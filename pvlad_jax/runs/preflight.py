@@ -22,7 +22,7 @@ from pvlad_jax.data.pk_sampler import check_identities
 from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.evaluation.distances import DISTANCES
-from pvlad_jax.evaluation.metric_learning import LEARNED
+from pvlad_jax.evaluation.metric_learning import LEARNED, views
 from pvlad_jax.evaluation.protocols import PROTOCOLS, check_protocol
 from pvlad_jax.models.backbones import BACKBONES
 from pvlad_jax.models.pooling import POOLINGS
@@ -180,7 +180,7 @@ def check_test_labels(config: Config, roles: Partition) -> None:
     _check_scorable(config, config.evaluation.protocol or roles.protocol, roles.query, roles.gallery, 'test')
     if config.evaluation.distance in LEARNED:
         people = roles.train.select(roles.train.person_id > 0)
-        pairs = np.unique(np.stack([people.person_id, people.camera_id]), axis=1)
+        pairs = np.unique(np.stack([people.person_id, views(people.camera_id)]), axis=1)
         if len(np.unique(pairs[0])) < 2 or len(np.unique(pairs[0])) == pairs.shape[1]:
             raise UserError(
                 f'config.evaluation.distance = {config.evaluation.distance!r} is learned from pairs of tracklets of '
