@@ -33,5 +33,6 @@ class Conv3D(nn.Module):
         y = conv3d(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding, formulation)
         if self.use_bias:
             bias = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
-            y = y + jnp.expand_dims(bias, (0, 1, 2, 3)).astype(self.dtype)
+            # In float32, as is then the bias's gradient: a sum over all locations, of which bfloat16 loses most.
+            y = (y.astype(jnp.float32) + jnp.expand_dims(bias, (0, 1, 2, 3))).astype(self.dtype)
         return y

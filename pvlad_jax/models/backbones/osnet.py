@@ -88,7 +88,8 @@ class ChannelGate(nn.Module):
         mean = x.astype(jnp.float32).mean((2, 3))
         hidden = nn.relu(nn.Dense(channels // 16, name='fc1')(mean))
         gate = nn.sigmoid(nn.Dense(channels, name='fc2')(hidden))
-        return x * gate[:, :, None, None].astype(self.dtype)
+        # In float32, as is then the gate's gradient: a sum over the frame.
+        return (x.astype(jnp.float32) * gate[:, :, None, None]).astype(self.dtype)
 
 
 class OmniScaleBlock(nn.Module):

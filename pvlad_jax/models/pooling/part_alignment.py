@@ -27,6 +27,13 @@ def horizontal_bands(parts: int, height: int, width: int) -> Float[Array, 'P h w
     return jnp.broadcast_to((4 * bump - 2)[:, :, None], (parts, height, width))
 
 
+def _bias_in_float32(x: Array, kernel: Array, bias: Array, *, dtype: DTypeLike) -> tuple[Array, Array, Array]:
+    """What of a layer is computed in `dtype`. Not the bias, whose gradient is a sum over all locations: bfloat16 loses
+    most of it.
+    """
+    return x.astype(dtype), kernel.astype(dtype), bias
+
+
 class PartAlignment(nn.Module):
     """Masks `M_p = sigmoid(conv_p(x))` and descriptors `u_p = conv1x1x1_p(x)`, with bias and no activation.
 
@@ -39,7 +46,7 @@ class PartAlignment(nn.Module):
       mask_kernel: 1 or 3, the edge of the mask's convolution in time and space.
       position_term: adds a learned value a part and location (not a time) to the mask's logit, initialised as
         horizontal bands (ours).
-      dtype: of the convolutions; masks and descriptors come out in float32.
+      dtype: of the convolutions' products; masks and descriptors come out in float32.
     """
 
     parts: int
@@ -57,14 +64,13 @@ class PartAlignment(nn.Module):
         """
         n, t, h, w, _ = x.shape
         parts = max(self.parts, 1)
-        descriptors = nn.Dense(parts * self.descriptor, dtype=self.dtype, name='part_descriptor')(x)
-        descriptors = descriptors.reshape(n, t, h, w, parts, self.descriptor).astype(jnp.float32)
+        about = {'dtype': self.dtype, 'promote_dtype': _bias_in_float32}
+        descriptors = nn.Dense(parts * self.descriptor, **about, name='part_descriptor')(x)
+        descriptors = descriptors.reshape(n, t, h, w, parts, self.descriptor)
         if self.parts == 0:
             return jnp.ones((n, t, h, w, 1), jnp.float32), descriptors
         masks = parts if shares is None else parts + 1
-        logits = nn.Conv(masks, (self.mask_kernel,) * 3, padding='SAME', dtype=self.dtype, name='part_mask')(x).astype(
-            jnp.float32
-        )
+        logits = nn.Conv(masks, (self.mask_kernel,) * 3, padding='SAME', **about, name='part_mask')(x)
         if self.position_term:
             position = self.param('position_term', lambda _key: horizontal_bands(parts, h, w))
             logits += jnp.moveaxis(position, 0, -1)
