@@ -111,6 +111,13 @@ def test_what_comes_after_another_embedding_is_made_anew(micro_data, source):
     )
 
 
+def test_what_temporal_kernels_see_beyond_a_clip_may_differ_and_is_named(micro_data, tmp_path):
+    r3d = {'model.backbone.name': 'r3d_tiny', 'clips.height': 32, 'clips.width': 16}
+    source = write_workdir(tmp_path / 'source', **FIELDS, **r3d)
+    table = taken(micro_data, source, **r3d, **{'model.backbone.time_padding': 'continued'}).table
+    assert '(different, and allowed: model.backbone.time_padding zero there, continued here)' in table
+
+
 def test_a_network_that_does_not_fit_is_told(micro_data, source, tmp_path):
     with pytest.raises(UserError, match=r'has the backbone micro, and this run r3d_tiny: .* normalisation of colours'):
         taken(micro_data, source, **{'model.backbone.name': 'r3d_tiny', 'clips.height': 32, 'clips.width': 16})

@@ -30,6 +30,7 @@ ALLOWED = (
     'clips.height',
     'clips.width',
     'model.backbone.last_stride',
+    'model.backbone.time_padding',
     'model.backbone.batch_norm',
     'model.dtype',
 )
