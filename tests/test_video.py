@@ -29,6 +29,24 @@ def test_a_variable_frame_rate_is_followed(tmp_path):
         assert [round(f.seconds * 1000) for f in video.frames()] == [t - 500 for t in times]
 
 
+@pytest.mark.parametrize(
+    ('suffix', 'codec'), [('avi', 'libx264'), ('mp4', 'libx264'), ('avi', 'mpeg4'), ('ts', 'mpeg2video')]
+)
+def test_times_never_go_back(tmp_path, suffix, codec):
+    if codec not in pyav().codecs_available:
+        pytest.skip(f'this FFmpeg has no {codec}')
+    path = write_video(tmp_path / f'v.{suffix}', 24, codec=codec)  # libx264 makes B-frames
+    with open_video(path) as video:
+        np.testing.assert_allclose([f.seconds for f in video.frames()], np.arange(24) / 10, atol=1e-6)
+
+
+def test_where_files_were_put_together_the_time_goes_on(tmp_path):
+    path = write_video(tmp_path / 'v.ts', codec='mpeg2video')
+    path.write_bytes(path.read_bytes() * 2)  # the second half's time stamps begin anew
+    with open_video(path) as video:
+        np.testing.assert_allclose([f.seconds for f in video.frames()], np.arange(24) / 10, atol=1e-6)
+
+
 @pytest.mark.parametrize('turns', [0, 1, 2, 3])
 def test_the_rotation_of_the_file_is_applied(tmp_path, turns):
     path = write_video(tmp_path / 'v.mp4', 2, codec='mpeg4')

@@ -15,6 +15,7 @@ MAX_PIXELS = 1 << 26  # of a frame: twice 8K video; a header that says more is d
 # duration is that of the last frame's end, which may be shown for long.
 _COUNT_TOLERANCE = (0.01, 2)
 _DURATION_TOLERANCE = (0.05, 1.0)
+_GLITCH = 1.0  # seconds; time stamps that go back by more begin anew, as where files were put together
 # What FFmpeg opens as well: text drawn as by a terminal, and lists that lead to other files.
 _NO_VIDEO = frozenset({'tty', 'hls', 'dash', 'concat', 'sdp', 'imf'})
 _INSTALL = 'Reading video needs PyAV: python -m pip install -r requirements-video.txt (or: pip install av).'
@@ -33,7 +34,8 @@ class VideoFrame:
 
     Attributes:
       number: counted from 0, as frames are shown.
-      seconds: since the first frame, by the time stamps of the file, so that a variable frame rate is followed.
+      seconds: since the first frame, by the time stamps of the file, so that a variable frame rate is followed. They
+        never go back.
       damaged: the decoder says that it filled in missing data.
     """
 
@@ -50,6 +52,33 @@ def _turned(image: UInt8[np.ndarray, 'H W 3'], degrees: int) -> UInt8[np.ndarray
     """Turned anticlockwise, in steps of 90 degrees, as a display matrix is given by FFmpeg."""
     turns = round(degrees / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+class _Clock:
+    """Seconds of a video's frames since the first one.
+
+    Args:
+      step: seconds of a frame, where time stamps do not say.
+      decoding: takes the times of decoding, which rise by one frame each in the order in which frames are shown.
+    """
+
+    def __init__(self, step: float, decoding: bool):
+        self._step, self._decoding = step, decoding
+        self._last: float | None = None
+        self._origin: float | None = None  # the time stamp of second 0
+
+    def seconds(self, decoded: Any) -> float:
+        last, time = self._last or 0.0, decoded.time
+        after = 0.0 if self._last is None else last + self._step
+        if self._decoding:
+            time = None if decoded.dts is None else float(decoded.dts * decoded.time_base)
+        if time is None:
+            self._last = after
+        else:
+            if self._origin is None or last - (time - self._origin) > _GLITCH:
+                self._origin = time - after
+            self._last = max(time - self._origin, last)
+        return self._last
 
 
 class Video:
@@ -84,15 +113,12 @@ class Video:
         Raises:
           VideoError: after the last frame that can be decoded, where that is not the video's end.
         """
-        number, first, seconds, time = 0, None, 0.0, 0.0
+        number, seconds, time = 0, 0.0, 0.0
+        # AVI holds no times of showing. What FFmpeg guesses of H.264 with B-frames goes forth and back.
+        clock = _Clock(self._step, decoding=self._container.format.name == 'avi')
         try:
             for decoded in self._container.decode(self._stream):
-                time = decoded.time
-                if time is None:
-                    seconds = seconds + self._step if number else 0.0
-                else:
-                    first = time if first is None else first
-                    seconds = time - first
+                time, seconds = decoded.time, clock.seconds(decoded)
                 frame = VideoFrame(number, seconds, decoded)
                 if frame.damaged:
                     self.damaged.append(number)
