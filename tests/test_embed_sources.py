@@ -1,5 +1,6 @@
 """What `embed` reads and writes beside the network: folders of frames, their order and links, files of crops."""
 
+import errno
 import os
 
 import numpy as np
@@ -23,6 +24,38 @@ def test_a_frame_that_was_replaced_is_another_job(tmp_path):
     about = path.stat()
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000_000))
     assert TrackletFolders(tmp_path).identity() != before
+
+
+def test_a_frame_that_is_a_broken_link_costs_its_tracklet_alone(tmp_path):
+    written(tmp_path, a=saved('png'), b=saved('png'))
+    (tmp_path / 'a' / '2.png').symlink_to('nowhere')
+    source = TrackletFolders(tmp_path)
+    before = source.identity()
+    frames, left_out = embedded(source)
+    assert sorted(frames) == ['a', 'b'] and list(left_out) == ['a'] and '2.png cannot be read' in left_out['a']
+    (tmp_path / 'a' / 'nowhere').write_bytes(saved('png'))
+    assert TrackletFolders(tmp_path).identity() != before
+
+
+def test_folders_that_cannot_be_read_are_counted(tmp_path, monkeypatch):
+    written(tmp_path, a=saved('png'), b=saved('png'), c=saved('png'))
+    listed = os.scandir
+
+    def refuse(folder):
+        if os.fspath(folder) in refused:
+            raise PermissionError(errno.EACCES, 'Permission denied', os.fspath(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    refused = [str(tmp_path / 'a'), str(tmp_path / 'c')]
+    source = TrackletFolders(tmp_path)
+    assert source.names == ['b']
+    assert source.notes == [
+        f'2 folders cannot be read and were passed over, such as {tmp_path / "a"} (Permission denied).'
+    ]
+    refused = [str(tmp_path)]
+    with pytest.raises(PermissionError):
+        TrackletFolders(tmp_path)
 
 
 DEEP = RGB.astype(np.uint16) * 16 + 7  # 12 bits

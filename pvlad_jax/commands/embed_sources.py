@@ -87,6 +87,7 @@ class TrackletFolders(Source):
 
     Raises:
       UserError: no images, two tracklets of one name, or a depth that no picture has.
+      OSError: no images, and a folder that cannot be read.
     """
 
     def __init__(self, root: Path, bit_depth: int = 0):
@@ -95,7 +96,8 @@ class TrackletFolders(Source):
         self.root, self.notes, others = root, [], 0
         self._files: list[list[Path]] = []
         self.names = []
-        for folder, below, files in os.walk(root, followlinks=True):
+        unread: list[OSError] = []
+        for folder, below, files in os.walk(root, onerror=unread.append, followlinks=True):
             below[:] = sorted((name for name in below if not _is_hidden(name)), key=natural_key)
             for name in below:
                 if os.path.islink(link := os.path.join(folder, name)):
@@ -107,6 +109,8 @@ class TrackletFolders(Source):
                 self._files.append([Path(folder) / name for name in images])
                 relative = Path(folder).relative_to(root).as_posix()
                 self.names.append(_text(root.name if relative == '.' else relative))
+        if not any(self._files) and unread:
+            raise unread[0]
         if not any(self._files):
             raise UserError(
                 f'{root} holds no images ({", ".join(FRAME_EXTENSIONS)}), so there are no tracklets: one folder of '
@@ -116,6 +120,11 @@ class TrackletFolders(Source):
             raise UserError(f'{root}: two folders have the same name but for characters that are no text. Rename them.')
         if others:
             self.notes.append(f'{others:,} files are no images by their names and were passed over.')
+        if unread:
+            self.notes.append(
+                f'{len(unread):,} folders cannot be read and were passed over, such as {unread[0].filename} '
+                f'({unread[0].strerror}).'
+            )
         self.total = sum(map(len, self._files))
         if not bit_depth and _is_deep(next(path for files in self._files for path in files)):
             bit_depth, note = found_bit_depth(_deep_frames, self._files)
@@ -126,9 +135,12 @@ class TrackletFolders(Source):
         digest = hashlib.sha256()
         for files in self._files:
             for path in files:
-                about = path.stat()
-                line = f'{path.relative_to(self.root)} {about.st_size} {about.st_mtime_ns}\n'
-                digest.update(line.encode(errors='surrogateescape'))
+                try:
+                    about = path.stat()
+                    state = f'{about.st_size} {about.st_mtime_ns}'
+                except OSError:  # a link that leads nowhere: its tracklet is left out as broken
+                    state = 'unreadable'
+                digest.update(f'{path.relative_to(self.root)} {state}\n'.encode(errors='surrogateescape'))
         return {'input': str(self.root), 'frames': digest.hexdigest(), 'bit_depth': self.bit_depth}
 
     def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
