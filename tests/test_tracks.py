@@ -66,6 +66,15 @@ def test_all_formats_say_the_same(tmp_path):
             np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
 
 
+@pytest.mark.parametrize('other', ['a\nb', 'a\u2028b', 'a\x85b', 'a, b'])
+def test_names_of_csv_tracks_are_any_text(tmp_path, other):
+    lines = ['frame,track,left,top,width,height', '1,ab,1,2,30,40', f'1,"{other}",5,6,30,40', '2,ab,1,2,30,40']
+    path = tmp_path / 'tracks.csv'
+    path.write_text('\r\n'.join(lines), encoding='utf-8', newline='')
+    tracks = read_tracks(path)
+    assert tracks.names == ['ab', other] and tracks.counts().tolist() == [2, 1]
+
+
 def test_frames_may_be_numbered_from_either(tmp_path):
     text = mot_lines({'1': walking(3, 6)})
     assert read_tracks(written(tmp_path, text)).frame[0] == 3

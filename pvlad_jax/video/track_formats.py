@@ -118,7 +118,7 @@ def _rows_one_by_one(text: str, path: str) -> tuple[Float64[np.ndarray, 'N 7'], 
 def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
     """CSV by commas, semicolons or tabs, with the columns frame, track, left, top and width, height or right,
     bottom."""
-    lines = text.splitlines()
+    lines = list(io.StringIO(text))  # cells may hold what `str.splitlines` takes for the end of a line
     first = next(i for i, line in enumerate(lines) if line.strip(BLANK))
     separator = max(',;\t', key=lines[first].count)
     rows = _csv_rows(lines[first:], separator, path)
