@@ -152,6 +152,7 @@ def test_crops_come_and_go_with_their_tracklets(tmp_path, table):
     assert gallery.delete(names[:2]) == 2
     assert not holds(tmp_path / 'g', b'escape') and not holds(tmp_path / 'g', b'JPEG of t0')
     assert len(stored_crops(gallery.folder, 'a/b')) == 8 and stored_crops(given, '../secret') == []
+    assert stored_crops(gallery.folder, 'a%2Fb') == []  # another tracklet, which has none
     (given / 'link').symlink_to(tmp_path / 'secret')
     assert crops_of(given, 'link') == crops_of(given, '../secret') == []
     assert len(crops_of(tmp_path, 'secret')) == 20

@@ -26,7 +26,12 @@ _STAGED = '.crops'
 
 def crops_of(folder: Path, tracklet: str) -> list[Path]:
     """The pictures of a tracklet below a folder, in the order of their names; none where there are none."""
-    for name in (file_name(tracklet), tracklet):
+    return _pictures(folder, file_name(tracklet), tracklet)
+
+
+def _pictures(folder: Path, *names: str) -> list[Path]:
+    """Those in the first folder of these names that is there and does not lead out of `folder`."""
+    for name in names:
         path = PurePosixPath(name)
         if path.is_absolute() or '..' in path.parts or '\x00' in name or not path.parts:
             continue
@@ -85,8 +90,8 @@ def remove_crops(gallery: Path, tracklets: Iterable[str]) -> None:
 
 
 def stored_crops(gallery: Path, tracklet: str) -> list[Path]:
-    """The pictures of a tracklet in a gallery."""
-    return crops_of(gallery / 'crops', tracklet)
+    """The pictures of a tracklet in a gallery, where 'a%2Fb' is the folder of the tracklet 'a/b' and of no other."""
+    return _pictures(gallery / 'crops', file_name(tracklet))
 
 
 def _folder(gallery: Path, tracklet: str) -> Path:
