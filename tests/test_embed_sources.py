@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from pvlad_jax.commands.embed_sources import CropWriter, TrackletFolders
+from pvlad_jax.commands.embed_crops import CropWriter
+from pvlad_jax.commands.embed_sources import TrackletFolders
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.embedding.interleaved import TrackletFrame

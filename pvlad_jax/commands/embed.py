@@ -77,9 +77,9 @@ resumes."""
 
 
 def run(options: argparse.Namespace) -> None:
+    from pvlad_jax.commands.embed_crops import CropWriter
     from pvlad_jax.commands.embed_journal import open_journal
     from pvlad_jax.commands.embed_output import check_output, write_output
-    from pvlad_jax.commands.embed_sources import CropWriter
 
     check_output(options.output, options.camera)
     source = _source(options)

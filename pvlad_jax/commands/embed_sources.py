@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
 
+from pvlad_jax.commands.embed_crops import CropWriter
 from pvlad_jax.commands.embed_journal import Row
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.file_names import file_name
 from pvlad_jax.core.folder_links import refuse_link_above
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
@@ -28,7 +27,6 @@ Events = Iterator[TrackletFrame | TrackletEnd]
 EMPTY, BROKEN, SHORT = 'empty', 'broken', 'short'  # begin a row's reason
 _DECODING_THREADS = 4
 _AHEAD = 32  # frames that are decoded ahead
-_JPEG_QUALITY = 95  # of saved crops, which are for looking
 
 
 class Source:
@@ -54,27 +52,9 @@ class Source:
         """What the frames depend on; JSON-able."""
         raise NotImplementedError
 
-    def events(self, done: Collection[str], advance: Callable[[int], None], save: 'CropWriter') -> Events:
+    def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
         """The frames and ends of all tracklets that are not done yet."""
         raise NotImplementedError
-
-
-class CropWriter:
-    """Writes crops for looking at: FOLDER/TRACKLET/FRAME.jpg. Without a folder nothing."""
-
-    def __init__(self, folder: Path | None):
-        self._folder, self._made = folder, set()
-
-    def __call__(self, tracklet: str, frame: int, image: np.ndarray) -> None:
-        """What the disk refuses is raised as OSError."""
-        if self._folder is None:
-            return
-        where = self._folder / file_name(tracklet)  # no name leads out of the folder
-        if where not in self._made:
-            where.mkdir(parents=True, exist_ok=True)
-            self._made.add(where)
-        encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(image), _JPEG_QUALITY, 'RGB', '444')
-        (where / f'{frame:06d}.jpg').write_bytes(encoded)
 
 
 class TrackletFolders(Source):
