@@ -275,6 +275,7 @@ def test_npz_is_read_by_the_evaluation(video, workdir):
 
 def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, capsys, monkeypatch):
     monkeypatch.setattr('pvlad_jax.embedding.interleaved._step', lambda *_: pytest.fail('something was computed'))
+    write_frames(video / 'mine' / 'a', ['1.jpg'])
     cases = [
         ({'output': 'x.csv'}, (), 'must end in'),
         ({'tracks': ''}, (), 'give --tracks'),
@@ -288,6 +289,7 @@ def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, c
         ({'output': 'x.npz'}, ('--camera=99999999999',), 'are numbers'),
         ({'output': 'walk.txt/x.parquet'}, (), 'a part of its path is a file'),
         ({'input': 'walk.txt'}, (), 'cannot be read as a video'),
+        ({'input': 'mine', 'tracks': ''}, (f'--save_crops={video / "mine"}',), 'would write among the frames'),
         ({}, ('--margin=-1',), 'share'),
         ({}, ('--min_frames=0',), 'whole number from 1'),
     ]

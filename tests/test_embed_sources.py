@@ -166,6 +166,27 @@ def test_no_tracklets_name_leads_out_of_the_folder(tmp_path, name):
     assert [p.parent.parent for p in tmp_path.rglob('*.jpg')] == [tmp_path / 'crops']
 
 
+def test_pictures_of_an_earlier_job_go_with_the_first_of_a_tracklet(tmp_path):
+    for frames in ((0, 1, 2), (1, 3)):
+        save = CropWriter(tmp_path)
+        for number in frames:
+            save('a', number, RGB)
+        (tmp_path / 'a' / 'mine.jpg').touch()
+    assert sorted(path.name for path in (tmp_path / 'a').iterdir()) == ['000001.jpg', '000003.jpg', 'mine.jpg']
+
+
+def test_pictures_do_not_come_among_the_frames(tmp_path):
+    root = written(tmp_path / 'in', a=saved('png'), b=saved('png'))
+    (tmp_path / 'link').symlink_to(root)
+    for folder in (root, root / 'a', root / 'crops', tmp_path / 'link', tmp_path / 'in' / '..' / 'in'):
+        with pytest.raises(UserError, match='would write among the frames'):
+            TrackletFolders(root).check_crops(CropWriter(folder))
+    with pytest.raises(UserError, match='would write among the frames'):  # over in/a/000000.jpg
+        TrackletFolders(root / 'a').check_crops(CropWriter(root))
+    for folder in (None, tmp_path, tmp_path / 'crops', root / '.crops'):
+        TrackletFolders(root).check_crops(CropWriter(folder))
+
+
 def test_natural_order():
     names = ['f1', 'f2', 'f9', 'f10', 'f10a', 'g', 'g01', 'g1']
     assert sorted(sorted(names, reverse=True), key=natural_key) == ['f1', 'f2', 'f9', 'f10', 'f10a', 'g', 'g01', 'g1']

@@ -82,7 +82,8 @@ def run(options: argparse.Namespace) -> None:
     from pvlad_jax.commands.embed_output import check_output, write_output
 
     check_output(options.output, options.camera)
-    source = _source(options)
+    source, save = _source(options), CropWriter(options.save_crops)
+    source.check_crops(save)
     for note in source.notes:
         say(f'Note: {note}')
     shown = len(source.notes)
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
         began, before = time.monotonic(), len(journal.rows)
         try:
             with _stoppable(), progress('frames', source.total) as advance:
-                _embed(model, source, journal, options.min_frames, advance, CropWriter(options.save_crops))
+                _embed(model, source, journal, options.min_frames, advance, save)
         except KeyboardInterrupt as error:
             complain(
                 f'Stopped: {len(journal.rows):,} of {len(source.names):,} tracklets are kept. The same command resumes.'

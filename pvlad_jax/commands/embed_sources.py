@@ -16,6 +16,7 @@ import numpy as np
 from pvlad_jax.commands.embed_crops import CropWriter
 from pvlad_jax.commands.embed_journal import Row
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.file_names import is_hidden
 from pvlad_jax.core.folder_links import refuse_link_above
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
@@ -52,6 +53,9 @@ class Source:
         """What the frames depend on; JSON-able."""
         raise NotImplementedError
 
+    def check_crops(self, save: CropWriter) -> None:
+        """UserError where the crops would come among the frames that are read."""
+
     def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
         """The frames and ends of all tracklets that are not done yet."""
         raise NotImplementedError
@@ -78,11 +82,11 @@ class TrackletFolders(Source):
         self.names = []
         unread: list[OSError] = []
         for folder, below, files in os.walk(root, onerror=unread.append, followlinks=True):
-            below[:] = sorted((name for name in below if not _is_hidden(name)), key=natural_key)
+            below[:] = sorted((name for name in below if not is_hidden(name)), key=natural_key)
             for name in below:
                 if os.path.islink(link := os.path.join(folder, name)):
                     refuse_link_above(link, str(root))
-            seen = [name for name in files if not _is_hidden(name)]
+            seen = [name for name in files if not is_hidden(name)]
             images = sorted((name for name in seen if name.lower().endswith(FRAME_EXTENSIONS)), key=natural_key)
             others += len(seen) - len(images)
             if images or not below:  # a folder without anything in it is a tracklet that has lost its frames
@@ -122,6 +126,9 @@ class TrackletFolders(Source):
                     state = 'unreadable'
                 digest.update(f'{path.relative_to(self.root)} {state}\n'.encode(errors='surrogateescape'))
         return {'input': str(self.root), 'frames': digest.hexdigest(), 'bit_depth': self.bit_depth}
+
+    def check_crops(self, save: CropWriter) -> None:
+        save.check_beside(self.root, (files[0].parent for files in self._files if files), self.names)
 
     def events(self, done: Collection[str], advance: Callable[[int], None], save: CropWriter) -> Events:
         decoded = functools.partial(_decoded, bit_depth=self.bit_depth)
@@ -222,11 +229,6 @@ class VideoWithTracks(Source):
             boxes = self.rows[key].frames + sum(dropped.values())
             self.rows[key] = self.rows[key]._replace(note=f'of {boxes:,} boxes are left out: {why}')
         return TrackletEnd(key, drop=bool(self.rows[key].reason))
-
-
-def _is_hidden(name: str) -> bool:
-    """Of a system or a program, not of the user."""
-    return name.startswith('.') or name in ('__MACOSX', 'Thumbs.db', 'desktop.ini')
 
 
 def _text(name: str) -> str:
