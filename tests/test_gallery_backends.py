@@ -148,3 +148,25 @@ def test_ivfpq_rescores_exactly_forgets_what_is_deleted_and_finds_nearly_all(tmp
     assert index.ntotal == 649 and len(list((tmp_path / 'g/index').iterdir())) == 1
     for i in range(11):
         assert not holds(tmp_path / 'g', segments.unit(vectors[i : i + 1]).tobytes())
+
+
+def test_filters_of_ivfpq_hold_for_rows_that_were_added_later(tmp_path, table, monkeypatch):
+    """FAISS reads no bit behind those that say which rows may be found: here all of them would allow a row."""
+    from pvlad_jax.gallery import faiss_index
+
+    pack = np.packbits
+
+    def packed(*args, **options):
+        bits = pack(*args, **options)
+        return np.concatenate([bits, np.full(8 * len(bits), 255, np.uint8)])[: len(bits)]
+
+    monkeypatch.setattr(faiss_index, 'MIN_ROWS', 300)
+    gallery = make(tmp_path / 'g', 'faiss', kind='ivfpq')
+    for start in (0, 150, 300):
+        gallery.add(table(start, start + 150))
+    monkeypatch.setattr(np, 'packbits', packed)
+    stored, queries = rows(0, 450), rows(5, 8)
+    for filters, keep in FILTERS:
+        everything = gallery.search(queries, 500, filters, probes=1000, candidates=1000)
+        names = [[hit['tracklet'] for hit in answer.hits] for answer in everything]
+        assert names == sorted_by_cosine(stored, queries, 500, keep), filters

@@ -156,7 +156,7 @@ def search(
             selector = {}
             if not mask.all():
                 bits = np.packbits(np.bincount(ids[mask]).astype(bool), bitorder='little')
-                selector['sel'] = faiss.IDSelectorBitmap(8 * len(bits), faiss.swig_ptr(bits))
+                selector['sel'] = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))  # counted in bytes
             parameters = faiss.SearchParametersIVF(nprobe=min(probes, index.nlist), **selector)
             _, found_ids = index.search(x, n_candidates, params=parameters)
             found = np.where(found_ids < 0, -1, ids_to_rows(contents.metadata, found_ids))
