@@ -83,6 +83,8 @@ def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path):
         ({'tracklet': ['a', '']}, 'no name'),
         ({'tracklet': ['a', 'b' * 1001]}, 'more than 1000'),
         ({'tracklet': ['a', '\ud800']}, 'tracklet is string'),
+        ({'start_seconds': [None, np.inf]}, "start_seconds of 'b' is infinite"),
+        ({'end_seconds': [-np.inf, 2]}, "end_seconds of 'a' is infinite"),
         ({'frames': [1]}, 'has 1 values'),
         ({'frames': ['x', 'y']}, 'frames is int32'),
         ({'colour': [1, 2]}, 'has the columns'),
@@ -92,6 +94,14 @@ def test_bad_rows_are_refused(change, says):
     columns = {'tracklet': ['a', 'b'], 'embedding': np.ones((2, 4), np.float32), **change}
     with pytest.raises(UserError, match=says):
         EmbeddingTable.from_columns(columns, columns.pop('embedding'))
+
+
+def test_numbers_beyond_float32_are_refused_without_a_warning(tmp_path, recwarn):
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 1e300]), 2)
+    pq.write_table(pa.table({'tracklet': ['a'], 'embedding': vectors}), tmp_path / 't.parquet')
+    with pytest.raises(UserError, match="the embedding of 'a' holds NaN or Inf"):
+        read_table(tmp_path / 't.parquet')
+    assert not recwarn.list
 
 
 def test_other_sizes_and_models_are_refused(tmp_path):

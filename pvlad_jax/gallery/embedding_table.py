@@ -71,8 +71,8 @@ class EmbeddingTable:
         """The same with contiguous float32 vectors.
 
         Raises:
-          UserError: begins with `name`; where it is empty, a name is missing or occurs twice, or a vector holds NaN or
-            Inf, is all zeros or of another length.
+          UserError: begins with `name`; where it is empty, a name is missing or occurs twice, a vector holds NaN or
+            Inf, is all zeros or of another length, or a time is infinite.
         """
         vectors = self.embedding
         if vectors.ndim != 2 or vectors.dtype.kind != 'f' or not vectors.shape[1] or len(vectors) != len(self.metadata):
@@ -96,6 +96,13 @@ class EmbeddingTable:
         if silent.any():
             row = int(silent.argmax())
             raise UserError(f'{name}: the embedding of {names[row]!r} is all zeros: it has no direction.')
+        for column in ('start_seconds', 'end_seconds'):
+            infinite = np.isinf(self.metadata[column].to_numpy())  # null is NaN there
+            if infinite.any():
+                raise UserError(
+                    f'{name}: {column} of {names[int(infinite.argmax())]!r} is infinite. Leave it out (null) where it '
+                    'is unknown.'
+                )
         return dataclasses.replace(self, embedding=vectors)
 
 

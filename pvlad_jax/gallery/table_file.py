@@ -192,7 +192,8 @@ def _table_of(batch: pa.RecordBatch, fingerprint: str, name: str) -> EmbeddingTa
         raise UserError(f'{name}: some tracklets have no embedding (null).')
     size = vectors.type.list_size
     columns = {column: batch.column(column) for column in COLUMNS if column in batch.schema.names}
-    embedding = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32, copy=False)
+    with np.errstate(over='ignore'):  # what becomes Inf is refused
+        embedding = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32, copy=False)
     return EmbeddingTable(cast_metadata(columns, len(batch), name), embedding, fingerprint).checked(name)
 
 
