@@ -156,6 +156,13 @@ def test_each_option_of_calibrate_reaches_the_threshold(folder, option, fields):
     assert read_calibration(folder / 't.json') == expected != other
 
 
+@pytest.mark.parametrize(('model', 'noted'), [('', True), ('--model=m1', False)])
+def test_a_threshold_of_an_unknown_model_is_said(folder, capsys, model, noted):
+    assert main([*CALIBRATE.split(), *model.split()]) == 0
+    assert main([*SEARCH.split(), '--threshold=t.json', '--output=r.json']) == 0
+    assert ('nothing says whether the threshold is of the model' in capsys.readouterr().err) == noted
+
+
 def test_a_camera_that_is_not_there_is_said(folder, capsys):
     assert main([*SEARCH.split(), '--camera=dor', '--output=r.json']) == 0
     assert 'no stored tracklet meets these conditions' in capsys.readouterr().err

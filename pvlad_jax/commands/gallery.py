@@ -176,6 +176,8 @@ def _search(options: argparse.Namespace) -> None:
             'Note: no stored tracklet meets these conditions, for any query. `gallery info` says how many '
             'there are; names of cameras and sources must be given as the table has them.'
         )
+    if calibration and not (calibration.model and gallery.state.fingerprint):
+        terminal.complain('Note: nothing says whether the threshold is of the model that the gallery is of.')
     if calibration and len(gallery) > 10 * calibration.gallery:
         terminal.complain(
             f'Note: the threshold was calibrated with a gallery of {calibration.gallery:,} tracklets; in '
