@@ -235,6 +235,14 @@ def test_one_frame_is_in_memory_at_a_time(tmp_path):
     assert 1 <= most <= 2
 
 
+def test_a_box_outside_the_frame_is_not_seen_by_its_margin():
+    rules = CropRules(margin=0.5)
+    for box in ((-40, 10, 40, 20), (64, 10, 40, 20), (10, -20, 40, 20), (10, 48.0, 40, 20)):
+        top, bottom, left, right = rules.rectangle(box, HEIGHT, WIDTH)
+        assert bottom <= top or right <= left, box
+    assert rules.rectangle((-39, 10, 40, 20), HEIGHT, WIDTH) == (0, 40, 0, 21)
+
+
 @pytest.mark.parametrize('margin', [-0.1, 3.0, float('nan')])
 def test_a_margin_is_a_share(margin):
     with pytest.raises(UserError, match='margin'):

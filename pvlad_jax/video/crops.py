@@ -45,6 +45,8 @@ class CropRules:
           box: left, top, width, height in pixels.
         """
         x, y, w, h = (float(value) for value in box)
+        if min(x + w, width) <= max(x, 0) or min(y + h, height) <= max(y, 0):
+            return 0, 0, 0, 0  # outside, though its margin may reach into the frame: nobody is seen there
         left, right = x - self.margin * w, x + w + self.margin * w
         top, bottom = y - self.margin * h, y + h + self.margin * h
         # Clipped before it is rounded: the numbers of a damaged file may be larger than any integer.
