@@ -207,11 +207,13 @@ def test_the_card_has_the_results_of_its_checkpoint_and_no_markup_of_names(folde
     write_result(changed / 'eval' / 'latest.json', Result(**{**about, 'step': 1}, **counts))
     manifest = json.loads((exported(changed) / 'model.json').read_text())
     assert manifest['evaluation'] is None  # of another checkpoint
-    training = {**manifest['training'], 'counts': [24, 6, 1234]}
+    training = {**manifest['training'], 'people': 6, 'counts': [24, 6, 1234]}
     card = model_card(
         {**manifest, 'evaluation': Result(**about, **counts, partial=True).to_json(), 'training': training}
     )
     assert 'lacks a part of the benchmark' in card and 'frames of the training split | 24, 1,234 |' in card
+    held_out = {**manifest, 'training': {**training, 'people': 5}}
+    assert '| 24, 1,234, of 6 people; not all were trained on |' in model_card(held_out)
     weights = {'file': 'osnet.safetensors', 'origin': 'somewhere', 'licence': 'MIT.'}
     assert 'Origin: somewhere. Licence: MIT.\n' in model_card({**manifest, 'imported_weights': weights})
 

@@ -52,7 +52,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
                 'split': _code(about['split']),
                 'weights it began with': _began_with(about.get('began_with'), manifest.get('imported_weights')),
                 'training people': _number(about.get('people')),
-                'tracklets, frames of the training split': _counts(about.get('counts')),
+                'tracklets, frames of the training split': _counts(about.get('counts'), about.get('people')),
                 'step': _number(about.get('step')),
                 'checkpoint': printable(about['checkpoint']) or _UNKNOWN,
             }
@@ -124,8 +124,12 @@ def _table(rows: Mapping[str, str]) -> str:
     return '\n'.join(['| | |', '|---|---|', *(f'| {name} | {value} |' for name, value in rows.items())])
 
 
-def _counts(counts: Any) -> str:
-    return f'{counts[0]:,}, {counts[2]:,}' if counts else _UNKNOWN
+def _counts(counts: Any, people: int | None) -> str:
+    """Of the split as the data set has it, of which a run may hold people out."""
+    if not counts:
+        return _UNKNOWN
+    said = f'{counts[0]:,}, {counts[2]:,}'
+    return said if people in (None, counts[1]) else f'{said}, of {counts[1]:,} people; not all were trained on'
 
 
 def _number(value: Any) -> str:
