@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 pytest.importorskip('pyarrow')
 from pvlad_jax.commands.dispatcher import main
@@ -18,7 +18,9 @@ from pvlad_jax.evaluation.calibration import calibrate
 from pvlad_jax.evaluation.threshold import read_calibration
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.gallery import Gallery
+from pvlad_jax.gallery.result_sheet import draw_sheet
 from pvlad_jax.gallery.table_file import write_table
+from tests.helpers.pictures import deep, exif, saved
 from tests.helpers.small_galleries import make, rows, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,6 +130,25 @@ def test_a_sheet_says_rank_distance_and_camera(folder, monkeypatch):
             camera = f'camera {hit["camera"]}' if hit['camera'] else ''
             expected += [f'{rank}: {hit["tracklet"]}', f'{hit["distance"]:.3f}', camera]
     assert drawn == expected
+
+
+def test_a_sheet_shows_pictures_as_all_commands_read_them(tmp_path):
+    upright = np.zeros((96, 48, 3), np.uint8)
+    upright[:48], upright[48:] = (255, 0, 0), (0, 0, 255)
+    grey = np.repeat(np.linspace(0, 65535, 96).astype(np.uint16)[:, None], 48, 1)
+    contents = {
+        'turned': saved('jpeg', Image.fromarray(np.rot90(upright)), exif=exif(6)),
+        'deep': deep('png', grey),
+        'cut': saved('jpeg')[:-40],
+    }
+    for name, content in contents.items():
+        (tmp_path / f'{name}.jpg').write_bytes(content)
+    row = {'query': 'q', 'decision': '', 'hits': []}
+    draw_sheet(tmp_path / 's.png', [row], list, lambda name: [tmp_path / f'{name}.jpg' for name in contents])
+    shown = np.asarray(Image.open(tmp_path / 's.png')).astype(int)[13 : 13 + 96, 13 : 13 + 3 * 48]
+    assert np.abs(shown[:, :48] - upright).max() < 20
+    assert np.abs(shown[:, 48:96, 0] - (grey >> 8)).max() < 3
+    assert (shown[:, 96:] == 215).all()  # the damaged one is left out
 
 
 def test_the_table_on_the_terminal_has_the_nearest_first(folder, capsys):

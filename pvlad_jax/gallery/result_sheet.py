@@ -5,11 +5,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.terminal import printable
+from pvlad_jax.images import ImageError, decode_image, read_header
 
 _PICTURES, _HEIGHT, _WIDTH = 3, 96, 48  # of a tracklet; pixels of each
 _BORDER, _GAP, _CAPTION, _LINES = 3, 10, 13, 3
@@ -90,10 +91,12 @@ def _strip(pictures: Sequence[Path]) -> Image.Image:
     shown = sorted({round(i * last / (_PICTURES - 1)) for i in range(_PICTURES)}) if pictures else []
     for place, number in enumerate(shown):
         try:
-            with Image.open(pictures[number]) as picture:
-                if picture.width * picture.height <= _MAX_PIXELS:
-                    strip.paste(picture.convert('RGB').resize((_WIDTH, _HEIGHT)), (place * _WIDTH, 0))
-        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+            content = pictures[number].read_bytes()
+            header = read_header(content)
+            if header.width * header.height <= _MAX_PIXELS:
+                picture = Image.fromarray(decode_image(content))
+                strip.paste(picture.resize((_WIDTH, _HEIGHT)), (place * _WIDTH, 0))
+        except (OSError, ImageError):
             continue  # a damaged picture must not cost the others
     return strip
 
