@@ -135,6 +135,15 @@ def test_tracklets_without_pictures_get_them_later(tmp_path, table):
         gallery.add(table(0, 2), table(0, 2))
 
 
+def test_crops_are_spread_over_the_frames_in_natural_order(tmp_path, table):
+    (tmp_path / 'crops/t0').mkdir(parents=True)
+    for number in range(8, 16):  # 9 comes before 10
+        (tmp_path / f'crops/t0/f{number}.jpg').write_text(str(number))
+    gallery = make(tmp_path / 'g')
+    gallery.add(table(0, 1), tmp_path / 'crops')
+    assert [path.read_text() for path in stored_crops(gallery.folder, 't0')] == [str(n) for n in range(8, 16)]
+
+
 def test_crops_come_and_go_with_their_tracklets(tmp_path, table):
     names = ['t0', '../../escape', 'a/b']
     given = tmp_path / 'crops'

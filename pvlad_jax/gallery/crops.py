@@ -16,6 +16,7 @@ import numpy as np
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.gallery.manifest import sync
 
 PER_TRACKLET = 8  # evenly spread over the tracklet
@@ -25,7 +26,7 @@ _STAGED = '.crops'
 
 
 def crops_of(folder: Path, tracklet: str) -> list[Path]:
-    """The pictures of a tracklet below a folder, in the order of their names; none where there are none."""
+    """The pictures of a tracklet below a folder, in natural order of their names; none where there are none."""
     return _pictures(folder, file_name(tracklet), tracklet)
 
 
@@ -37,7 +38,8 @@ def _pictures(folder: Path, *names: str) -> list[Path]:
             continue
         place = folder / path
         if place.is_dir() and place.resolve().is_relative_to(folder.resolve()):
-            return sorted(p for p in place.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+            found = (p for p in place.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+            return sorted(found, key=lambda p: natural_key(p.name))
     return []
 
 
