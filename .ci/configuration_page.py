@@ -36,13 +36,9 @@ NAMES = {
 
 
 def page() -> str:
-    """The whole page."""
-    parts, section = [INTRODUCTION], None
+    """The whole page: a table for each section of the configuration."""
+    sections: dict[str, list[str]] = {}
     for d in describe(Config):
-        head = d.path.rpartition('.')[0]
-        if head != section:
-            section = head
-            parts.append(f'\n## {head or "The run"}\n\n| field | default | meaning |\n|---|---|---|\n')
         default = (
             ('{}' if not d.default else str(dict(d.default))) if isinstance(d.default, Mapping) else repr(d.default)
         )
@@ -53,10 +49,12 @@ def page() -> str:
             'names: ' + ', '.join(f'`{name}`' for name in NAMES[d.path]) if d.path in NAMES else '',
         ]
         rest = f' ({"; ".join(filter(None, notes))})' if any(notes) else ''
-        parts.append(
+        sections.setdefault(d.path.rpartition('.')[0], []).append(
             f'| `{d.path}`{" ↻" if d.resumable else " ↑" if d.grows else ""} | `{default}` | {d.meaning}{rest} |\n'
         )
-    return ''.join(parts)
+    heads = '\n## {}\n\n| field | default | meaning |\n|---|---|---|\n'
+    tables = (heads.format(section or 'The run') + ''.join(rows) for section, rows in sections.items())
+    return INTRODUCTION + ''.join(tables)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from pvlad_jax.core.settings import section, setting
 
 @dataclass(frozen=True)
 class MeshConfig:
-    data: int = setting(-1, 'devices along the batch; -1 = the rest')
+    data: int = setting(-1, 'devices over which the batch alone is split; -1 = all that fsdp leaves')
     fsdp: int = setting(
         1, 'devices over which parameters and optimiser state are sharded; the batch is split over these too'
     )
@@ -26,7 +26,10 @@ class CheckpointConfig:
 @dataclass(frozen=True)
 class Config:
     seed: int = setting(
-        0, 'of initial weights, batches and augmentation; the same seed gives the same run', at_least=0, short='seed'
+        0,
+        'seed of initial weights, batches and augmentation; the same seed gives the same run',
+        at_least=0,
+        short='seed',
     )
     init_from: str = setting(
         '',

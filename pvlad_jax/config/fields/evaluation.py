@@ -15,11 +15,14 @@ class EvaluationConfig:
     protocol: str = setting('', "a name of evaluation.protocols.PROTOCOLS; empty = the data set's own")
     unknown_cameras: str = setting(
         'refuse',
-        'where a protocol compares them: refuse; other: each is a camera of its own; ignore',
+        'tracklets whose camera is not known, where a protocol compares cameras: refuse; other = each has a camera of '
+        'its own; ignore = what they leave undecided is ignored',
         choices=('refuse', 'other', 'ignore'),
     )
     frames: str = setting(
-        'all', "'all', 'even:N' evenly spread, 'every:N' the first and every N-th after it, 'first:N'"
+        'all',
+        "frames of a test tracklet that are embedded: 'all', 'even:N' = N evenly spread, 'every:N' = the first and "
+        "every N-th after it, 'first:N'",
     )
     checkpoint: str = setting(
         'last',

@@ -25,7 +25,8 @@ class BackboneConfig:
     )
     inflation: str = setting(
         'centre',
-        "where their imported 2D kernels go: to the centre frame's tap, or mean: all three taps alike",
+        'of inflated 2D networks, where imported 2D kernels go: centre = to the tap of the centre frame, mean = to all '
+        'three taps alike',
         choices=('centre', 'mean'),
         short='inflation',
         resumable=True,
@@ -57,7 +58,7 @@ class ModelConfig:
     backbone: BackboneConfig = section(BackboneConfig)
     dtype: str = setting(
         'float32',
-        'of the convolutions; norms, softmax, sums, embedding and losses are float32 always, with all its bits',
+        'type of the convolutions; norms, softmax, sums, embedding and losses are float32 always, with all its bits',
         choices=('float32', 'bfloat16'),
         short='dtype',
     )
@@ -83,7 +84,7 @@ class ModelConfig:
         renamed_from='model.descriptor',
         former_works=True,
     )
-    mask_kernel: int = setting(1, "of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)", choices=(1, 3))
+    mask_kernel: int = setting(1, "kernel of the part masks' convolution: 1 (1x1x1) or 3 (3x3x3)", choices=(1, 3))
     shared_codebook: bool = setting(False, 'one codebook for all parts')
     vlad_norm: str = setting(
         'codeword',
@@ -146,4 +147,4 @@ class VladInitConfig:
         renamed_from='vlad_init.descriptors',
         former_works=True,
     )
-    batches: int = setting(8, 'training batches that they are drawn from', at_least=1)
+    batches: int = setting(8, 'training batches that the local descriptors of k-means are drawn from', at_least=1)
