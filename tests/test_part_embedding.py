@@ -12,7 +12,7 @@ from pvlad_jax.models.part_embedding import PartEmbedding
 
 
 def test_a_part_reaches_its_own_numbers_alone():
-    layer = PartEmbedding(parts=3, embedding=12)
+    layer = PartEmbedding(parts=3, embedding_dim=12)
     descriptor = jax.random.normal(jax.random.key(0), (2, 15))
     variables = layer.init(jax.random.key(1), descriptor)
     kernel, bias = (np.asarray(variables['params'][name]) for name in ('kernel', 'bias'))
@@ -26,7 +26,7 @@ def test_a_part_reaches_its_own_numbers_alone():
 
 def test_each_part_begins_at_the_scale_of_one_layer():
     """Unit variance per input, as nn.Dense: not that of all parts together."""
-    layer = PartEmbedding(parts=6, embedding=600)
+    layer = PartEmbedding(parts=6, embedding_dim=600)
     kernel = layer.init(jax.random.key(0), jnp.zeros((1, 1200)))['params']['kernel']
     np.testing.assert_allclose(kernel.std() * np.sqrt(200), 1, rtol=0.02)
 

@@ -13,18 +13,18 @@ class PartEmbedding(nn.Module):
 
     Attributes:
       parts: P. A pooling's descriptor has its parts side by side.
-      embedding: E, a multiple of P.
+      embedding_dim: E, a multiple of P.
     """
 
     parts: int
-    embedding: int
+    embedding_dim: int
 
     @nn.compact
     def __call__(self, descriptor: Float[Array, 'B F']) -> Float[Array, 'B E']:
         b, size = descriptor.shape
-        shape = self.parts, size // self.parts, self.embedding // self.parts
+        shape = self.parts, size // self.parts, self.embedding_dim // self.parts
         kernel = self.param('kernel', nn.initializers.lecun_normal(batch_axis=0), shape)
-        bias = self.param('bias', nn.initializers.zeros_init(), (self.embedding,))
+        bias = self.param('bias', nn.initializers.zeros_init(), (self.embedding_dim,))
         descriptor = descriptor.reshape(b, self.parts, -1)
         of_parts = jnp.einsum('bpf,pfe->bpe', descriptor, kernel, precision='highest')
-        return of_parts.reshape(b, self.embedding) + bias
+        return of_parts.reshape(b, self.embedding_dim) + bias

@@ -36,15 +36,19 @@ class Output:
 
 
 class TrackletNetwork(nn.Module):
-    """Backbone, aggregator, embedding, classifier. `__call__` for training; `statistics` and `embed` are its two halves
-    at test.
+    """Backbone, pooling, embedding layer, classifier. `__call__` for training; `statistics` and `embed` are its two
+    halves at test.
 
     Attributes:
-      embedding: E. Where `linear` is false it is F, the descriptor's size, and the descriptor itself is the feature.
+      aggregator: the pooling (`pooling.Pooling`); checkpoints name its parameters after this field.
+      embedding: E. Where `linear` is false it is F, the descriptor's size.
       num_identities: I, the classifier's outputs.
+      bnneck: BatchNorm between the embedding layer and the classifier (Luo 2019).
       pixel_mean, pixel_std: of the backbone's input, on a scale of 0 to 1.
+      dtype: of the backbone's input.
+      linear: whether there is an embedding layer; without one the descriptor itself is the feature.
       embedding_parts: of how many parts each has an embedding layer of its own; 0 = one layer for the descriptor.
-      stride_t: the backbone's, in time; where colours are looked at.
+      stride_t: the backbone's stride in time, which tells the frames that a segmentation by colour looks at.
     """
 
     backbone: nn.Module
@@ -73,7 +77,10 @@ class TrackletNetwork(nn.Module):
     def statistics(
         self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False
     ) -> tuple[Statistics, Intermediates, Bool[Array, 'N t']]:
-        """Statistics of each clip alone. Frames that are not valid change nothing, whatever they hold."""
+        """(statistics of each clip alone, intermediates, validity of the feature map's times).
+
+        Frames that are not valid change nothing, whatever they hold.
+        """
         x = (clips.astype(jnp.float32) / 255 - jnp.array(self.pixel_mean)) / jnp.array(self.pixel_std)
         x = jnp.where(valid[:, :, None, None, None], x, 0).astype(self.dtype)
         x, valid = self.backbone(x, valid, train)
@@ -130,7 +137,9 @@ first_variables = init_variables  # its former name, which programs of others us
 
 
 def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
-    """The network of a configuration for this number of training identities. UserError for an unknown name."""
+    """The network of a configuration for this number of training identities. UserError for an unknown name, or a
+    combination that there cannot be.
+    """
     b, dtype = config.backbone, jnp.dtype(config.dtype)
     check_effect(b.temporal_blocks, b.inflation, b.temporal, b.weights)
     backbone = build_backbone(
@@ -143,9 +152,17 @@ def build_network(config: ModelConfig, num_identities: int) -> TrackletNetwork:
         temporal_blocks=b.temporal_blocks,
         time_padding=b.time_padding,
     )
-    spec, aggregator = BACKBONES[b.name], build_pooling(config)
-    embedding = config.embedding_dim or aggregator.size(spec.channels)
-    pixels, linear = (spec.pixel_mean, spec.pixel_std), config.embedding_dim > 0
-    by_part = config.parts if config.embedding_by_part else 0
-    options = dtype, linear, by_part, spec.stride_t
-    return TrackletNetwork(backbone, aggregator, embedding, num_identities, config.bnneck, *pixels, *options)
+    spec, pooling = BACKBONES[b.name], build_pooling(config)
+    return TrackletNetwork(
+        backbone=backbone,
+        aggregator=pooling,
+        embedding=config.embedding_dim or pooling.size(spec.channels),
+        num_identities=num_identities,
+        bnneck=config.bnneck,
+        pixel_mean=spec.pixel_mean,
+        pixel_std=spec.pixel_std,
+        dtype=dtype,
+        linear=config.embedding_dim > 0,
+        embedding_parts=config.parts if config.embedding_by_part else 0,
+        stride_t=spec.stride_t,
+    )

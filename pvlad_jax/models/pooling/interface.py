@@ -21,13 +21,11 @@ KMeans = Callable[[Float[np.ndarray, 'n D'], int, int], Float[np.ndarray, 'K D']
 
 
 class Intermediates(NamedTuple):
-    """What may be looked at, where there is any: masks [N,t,h,w,P], soft assignments [N,t,h,w,P,K], part descriptors
-    [N,t,h,w,P,D].
-    """
+    """What a pooling computes on the way, for pictures, losses and initialisation; None of what it has not."""
 
-    part_masks: Array | None = None
-    soft_assignment: Array | None = None
-    part_descriptors: Array | None = None
+    part_masks: Array | None = None  # [N,t,h,w,P]
+    soft_assignment: Array | None = None  # [N,t,h,w,P,K]
+    part_descriptors: Array | None = None  # [N,t,h,w,P,D], not normalised
 
 
 class Pooling(nn.Module):
@@ -52,7 +50,9 @@ class Pooling(nn.Module):
         return cls()
 
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
-        """Statistics of each clip. `x` is 0 at times that are not valid."""
+        """(statistics of each clip, arrays [N, ...] by name; what may be looked at). `x` is 0 at times that are not
+        valid.
+        """
         raise NotImplementedError
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
@@ -71,8 +71,13 @@ class Pooling(nn.Module):
         seed: int,
         kmeans: KMeans,
     ) -> dict[str, Any]:
-        """The parameters to begin with, given the random ones and local descriptors of training clips (if
-        `data_dependent`).
+        """The parameters to begin with, if `data_dependent`.
+
+        Args:
+          params: the random ones.
+          descriptors: `part_descriptors` of a sample of valid locations of training clips.
+          init: config.vlad_init.
+          seed: of k-means.
         """
         return dict(params)
 
@@ -114,6 +119,7 @@ def merge_by_segment(statistics: Statistics, merge: str, segment: Array, segment
 
 
 def merge_two(one: Statistics, other: Statistics, merge: str) -> Statistics:
+    """Two statistics of the same videos, of some clips each -> those of all these clips."""
     return jax.tree.map(jnp.add if merge == 'add' else jnp.maximum, one, other)
 
 

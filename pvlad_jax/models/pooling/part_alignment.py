@@ -37,12 +37,12 @@ def _bias_in_float32(x: Array, kernel: Array, bias: Array, *, dtype: DTypeLike) 
 class PartAlignment(nn.Module):
     """Masks `M_p = sigmoid(conv_p(x))` and descriptors `u_p = conv1x1x1_p(x)`, with bias and no activation.
 
-    Given the shares of a segmentation, `M = softmax(tanh(conv(x)) / 2 + log shares)` over the parts and a background,
+    Given the shares of a segmentation, `M = softmax(BOUND tanh(conv(x)) + log shares)` over the parts and a background,
     whose mask is left out.
 
     Attributes:
       parts: P. 0 = one part whose mask is 1 everywhere (no alignment).
-      descriptor: D.
+      descriptor_dim: D.
       mask_kernel: 1 or 3, the edge of the mask's convolution in time and space.
       position_term: adds a learned value a part and location (not a time) to the mask's logit, initialised as
         horizontal bands (ours).
@@ -50,7 +50,7 @@ class PartAlignment(nn.Module):
     """
 
     parts: int
-    descriptor: int
+    descriptor_dim: int
     mask_kernel: int = 1
     position_term: bool = False
     dtype: DTypeLike = jnp.float32
@@ -59,14 +59,17 @@ class PartAlignment(nn.Module):
     def __call__(
         self, x: Float[Array, 'N t h w C'], shares: Float[Array, 'N t h w R'] | None = None
     ) -> tuple[Float[Array, 'N t h w P'], Float[Array, 'N t h w P D']]:
-        """`x` is 0 at masked times. shares: of P parts and of the background (R = P + 1) in each cell
-        (`ops.colour_segmentation`). Returns (masks in [0,1], descriptors).
+        """(masks in [0,1], descriptors u, not normalised), float32.
+
+        Args:
+          x: the backbone's features, 0 at times that are not valid.
+          shares: of P parts and of the background (R = P + 1) in each location (`ops.colour_segmentation`).
         """
         n, t, h, w, _ = x.shape
         parts = max(self.parts, 1)
         about = {'dtype': self.dtype, 'promote_dtype': _bias_in_float32}
-        descriptors = nn.Dense(parts * self.descriptor, **about, name='part_descriptor')(x)
-        descriptors = descriptors.reshape(n, t, h, w, parts, self.descriptor)
+        descriptors = nn.Dense(parts * self.descriptor_dim, **about, name='part_descriptor')(x)
+        descriptors = descriptors.reshape(n, t, h, w, parts, self.descriptor_dim)
         if self.parts == 0:
             return jnp.ones((n, t, h, w, 1), jnp.float32), descriptors
         masks = parts if shares is None else parts + 1

@@ -11,7 +11,11 @@ from pvlad_jax.models.pooling.part_alignment import PartAlignment
 
 
 class PartAttention(Pooling):
-    """Part alignment and the average of each part's attended descriptors (Zhao 2017, lifted to 3D)."""
+    """Part alignment, and the mean of each part's descriptors times its mask (Zhao 2017, lifted to 3D). F = P·D.
+
+    Statistics: `total` [N,P,D], the weighted sums, and `count` [N], the valid locations, over all of which the mean is
+    taken. Attributes as of `PersonVlad`.
+    """
 
     parts: int
     descriptor_dim: int
@@ -22,10 +26,14 @@ class PartAttention(Pooling):
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PartAttention':
-        position_term = model.position_term and model.parts > 0
-        colour_parts = model.parts if model.colour_masks else 0
-        options = model.mask_kernel, position_term, jnp.dtype(model.dtype), colour_parts
-        return cls(model.parts, model.descriptor_dim, *options)
+        return cls(
+            parts=model.parts,
+            descriptor_dim=model.descriptor_dim,
+            mask_kernel=model.mask_kernel,
+            position_term=model.position_term and model.parts > 0,
+            dtype=jnp.dtype(model.dtype),
+            colour_parts=model.parts if model.colour_masks else 0,
+        )
 
     @nn.compact
     def __call__(
@@ -36,7 +44,7 @@ class PartAttention(Pooling):
         )(x, shares)
         weight = masks * valid[:, :, None, None, None]
         total = jnp.einsum('nthwp,nthwpd->npd', weight, u, precision='highest')
-        return {'total': total, 'count': num_locations(x, valid)}, Intermediates(masks, None, u)
+        return {'total': total, 'count': num_locations(x, valid)}, Intermediates(part_masks=masks, part_descriptors=u)
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
         return mean_of(statistics).reshape(statistics['count'].shape[0], -1)

@@ -1,5 +1,5 @@
-"""PersonVLAD: soft parts over space and time, and the residuals of each part's descriptors from a codebook
-(docs/design.md).
+"""PersonVLAD: soft parts over space and time, and the residuals of each part's descriptors from a codebook (formulas:
+docs/design.md, "The pooling").
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,15 @@ from pvlad_jax.models.pooling.vlad_codebook import NetVlad, initial_codebook, vl
 
 
 class PersonVlad(Pooling):
-    """3D part alignment and a VLAD codebook for each part.
+    """3D part alignment and a VLAD codebook for each part. Statistics: `residual` [N,P,K,D], the residual sums.
 
-    `parts = 0`: VLAD without parts (NetVLAD; on a 2D backbone ActionVLAD).
+    Attributes:
+      parts: P; 0 = VLAD without parts (NetVLAD; on a 2D backbone ActionVLAD).
+      clusters, descriptor_dim: K and D, of each part.
+      mask_kernel, position_term, dtype: of `PartAlignment`.
+      shared_codebook: one codebook for all parts.
+      colour_parts: P where masks begin at a segmentation by colour; 0 = they do not.
+      norm: of `vlad_descriptor`.
     """
 
     parts: int
@@ -36,11 +42,17 @@ class PersonVlad(Pooling):
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> 'PersonVlad':
-        sizes = model.parts, model.clusters, model.descriptor_dim
-        position_term = model.position_term and model.parts > 0
-        colour_parts = model.parts if model.colour_masks else 0
-        options = model.mask_kernel, model.shared_codebook, position_term, jnp.dtype(model.dtype), colour_parts
-        return cls(*sizes, *options, norm=model.vlad_norm)
+        return cls(
+            parts=model.parts,
+            clusters=model.clusters,
+            descriptor_dim=model.descriptor_dim,
+            mask_kernel=model.mask_kernel,
+            shared_codebook=model.shared_codebook,
+            position_term=model.position_term and model.parts > 0,
+            dtype=jnp.dtype(model.dtype),
+            colour_parts=model.parts if model.colour_masks else 0,
+            norm=model.vlad_norm,
+        )
 
     @nn.compact
     def __call__(
@@ -55,8 +67,11 @@ class PersonVlad(Pooling):
         sums, assignment = NetVlad(parts, self.clusters, self.descriptor_dim, self.shared_codebook, name='vlad')(
             u.reshape(n, t * h * w, parts, self.descriptor_dim), weight.reshape(n, t * h * w, parts)
         )
-        seen = masks if self.parts else None  # one part whose mask is 1 is none to look at
-        return {'residual': sums}, Intermediates(seen, assignment.reshape(n, t, h, w, parts, self.clusters), u)
+        return {'residual': sums}, Intermediates(
+            part_masks=masks if self.parts else None,  # a mask that is 1 everywhere is none to look at
+            soft_assignment=assignment.reshape(n, t, h, w, parts, self.clusters),
+            part_descriptors=u,
+        )
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B F']:
         return vlad_descriptor(statistics['residual'], self.norm)

@@ -1,9 +1,12 @@
-"""The VLAD layer: residuals of part descriptors from cluster centres, summed over the whole video (docs/design.md;
-NetVLAD, Arandjelović 2016).
+"""The VLAD layer: residuals of part descriptors from cluster centres, summed over the whole video (NetVLAD,
+Arandjelović 2016).
 
     û = u / |u|
     a_{p,k,n} = softmax_k(w_{p,k} · û_{p,n} + b_{p,k})
     V_{p,k}   = Σ_n m_n M_{p,n} a_{p,k,n} (û_{p,n} − c_{p,k})
+
+u: part descriptors at the locations n of all clips, for each part p; k: codewords; c: cluster centres; w, b: of the
+soft assignment; M: part masks; m: 1 at valid frames, else 0.
 
 The mask weighs the residual: a scalar times a descriptor that is then normalised would cancel out. Everything here is
 float32; `precision='highest'` because GPUs and TPUs otherwise multiply float32 with fewer bits, and w = 2αc magnifies
@@ -30,7 +33,7 @@ def residual_sums(
     b: Float[Array, 'P K'],
     c: Float[Array, 'P K D'],
 ) -> tuple[Float[Array, 'N P K D'], Float[Array, 'N L P K']]:
-    """Sums over the L locations of each clip, and the soft assignment.
+    """(V summed over the L locations of each clip, the soft assignment a).
 
     `weight` is m·M. The sum is factored, `Σ (m M a) û − (Σ m M a) c`, so that no `L·K·D` tensor arises; it adds over
     clips.
@@ -56,10 +59,11 @@ def vlad_descriptor(sums: Float[Array, 'B P K D'], norm: str = 'codeword') -> Fl
 
 
 class NetVlad(nn.Module):
-    """The codebook of each part: three tensors, free after their common initialisation
-    (training/initialisation/kmeans.py), without weight decay.
+    """The codebook of each part: parameters `centres` [P,K,D], `assignment_weight` [P,K,D] and `assignment_bias` [P,K],
+    1 for P where it is shared. They are initialised together (`initial_codebook`), then learned each by itself, without
+    weight decay.
 
-    Until a start is given they are random unit centres with α = 10.
+    Before that, they are random unit centres with α = 10.
     """
 
     parts: int
