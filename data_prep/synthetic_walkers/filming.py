@@ -203,7 +203,7 @@ def _passing(
     drift = passage.speed - 1.2 * right * view.scale.mean()
     x = view.origin[:, 0] + passage.offset + drift * (frames - passage.frame)
     if passage.kind == 'person':
-        return _passer_by(world, passage, tracklet, view, x, drift, rng)
+        return _passer_by(world, passage, view, x, drift, rng)
     sprite = draw_sprite(passage.kind, rng, HEIGHT)
     width = sprite.shape[1]
     shown = []
@@ -217,7 +217,7 @@ def _passing(
     return shown
 
 
-def _passer_by(world, passage, tracklet, view, x, drift, rng) -> list[np.ndarray | None]:
+def _passer_by(world, passage, view, x, drift, rng) -> list[np.ndarray | None]:
     who = person(passage.person_id, world.seed)
     gait: Gait = who.gait
     seen = np.flatnonzero(np.abs(x - WIDTH / 2) < WIDTH)

@@ -62,6 +62,7 @@ def _batch(c: Config) -> Iterator[str]:
 
 
 def has_part_masks(pooling: str, parts: int) -> bool:
+    """Whether a network of this pooling and number of parts computes masks."""
     return pooling in ('person_vlad', 'part_attention') and parts >= 1
 
 

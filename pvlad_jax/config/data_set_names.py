@@ -15,8 +15,12 @@ _RUN_RESULTS = re.compile(r'latest|config|step_\d+')
 
 
 class NamedDataSet(NamedTuple):
-    """Attributes:
-    written: as the user wrote it, NAME or NAME@SPLIT; results go by it.
+    """A data set of a join.
+
+    Attributes:
+      name: of its folder in config.dataset.data_dir.
+      split: '0' where none is written.
+      written: as the user wrote it, NAME or NAME@SPLIT; results go by it.
     """
 
     name: str

@@ -20,8 +20,13 @@ _ROLES = ('layout', 'people_splits', 'query_rows', 'query_camera', 'gallery_came
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """`splits`: {name: (tracklets, people, frames)}, to say in words what has changed. `data_sets`: those of a join, by
-    name, which then have the splits; otherwise {}.
+    """Hashes by which a run recognises its data set.
+
+    Attributes:
+      labels: of its tables, and of what decides the roles of tracklets.
+      content: of its record files.
+      splits: {name: (tracklets, people, frames)}, to say in words what has changed.
+      data_sets: those of a join, by name, which then have the splits; otherwise {}.
     """
 
     labels: str
@@ -39,6 +44,7 @@ class Fingerprint:
         return {**content, 'data_sets': each} if each else content
 
     def same(self, other: 'Fingerprint') -> bool:
+        """Whether both hashes are the same."""
         return (self.labels, self.content) == (other.labels, other.content)
 
     def changes(self, now: 'Fingerprint') -> str:

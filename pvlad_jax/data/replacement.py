@@ -13,9 +13,12 @@ from pvlad_jax.data.pk_sampler import PKSampler
 
 
 class Replacements:
-    """Args:
-    identities: the batches that are drawn, and whose rows these are.
-    intact: whether all frames of a row's tracklet can be decoded; asked only where a tracklet has to be replaced.
+    """Rows of the training table that may take the place of one that cannot be decoded.
+
+    Args:
+      identities: the batches that are drawn, and whose rows these are.
+      seed: config.seed.
+      intact: whether all frames of a row's tracklet can be decoded; asked only where a tracklet has to be replaced.
     """
 
     def __init__(self, identities: PKSampler, seed: int, intact: Callable[[int], bool]):

@@ -52,6 +52,7 @@ class TrackletTable:
 
     @staticmethod
     def concatenate(tables: Sequence['TrackletTable']) -> 'TrackletTable':
+        """The rows of all tables, one table after the other."""
         return TrackletTable(
             *(np.concatenate([getattr(t, f.name) for t in tables]) for f in dataclasses.fields(TrackletTable))
         )
@@ -59,6 +60,8 @@ class TrackletTable:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedTracklet:
+    """A record: the tracklet's name and its frames, not decoded."""
+
     tracklet: str
     frames: Sequence[bytes]  # encoded images, read one by one on access
 

@@ -26,6 +26,7 @@ class ScoreRows(Protocol):
 
 
 def padded_size(n_gallery: int) -> int:
+    """The number of columns of a block's scores, for a gallery of this size."""
     multiple = _SMALL_MULTIPLE if n_gallery <= TILE else TILE
     return -(-n_gallery // multiple) * multiple
 

@@ -73,7 +73,7 @@ def calibrate(
     protocol = PROTOCOLS['all_but_query' if blind else 'mars_official']
     check_labels(protocol, query, gallery, unknown_cameras)
     people, of_query, of_gallery = _identities(query, gallery)
-    warnings = _check_counts(false_accept_rate, per, people, of_query, of_gallery)
+    warnings = _check_counts(false_accept_rate, per, of_query, of_gallery)
     if blind:
         warnings.append(
             'No cameras are known: pairs of one person and one camera count, and those are easier than others.'
@@ -107,9 +107,7 @@ def _identities(query: Embeddings, gallery: Embeddings) -> tuple[int, Int[np.nda
     return len(numbers), packed[: len(query)], packed[len(query) :]
 
 
-def _check_counts(
-    rate: float, per: str, people: int, of_query: Int[np.ndarray, 'Q'], of_gallery: Int[np.ndarray, 'N']
-) -> list[str]:
+def _check_counts(rate: float, per: str, of_query: Int[np.ndarray, 'Q'], of_gallery: Int[np.ndarray, 'N']) -> list[str]:
     """Warnings; UserError where the rate is below what this number of people can show."""
     asked, there = np.unique(of_query), np.unique(of_gallery)
     both = len(np.intersect1d(asked, there))

@@ -42,6 +42,7 @@ class Ranking:
 
     @property
     def valid(self) -> Bool[np.ndarray, 'Q']:
+        """Which queries have something to find; the metrics are means over these."""
         return self.num_matches > 0
 
     def cmc(self, ranks: int) -> Float[np.ndarray, 'R']:

@@ -16,9 +16,11 @@ _SAME = ('step', 'frames', 'distance', 'rerank', 'unknown_cameras', 'checkpoint'
 
 @dataclasses.dataclass(frozen=True)
 class MeanResult:
-    """Attributes:
-    dataset: their names, joined.
-    data_sets: at least one result, by the name of its data set.
+    """The results of one network on joined data sets.
+
+    Attributes:
+      dataset: their names, joined.
+      data_sets: at least one result, by the name of its data set.
     """
 
     dataset: str

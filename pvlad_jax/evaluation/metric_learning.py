@@ -47,6 +47,7 @@ class LearnedMetric:
 
     @property
     def matrix(self) -> Float[np.ndarray, 'E E']:
+        """A diag(signs) Aᵀ."""
         return (self.projection * self.signs) @ self.projection.T
 
     @property

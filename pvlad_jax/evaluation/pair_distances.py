@@ -30,6 +30,9 @@ class PairDistances:
         good: Bool[np.ndarray, 'b N'],
         ignored: Bool[np.ndarray, 'b N'],
     ) -> None:
+        """Takes the distances of the queries `rows` to the whole gallery: good pairs are of one person, those neither
+        good nor ignored of two.
+        """
         query, column = np.nonzero(good)
         self.one.append(distance[good])
         self.one_person.append(self.of_query[rows[query]])
@@ -51,4 +54,5 @@ class PairDistances:
 
 
 def distance_bin(distance: Float[np.ndarray, '*p']) -> Int[np.ndarray, '*p']:
+    """The bin of each distance, 0 to BINS; distances from 0 to 2 are divided evenly."""
     return np.clip((distance * (BINS / 2)).astype(np.int64), 0, BINS)

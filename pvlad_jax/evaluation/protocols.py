@@ -11,8 +11,8 @@ ignored.
 `all_but_query` is for tracklets without camera ids: it compares none. It finds a person's other tracklets of the same
 camera too, which is easier than what the others ask for; its numbers cannot be compared with theirs.
 
-Everything neither good nor ignored is a negative, distractors (person 0) among them. Queries without a good tracklet
-are skipped.
+A good tracklet is a match of the query. Everything neither good nor ignored is a negative, distractors (person 0) among
+them. Queries without a good tracklet are not valid: they are left out of the metrics, and counted.
 Sources: Zheng et al. ECCV 2016 and its public code (MARS); Wang et al. ECCV 2014 (iLIDS-VID, PRID 2011).
 """
 
@@ -82,8 +82,10 @@ def same_camera(query: LabelArrays, gallery: LabelArrays, unknown_cameras: str):
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
+    """An entry of PROTOCOLS."""
+
     name: str
-    relevance: Callable[..., tuple[Any, Any]]
+    relevance: Callable[..., tuple[Any, Any]]  # (query, gallery, unknown_cameras) -> (good, ignored)
     queries: str  # in the gallery: 'included', 'removed', or 'as_given'
     cameras: str  # whose camera must be known: 'same_person' (of tracklets of a query's person), 'all' or 'none'
     finds: str = 'a tracklet of the same person and another camera'  # what a query looks for, as messages say it
@@ -199,6 +201,7 @@ def searched_gallery(protocol: Protocol, query: Labels, gallery: Labels) -> Labe
 
 
 def nothing_found(protocol: Protocol, n_query: int, n_gallery: int) -> str:
+    """The message where no query has anything to find."""
     return (
         f'{protocol.name}: none of the {n_query} queries has {protocol.finds} in the gallery of {n_gallery}; nothing '
         'can be measured. Are these the right files, and their labels in step?'
@@ -257,6 +260,7 @@ class MatchLists:
         return place[good], column[good]
 
     def counts(self) -> Int[np.ndarray, 'Q']:
+        """How many good tracklets each query has."""
         counts = np.zeros(len(self.size), np.int64)
         chunk = np.cumsum(self.size) // _MAX_PAIRS
         for c in np.unique(chunk):

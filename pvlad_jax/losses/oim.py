@@ -36,6 +36,7 @@ def oim_loss(
 def update_table(
     table: Float[Array, 'I E'], embedding: Float[Array, 'B E'], labels: Int[Array, 'B'], momentum: float
 ) -> Float[Array, 'I E']:
+    """The table after the batch; see `oim_loss`."""
     # A product with one-hot labels, not a scatter: float additions of a scatter have no fixed order on GPUs.
     member = jax.nn.one_hot(labels, table.shape[0], dtype=jnp.float32, axis=0)
     count = jnp.sum(member, axis=1, keepdims=True)

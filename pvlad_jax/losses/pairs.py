@@ -11,10 +11,12 @@ def positive_pairs(labels: Int[Array, 'B']) -> Bool[Array, 'B B']:
 
 
 def negative_pairs(labels: Int[Array, 'B']) -> Bool[Array, 'B B']:
+    """True where row and column are two people."""
     return labels[:, None] != labels[None, :]
 
 
 def similarities(a: Float[Array, 'B E'], b: Float[Array, 'C E']) -> Float[Array, 'B C']:
+    """Products of all rows of a with all rows of b: cosines, where they are unit vectors."""
     # Accelerators multiply float32 matrices in bfloat16 or TF32 unless set otherwise, which would move 1 -
     # cos by more than margins bear.
     return jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32).T, precision='highest')

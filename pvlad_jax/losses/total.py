@@ -9,6 +9,8 @@ from pvlad_jax.losses.term import LossTerm
 
 
 class WeightedTerm(NamedTuple):
+    """A term of the loss and its factor in the sum."""
+
     weight: float
     term: LossTerm
 

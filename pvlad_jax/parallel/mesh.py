@@ -50,10 +50,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def check_divides(what: str, size: int, mesh: Mesh) -> None:
+    """UserError, which begins with `what`, where the devices cannot have equal shares of `size`."""
     if size % mesh.size:
         raise UserError(
             f'{what} = {size} cannot be split evenly over {mesh.size} devices. Make it a multiple of {mesh.size}, '

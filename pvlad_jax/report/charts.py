@@ -11,12 +11,16 @@ _SQUARE, _MAP_WIDTH = 22.0, 860.0  # the largest side of a square of a heat map,
 
 
 class Curve(NamedTuple):
+    """A line of a chart, in pixels."""
+
     name: str
     points: str  # 'x,y x,y ...'
     values: str  # the same in numbers of the axes, for those who point at it
 
 
 class Chart(NamedTuple):
+    """Curves over common axes. Ticks: (place in pixels, text)."""
+
     title: str
     x_label: str
     y_label: str
@@ -49,6 +53,8 @@ class HeatMap(NamedTuple):
 
 
 class Dot(NamedTuple):
+    """A query on the map. x, y: in pixels. hue: in degrees. picture: its path, '' = none."""
+
     x: float
     y: float
     hue: int

@@ -22,12 +22,22 @@ TITLE = 'Re-identification on'  # what the title begins with
 
 
 class Cell(NamedTuple):
+    """A tracklet in a row of results. picture: its path, '' = none."""
+
     tracklet: str
     caption: str
     picture: str
 
 
 class Row(NamedTuple):
+    """A query with its nearest tracklets.
+
+    Attributes:
+      nearest: (tracklet, whether it is right).
+      rank: of the first match.
+      random: its place where rows are shown in random order.
+    """
+
     query: Cell
     nearest: list[tuple[Cell, bool]]
     person: int

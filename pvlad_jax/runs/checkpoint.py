@@ -79,9 +79,11 @@ class Checkpoints:
         self._read_evaluations()
 
     def latest_step(self) -> int | None:
+        """The last step that is kept; None where there is none."""
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
+        """The steps that are kept, rising."""
         return sorted(self._manager.all_steps())
 
     def reload(self) -> None:
@@ -223,10 +225,12 @@ class Checkpoints:
             ) from error
 
     def wait(self) -> None:
+        """Returns when the last save is on the disk. UserError where that failed."""
         with _disk_errors(self.directory):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
+        """As `wait`; then the files of checkpoints that are no longer kept are removed."""
         try:
             self.wait()
         finally:

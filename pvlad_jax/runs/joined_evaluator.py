@@ -50,6 +50,7 @@ class JoinedEvaluator:
 
 
 def together(dataset: str, each: Mapping[str, Scored]) -> JoinedScored:
+    """The results of the data sets of a join, by name, as one."""
     return JoinedScored(MeanResult(dataset, {name: scored.result for name, scored in each.items()}), each)
 
 

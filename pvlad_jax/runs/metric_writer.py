@@ -14,6 +14,8 @@ from pvlad_jax.runs.workdir import Folder
 
 
 class MetricLine(TypedDict):
+    """What is read of a line: the step that it belongs to."""
+
     step: Int64
 
 
@@ -38,6 +40,7 @@ class MetricWriter:
         self._purge_step = step + 1 if step else None
 
     def write(self, step: int, kind: str, numbers: Mapping[str, float | str]) -> None:
+        """Adds a line; numbers also go to TensorBoard, as KIND/NAME."""
         line = json.dumps({'step': step, 'kind': kind, **numbers}) + '\n'
         if self._file is None:
             self._text += line
@@ -54,6 +57,7 @@ class MetricWriter:
                 self._board.add_scalar(f'{kind}/{name}', value, step)
 
     def close(self) -> None:
+        """Closes the files."""
         if self._file is not None:
             # Every line was flushed when it was written; a full disk has been reported.
             with contextlib.suppress(OSError):

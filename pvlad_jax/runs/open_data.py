@@ -14,9 +14,11 @@ from pvlad_jax.data.tracklet_dataset import TrackletDataset, find_dataset
 
 
 class OpenedData(NamedTuple):
-    """Attributes:
-    roles: of the data set; of a join those of all data sets together, `train` with new numbers.
-    parts: of a join, each data set with its own roles, by its name as the user wrote it and in that order; else {}.
+    """The data of a run: one data set, or several that are joined.
+
+    Attributes:
+      roles: of the data set; of a join those of all data sets together, `train` with new numbers.
+      parts: of a join, each data set with its own roles, by its name as the user wrote it and in that order; else {}.
     """
 
     dataset: AnyDataset

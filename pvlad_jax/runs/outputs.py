@@ -19,6 +19,8 @@ Log = Callable[[str], None]  # prints a line
 
 
 class Scored(NamedTuple):
+    """The result of an evaluation, and the embeddings that it is of."""
+
     result: Result
     query: Embeddings
     gallery: Embeddings
@@ -26,6 +28,7 @@ class Scored(NamedTuple):
 
     @property
     def tracklets(self) -> int:
+        """How many were scored."""
         return len(self.query) + len(self.gallery)
 
     def of(self, checkpoint: str) -> 'Scored':

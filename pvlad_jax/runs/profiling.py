@@ -23,6 +23,7 @@ class StepProfiler:
             self._end()
 
     def before(self, step: int) -> None:
+        """Begins the trace where the step is the first of those to be traced."""
         if step in self._steps and not self._running:
             jax.profiler.start_trace(self._folder)
             self._running = True

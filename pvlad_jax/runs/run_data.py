@@ -89,6 +89,7 @@ class RunData:
         return what in self._saved.get('checked', [])
 
     def mark_checked(self, what: str) -> None:
+        """Notes that a check of the data need not be made again; `write` keeps it."""
         self._saved['checked'] = sorted({*self._saved.get('checked', []), what})
 
     @property

@@ -95,5 +95,6 @@ def people_of(table: TrackletTable) -> list[str]:
 
 
 def named(people: Sequence[str]) -> str:
+    """Their names in a message, at most `_NAMED` of them."""
     more = f' and {len(people) - _NAMED} more' if len(people) > _NAMED else ''
     return f'{", ".join(people[:_NAMED])}{more}'

@@ -26,6 +26,12 @@ GROUPS = {'eval': 'people never seen', 'validation': 'people held out for valida
 
 
 class TrainingEvaluation:
+    """When a state is evaluated in training, and where its numbers go: the log, metrics.jsonl, the checkpoint's folder.
+
+    Args:
+      writer: None in all processes but the first.
+    """
+
     def __init__(
         self,
         experiment: Experiment,
@@ -43,6 +49,7 @@ class TrainingEvaluation:
         return bool(every) and 0 < step < self._config.training.steps and step % every == 0
 
     def recorded(self, step: int) -> bool:
+        """Whether the checkpoint of this step has its evaluation, or why that failed."""
         return self._checkpoints.evaluation(step) is not None
 
     def intermediate(self, state: TrainState, step: int) -> None:

@@ -111,6 +111,7 @@ def check_config(workdir: Folder, config: Config) -> None:
 
 
 def write_config(workdir: Folder, config: Config, history: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Writes config.json. history: what `record_more_steps` has added to it so far."""
     content = flatten(config) | ({HISTORY: list(history)} if history else {})
     write_text(workdir / CONFIG, json.dumps(content, indent=1, sort_keys=True) + '\n')
 

@@ -93,9 +93,10 @@ class ChannelGate(nn.Module):
 
 
 class OmniScaleBlock(nn.Module):
-    """Parameters `conv1`, `conv2a_0`, `conv2b_0`, `conv2b_1`, ...
+    """Four streams of light convolutions, gated and added; see the module's docstring.
 
-    `conv2d_3`, `gate`, `conv3` and, where channels change, `downsample`.
+    Parameters `conv1`, then for stream s of STREAMS and its n-th convolution `conv2s_n` (`conv2a_0` to `conv2d_3`),
+    `gate`, `conv3` and, where channels change, `downsample`.
     """
 
     features: int

@@ -37,9 +37,9 @@ HEAD_FEATURES = 512  # of torchreid's resnet50_fc512
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (3x3x3 with `three`), 1x1 to four times the width, and the shortcut. Parameters `conv1` ...
+    """1x1, 3x3 (3x3x3 with `three`), 1x1 to four times the width, and the shortcut.
 
-    `conv3`, `downsample`.
+    Parameters `conv1`, `conv2`, `conv3` and, where size or channels change, `downsample`.
     """
 
     width: int
