@@ -63,7 +63,7 @@ def test_frame_policies_reach_the_embedding(made, micro_data, policy):
 def test_steps_hold_every_frame_once_and_are_full(made):
     experiment, _ = made
     table, clips = experiment.partition.gallery, experiment.config.clips
-    steps = list(eval_batches(experiment.dataset, table, 5, clips.frames, clips.height, clips.width, threads=3))
+    steps = list(eval_batches(experiment.dataset, table, 5, (clips.frames, clips.height, clips.width), threads=3))
     assert sum(int(s.valid.sum()) for s in steps) == table.n_frames.sum()
     assert all((s.segment < 5).all() for s in steps[:-1])
     for step, following in itertools.pairwise(steps):

@@ -95,15 +95,7 @@ def run(options: argparse.Namespace) -> None:
         'save_crops': str(options.save_crops or ''),  # crops of what was finished before would be missing
     }
     with open_journal(options.output, job) as journal:
-        if journal.restarted:
-            say(
-                f'Note: what an earlier start had finished is of another job (changed: {journal.restarted}), and is '
-                'made again.'
-            )
-        if journal.damaged:
-            say(f'Note: {journal.path} is damaged ({journal.damaged}). What is missing is made again.')
-        if journal.rows:
-            say(f'Resuming: {len(journal.rows):,} of {len(source.names):,} tracklets are there already.')
+        _say_what_is_there(journal, len(source.names))
         began, before = time.monotonic(), len(journal.rows)
         try:
             with _stoppable(), progress('frames', source.total) as advance:
@@ -140,6 +132,19 @@ def run(options: argparse.Namespace) -> None:
     )
     if source.failure:
         raise UserError(f'{source.failure} The tracklets before its end are in {options.output}.')
+
+
+def _say_what_is_there(journal, tracklets: int) -> None:
+    """What an earlier start of the same output has left, of so many tracklets."""
+    if journal.restarted:
+        say(
+            f'Note: what an earlier start had finished is of another job (changed: {journal.restarted}), and is made '
+            'again.'
+        )
+    if journal.damaged:
+        say(f'Note: {journal.path} is damaged ({journal.damaged}). What is missing is made again.')
+    if journal.rows:
+        say(f'Resuming: {len(journal.rows):,} of {tracklets:,} tracklets are there already.')
 
 
 def _source(options: argparse.Namespace):

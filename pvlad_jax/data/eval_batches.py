@@ -37,18 +37,25 @@ def eval_batches(
     dataset: AnyDataset,
     table: TrackletTable,
     n_clips: int,
-    frames: int,
-    height: int,
-    width: int,
+    clip: tuple[int, int, int],
     policy: str = 'all',
     threads: int = 4,
     skipped: set[int] | None = None,
 ) -> Iterator[EvalBatch]:
-    """All frames (or those of `policy`) of all tracklets of the table, in its order, N clips of T frames a step.
+    """All frames of all tracklets of the table, in its order, N clips of T frames a step.
 
-    Where `skipped` is given, rows of tracklets that cannot be decoded are added to it, and their clips are padding; the
-    caller leaves out whatever comes of them. Otherwise CorruptRecord is raised.
+    Args:
+      n_clips: N.
+      clip: (T, H, W); frames are resized to H x W pixels.
+      policy: which frames of a tracklet are kept (`clip_sampling.kept_frames`).
+      threads: that read and decode; the batches are the same for any number.
+      skipped: where it is given, rows of tracklets that cannot be decoded are added to it, and their clips are padding;
+        the caller leaves out whatever comes of them.
+
+    Raises:
+      CorruptRecord: a tracklet cannot be decoded, and there is no `skipped`.
     """
+    frames, height, width = clip
 
     def place(start: int) -> EvalBatch:
         chosen = plan[start : start + n_clips]

@@ -68,32 +68,11 @@ def partition(
             f'config.dataset.split = {split!r}: data set {dataset.name!r} has the splits '
             f'{", ".join(split_names(dataset))}.'
         )
-    layout, tables = dataset.metadata['layout'], dataset.tables
+    layout = dataset.metadata['layout']
     name, convention = 'test', ''
-    if layout == 'roles':
-        query, gallery = tables['query'], tables['gallery']
-        # There is none in a data set to test on alone.
-        train = tables['train'] if 'train' in tables else query.select(slice(0))
-    elif layout == 'query_rows':
-        train, test = tables['train'], tables['test']
-        is_query = np.zeros(len(test), bool)
-        is_query[np.asarray(dataset.metadata['query_rows'], int)] = True
-        query, gallery = test.select(np.asarray(dataset.metadata['query_rows'], int)), test.select(~is_query)
-    elif layout == 'people_splits':
-        people = dataset.metadata['people_splits'][int(split)]
-        sides = ('train', 'test') if halves == 'wang2014' else ('test', 'train')
-        everyone = tables[EVERYONE]
-        train = everyone.select(np.isin(everyone.person_id, people[sides[0]]))
-        test = everyone.select(np.isin(everyone.person_id, people[sides[1]]))
-        query = test.select(test.camera_id == dataset.metadata['query_camera'])
-        gallery = test.select(test.camera_id == dataset.metadata['gallery_camera'])
-        as_is = halves == 'wang2014' and dataset.metadata.get('halves') != 'wang2014'
-        name, convention = f'split {split}', HALVES_OF_TABLE if as_is else HALVES[halves]
-        if (drawn := dataset.metadata.get('splits_drawn_by_seed')) is not None:
-            swapped = f'; {HALVES[halves]}' if halves != 'wang2014' else ''
-            convention = f'splits drawn with seed {drawn}, not the published ones{swapped}'
-    else:
-        raise UserError(f'{dataset.folder}: unknown layout {layout!r} in metadata.json. Convert the data set again.')
+    if layout == 'people_splits':
+        name, convention = f'split {split}', _convention(dataset, halves)
+    train, query, gallery = _tables_by_role(dataset, split, halves)
     protocol = DEFAULT_PROTOCOL[layout]
     if protocol == 'mars_official' and not (knows_cameras(query) and knows_cameras(gallery)):
         protocol, convention = 'all_but_query', NO_CAMERAS
@@ -109,6 +88,41 @@ def partition(
     else:
         validation = first_of_each_camera(held_out)
     return Partition(train, query, gallery, *validation, protocol, name, convention)
+
+
+def _tables_by_role(
+    dataset: TrackletDataset, split: str, halves: str
+) -> tuple[TrackletTable, TrackletTable, TrackletTable]:
+    """(train, query, gallery) as the layout defines them (docs/design.md)."""
+    layout, metadata, tables = dataset.metadata['layout'], dataset.metadata, dataset.tables
+    match layout:
+        case 'roles':
+            query = tables['query']
+            # There is none in a data set to test on alone.
+            train = tables['train'] if 'train' in tables else query.select(slice(0))
+            return train, query, tables['gallery']
+        case 'query_rows':
+            test, query_rows = tables['test'], np.asarray(metadata['query_rows'], int)
+            is_query = np.zeros(len(test), bool)
+            is_query[query_rows] = True
+            return tables['train'], test.select(query_rows), test.select(~is_query)
+        case 'people_splits':
+            people = metadata['people_splits'][int(split)]
+            sides = ('train', 'test') if halves == 'wang2014' else ('test', 'train')
+            everyone = tables[EVERYONE]
+            train, test = (everyone.select(np.isin(everyone.person_id, people[side])) for side in sides)
+            query = test.select(test.camera_id == metadata['query_camera'])
+            return train, query, test.select(test.camera_id == metadata['gallery_camera'])
+    raise UserError(f'{dataset.folder}: unknown layout {layout!r} in metadata.json. Convert the data set again.')
+
+
+def _convention(dataset: TrackletDataset, halves: str) -> str:
+    """How the halves of the layout `people_splits` are read, as results say it."""
+    if (drawn := dataset.metadata.get('splits_drawn_by_seed')) is not None:
+        swapped = f'; {HALVES[halves]}' if halves != 'wang2014' else ''
+        return f'splits drawn with seed {drawn}, not the published ones{swapped}'
+    as_is = halves == 'wang2014' and dataset.metadata.get('halves') != 'wang2014'
+    return HALVES_OF_TABLE if as_is else HALVES[halves]
 
 
 def knows_cameras(table: Any) -> bool:

@@ -103,9 +103,15 @@ class TrackletEmbedder:
         )
         carry, pending, result = empty, None, np.zeros((len(mine), self.network.embedding), np.float32)
         done, failure = 0, None
-        size, tested = (clips.frames, clips.height, clips.width), table.select(mine)
-        policy, threads = config.evaluation.frames, config.input.threads
-        steps = eval_batches(self.dataset, tested, config.evaluation.clips_per_step, *size, policy, threads, skipped)
+        steps = eval_batches(
+            self.dataset,
+            table.select(mine),
+            config.evaluation.clips_per_step,
+            (clips.frames, clips.height, clips.width),
+            config.evaluation.frames,
+            config.input.threads,
+            skipped,
+        )
         while True:
             try:
                 step = next(steps)

@@ -17,7 +17,7 @@ from pvlad_jax.evaluation.result import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='python -m pvlad_jax.evaluation',
         allow_abbrev=False,
@@ -45,14 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
         help='camera -1: an error where it matters, a camera of its own, or ignored',
     )
     parser.add_argument('--output', help='JSON file for the result')
-    said = parser.add_argument_group('said in the result', 'what the files do not tell')
-    said.add_argument('--dataset', default='')
-    said.add_argument('--split', default='')
-    said.add_argument('--step', type=int)
-    said.add_argument('--frames', default='', help='frame policy of the embeddings, such as all or even:8')
-    said.add_argument('--convention', default='', help='such as which half of a split is test')
-    said.add_argument('--partial', action='store_true', help='the data set lacks something')
-    options = vars(parser.parse_args(arguments))
+    stated = parser.add_argument_group('said in the result', 'what the files do not tell')
+    stated.add_argument('--dataset', default='')
+    stated.add_argument('--split', default='')
+    stated.add_argument('--step', type=int)
+    stated.add_argument('--frames', default='', help='which frames were embedded, such as all or even:8')
+    stated.add_argument('--convention', default='', help='such as which half of a split is test')
+    stated.add_argument('--partial', action='store_true', help='the data set lacks something')
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Scores the files that the arguments name (those of the process by default), and returns the exit code."""
+    options = vars(_parser().parse_args(arguments))
     output = options.pop('output')
     quiet_libraries()
     try:

@@ -68,7 +68,6 @@ def work(
         return _from_files(frozen, folder, mode, output)
     check_devices(frozen)
     check_memory(frozen, mode == 'train')
-    first = distributed.is_first()
     target = folder if output is None else _output_folder(output, mode, frozen)
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
         raise UserError(
@@ -77,43 +76,52 @@ def work(
     # Then each split has a folder of its own, which is claimed when its turn comes.
     every_split = frozen.dataset.split == 'all'
     held = contextlib.nullcontext()
-    if first and not every_split:
+    if distributed.is_first() and not every_split:
         held = claim(target, '--workdir' if output is None else '--output')
     with held:
-        if not every_split:
-            check_config(folder, frozen)
-        if mode == 'train':
-            refuse_itself(frozen, folder)
-        check_folders(frozen, target)
-        if not frozen.evaluation.dataset:
-            build(frozen)
-        # Before it becomes the folder of this configuration. (Of several processes some may find it there.)
-        if every_split and not folder.exists() and not distributed.is_multiprocess():
-            experiment = prepare(first_split(frozen))
-            weights_of_new_run(experiment, folder, experiment.state_shapes())
+        _check_and_build(frozen, folder, target, mode, build)
         compile_cache.use(frozen.compile_cache, target)
-
-        def log(text: str) -> None:
-            if first:
-                terminal.say(text)
-
         for remark in [*remarks(frozen, jax.devices()[0].platform), *without_effect(frozen, given)]:
-            log(f'Note: {remark}')
+            _log(f'Note: {remark}')
 
         def run_one(config: Config, folder: Folder) -> AnyResult:
             check_config(folder, config)
             check_folders(config, folder if output is None else target)
             stop.no_unsaved_steps = not stop.requested
             if mode == 'train':
-                return train(prepare(config, planned_ends(folder)), folder, log, stop)
-            return evaluate(prepare(config), folder, log, folder if output is None else target)
+                return train(prepare(config, planned_ends(folder)), folder, _log, stop)
+            return evaluate(prepare(config), folder, _log, folder if output is None else target)
 
         if every_split:
-            all_splits(frozen, folder, mode, run_one, log)
+            all_splits(frozen, folder, mode, run_one, _log)
         elif frozen.evaluation.dataset:
-            evaluate_others(frozen, folder, log, target)
+            evaluate_others(frozen, folder, _log, target)
         else:
             run_one(frozen, folder)
+
+
+def _log(text: str) -> None:
+    """Prints a line, in one of several processes."""
+    if distributed.is_first():
+        terminal.say(text)
+
+
+def _check_and_build(
+    config: Config, folder: Folder, target: Folder, mode: str, build: Callable[[Config], None]
+) -> None:
+    """Refuses a job that does not go with its folders, and builds a data set that is missing."""
+    every_split = config.dataset.split == 'all'
+    if not every_split:
+        check_config(folder, config)
+    if mode == 'train':
+        refuse_itself(config, folder)
+    check_folders(config, target)
+    if not config.evaluation.dataset:
+        build(config)
+    # Before it becomes the folder of this configuration. (Of several processes some may find it there.)
+    if every_split and not folder.exists() and not distributed.is_multiprocess():
+        experiment = prepare(first_split(config))
+        weights_of_new_run(experiment, folder, experiment.state_shapes())
 
 
 def _from_files(config: Config, folder: Folder, mode: str, output: str | Path | None) -> None:

@@ -79,13 +79,7 @@ def scan_tracklet_folder(
             left_out.append(key.name)
         else:
             splits[key.role].append(_tracklet(key, people[key.person], numbered.numbers[key.camera], frames.order[key]))
-    if missing := [role for role in splits if not splits[role]]:
-        raise UserError(f'{source} has no tracklets in {", ".join(missing)}{" but junk" if left_out else ""}.')
-    trained = {s.person for s in splits.get('train', [])}
-    if has_train and len(trained) < 2:
-        raise UserError(
-            f'{source}/train has one person only ({trained.pop()}). Learning to distinguish people takes at least two.'
-        )
+    _require_people(source, splits, junk=bool(left_out))
     notes = [
         *([f'The data set was found in {root.rstrip("/")}.'] if root else []),
         *([] if has_train else [_NO_TRAIN]),
@@ -107,6 +101,17 @@ def scan_tracklet_folder(
         metadata={'cameras': numbered.numbers, 'frame_order': frames.rules[:_RULES_KEPT]},
         notes=tuple(notes),
     )
+
+
+def _require_people(source: str | Path, splits: Mapping[str, list[TrackletSource]], junk: bool) -> None:
+    """UserError for a split without tracklets, or a train that nothing can be learned from."""
+    if missing := [role for role in splits if not splits[role]]:
+        raise UserError(f'{source} has no tracklets in {", ".join(missing)}{" but junk" if junk else ""}.')
+    trained = {s.person for s in splits.get('train', [])}
+    if 'train' in splits and len(trained) < 2:
+        raise UserError(
+            f'{source}/train has one person only ({trained.pop()}). Learning to distinguish people takes at least two.'
+        )
 
 
 def _taken_note(taken: list[str]) -> Iterator[str]:

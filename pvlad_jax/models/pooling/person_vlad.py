@@ -95,8 +95,17 @@ class PersonVlad(Pooling):
         reach of all clusters but one.
         """
         shift = -descriptors.mean(0) if init.centre_descriptors else np.zeros(descriptors.shape[1:], np.float32)
-        options = (init.rule, init.alpha, init.alpha_scale, self.shared_codebook, init.max_descriptors)
-        codebook = initial_codebook(descriptors + shift, self.clusters, seed, kmeans, *options)
+        codebook = initial_codebook(
+            descriptors + shift,
+            self.clusters,
+            seed,
+            kmeans,
+            rule=init.rule,
+            alpha=init.alpha,
+            alpha_scale=init.alpha_scale,
+            shared_codebook=self.shared_codebook,
+            limit=init.max_descriptors,
+        )
         alignment = params['part_alignment']
         layer = alignment['part_descriptor']
         layer = {**layer, 'bias': np.asarray(layer['bias']) + shift.reshape(-1)}
