@@ -14,9 +14,8 @@ Neither metric is independent of the embeddings' scale: both codes add or clip b
 about unit length.
 
 `xqda_shrunk` is ours: the paper's generalised eigenvectors, with both covariances shrunk as far as the number of
-  tracklets asks for. It is
-independent of scale and better with few training tracklets (docs/benchmarks.md), but not what the literature calls
-XQDA.
+tracklets asks for. It is independent of scale and better with few training tracklets (docs/notes/learned_distances.md),
+but not what the literature calls XQDA.
 """
 
 import dataclasses
