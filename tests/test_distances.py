@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, score
-from pvlad_jax.evaluation.distances import MatrixDistance, linear_map, pairwise_distance
+from pvlad_jax.evaluation.distances import MatrixDistance, learned_metric, pairwise_distance
 from pvlad_jax.evaluation.metric_learning import LearnedMetric, kissme, shrunk, xqda, xqda_shrunk
 from pvlad_jax.gallery.exact_search import top_k
 
@@ -138,7 +138,7 @@ def test_xqda_gives_the_distances_that_the_authors_code_wrote(shared):
         ).checked(x)
         for x in ('tg', 'tp')
     )
-    metric = linear_map('xqda', two_views(golden).checked('train'))
+    metric = learned_metric('xqda', two_views(golden).checked('train'))
     found = pairwise_distance(query, gallery, 'xqda', metric).distances(np.arange(len(query)))
     np.testing.assert_allclose(found, golden['distance'], atol=1e-6 * golden['distance'].max())
 
@@ -201,7 +201,7 @@ def test_training_embeddings_that_are_all_the_same_are_refused():
     same = Embeddings(**{**vars(same), 'embedding': np.ones_like(same.embedding)})
     for distance in ('xqda', 'kissme'):
         with pytest.raises(UserError, match=r'cannot be learned.*no inverse'):
-            linear_map(distance, same)
+            learned_metric(distance, same)
 
 
 @pytest.mark.parametrize('distance', ['cosine', 'euclidean'])
@@ -239,7 +239,7 @@ def test_bad_use_is_refused():
     with pytest.raises(UserError, match="distance = 'l1' is unknown"):
         score(query, people(5, seed=1, first=10), distance='l1')
     with pytest.raises(UserError, match='needs the embeddings of the training set'):
-        linear_map('xqda', None)
+        learned_metric('xqda', None)
     with pytest.raises(UserError, match='hold 1 people'):
         xqda(query.select(query.person_id == 1))
     with pytest.raises(UserError, match=r'have 0 and \d+'):

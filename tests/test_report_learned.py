@@ -11,7 +11,7 @@ import main
 from configs import run as saved_run
 from pvlad_jax.evaluation import Embeddings, read_embeddings, score
 from pvlad_jax.evaluation.cmc_map import rank
-from pvlad_jax.evaluation.distances import linear_map
+from pvlad_jax.evaluation.distances import learned_metric
 from pvlad_jax.evaluation.protocols import label_arrays
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 from pvlad_jax.report.query_outcomes import query_outcomes
@@ -71,7 +71,7 @@ def test_a_page_shows_the_ranking_of_the_result(distance, mixed, rerank, tmp_pat
     assert 'are not those of this result' not in page  # the page's own check of its rank-1
     assert f'distance {distance} was learned from 180 tracklets' in page
     assert f'distance {distance}' in page and ('re-ranked' in page) == rerank
-    metric = linear_map(distance, read_embeddings(workdir / 'embeddings' / 'train.npz'))
+    metric = learned_metric(distance, read_embeddings(workdir / 'embeddings' / 'train.npz'))
     assert metric.definite == (not mixed)
     assert ('after its linear map' in page) == metric.definite
     assert ('which no map can show' in page) == (not metric.definite)

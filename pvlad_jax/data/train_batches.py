@@ -23,13 +23,18 @@ Batch = dict[str, np.ndarray]
 
 
 class TrainBatches:
-    """`self[step]` is this process's share of the batch of that step:
+    """`self[step]` is this process's share of the batch of that step, b tracklets: clips [b,S,T,H,W,3] uint8, valid
+    [b,S,T] bool, label [b] int32 (0..I-1), row [b] int32 (of the training table), replaced [b] bool.
 
-    clips [b,S,T,H,W,3] uint8, valid [b,S,T] bool, label [b] int32 (0..I-1), row [b] int32 (of the training table),
-    replaced [b] bool. The rows of the global batch are cut evenly, in order, among the processes; which rows they are
-    and how they are augmented depends on (seed, step, place in the global batch) alone. With config.input.on_error =
-    'skip' another tracklet takes the place of one that cannot be decoded (data/replacement.py), with its own label, and
-    `replaced` says where; with 'stop' CorruptRecord is raised.
+    The rows of the global batch are cut evenly, in order, among the processes; which rows they are and how they are
+    augmented depends on (seed, step, place in the global batch) alone. With config.input.on_error = 'skip' another
+    tracklet takes the place of one that cannot be decoded (data/replacement.py), with its own label, and `replaced`
+    says where; with 'stop' CorruptRecord is raised.
+
+    Args:
+      train: the training table.
+      process, processes: which of how many share the batch.
+      augment: whether clips are augmented (config.augment).
     """
 
     def __init__(
@@ -47,8 +52,8 @@ class TrainBatches:
             )
         self.dataset, self.train, self.config, self.augment = dataset, train, config, augment
         batch = config.batch
-        share = data_set_of_rows(train) if batch.sampling == 'balanced' else None
-        self.identities = PKSampler(train, batch.identities, batch.tracklets, config.seed, batch.group_size, share)
+        set_of_row = data_set_of_rows(train) if batch.sampling == 'balanced' else None
+        self.identities = PKSampler(train, batch.identities, batch.tracklets, config.seed, batch.group_size, set_of_row)
         share = config.batch.size // processes
         self.places = range(process * share, (process + 1) * share)
         # Tracklets met so far that cannot be decoded; batches are made ahead of the step that takes them.

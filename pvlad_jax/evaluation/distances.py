@@ -94,8 +94,11 @@ def check_matrix(matrix: Any) -> MatrixDistance:
     return MatrixDistance(matrix if matrix.dtype.itemsize <= 8 else matrix.astype(np.float64))
 
 
-def linear_map(distance: str, train: Embeddings | None) -> LearnedMetric | None:
-    """The metric learned on the training set; None for cosine and Euclidean."""
+def learned_metric(distance: str, train: Embeddings | None) -> LearnedMetric | None:
+    """The metric of a distance that is learned, from the training set; None for cosine and Euclidean.
+
+    UserError where a training set is needed and there is none.
+    """
     learn = DISTANCES[distance]
     if learn is None:
         return None
@@ -110,7 +113,7 @@ def pairwise_distance(
     """The distance of every query to every gallery tracklet.
 
     Args:
-      learned: of `linear_map`, for the distances that are learned.
+      learned: of `learned_metric`, for the distances that are learned.
     """
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
         raise UserError(

@@ -8,7 +8,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import JUNK
 from pvlad_jax.evaluation.blocks import ScoreRows
 from pvlad_jax.evaluation.cmc_map import Ranking, rank
-from pvlad_jax.evaluation.distances import check_matrix, linear_map, pairwise_distance
+from pvlad_jax.evaluation.distances import check_matrix, learned_metric, pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.metric_learning import LearnedMetric
 from pvlad_jax.evaluation.protocols import (
@@ -153,14 +153,14 @@ def score_rows(
     train: Embeddings | None = None,
 ) -> ScoreRows:
     """What ranks the gallery as it is given (made by `ranked_tables`)."""
-    learned = linear_map(distance, None if train is None else train.checked('training set'))
+    learned = learned_metric(distance, None if train is None else train.checked('training set'))
     return score_rows_by(query, gallery, distance, rerank, learned)
 
 
 def score_rows_by(
     query: Embeddings, gallery: Embeddings, distance: str, rerank: bool, learned: LearnedMetric | None
 ) -> ScoreRows:
-    """As `score_rows`, for those who have the learned metric (`distances.linear_map`) and use it for more."""
+    """As `score_rows`, for those who have the learned metric (`distances.learned_metric`) and use it for more."""
     if rerank:
         return reranked(query, gallery, distance, learned)
     return pairwise_distance(query, gallery, distance, learned)

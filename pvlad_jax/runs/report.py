@@ -15,7 +15,7 @@ from pvlad_jax.core.paths import is_remote, user_path
 from pvlad_jax.core.saved_files import json_object
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import read_embeddings
-from pvlad_jax.evaluation.distances import linear_map
+from pvlad_jax.evaluation.distances import learned_metric
 from pvlad_jax.evaluation.metric_learning import LEARNED, LearnedMetric
 from pvlad_jax.evaluation.result import read_result
 from pvlad_jax.evaluation.scoring import ranked_tables, score_rows_by
@@ -109,7 +109,7 @@ def _learned(folder: Folder, distance: str, rerank: bool, notes: list[str]) -> L
             f'{path} is not there: former versions did not keep them. Evaluate again, with --mode=eval.'
         )
     train = read_embeddings(path)
-    learned = linear_map(distance, train)
+    learned = learned_metric(distance, train)
     count = int((train.person_id > 0).sum())
     note = f'The distance {distance} was learned from {count:,} tracklets of training people.'
     if not rerank:
