@@ -130,7 +130,7 @@ def reported(folder: Path, hostile: bool, codewords: CodewordUse | None = None, 
 
 
 def test_a_page_shows_pictures_and_fetches_nothing(tmp_path, monkeypatch):
-    frames = [np.full((16, 8, 3), 90, np.uint8)] * 2  # those of a data set: tests/test_jobs.py
+    frames = [np.full((16, 8, 3), 90, np.uint8)] * 2  # those of a data set: tests/test_whole_run.py
     monkeypatch.setattr('pvlad_jax.runs.report._frames', lambda *_: lambda name, count: frames)
     folder, page = reported(tmp_path, hostile=False)
     pictures = [image['data-src'] for image in page.all('img') if 'data-src' in image]
