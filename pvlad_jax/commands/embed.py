@@ -224,7 +224,7 @@ class _Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends the block like Ctrl-C. Outside the main thread nothing is heard."""
+    """SIGTERM ends the block like Ctrl-C. Outside the main thread signals have no effect on it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

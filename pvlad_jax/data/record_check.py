@@ -13,9 +13,13 @@ from pvlad_jax.images import ImageError, read_header
 def damaged_tracklets(
     dataset: AnyDataset, table: TrackletTable, policy: str = 'all', threads: int = 4
 ) -> dict[str, str]:
-    """{tracklet: what is wrong with it} of those that an evaluation with this frame policy would stumble over.
+    """{tracklet: what is wrong with it} of those that an evaluation could not decode.
 
     Frames are judged by their headers, which is cheap; a picture that is damaged further on is not found.
+
+    Args:
+      policy: which frames the evaluation takes (`clip_sampling.kept_frames`).
+      threads: that read.
     """
 
     def one(row: int) -> str | None:

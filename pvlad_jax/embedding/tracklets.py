@@ -41,6 +41,14 @@ class TrackletEmbedder:
     """Embeds tables of tracklets with one compiled step.
 
     Each process embeds its share on its own devices; all get the whole result.
+
+    Args:
+      config: `evaluation` (frames, flip, clips_per_step), `clips` and `input.threads` are used.
+      dataset: whose tracklets are embedded; `on` takes another one.
+      devices: of this process; None = all.
+
+    Attributes:
+      stop: asked after every step; where it is true, embedding is given up.
     """
 
     def __init__(self, network: TrackletNetwork, config: Config, dataset: AnyDataset, devices=None):
@@ -65,9 +73,15 @@ class TrackletEmbedder:
     def __call__(
         self, variables: dict, table: TrackletTable, progress: Callable[[int], None] = lambda done: None
     ) -> Float[np.ndarray, 'N E']:
-        """Unit embeddings of the table's tracklets, in its order, float32. `progress` hears how many are done here.
+        """Unit embeddings of the table's tracklets, in its order, float32.
 
-        UserError, in all processes alike, where a tracklet cannot be decoded.
+        Args:
+          variables: the network's parameters and BatchNorm statistics; they may be sharded.
+          progress: called with the number of tracklets that this process has done.
+
+        Raises:
+          UserError: a tracklet cannot be decoded; in all processes alike.
+          EmbeddingStopped: `stop` was true after a step.
         """
         return self._embed(variables, table, progress, None)[0]
 

@@ -1,7 +1,7 @@
 """The processes of one run: how they find each other, how they agree, and how all of them end when one does.
 
-Everything but finding each other and dying together goes through arrays of the mesh; these two go through JAX's
-coordination service.
+Finding each other, and ending together, go through JAX's coordination service; everything else that the processes
+exchange are arrays of the mesh.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ MODES = ('auto', 'on', 'off')
 FAILED = 'pvlad_jax/failed'  # what ended the run
 HEARTBEAT = 'pvlad_jax/alive'  # of each process, a number that keeps rising
 STOP = 'pvlad_jax/stop'  # a process was asked to stop
-ACKNOWLEDGED = 'pvlad_jax/heard'  # of each process that ends: it needs the coordinator no more
-SHUTDOWN_TIMEOUT = 4.0  # longest that telling the others, or waiting for them to hear, may take, in seconds
+ACKNOWLEDGED = 'pvlad_jax/heard'  # of each process that ends: it no longer needs the coordinator
+SHUTDOWN_TIMEOUT = 4.0  # the most seconds for a message to the others, and for their acknowledgements
 # In errors of XLA.
 _OF_PEERS = re.compile(
     'Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|Connection closed|Connection reset|coordination service|heartbeat'
@@ -31,7 +31,7 @@ _OF_PEERS = re.compile(
 
 
 class Processes(NamedTuple):
-    """What the flags say. `heartbeat`: seconds without a sign of life after which a process counts as lost."""
+    """What the flags say. `heartbeat`: seconds without a message after which a process counts as lost."""
 
     mode: str = 'auto'
     coordinator: str = ''
@@ -83,8 +83,8 @@ def start(given: Processes, asked: Callable[[], None] = lambda: None) -> None:
         return
     import jax
 
-    # JAX's own heartbeats end a process with a stack trace of C++: ours must be heard before, and what they say passed
-    # on.
+    # Where a heartbeat is missing, JAX ends the process with a stack trace of C++. So ours time out first, and
+    # there is time to report it.
     jax_heartbeat = int(2 * given.heartbeat + 2 * SHUTDOWN_TIMEOUT)
     # JAX would catch SIGTERM itself and agree on a step one network round later; launch/preemption.py does it for one
     # process and for many.
@@ -139,7 +139,7 @@ def check_same_on_all(what: str, value: str) -> None:
 def abort_run(message: str, code: int) -> NoReturn:
     """Ends this process, and the others with the same message.
 
-    No farewell: the others may be waiting inside a collective.
+    JAX's own shutdown is left out: it would wait for the others, who may be inside a collective that never ends.
     """
     _finished.set()  # this process need not be notified
     complain(message)
@@ -156,7 +156,7 @@ def ask_all_to_stop() -> None:
 
 
 def exit_now(code: int) -> NoReturn:
-    """Ends this process at once, the first of several once the others have heard why: the service lives in it."""
+    """Ends this process at once; process 0, in which the service runs, once the others have acknowledged the reason."""
     _finished.set()
     if is_multiprocess() and is_first():
         _wait_for_acknowledgements()
@@ -214,7 +214,7 @@ _finished = threading.Event()
 
 
 def _abort_with_peers() -> None:
-    """Waits for the message of a process that fails. The main thread may sit in a collective that never ends."""
+    """Waits for the message of a process that fails. The main thread may be inside a collective that never ends."""
     client = coordination_client()
     while not _finished.is_set():
         try:

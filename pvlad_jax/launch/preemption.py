@@ -34,6 +34,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
+        """Whether any process of the run was asked to stop."""
         return self._requested.is_set()
 
     def request(self) -> None:
@@ -62,7 +63,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Outside the main thread nothing is heard."""
+    """A request that SIGTERM makes, while the block runs. Outside the main thread no signal is caught."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

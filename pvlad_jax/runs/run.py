@@ -49,7 +49,7 @@ def work(
     Args:
       config: a ConfigDict, checked here.
       several: how this process finds the others.
-      stop: heard between steps.
+      stop: looked at between steps.
       build: makes a data set that the configuration can make and that is not there yet.
       given: paths of the fields that the user set, which are reported where they have no effect.
       output: where an evaluation, an export or a report writes; `workdir` is then only read.
