@@ -29,13 +29,20 @@ def build_backbone(
 ) -> nn.Module:
     """The module of a backbone; see `BackboneSpec` for its call.
 
-    temporal: '3d', or '2d' for the control whose temporal kernels are 1. last_stride: 1 or 2, spatial stride of the
-    last strided layer. batch_norm: 'sync', 'local' (statistics of each device's share, which the training step sees to)
-    or 'frozen' (running statistics in training too). remat: recompute stages in the backward pass. dtype: of the
-    convolutions. clip: (T, H, W) to check beforehand. temporal_blocks: of an inflated 2D network, which blocks see
-    three frames (`choose_temporal_blocks`). time_padding: of R3D and R(2+1)D, 'zero' or 'continued'
-    (`ops.frame_mask.continued`).
-    Raises UserError for unknown names and values and for a clip smaller than the stride.
+    Args:
+      name: an entry of BACKBONES.
+      temporal: '3d', or '2d' for the control whose temporal kernels are 1.
+      last_stride: 1 or 2, spatial stride of the last strided layer.
+      batch_norm: 'sync', 'local' (statistics of each device's share, which the training step sees to) or 'frozen'
+        (running statistics in training too).
+      remat: recompute stages in the backward pass.
+      dtype: of the convolutions.
+      clip: (T, H, W) to check beforehand.
+      temporal_blocks: of an inflated 2D network, which blocks see three frames (`choose_temporal_blocks`).
+      time_padding: of R3D and R(2+1)D, 'zero' or 'continued' (`ops.frame_mask.continued`).
+
+    Raises:
+      UserError: an unknown name or value, or a clip smaller than the stride.
     """
     spec = BACKBONES[name]
     for field, value, known in (

@@ -99,12 +99,17 @@ def assignment_from_centres(
 ) -> tuple[Float[np.ndarray, 'K D'], Float[np.ndarray, 'K'], float]:
     """(w, b, α) with w = 2αc and b = -α|c|², so that softmax(w · û + b) = softmax(-α |û - c|²).
 
-    rule: 'netvlad': α = -ln 0.01 / mean(d2² - d1²), d1 and d2 a descriptor's distances to its nearest and
-      second nearest centre: on (geometric) average the nearest centre gets 100 times the weight of the second.
-      With one cluster there is no second, and softmax is 1 for any α: 1 is taken. 'fixed': `alpha` (ActionVLAD,
-      Girdhar 2017: 1000).
-    alpha_scale: multiplies either.
-    Raises UserError for an unknown rule, α not above 0, or descriptors that are all as near to two centres.
+    Args:
+      centres: c, of one part.
+      descriptors: û, unit vectors of that part.
+      rule: 'netvlad': α = -ln 0.01 / mean(d2² - d1²), d1 and d2 a descriptor's distances to its nearest and second
+        nearest centre: on (geometric) average the nearest centre gets 100 times the weight of the second. With one
+        cluster there is no second, and softmax is 1 for any α: 1 is taken. 'fixed': `alpha` (ActionVLAD, Girdhar 2017:
+        1000).
+      alpha_scale: multiplies either.
+
+    Raises:
+      UserError: an unknown rule, α not above 0, or descriptors that are all as near to two centres.
     """
     if rule == 'netvlad':
         alpha = _netvlad_alpha(np.asarray(centres, np.float64), np.asarray(descriptors, np.float64))
