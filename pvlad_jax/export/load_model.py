@@ -23,11 +23,11 @@ def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[..., np.
     about, raw = (folder / 'model.json').read_bytes(), (folder / 'weights.safetensors').read_bytes()
     try:
         about, data = json.loads(about), 8 + int.from_bytes(raw[:8], 'little')
+        body = memoryview(raw)[data:]  # of which slices are no copies
         (t, height, width), statistics = about['input']['clip'], about['statistics']
         tensors = {name: value for name, value in json.loads(raw[8:data]).items() if name != '__metadata__'}
         weights = {
-            k: np.frombuffer(raw[data:][slice(*v['data_offsets'])], '<f4').reshape(v['shape'])
-            for k, v in tensors.items()
+            k: np.frombuffer(body[slice(*v['data_offsets'])], '<f4').reshape(v['shape']) for k, v in tensors.items()
         }
         empty = 0.0 if statistics['merge'] == 'add' else -np.inf
         empties = {name: np.full((1, *shape), empty, np.float32) for name, shape in statistics['shapes'].items()}
