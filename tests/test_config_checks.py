@@ -132,6 +132,7 @@ def test_a_field_that_the_user_gave_in_vain_is_named():
         '--config=configs/synthetic.py:twins,pooling=average,clusters=8',
         '--config.vlad_init.batches=3',
         '--workdir=x',
+        '--config.optimizer.mask_factor=10',
         '--config.optimizer.momentum',
         '0.5',
         '--config.loss.label_smoothing=0.2',
@@ -141,6 +142,7 @@ def test_a_field_that_the_user_gave_in_vain_is_named():
         'model.pooling',
         'model.clusters',
         'vlad_init.batches',
+        'optimizer.mask_factor',
         'optimizer.momentum',
         'loss.label_smoothing',
     ]
@@ -149,6 +151,7 @@ def test_a_field_that_the_user_gave_in_vain_is_named():
     assert [line.split()[0] for line in lines] == [
         'config.model.clusters',
         'config.vlad_init.batches',
+        'config.optimizer.mask_factor',
         'config.optimizer.momentum',
     ]
     assert without_effect(config(), ['model.clusters', 'vlad_init.batches', 'loss.triplet_margin']) == []

@@ -154,6 +154,18 @@ def test_rates_of_stages_multiply(params):
         np.testing.assert_allclose(change, factor * (names(plain)[path] - before), rtol=0, atol=3e-7, err_msg=path)
 
 
+def test_part_masks_have_a_rate_of_their_own(params):
+    config = dataclasses.replace(BASE, backbone_factor=0.5, mask_factor=10.0)
+    rates = names(rate_factors(config, params, STAGES))
+    masks = {path for path, rate in rates.items() if rate == 10}
+    assert masks == {
+        'aggregator/part_alignment/part_mask/kernel',
+        'aggregator/part_alignment/part_mask/bias',
+        'aggregator/part_alignment/position_term',
+    }
+    assert all(rates[path] == (0.5 if path.startswith('backbone') else 1) for path in rates.keys() - masks)
+
+
 @pytest.mark.parametrize('name', PROJECT_BACKBONES)
 def test_layers_at_one_resolution_share_a_rate(name):
     """As published: a digit in the layer's name counts stages, and a stem comes before the first."""

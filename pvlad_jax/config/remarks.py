@@ -75,6 +75,11 @@ _NEEDS = (
     (('loss.circle_margin', 'loss.circle_scale'), lambda c: c.loss.circle, 'config.loss.circle above 0'),
     (('model.backbone.time_padding',), lambda c: c.model.backbone.temporal == '3d', "model.backbone.temporal = '3d'"),
     (('loss.oim_temperature', 'loss.oim_momentum'), lambda c: c.loss.oim, 'config.loss.oim above 0'),
+    (
+        ('optimizer.mask_factor',),
+        lambda c: c.model.parts and c.model.pooling in ('person_vlad', 'part_attention'),
+        'a config.model.pooling with part masks',
+    ),
     (('optimizer.momentum',), lambda c: c.optimizer.name == 'sgd', "config.optimizer.name = 'sgd'"),
     (
         ('optimizer.decay_steps', 'optimizer.decay_factor'),

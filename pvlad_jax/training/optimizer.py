@@ -14,6 +14,8 @@ from pvlad_jax.training.schedule import learning_rate
 # Tensors of more than one axis that are nevertheless not decayed: zero means nothing special for a centre or
 # a location.
 UNDECAYED = ('assignment_weight', 'assignment_bias', 'centres', 'position_term', 'loss_centres')
+# What part masks are made of.
+MASKS = ('part_mask', 'position_term')
 
 Path = tuple[str, ...]
 
@@ -113,14 +115,15 @@ def decayed(params: PyTree) -> PyTree:
 def rate_factors(config: OptimizerConfig, params: PyTree, stages: Sequence[Sequence[str]] = ()) -> PyTree:
     """What the learning rate of each leaf is multiplied by.
 
-    Outside the backbone 1. In it `backbone_factor` · `layer_decay`^(stages between it and the backbone's last
-    one), so the last stage has `backbone_factor` itself (layer-wise decay as of Howard and Ruder 2018).
+    Outside the backbone 1, but for part masks `mask_factor`. In it `backbone_factor` · `layer_decay`^(stages between it
+    and the backbone's last one), so the last stage has `backbone_factor` itself (layer-wise decay as of Howard and
+    Ruder 2018).
     """
     depth = {layer: len(stages) - 1 - i for i, stage in enumerate(stages) for layer in stage}
 
     def factor(path: Path, _leaf) -> float:
         if path[0] != 'backbone':
-            return 1.0
+            return config.mask_factor if set(MASKS) & set(path) else 1.0
         if config.layer_decay == 1:  # the stages do not matter
             return config.backbone_factor
         if path[1] not in depth:

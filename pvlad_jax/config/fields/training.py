@@ -33,6 +33,9 @@ class OptimizerConfig:
     learning_rate: float = setting(1e-3, 'learning rate at its peak', above=0)
     backbone_factor: float = setting(1.0, "factor of the learning rate for the backbone's parameters", at_least=0)
     layer_decay: float = setting(1.0, 'further factor for each backbone stage away from the head', at_least=0)
+    mask_factor: float = setting(
+        1.0, 'factor of the learning rate for part masks: their convolution and position term', at_least=0
+    )
     schedule: str = setting(
         'cosine', 'schedule of the learning rate after the warm-up', choices=('cosine', 'steps', 'constant')
     )
