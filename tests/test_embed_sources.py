@@ -38,6 +38,17 @@ def test_a_frame_that_is_a_broken_link_costs_its_tracklet_alone(tmp_path):
     assert TrackletFolders(tmp_path).identity() != before
 
 
+@pytest.mark.parametrize('left_behind', ['@eaDir/1.png', '.thumbs/1.png', '__macosx/1.png', 'lost+found/1.png'])
+def test_what_systems_leave_behind_is_no_tracklet(tmp_path, left_behind):
+    """The names that a build of a data set passes over too."""
+    written(tmp_path, a=saved('png'))
+    path = tmp_path / 'a' / left_behind
+    path.parent.mkdir()
+    path.write_bytes(saved('png'))
+    source = TrackletFolders(tmp_path)
+    assert source.names == ['a'] and source.total == 1
+
+
 def test_folders_that_cannot_be_read_are_counted(tmp_path, monkeypatch):
     written(tmp_path, a=saved('png'), b=saved('png'), c=saved('png'))
     listed = os.scandir

@@ -4,18 +4,15 @@ import functools
 from collections import Counter
 from collections.abc import Iterable
 
-# In lower case: Windows, macOS, Synology, QNAP, Linux.
-_NAMES = frozenset([
-    'thumbs.db', 'ehthumbs.db', 'ehthumbs_vista.db', 'desktop.ini', '$recycle.bin', 'system volume information',
-    '__macosx', 'icon\r', '@eadir', '#recycle', '#snapshot', '@tmp', '@recycle', '@__thumb', 'lost+found',
-])  # fmt: skip
+from pvlad_jax.core.system_names import is_system_name
+
 _KINDS_SHOWN = 8
 
 
 def is_system_file(path: str) -> bool:
     """Whether a path is hidden, a backup, or left behind by an operating system."""
     folder, _, name = path.rpartition('/')
-    return _is_system_name(name) or (folder != '' and _in_system_folder(folder))
+    return is_system_name(name) or (folder != '' and _in_system_folder(folder))
 
 
 def skipped_files_note(paths: Iterable[str]) -> list[str]:
@@ -30,21 +27,12 @@ def skipped_files_note(paths: Iterable[str]) -> list[str]:
 
 @functools.lru_cache(1 << 12)  # files of a folder follow each other
 def _in_system_folder(folder: str) -> bool:
-    return any(_is_system_name(part) for part in folder.split('/'))
-
-
-def _is_system_name(part: str) -> bool:
-    return (
-        part.lower() in _NAMES
-        or part.endswith('~')
-        or part.startswith('~$')
-        or (part.startswith('.') and part not in ('.', '..'))
-    )
+    return any(is_system_name(part) for part in folder.split('/'))
 
 
 def _kind(path: str) -> str:
     parts = path.split('/')
-    name = next((part for part in parts if _is_system_name(part)), None)
+    name = next((part for part in parts if is_system_name(part)), None)
     if name is not None:
         return '._*' if name.startswith('._') else repr(name) if not name.isprintable() else name
     head, dot, tail = parts[-1].rpartition('.')

@@ -8,7 +8,8 @@ import numpy as np
 import simplejpeg
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.file_names import file_name, is_hidden
+from pvlad_jax.core.file_names import file_name
+from pvlad_jax.core.system_names import is_system_name
 
 _JPEG_QUALITY = 95
 _WRITTEN = re.compile(r'\d{6,}\.jpg')  # names of the pictures
@@ -41,13 +42,13 @@ class CropWriter:
         """UserError where the pictures would come among the frames that they are made of.
 
         Args:
-          root: all folders below it that are not hidden are tracklets.
+          root: all folders below it are tracklets, but for those of `is_system_name`.
           read: folders of frames.
         """
         if self._folder is None:
             return
         folder, root, read = self._folder.resolve(), root.resolve(), {path.resolve() for path in read}
-        found = folder.is_relative_to(root) and not any(map(is_hidden, folder.relative_to(root).parts))
+        found = folder.is_relative_to(root) and not any(map(is_system_name, folder.relative_to(root).parts))
         if found or any(self._folder_of(name).resolve() in read for name in tracklets):
             raise UserError(
                 f'--save_crops={self._folder} would write among the frames of --input={root}: over some of them, or as '

@@ -16,9 +16,9 @@ import numpy as np
 from pvlad_jax.commands.embed_crops import CropWriter
 from pvlad_jax.commands.embed_journal import Row
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.core.file_names import is_hidden
 from pvlad_jax.core.folder_links import refuse_link_above
 from pvlad_jax.core.natural_order import natural_key
+from pvlad_jax.core.system_names import is_system_name
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
 from pvlad_jax.images import FRAME_EXTENSIONS, ImageError, decode_image
 from pvlad_jax.images.bit_depth import START, check_bit_depth, found_bit_depth, has_16_bits, may_have_16_bits
@@ -82,11 +82,11 @@ class TrackletFolders(Source):
         self.names = []
         unread: list[OSError] = []
         for folder, below, files in os.walk(root, onerror=unread.append, followlinks=True):
-            below[:] = sorted((name for name in below if not is_hidden(name)), key=natural_key)
+            below[:] = sorted((name for name in below if not is_system_name(name)), key=natural_key)
             for name in below:
                 if os.path.islink(link := os.path.join(folder, name)):
                     refuse_link_above(link, str(root))
-            seen = [name for name in files if not is_hidden(name)]
+            seen = [name for name in files if not is_system_name(name)]
             images = sorted((name for name in seen if name.lower().endswith(FRAME_EXTENSIONS)), key=natural_key)
             others += len(seen) - len(images)
             if images or not below:  # a folder without anything in it is a tracklet that has lost its frames

@@ -1,5 +1,4 @@
-"""Names that others choose, as names of files: no tracklet's name leads out of its folder; and names of files that
-nobody has chosen."""
+"""Names that others choose, as names of files: no tracklet's name leads out of its folder."""
 
 import hashlib
 import re
@@ -20,8 +19,3 @@ def file_name(name: str) -> str:
         # '~' occurs in no encoded name, so a short name cannot equal a cut one.
         encoded = f'{encoded[: _MAX_BYTES - 33]}~{hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]}'
     return encoded
-
-
-def is_hidden(name: str) -> bool:
-    """Of a system or a program, not of the user."""
-    return name.startswith('.') or name in ('__MACOSX', 'Thumbs.db', 'desktop.ini')
