@@ -4,6 +4,7 @@ nothing.
 
 from collections.abc import Sequence
 
+from pvlad_jax.config.combinations import has_part_masks
 from pvlad_jax.config.data_set_names import is_join
 from pvlad_jax.config.fields.config import Config
 
@@ -77,7 +78,7 @@ _NEEDS = (
     (('loss.oim_temperature', 'loss.oim_momentum'), lambda c: c.loss.oim, 'config.loss.oim above 0'),
     (
         ('optimizer.mask_factor',),
-        lambda c: c.model.parts and c.model.pooling in ('person_vlad', 'part_attention'),
+        lambda c: has_part_masks(c.model.pooling, c.model.parts),
         'a config.model.pooling with part masks',
     ),
     (('optimizer.momentum',), lambda c: c.optimizer.name == 'sgd', "config.optimizer.name = 'sgd'"),
