@@ -7,7 +7,8 @@ A choice is NAME=ARGUMENTS: what follows a configuration's name (README, Configu
 'long=steps=900 --config.optimizer.ema=0.99'. `@FILE` reads choices from a file, one a line. Flags of main.py that all
 runs share follow `--`. A run that has ended is not made again, and one that was stopped resumes. A run that fails is
 named; the others go on, and the table leaves it out. Differences are to the first choice, or --baseline=NAME, within
-each seed.
+each seed. Compiled programs are shared (WORKDIR/compile_cache): a choice is compiled for its first seed alone, unless
+--at_once starts another one beside it.
 """
 
 import argparse
@@ -67,15 +68,20 @@ def folder_name(name: str) -> str:
     return re.sub(r'\W+', '_', name).lower()
 
 
-def result(config: str, arguments: str, seed: int, workdir: Path, flags: Sequence[str]) -> dict:
-    """Makes the run where it has not ended, and returns its result. UserError with the reason of a run that fails."""
+def result(config: str, arguments: str, seed: int, workdir: Path, flags: Sequence[str], programs: Path) -> dict:
+    """Makes the run where it has not ended, and returns its result. UserError with the reason of a run that fails.
+
+    programs: the folder of compiled programs, unless flags name another one.
+    """
     file, _, given = config.partition(':')
     together = ','.join(filter(None, (given, arguments, f'seed={seed}')))
     asked = [f'--config={file}:{together}', '--config.evaluation.strips=0', *flags]
     # With these flags; with others, main.py compares the configurations and says what differs.
     ended = workdir / 'ended.json'
     if not ended.exists() or json.loads(ended.read_text()) != asked:
-        run_program([sys.executable, str(MAIN), f'--workdir={workdir}', *asked], f'The run in {workdir}')
+        shared = f'--config.compile_cache={programs}'
+        command = [sys.executable, str(MAIN), f'--workdir={workdir}', asked[0], shared, *asked[1:]]
+        run_program(command, f'The run in {workdir}')
         ended.write_text(json.dumps(asked) + '\n')
     return result_of(workdir)
 
@@ -85,6 +91,7 @@ def run_all(
 ) -> tuple[dict[str, dict[str, dict[int, dict]]], int]:
     """({data set: {choice: {seed: result}}}, how many runs failed). The data set '' is the configuration's own."""
     datasets = options.datasets.split(',') if options.datasets else ['']
+    programs = (options.workdir / 'compile_cache').absolute()
     results: dict = {dataset: {name: {} for name in choices} for dataset in datasets}
     failed = 0
     with ThreadPoolExecutor(options.at_once) as pool:
@@ -95,7 +102,7 @@ def run_all(
                 for name, (arguments, own) in choices.items():
                     workdir = options.workdir / dataset / folder_name(name) / f'seed{seed}'
                     made[dataset, name, seed] = pool.submit(
-                        result, options.config, arguments, seed, workdir, [*of_dataset, *own, *flags]
+                        result, options.config, arguments, seed, workdir, [*of_dataset, *own, *flags], programs
                     )
         for (dataset, name, seed), future in made.items():
             try:
