@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import pvlad_jax
+from pvlad_jax.config import Config, flatten
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.embedding import embed_video
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.trained_model import load_trained
+from pvlad_jax.runs.trained_model import TrainedModel, load_trained
 from tests.helpers.small_models import copied, write_workdir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,6 +219,18 @@ def test_the_fingerprint_is_of_weights_architecture_and_preprocessing(workdir, t
     flat = json.loads((other / 'config.json').read_text())
     (other / 'config.json').write_text(json.dumps({**flat, 'clips.height': 24}))
     assert pvlad_jax.load(other).fingerprint != model.fingerprint
+
+
+def test_a_field_that_an_earlier_version_did_not_have_leaves_the_fingerprint_as_it_was(workdir, monkeypatch):
+    trained = load_trained(workdir)
+    architecture, whole = trained.architecture, trained.fingerprint(False)
+    defaults = flatten(Config())
+    changed = [name for name, value in architecture.items() if value != defaults[name]]
+    assert changed and architecture['model.vlad_norm'] == 'codeword'
+    for name in architecture:
+        without = {other: value for other, value in architecture.items() if other != name}
+        monkeypatch.setattr(TrainedModel, 'architecture', property(lambda _, without=without: without))
+        assert (trained.fingerprint(False) == whole) == (name not in changed)
 
 
 def test_the_next_checkpoint_is_taken_where_one_is_deleted_while_it_is_read(workdir, tmp_path, monkeypatch):

@@ -29,7 +29,8 @@ from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, 
 
 LAST, BEST, UNTRAINED = 'last', 'best', 'untrained'  # of config.evaluation.checkpoint
 CLASSIFIER = 'params/classifier/'
-_FINGERPRINT_VERSION = 1
+_FINGERPRINT_VERSION = 2
+_DEFAULTS = flatten(Config())
 # What the embedding does not depend on: how a network is trained, or what it began with.
 _NOT_ARCHITECTURE = (
     'model.backbone.weights',
@@ -76,9 +77,11 @@ class TrainedModel:
 
         The classifier's weights are no part of it. Embeddings of models with different fingerprints cannot be compared.
         """
+        # A field that a later version adds has a default at which nothing changes (`core.settings.setting`).
+        fields = {name: value for name, value in self.architecture.items() if value != _DEFAULTS[name]}
         about = {
             'version': _FINGERPRINT_VERSION,
-            'model': with_first_names(Config, self.architecture),  # the same in every version
+            'model': with_first_names(Config, fields),  # the same in every version
             'clip': self.clip,
             'flip': flip,
             'pixels': [*self.network.pixel_mean, *self.network.pixel_std],
