@@ -1,4 +1,5 @@
-"""Working directories of the micro network, as a training leaves them, without training and without compiling."""
+"""Working directories of the micro network, as a training leaves them, without training and without compiling; exports
+of them."""
 
 import shutil
 from pathlib import Path
@@ -6,6 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+import main
+from configs import run as saved_run
 from pvlad_jax.config import CheckpointConfig, flatten
 from pvlad_jax.models.tracklet_network import build_network, init_variables
 from pvlad_jax.runs.checkpoint import Checkpoints
@@ -46,3 +49,12 @@ def write_workdir(folder: Path, seed: int = 0, **fields) -> Path:
 def copied(workdir: Path, folder: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(workdir, folder))
+
+
+def exported(workdir: Path, output: Path | None = None, **fields) -> Path:
+    """The folder that --mode=export writes. fields: of config.evaluation."""
+    config = saved_run.get_config(str(workdir))
+    for name, value in fields.items():
+        config.evaluation[name] = value
+    assert main.run(config, workdir, 'export', output=output) == 0
+    return output or workdir / 'export'
