@@ -1,4 +1,4 @@
-"""A trained network on a video of people who leave and come back: who is found again, how fast, where the time goes.
+r"""A trained network on a video of people who leave and come back: who is found again, how fast, where the time goes.
 
     python benchmarks/video_reid.py --model=runs/mars --video=vtest.avi --tracks=vtest_tracks_mot.txt \
         --identities=vtest_identities_by_eye.csv --output=vtest.json

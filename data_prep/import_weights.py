@@ -1,4 +1,4 @@
-"""Command line: turns published backbone weights into one safetensors file that model.backbone.weights names.
+r"""Command line: turns published backbone weights into one safetensors file that model.backbone.weights names.
 
     python data_prep/import_weights.py --source=i3d-kinetics --output=weights/i3d_kinetics.safetensors
     python data_prep/import_weights.py --source=torchvision --file=r3d_18.pth --output=weights/r3d_18.safetensors

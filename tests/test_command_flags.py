@@ -47,3 +47,5 @@ def test_wrong_flags_of_benchmarks_with_a_configuration(program):
 def test_help(program):
     said = ended(*program, '--help')
     assert said.returncode == 0 and not said.stderr and ('data_dir' if program == BUILD else 'output') in said.stdout
+    # Commands stand in the lines of the program's beginning, also those that go on in the next one.
+    assert max(map(len, said.stdout.partition('\nflags:')[0].splitlines())) <= 120

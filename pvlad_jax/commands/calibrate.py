@@ -33,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
         '--nobody_miss_rate',
         type=float,
         default=0.05,
-        help='share of people in the gallery for whom "nobody here" may be said (default 0.05)',
+        help='share of the searches for people in the gallery that may end in "nobody here" (default 0.05)',
     )
     parser.add_argument('--model', default='', help='working directory or export of the model, or its fingerprint')
     parser.add_argument(

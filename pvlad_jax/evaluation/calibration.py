@@ -52,7 +52,7 @@ def calibrate(
       false_accept_rate: share of pairs of two people, or of searches for somebody who is not there, that may be
         accepted.
       per: 'pair' or 'search'.
-      nobody_miss_rate: share of people in the gallery for whom "nobody here" may be said.
+      nobody_miss_rate: share of the searches for people in the gallery that may end in "nobody here".
       model: fingerprint of the model, written into the result.
       unknown_cameras: what camera -1 is ('refuse', 'other', 'ignore', as in the protocols).
       resamples, seed: of the bootstrap.
