@@ -76,7 +76,7 @@ PartialResult = TypedDict('PartialResult', get_type_hints(Result, include_extras
 
 
 def skipped_of(result: Mapping[str, Any]) -> str:
-    """'LEFT OUT, not decodable: 1 query, 2 gallery tracklets', from a result's fields; '' where nothing was."""
+    """'LEFT OUT, cannot be decoded: 1 query, 2 gallery tracklet(s)', from a result's fields; '' where nothing was."""
     fields = {'query': 'skipped_query', 'gallery': 'skipped_gallery', 'training': 'skipped_train'}
     named = [f'{result[field]} {kind}' for kind, field in fields.items() if result[field]]
     return f'LEFT OUT, cannot be decoded: {", ".join(named)} tracklet(s)' if named else ''
