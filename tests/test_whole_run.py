@@ -139,6 +139,16 @@ def test_an_evaluation_with_an_output_leaves_the_run_as_it_is(run, tmp_path, cap
     assert 'is a file. Give another --output.' in capfd.readouterr().err
 
 
+def test_pictures_of_a_former_evaluation_are_removed(run, tmp_path):
+    config, workdir = run
+    other, eval_folder = config.copy_and_resolve_references(), tmp_path / 'out' / 'eval'
+    drawn = [eval_folder / name for name in ('ranked_strips.png', 'part_masks.png', 'codeword_use.json')]
+    for strips in (2, 0):
+        other.evaluation.strips = strips
+        assert main.run(other, workdir, 'eval', output=tmp_path / 'out') == 0
+        assert [path.is_file() for path in drawn] == [strips > 0] * 3
+
+
 def test_a_report_shows_the_frames_of_the_data_set(run, tmp_path):
     pytest.importorskip('jinja2')
     config, workdir = run

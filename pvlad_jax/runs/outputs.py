@@ -12,8 +12,10 @@ from pvlad_jax.evaluation import Embeddings, Result, print_table, write_embeddin
 from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.report.ranked_strips import ranked_strips, write_strips
 from pvlad_jax.runs.experiment import NetworkOnData
-from pvlad_jax.runs.part_intermediates import write_part_intermediates
+from pvlad_jax.runs.part_intermediates import CODEWORDS, MASKS, write_part_intermediates
 from pvlad_jax.runs.workdir import Folder
+
+STRIPS = 'ranked_strips.png'
 
 Log = Callable[[str], None]  # prints a line
 
@@ -56,7 +58,9 @@ def report(
 
 
 def write_scored(workdir: Folder, scored: Scored, files: Sequence[str], name: str = '') -> None:
-    """The result as WORKDIR/eval/FILE.json of each of `files`, and WORKDIR/embeddings/NAME/*.npz."""
+    """The result as WORKDIR/eval/FILE.json of each of `files`, and WORKDIR/embeddings/NAME/*.npz. Pictures of a former
+    evaluation are removed, since not every evaluation draws all of them.
+    """
     for file in files:
         write_result(workdir / 'eval' / f'{file}.json', scored.result)
     folder = workdir / 'embeddings' / name
@@ -65,6 +69,8 @@ def write_scored(workdir: Folder, scored: Scored, files: Sequence[str], name: st
             write_embeddings(folder / f'{role}.npz', embeddings)
         else:  # that of a former evaluation would be of other weights
             (folder / f'{role}.npz').unlink(missing_ok=True)
+    for drawn in (STRIPS, MASKS, CODEWORDS):
+        (workdir / 'eval' / name / drawn).unlink(missing_ok=True)
 
 
 def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Scored, log: Log, name: str = '') -> None:
@@ -91,8 +97,8 @@ def draw(experiment: NetworkOnData, workdir: Folder, variables: dict, scored: Sc
     count = experiment.config.evaluation.strips
     scored_by = result.protocol, result.distance, result.rerank
     options = {'train': train, 'unknown_cameras': result.unknown_cameras, 'n_queries': count}
-    write_strips(folder / 'ranked_strips.png', ranked_strips(query, gallery, frames, *scored_by, **options))
-    log(f'Ranked strips: {folder / "ranked_strips.png"}')
+    write_strips(folder / STRIPS, ranked_strips(query, gallery, frames, *scored_by, **options))
+    log(f'Ranked strips: {folder / STRIPS}')
 
     def fill_a_clip(table: Embeddings) -> list[str]:
         lengths = [(name, places[name]) for name in table.tracklet.tolist()]
