@@ -1,5 +1,6 @@
 """All splits by one command: the same as each alone, done once, taken up after a stop, shared between processes."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import main
+from data_prep.import_weights import write_weights
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import EXIT_PREEMPTED, UserError
 from pvlad_jax.evaluation import Result, read_embeddings
@@ -21,6 +23,7 @@ from pvlad_jax.runs.workdir import InUse, claim
 from tests.helpers.forked_run import start_micro
 from tests.helpers.micro import micro_config_dict
 from tests.helpers.micro_splits import SPLITS, build_micro_splits
+from tests.helpers.small_image_networks import register, weights_2d
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [str(i) for i in range(len(SPLITS))]
@@ -160,6 +163,33 @@ def test_splits_are_scored_again_where_a_result_may_be_another(data_dir, tmp_pat
     path.write_bytes(path.read_bytes()[:-1] + b'?')
     next((tmp_path / 'data').rglob('content.json')).unlink()
     assert done(**{'dataset.on_change': 'accept'}) == NAMES
+
+
+def test_an_untrained_network_is_scored_again_with_other_weights(data_dir, tmp_path, monkeypatch):
+    register(monkeypatch)
+    drawn = weights_2d('small_resnet')
+    name, first = next(iter(drawn.tensors.items()))
+    other = dataclasses.replace(drawn, tensors={**drawn.tensors, name: first + 1})
+    files = {'': ''}
+    for file, weights in {'a': drawn, 'a_again': drawn, 'b': other}.items():
+        files[file] = str(write_weights(weights, tmp_path / f'{file}.safetensors'))
+    runs, begun = FakeRuns(), []
+    runs.trains = False
+    fields = {**FIELDS, 'model.backbone.name': 'small_resnet', 'evaluation.checkpoint': 'untrained'}
+    for file, inflation in (
+        ('a', 'centre'),
+        ('a', 'centre'),
+        ('a_again', 'centre'),
+        ('b', 'centre'),
+        ('b', 'mean'),
+        ('', 'mean'),
+    ):
+        backbone = {'model.backbone.weights': files[file], 'model.backbone.inflation': inflation}
+        runs.begun.clear()
+        config = freeze(micro_config_dict(data_dir, **fields, **backbone))
+        all_splits(config, tmp_path / 'run', 'eval', runs, lambda text: None)
+        begun.append(list(runs.begun))
+    assert begun == [NAMES, [], [], NAMES, NAMES, NAMES]
 
 
 def test_the_folder_belongs_to_one_configuration(everything, capfd):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import jax
 
-from pvlad_jax.config import Config
+from pvlad_jax.config import BackboneConfig, Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import write_text
 from pvlad_jax.core.saved_files import json_object
@@ -26,7 +26,9 @@ from pvlad_jax.evaluation.result import with_defaults
 from pvlad_jax.parallel.any_process import broadcast_choice
 from pvlad_jax.runs.evaluator import EvaluationFailed
 from pvlad_jax.runs.run_data import RunData
+from pvlad_jax.runs.trained_model import UNTRAINED
 from pvlad_jax.runs.workdir import Folder, InUse, check_config, claim, record_more_steps, write_config
+from pvlad_jax.training.initialisation.pretrained import digest_in_metadata
 
 DONE = 'split_done.json'  # in a split's folder: its result and what it was made by
 # Do not change a result, so that a split is not scored again for them.
@@ -124,7 +126,15 @@ def _fingerprint(config: Config, folder: Folder, data: RunData) -> dict:
     saved = folder / 'checkpoints'
     steps = [int(p.name) for p in saved.iterdir() if p.name.isdecimal()] if saved.exists() else []
     last_step = max(steps, default=None)
-    return {'evaluation': evaluation, 'last_step': last_step, 'data': [data.now.labels, data.now.content]}
+    mark = {'evaluation': evaluation, 'last_step': last_step, 'data': [data.now.labels, data.now.content]}
+    if config.evaluation.checkpoint == UNTRAINED:
+        mark['imported'] = _imported(config.model.backbone)
+    return mark
+
+
+def _imported(backbone: BackboneConfig) -> list[str]:
+    """What of an untrained network may differ between runs in one folder: its weights, and how they are inflated."""
+    return [digest_in_metadata(backbone.weights), backbone.inflation] if backbone.weights else []
 
 
 def _done(workdir: Folder, config: Config, name: str, mode: str, data: RunData) -> bool:

@@ -67,6 +67,17 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return {}
 
 
+def digest_in_metadata(path: str | Path) -> str:
+    """The hash of the tensors of a file of weights as its metadata has it, of which no tensor is read; '' where it
+    cannot be read.
+    """
+    try:
+        with _opened(path) as (_, metadata):
+            return metadata['tensors_sha256']
+    except UserError:
+        return ''
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """(the file, its metadata), of which no tensor has been read yet."""
