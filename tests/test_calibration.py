@@ -262,3 +262,17 @@ def test_curves_show_the_rates_and_mark_the_threshold(tmp_path, monkeypatch):
     deviates = np.vectorize(NormalDist().inv_cdf)
     np.testing.assert_allclose(det.get_data(), (deviates(false[inside]), deviates(miss[inside])))
     np.testing.assert_allclose(np.ravel(det_mark.get_data()), deviates(mark), rtol=0.05)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_no_more_false_accepts_are_marked_than_there_are(tmp_path, monkeypatch, seed):
+    curves = pytest.importorskip('pvlad_jax.report.error_curves', reason='curves need matplotlib', exc_type=UserError)
+    figures, canvas = [], curves.FigureCanvasAgg
+    monkeypatch.setattr(curves, 'FigureCanvasAgg', lambda figure: (figures.append(figure), canvas(figure)))
+    query, gallery = split(people(30, seed, cameras=2))
+    for per, rate in (('pair', 0.02), ('search', 0.12)):
+        result = calibrate(query, gallery, rate, per=per, resamples=5)
+        curves.draw_curves(tmp_path / 'c.png', result)
+        marked = float(np.ravel(figures[-1].axes[0].lines[1].get_data())[0])
+        there = rates(query, gallery, result.same.value)[0]
+        assert marked == pytest.approx(there) if per == 'pair' else there * 0.7 < marked <= there

@@ -23,8 +23,7 @@ _TICKS = (0.00001, 0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
 def draw_curves(path: str | PathLike, calibration: Calibration) -> None:
     """Writes a PNG with the ROC (correct accepts over false ones) and the DET (misses over false accepts)."""
     false, miss = (np.asarray(calibration.curve[name]) for name in ('false_accepts', 'misses'))
-    at = int(np.searchsorted(calibration.curve['threshold'], calibration.same.value))
-    here = false[min(at, len(false) - 1)], calibration.misses.value
+    here = _false_accepts(calibration), calibration.misses.value
     figure = Figure(figsize=(11, 5), layout='constrained')
     FigureCanvasAgg(figure)
     roc, det = figure.subplots(1, 2)
@@ -54,6 +53,16 @@ def draw_curves(path: str | PathLike, calibration: Calibration) -> None:
     )
     with atomic_write(path) as partial:
         figure.savefig(partial, format='png', dpi=110)
+
+
+def _false_accepts(calibration: Calibration) -> float:
+    """The share of pairs of two people that is accepted at the threshold. Where the rate is one of searches, that of
+    the nearest point of the curve below it: the next one may hold pairs that the threshold was set to leave out.
+    """
+    if calibration.per == 'pair':
+        return calibration.false_accepts.value
+    below = int(np.searchsorted(calibration.curve['threshold'], calibration.same.value, side='right'))
+    return calibration.curve['false_accepts'][below - 1] if below else 0.0
 
 
 def _label(calibration: Calibration) -> str:
