@@ -110,6 +110,13 @@ def test_the_mean_of_the_splits_shows_names_as_they_are(monkeypatch):
     monkeypatch.setattr(sys, 'stdout', stream('ascii'))
     print_mean(mean_of_splits({str(i): result(dataset='[é]', rank_1=i / 2).to_json() for i in range(2)}))
     assert '[\\xe9]' in (printed := sys.stdout.buffer.getvalue().decode()) and '25.00' in printed
+    assert 'unknown cameras' not in printed
+
+
+def test_the_mean_of_the_splits_says_what_became_of_unknown_cameras(monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', stream('ascii'))
+    print_mean(mean_of_splits({str(i): result(unknown_cameras='ignore').to_json() for i in range(2)}))
+    assert 'unknown cameras: ignore' in ' '.join(sys.stdout.buffer.getvalue().decode().split())
 
 
 @pytest.fixture

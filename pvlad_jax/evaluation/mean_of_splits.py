@@ -62,6 +62,7 @@ def print_mean(report: dict) -> None:
         report['convention'],
         f'distance {report["distance"]}' + (', re-ranked' if report['rerank'] else ''),
         f'frames {report["frames"]}',
+        f'unknown cameras: {report["unknown_cameras"]}' if report['unknown_cameras'] != 'refuse' else '',
         f'std: {STD}',
         skipped_of(report),
         trained_on(report),
