@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from configs.default import get_config
 from pvlad_jax.config import freeze
@@ -52,7 +53,8 @@ def test_rate_is_the_same_under_jit():
         np.testing.assert_allclose(jax.vmap(rate)(jnp.arange(STEPS)), [rate(s) for s in range(STEPS)], rtol=1e-5)
 
 
-def test_the_log_has_the_rate_that_a_step_was_made_with():
+def logged(config) -> list[tuple[int, float]]:
+    """(step, learning rate) of each line that the log of a run has."""
     written = []
 
     class Writer(MetricWriter):
@@ -68,12 +70,22 @@ def test_the_log_has_the_rate_that_a_step_was_made_with():
         def __init__(self):
             pass
 
-    config = micro_config('data', **{'training.steps': 6, 'training.log_every': 2, 'optimizer.warmup_steps': 3})
     log = StepLog(config, Batches(), object.__new__(Checkpoints), Writer(), lambda text: None)
-    for step in range(1, 7):
+    for step in range(1, config.training.steps + 1):
         log.dispatched(
             step, {'loss': 1.0, 'gradient_norm': 1.0, 'parameter_norm': 1.0}, {'replaced': np.zeros(1, bool)}, False
         )
     log.flush()
-    rate = learning_rate(config.optimizer, 6)
+    return written
+
+
+def test_the_log_has_the_rate_that_a_step_was_made_with():
+    config = micro_config('data', **{'training.steps': 6, 'training.log_every': 2, 'optimizer.warmup_steps': 3})
+    written, rate = logged(config), learning_rate(config.optimizer, 6)
     assert written == [(step, float(rate(step - 1))) for step in (2, 4, 6)] and written[0][1] < written[1][1]
+
+
+@pytest.mark.parametrize('stop_on_nonfinite', [True, False])
+def test_the_last_step_has_a_line_wherever_it_falls(stop_on_nonfinite):
+    fields = {'training.steps': 5, 'training.log_every': 2, 'training.stop_on_nonfinite': stop_on_nonfinite}
+    assert [step for step, _ in logged(micro_config('data', **fields))] == [2, 4, 5]

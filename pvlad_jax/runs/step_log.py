@@ -74,14 +74,15 @@ class StepLog:
 
     def _read(self, step: int, metrics: dict) -> None:
         training = self._config.training
-        if step % training.log_every and not training.stop_on_nonfinite:
+        reported = step % training.log_every == 0 or step == training.steps
+        if not (reported or training.stop_on_nonfinite):
             return
         values = {said: float(metrics[name]) for name, said in _WATCHED.items()}
         self.pace.done(step)
         wrong = next((said.format(step, value) for said, value in values.items() if not math.isfinite(value)), None)
         if training.stop_on_nonfinite and wrong:
             raise NotFinite(self._not_finite(step, wrong))
-        if step % training.log_every == 0 or step == training.steps:
+        if reported:
             self._report(step, {name: float(value) for name, value in metrics.items()})
 
     def _not_finite(self, step: int, wrong: str) -> str:
