@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,8 +228,24 @@ def test_a_line_of_metrics_that_is_damaged_is_left_out_alone(tmp_path, number):
     assert [(line['step'], line['kind']) for line in read] == [(1, 'train'), (2, 'train'), (3, 'eval')]
 
 
-def test_a_loss_that_cannot_be_drawn_is_left_out():
-    history = [{'step': step, 'kind': 'train', 'loss': value} for step, value in ((1, 0.5), (2, 10**400), (3, 0.25))]
+def test_a_run_that_begins_anew_forgets_what_an_interrupted_one_wrote(tmp_path, monkeypatch):
+    """It ended before its first checkpoint; the next evaluates the untrained network once more."""
+    purged = []
+    board = SimpleNamespace(add_scalar=lambda *_: None, close=lambda: None)
+    monkeypatch.setattr('tensorboardX.SummaryWriter', lambda folder, purge_step: purged.append(purge_step) or board)
+    for steps in (3, 2):
+        writer = MetricWriter(tmp_path, 0)
+        for step in range(steps):
+            writer.write(step, 'eval', {'mAP': 0.5})
+        writer.close()
+    assert [line['step'] for line in _history(tmp_path, '')] == [0, 1]
+    assert purged == [0, 0]  # TensorBoard leaves out what earlier sessions wrote from there on
+
+
+@pytest.mark.parametrize('before', [{'step': 2, 'loss': 10**400}, {'step': 3, 'loss': 0.125}], ids=['huge', 'repeated'])
+def test_a_loss_that_cannot_be_drawn_or_is_not_the_last_of_its_step_is_left_out(before):
+    lines = [{'step': 1, 'loss': 0.5}, before, {'step': 3, 'loss': 0.25}]
+    history = [{'kind': 'train', **line} for line in lines]
     outcomes = object.__new__(QueryOutcomes)
     for name, value in (('edges', np.linspace(0, 1, 3)), ('one_person', np.ones(2)), ('two_people', np.ones(2))):
         object.__setattr__(outcomes, name, value)

@@ -109,8 +109,9 @@ def _charts(
     result: Mapping[str, Any], outcomes: QueryOutcomes, history: Sequence[Mapping[str, Any]]
 ) -> list[Chart | None]:
     def series(kind: str, name: str) -> tuple[list, list]:
-        lines = [line for line in history if line.get('kind') == kind and _is_finite(line.get(name))]
-        return [line['step'] for line in lines], [line[name] for line in lines]
+        lines = (line for line in history if line.get('kind') == kind and _is_finite(line.get(name)))
+        last = {line['step']: line[name] for line in lines}  # a finished run that is given again evaluates once more
+        return list(last), list(last.values())
 
     centres = (outcomes.edges[1:] + outcomes.edges[:-1]) / 2
     shares = {

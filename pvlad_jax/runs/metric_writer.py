@@ -21,7 +21,7 @@ class MetricLine(TypedDict):
 
 class MetricWriter:
     """One JSON object a line: {"step": ..., "kind": "train" | "eval", ...numbers}. A run taken up at a step forgets
-    what lies after it.
+    what lies after it, and one that begins anew (step 0) all that is there.
 
     Objects in storage cannot be added to: there the file is rewritten with every line, and there are no TensorBoard
     files.
@@ -30,14 +30,15 @@ class MetricWriter:
     def __init__(self, workdir: Folder, step: int):
         self._path = workdir / 'metrics.jsonl'
         self._text = ''
+        kept = step or -1  # a run that begins evaluates its step 0 once more
         if self._path.exists():
             self._text = ''.join(
-                f'{line.decode()}\n' for line in self._path.read_bytes().split(b'\n') if _up_to(line, step)
+                f'{line.decode()}\n' for line in self._path.read_bytes().split(b'\n') if _up_to(line, kept)
             )
             write_text(self._path, self._text)
         self._file = None if is_remote(workdir) else open(self._path, 'a')
         self._board, self._board_folder = None, str(workdir / 'tensorboard')
-        self._purge_step = step + 1 if step else None
+        self._purge_step = kept + 1
 
     def write(self, step: int, kind: str, numbers: Mapping[str, float | str]) -> None:
         """Adds a line; numbers also go to TensorBoard, as KIND/NAME."""
