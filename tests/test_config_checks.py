@@ -126,10 +126,13 @@ def test_settings_that_cost_nothing_are_not_mentioned():
     assert remarks(config(**{'model.bnneck': True, 'model.dtype': 'bfloat16'}), 'gpu') == []
 
 
-def test_a_field_that_the_user_gave_in_vain_is_named():
+@pytest.mark.parametrize('flag', [['--config='], ['--config', '']])
+def test_a_field_that_the_user_gave_in_vain_is_named(flag):
+    *before, begun = flag
     argv = [
         'main.py',
-        '--config=configs/synthetic.py:twins,pooling=average,clusters=8',
+        *before,
+        f'{begun}configs/synthetic.py:twins,pooling=average,clusters=8',
         '--config.vlad_init.batches=3',
         '--workdir=x',
         '--config.optimizer.mask_factor=10',

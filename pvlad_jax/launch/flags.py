@@ -81,13 +81,12 @@ def given_fields(argv: Sequence[str], settings: type | None = None) -> list[str]
     name, if `settings` says which short names there are. Paths are the present ones then; otherwise as they are given.
     """
     shorts, present = (short_names(settings), working_former_names(settings)) if settings else ({}, {})
-    fields = []
+    arguments = (given_value(argv, 'config') or '').partition(':')[2].split(',')
+    names = (argument.partition('=')[0] for argument in arguments)
+    fields = [shorts[name] for name in names if name in shorts]
     for argument in argv:
-        flag, _, value = argument.lstrip('-').partition('=')
-        if flag == 'config':
-            names = (a.partition('=')[0] for a in value.partition(':')[2].split(','))
-            fields += [shorts[name] for name in names if name in shorts]
-        elif argument.startswith('-') and flag.startswith('config.'):
+        flag = argument.lstrip('-').partition('=')[0]
+        if argument.startswith('-') and flag.startswith('config.'):
             fields.append(flag[len('config.') :])
     return [present.get(field, field) for field in fields]
 
