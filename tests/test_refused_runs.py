@@ -16,7 +16,7 @@ from pvlad_jax.runs.workdir import InUse, claim
 from tests.helpers.failed_run import fails
 from tests.helpers.micro import micro_config, micro_config_dict
 from tests.helpers.micro_splits import build_micro_splits
-from tests.helpers.small_models import write_workdir
+from tests.helpers.small_models import copied, write_workdir
 
 
 @pytest.fixture(scope='module')
@@ -54,6 +54,14 @@ def test_a_refused_training_leaves_nothing(tmp_path, tmp_path_factory, trained, 
     name = {'dataset.name': 'micro_splits', 'dataset.split': split, 'compile_cache': ''}
     said = refused(capfd, micro_config_dict(data, **{**name, **filled}), tmp_path / 'runs' / 'new')
     assert says in said
+
+
+def test_an_evaluation_does_not_write_over_another_training(micro_data, trained, tmp_path, capfd):
+    other = copied(trained, tmp_path / 'other')
+    before = sorted(other.rglob('*'))
+    assert main.run(micro_config_dict(micro_data), trained, 'eval', output=other) == 2
+    assert f'--output={other} is the working directory of another training' in capfd.readouterr().err
+    assert sorted(other.rglob('*')) == before
 
 
 def test_a_refused_evaluation_leaves_no_output(micro_data, trained, tmp_path, capfd):

@@ -27,7 +27,7 @@ from pvlad_jax.runs.run_start import weights_of_new_run
 from pvlad_jax.runs.splits import all_splits, first_split
 from pvlad_jax.runs.train import train
 from pvlad_jax.runs.trained_model import UNTRAINED
-from pvlad_jax.runs.workdir import Folder, check_config, claim, open_workdir, planned_ends
+from pvlad_jax.runs.workdir import CONFIG, Folder, check_config, claim, open_workdir, planned_ends
 
 # Modes that make a folder of what a working directory holds.
 FROM_FILES = {'export': export_model, 'report': write_report}
@@ -68,7 +68,7 @@ def work(
         return _from_files(frozen, folder, mode, output)
     check_devices(frozen)
     check_memory(frozen, mode == 'train')
-    target = folder if output is None else _output_folder(output, mode, frozen)
+    target = folder if output is None else _output_folder(output, mode, frozen, folder)
     if mode == 'eval' and frozen.evaluation.checkpoint != UNTRAINED and not folder.exists():  # it is only read from
         raise UserError(
             f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.'
@@ -133,12 +133,18 @@ def _from_files(config: Config, folder: Folder, mode: str, output: str | Path | 
     FROM_FILES[mode](config, folder, None if output is None else user_path(output), terminal.say)
 
 
-def _output_folder(output: str | Path, mode: str, config: Config) -> Folder:
-    """UserError where --output does not go with the job."""
+def _output_folder(output: str | Path, mode: str, config: Config, workdir: Folder) -> Folder:
+    """UserError where --output does not go with the job, or holds the results of another training."""
     if mode != 'eval':
         raise UserError('--output is for --mode=eval, export and report: a training writes all it makes to --workdir.')
     if not str(output):
         raise UserError(_EMPTY_OUTPUT)
     if config.dataset.split == 'all':
         raise UserError("--output takes one split: config.dataset.split is 'all'. Set it to one of them, such as 0.")
-    return open_workdir(output)
+    target = open_workdir(output)
+    if target != workdir and (target / CONFIG).exists():
+        raise UserError(
+            f'--output={target} is the working directory of another training, whose results would be replaced. Name '
+            'another folder.'
+        )
+    return target
