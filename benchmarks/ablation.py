@@ -7,7 +7,7 @@ A choice is NAME=ARGUMENTS: what follows a configuration's name (README, Configu
 'long=steps=900 --config.optimizer.ema=0.99'. `@FILE` reads choices from a file, one a line. Flags of main.py that all
 runs share follow `--`. A run that has ended is not made again, and one that was stopped resumes. A run that fails is
 named; the others go on, and the table leaves it out. Differences are to the first choice, or --baseline=NAME, within
-each seed. Compiled programs are shared (WORKDIR/compile_cache): a choice is compiled for its first seed alone, unless
+each seed. Compiled programs are shared (WORKDIR/.compile_cache): a choice is compiled for its first seed alone, unless
 --at_once starts another one beside it.
 """
 
@@ -91,7 +91,7 @@ def run_all(
 ) -> tuple[dict[str, dict[str, dict[int, dict]]], int]:
     """({data set: {choice: {seed: result}}}, how many runs failed). The data set '' is the configuration's own."""
     datasets = options.datasets.split(',') if options.datasets else ['']
-    programs = (options.workdir / 'compile_cache').absolute()
+    programs = options.workdir / '.compile_cache'  # no name of a choice or data set begins so
     results: dict = {dataset: {name: {} for name in choices} for dataset in datasets}
     failed = 0
     with ThreadPoolExecutor(options.at_once) as pool:

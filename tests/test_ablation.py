@@ -102,7 +102,7 @@ def test_what_is_missing_is_run_once_and_a_failure_spares_the_others(runs, tmp_p
     )
     assert called(monkeypatch, *given) == 1
     assert len(runs) == 2 * 2 * 3
-    programs = f'compile_cache={tmp_path / "runs" / "compile_cache"}'  # of all runs
+    programs = f'compile_cache={tmp_path / "runs" / ".compile_cache"}'  # of all runs
     fields = (programs, 'evaluation.strips=0', 'dataset.name=y', 'optimizer.ema=0.9', 'clips.height=64')
     assert ['--config=c.py:steps=9,parts=8,seed=1', *(f'--config.{field}' for field in fields)] in runs
     captured = capsys.readouterr()
