@@ -129,6 +129,8 @@ def test_an_evaluation_with_an_output_leaves_the_run_as_it_is(run, tmp_path, cap
         json.loads((folder / 'eval' / 'latest.json').read_text()) for folder in (workdir, tmp_path / 'out')
     )
     assert first == second and (tmp_path / 'out' / 'embeddings' / 'query.npz').is_file()
+    (tmp_path / 'link').symlink_to(workdir)  # the same folder, not another training's
+    assert main.run(config, tmp_path / 'link', 'eval', output=workdir) == 0
     capfd.readouterr()
     assert main.run(config, workdir, 'train', output=tmp_path / 'out') == 2
     assert '--output is for --mode=eval' in capfd.readouterr().err

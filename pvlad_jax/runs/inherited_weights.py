@@ -19,7 +19,7 @@ from pvlad_jax.export.artifact import is_export
 from pvlad_jax.models.pooling import build_pooling
 from pvlad_jax.runs.exported_model import load_exported
 from pvlad_jax.runs.trained_model import BEST, LAST, TrainedModel, load_trained
-from pvlad_jax.runs.workdir import Folder, open_workdir
+from pvlad_jax.runs.workdir import Folder, open_workdir, place_of
 from pvlad_jax.training.train_state import TrainState
 
 # Behind the backbone, in the order of the flow, and how they are called in messages.
@@ -75,7 +75,7 @@ def source_of(init_from: str) -> tuple[str, str | None]:
 
 def refuse_itself(config: Config, workdir: Folder | str) -> None:
     """UserError where a run is to begin with its own weights. The other run need not be there."""
-    if config.init_from and _place(source_of(config.init_from)[0]) == _place(workdir):
+    if config.init_from and place_of(source_of(config.init_from)[0]) == place_of(workdir):
         raise UserError(
             f'config.init_from = {config.init_from!r} is the working directory of this very run. Give the new run '
             'another --workdir; to continue this one, with more steps or as it is, leave init_from out.'
@@ -154,10 +154,6 @@ def _taken(
     ignored = f'; that of {others} people is ignored' if others > 1 else ''  # an export has none
     rows.append(('classifier', 'made anew', f'for {people} people{ignored}'))
     return taken, rows
-
-
-def _place(folder: Folder | str) -> str:
-    return str(folder).rstrip('/') if is_remote(folder) else str(user_path(folder).resolve())
 
 
 def _shapes(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, Shapes]:

@@ -27,7 +27,7 @@ from pvlad_jax.runs.run_start import weights_of_new_run
 from pvlad_jax.runs.splits import all_splits, first_split
 from pvlad_jax.runs.train import train
 from pvlad_jax.runs.trained_model import UNTRAINED
-from pvlad_jax.runs.workdir import CONFIG, Folder, check_config, claim, open_workdir, planned_ends
+from pvlad_jax.runs.workdir import CONFIG, Folder, check_config, claim, open_workdir, place_of, planned_ends
 
 # Modes that make a folder of what a working directory holds.
 FROM_FILES = {'export': export_model, 'report': write_report}
@@ -142,7 +142,7 @@ def _output_folder(output: str | Path, mode: str, config: Config, workdir: Folde
     if config.dataset.split == 'all':
         raise UserError("--output takes one split: config.dataset.split is 'all'. Set it to one of them, such as 0.")
     target = open_workdir(output)
-    if target != workdir and (target / CONFIG).exists():
+    if (target / CONFIG).exists() and place_of(target) != place_of(workdir):
         raise UserError(
             f'--output={target} is the working directory of another training, whose results would be replaced. Name '
             'another folder.'

@@ -61,6 +61,11 @@ def open_workdir(workdir: str | Path) -> Folder:
     return path
 
 
+def place_of(folder: Folder | str) -> str:
+    """The same text for one folder, however its path is written."""
+    return str(folder).rstrip('/') if is_remote(folder) else str(user_path(folder).resolve())
+
+
 class InUse(UserError):
     """Another run holds the working directory."""
 
