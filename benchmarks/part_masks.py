@@ -188,13 +188,16 @@ def show(rows: list[dict]) -> None:
             )
 
 
-def parser_of_runs(description: str, tracklets: int) -> argparse.ArgumentParser:
-    """What a comparison of runs is given. tracklets: default."""
+def parser_of_runs(description: str, tracklets: int | None = None) -> argparse.ArgumentParser:
+    """What a comparison of runs is given. tracklets: the default of how many are looked at; None = there is no such
+    choice.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('workdirs', nargs='+', type=own_path, metavar='WORKDIR')
     parser.add_argument('--data_dir', default='', help="where data sets lie; the run's configuration's, if empty")
     parser.add_argument('--checkpoint', help='last, best or a step; as the run says, if not given')
-    parser.add_argument('--tracklets', type=int, default=tracklets, help='that many, drawn from seed 0; 0 = all')
+    if tracklets is not None:
+        parser.add_argument('--tracklets', type=int, default=tracklets, help='that many, drawn from seed 0; 0 = all')
     parser.add_argument('--output', type=new_file, help='JSON file for the rows')
     return parser
 
