@@ -73,6 +73,8 @@ REFUSED = [
     ({'optimizer.clip_norm': float('inf')}, 'clip_norm = inf is not a finite number'),
     ({'loss.triplet_margin': float('-inf')}, 'triplet_margin = -inf is not a finite number'),
     ({'augment.erase_area': (0.5, 1.5)}, 'two shares of the picture'),
+    ({'augment.cover_area': (0.5, 0.4)}, 'cover_area = .* two shares of the picture'),
+    ({'augment.cover': 1.5}, 'augment.cover'),
     ({'augment.erase_area': (0.5, True)}, 'must hold numbers only'),
     ({'augment.erase_area': (0.1, 'a')}, 'erase_area = .* must hold numbers only'),
     ({'optimizer.schedule': 'steps', 'optimizer.decay_steps': ('a',)}, 'decay_steps = .* must hold numbers only'),

@@ -15,12 +15,13 @@ def freeze(config: ConfigDict) -> Config:
     another.
     """
     frozen = freeze_section(Config, config)
-    area = frozen.augment.erase_area
-    if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
-        raise UserError(
-            f'config.augment.erase_area = {area!r} must be two shares of the picture, the least and the most, '
-            'such as (0.02, 0.25).'
-        )
+    for name in ('erase_area', 'cover_area'):
+        area = getattr(frozen.augment, name)
+        if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
+            raise UserError(
+                f'config.augment.{name} = {area!r} must be two shares of the picture, the least and the most, '
+                'such as (0.02, 0.25).'
+            )
     if not re.fullmatch(r'all|(even|every|first):[1-9][0-9]*', frozen.evaluation.frames):
         raise UserError(
             f"config.evaluation.frames = {frozen.evaluation.frames!r} is not 'all', 'even:N', 'every:N' or 'first:N' "

@@ -73,15 +73,27 @@ def jitter_colour(
 
 
 def _erase(clip, area, draws) -> None:
-    """One rectangle of the given share of the picture, aspect 0.3 to 3.3 (Zhong 2020), filled with the clip's mean
-    colour.
+    """One rectangle filled with the clip's mean colour (Zhong 2020)."""
+    top, left, eh, ew = random_rectangle(*clip.shape[1:3], area, draws)
+    clip[:, top : top + eh, left : left + ew] = _mean_colour(clip).astype(np.uint8)
+
+
+def random_rectangle(
+    height: int, width: int, area: tuple[float, float], draws: Float[np.ndarray, '4']
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a rectangle of a picture, its aspect 0.3 to 3.3 (Zhong 2020).
+
+    Args:
+      area: share of the picture that it covers, least and most.
+      draws: in [0, 1), of share, aspect, top and left.
     """
-    h, w = clip.shape[1:3]
     share = area[0] + draws[0] * (area[1] - area[0])
     aspect = np.exp(np.log(0.3) + draws[1] * (np.log(3.3) - np.log(0.3)))
     eh, ew = (
         int(np.clip(round(v), 1, m))
-        for v, m in ((np.sqrt(share * h * w * aspect), h), (np.sqrt(share * h * w / aspect), w))
+        for v, m in (
+            (np.sqrt(share * height * width * aspect), height),
+            (np.sqrt(share * height * width / aspect), width),
+        )
     )
-    top, left = int(draws[2] * (h - eh + 1)), int(draws[3] * (w - ew + 1))
-    clip[:, top : top + eh, left : left + ew] = _mean_colour(clip).astype(np.uint8)
+    return int(draws[2] * (height - eh + 1)), int(draws[3] * (width - ew + 1)), eh, ew

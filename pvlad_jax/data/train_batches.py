@@ -10,6 +10,7 @@ from jaxtyping import Bool, UInt8
 from pvlad_jax.config import Config
 from pvlad_jax.data.augmentation import augment_clip
 from pvlad_jax.data.clip_sampling import segment_clips
+from pvlad_jax.data.covering import cover_clip
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips, decoding_threads
 from pvlad_jax.data.joined_dataset import AnyDataset, data_set_of_rows
 from pvlad_jax.data.pk_sampler import PKSampler
@@ -117,10 +118,34 @@ class TrainBatches:
         decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet, out=clips)
         np.greater_equal(index, 0, out=valid)
         if self.augment:
+            covers = np.random.default_rng([config.seed, 7, step, place])
             # They come first, and then the padding, which stays black.
             for clip, frames in zip(clips, valid.sum(axis=1)):
                 if frames:
+                    if covers.random() < config.augment.cover:
+                        self._cover(clip[:frames], row, covers)
                     augment_clip(clip[:frames], config.augment, rng)
+
+    def _cover(self, clip: UInt8[np.ndarray, 'T H W 3'], row: int, rng: np.random.Generator) -> None:
+        """`cover_clip` with a frame of another training person.
+
+        The clip stays as it is where there is no other, or where config.input.on_error is 'skip' and that frame cannot
+        be decoded.
+        """
+        others = np.flatnonzero(self.train.person_id != self.train.person_id[row])
+        if not len(others):
+            return
+        other = int(others[rng.integers(len(others))])
+        frame = rng.integers(self.train.n_frames[other])
+        try:
+            record = self.dataset.read(self.train.split[other], self.train.row[other])
+            (picture,) = decode_clips(record.frames, np.array([frame]), *clip.shape[1:3], record.tracklet)
+        except CorruptRecord:
+            if self.config.input.on_error == 'stop':
+                raise
+            self.skipped.add(str(self.train.tracklet[other]))
+            return
+        cover_clip(clip, picture, self.config.augment.cover_area, rng)
 
     def _intact(self, row: int) -> bool:
         """Whether every frame of a tracklet can be decoded."""
