@@ -18,7 +18,13 @@ from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
 from tests.helpers.micro import micro_config
 
-FIELDS = {'optimizer.name': 'sgd', 'optimizer.learning_rate': 0.05, 'optimizer.ema': 0.9, 'loss.oim': 0.5}
+FIELDS = {
+    'optimizer.name': 'sgd',
+    'optimizer.learning_rate': 0.05,
+    'optimizer.ema': 0.9,
+    'loss.oim': 0.5,
+    'loss.auxiliary': 0.5,
+}
 KEEP = CheckpointConfig(keep_latest=2, keep_best=1)
 
 

@@ -14,7 +14,7 @@ import pytest
 from configs.default import get_config
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.losses import LOSSES, build_losses, init_losses, total_loss
+from pvlad_jax.losses import LOSSES, LossSizes, build_losses, init_losses, total_loss
 from pvlad_jax.losses.centre import centre_loss
 from pvlad_jax.losses.circle import circle_loss
 from pvlad_jax.losses.triplet import batch_hard_triplet
@@ -22,7 +22,8 @@ from tests.helpers import loss_inputs
 from tests.helpers.loss_inputs import IDS, LABELS, PEOPLE, SIZE, unit
 
 BASE = freeze(get_config()).loss
-ALL_ON = dataclasses.replace(BASE, circle=0.5, centre=0.01, oim=0.7, diversity=0.2)
+ALL_ON = dataclasses.replace(BASE, circle=0.5, centre=0.01, oim=0.7, diversity=0.2, auxiliary=0.4)
+SIZES = LossSizes(PEOPLE, SIZE, SIZE)
 
 embedding = pytest.fixture(loss_inputs.embedding)
 logits = pytest.fixture(loss_inputs.logits)
@@ -36,7 +37,7 @@ def run_total(config, embedding, logits, masks, labels, parameters, state, dtype
         normalised = x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + 1e-12)
         valid = jnp.ones(m.shape[:3], bool)
         output = types.SimpleNamespace(
-            logits=z.astype(dtype), feature=x, embedding=normalised, part_masks=m, valid=valid
+            logits=z.astype(dtype), feature=x, embedding=normalised, part_masks=m, valid=valid, mean_feature=x
         )
         value, metrics, new_state = total_loss(build_losses(config), output, jnp.asarray(labels), p, state)
         return value, (metrics, new_state)
@@ -54,7 +55,7 @@ def video_masks():
 
 @pytest.fixture
 def everything(embedding, logits, video_masks, table):
-    parameters, state = init_losses(build_losses(ALL_ON), PEOPLE, SIZE, jax.random.key(0))
+    parameters, state = init_losses(build_losses(ALL_ON), SIZES, jax.random.key(0))
     state['oim_table'] = jnp.asarray(table)
     return (2 * embedding, logits, video_masks), parameters, state
 
@@ -69,7 +70,8 @@ def test_order_of_the_batch_changes_nothing(everything):
     np.testing.assert_allclose(one[2]['oim_table'], other[2]['oim_table'], atol=1e-6)
     for a, b in zip(one[3][:3], other[3][:3]):
         np.testing.assert_allclose(a[order], b, atol=2e-6)
-    np.testing.assert_allclose(one[3][3]['loss_centres'], other[3][3]['loss_centres'], atol=1e-6)
+    for name, gradient in one[3][3].items():
+        np.testing.assert_allclose(gradient, other[3][3][name], atol=3e-6, err_msg=name)
 
 
 def test_names_of_people_change_nothing(everything):
@@ -83,7 +85,11 @@ def test_names_of_people_change_nothing(everything):
         logits[:, old_name],
         masks,
         new_name[LABELS],
-        jax.tree.map(lambda x: x[old_name], parameters),
+        {
+            'loss_centres': parameters['loss_centres'][old_name],
+            **{name: x for name, x in parameters.items() if name.startswith('loss_auxiliary')},
+            'loss_auxiliary_classifier': parameters['loss_auxiliary_classifier'][:, old_name],
+        },
         jax.tree.map(lambda x: x[old_name], state),
     )
     for name in one[1]:
@@ -141,7 +147,7 @@ def test_bfloat16_inputs_are_summed_in_float32(everything):
 def test_total_is_the_weighted_sum(everything):
     inputs, parameters, state = everything
     value, metrics, new_state, gradients = run_total(ALL_ON, *inputs, LABELS, parameters, state)
-    terms = ('identity', 'triplet', 'circle', 'centre', 'oim', 'diversity')
+    terms = ('identity', 'triplet', 'circle', 'centre', 'oim', 'diversity', 'auxiliary')
     expected = sum(getattr(ALL_ON, name) * metrics[f'loss_{name}'] for name in terms)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_array_equal(metrics['accuracy'], np.float32(np.mean(inputs[1].argmax(1) == LABELS)))
@@ -168,7 +174,7 @@ def test_masks_of_padding_frames_count_nothing(video_masks):
 def test_a_term_of_weight_zero_is_not_computed(everything):
     (embedding, *_), *_ = everything
     config = dataclasses.replace(BASE, identity=0.0)
-    assert init_losses(build_losses(config), PEOPLE, SIZE, jax.random.key(0)) == ({}, {})
+    assert init_losses(build_losses(config), SIZES, jax.random.key(0)) == ({}, {})
     # An output without the fields of the other terms would fail were they touched.
     output = types.SimpleNamespace(embedding=jnp.asarray(unit(embedding)))
     value, metrics, state = total_loss(build_losses(config), output, IDS, {}, {})

@@ -37,6 +37,7 @@ RUN = {
     'optimizer.learning_rate': 0.05,
     'optimizer.ema': 0.9,
     'loss.oim': 0.5,
+    'loss.auxiliary': 0.5,
     'model.clusters': 4,
     'model.descriptor_dim': 64,
     'model.embedding_dim': 64,

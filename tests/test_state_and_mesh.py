@@ -63,6 +63,7 @@ FIELDS = {
     'model.bnneck': True,
     'loss.oim': 0.5,
     'loss.centre': 0.01,
+    'loss.auxiliary': 0.5,
 }
 
 AVERAGE = {'model.pooling': 'average'}  # traced in a third of the time, where the pooling does not matter

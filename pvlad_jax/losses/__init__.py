@@ -5,16 +5,17 @@
 
 from pvlad_jax.config import LossConfig
 from pvlad_jax.core.registry import Registry
+from pvlad_jax.losses.auxiliary import AuxiliaryLoss
 from pvlad_jax.losses.centre import CentreLoss
 from pvlad_jax.losses.circle import CircleLoss
 from pvlad_jax.losses.diversity import DiversityLoss
 from pvlad_jax.losses.identity import IdentityLoss
 from pvlad_jax.losses.oim import OimLoss
-from pvlad_jax.losses.term import LossTerm, TermOutput
+from pvlad_jax.losses.term import LossSizes, LossTerm, TermOutput
 from pvlad_jax.losses.total import Terms, WeightedTerm, init_losses, total_loss
 from pvlad_jax.losses.triplet import TripletLoss
 
-__all__ = ['LOSSES', 'LossTerm', 'TermOutput', 'Terms', 'build_losses', 'init_losses', 'total_loss']
+__all__ = ['LOSSES', 'LossSizes', 'LossTerm', 'TermOutput', 'Terms', 'build_losses', 'init_losses', 'total_loss']
 
 LOSSES = Registry(
     'config.loss',
@@ -25,6 +26,7 @@ LOSSES = Registry(
         'centre': CentreLoss,
         'oim': OimLoss,
         'diversity': DiversityLoss,
+        'auxiliary': AuxiliaryLoss,
     },
 )
 

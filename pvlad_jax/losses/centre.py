@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.losses.term import LossTerm, TermOutput
+from pvlad_jax.losses.term import LossSizes, LossTerm, TermOutput
 
 
 def centre_loss(
@@ -26,8 +26,8 @@ def centre_loss(
 class CentreLoss(LossTerm):
     """A mean over videos: accumulation changes nothing in it. The centres `loss_centres` [I E] are parameters."""
 
-    def init(self, num_identities: int, embedding_dim: int, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        return {'loss_centres': jax.random.normal(rng, (num_identities, embedding_dim), jnp.float32)}, {}
+    def init(self, sizes: LossSizes, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        return {'loss_centres': jax.random.normal(rng, (sizes.num_identities, sizes.embedding_dim), jnp.float32)}, {}
 
     def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
         return TermOutput(centre_loss(output.feature, labels, params['loss_centres']), {}, {})

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from pvlad_jax.losses.identity import cross_entropy
 from pvlad_jax.losses.pairs import similarities
-from pvlad_jax.losses.term import LossTerm, TermOutput
+from pvlad_jax.losses.term import LossSizes, LossTerm, TermOutput
 
 EPSILON = 1e-12
 
@@ -52,8 +52,8 @@ class OimLoss(LossTerm):
     With accumulation it moves once a part: later parts see what earlier ones have moved.
     """
 
-    def init(self, num_identities: int, embedding_dim: int, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        return {}, {'oim_table': jnp.zeros((num_identities, embedding_dim), jnp.float32)}
+    def init(self, sizes: LossSizes, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        return {}, {'oim_table': jnp.zeros((sizes.num_identities, sizes.embedding_dim), jnp.float32)}
 
     def __call__(self, output: Any, labels: Int[Array, 'B'], params: dict, state: dict) -> TermOutput:
         loss, table = oim_loss(

@@ -15,6 +15,14 @@ class TermOutput(NamedTuple):
     state: dict[str, Array]
 
 
+class LossSizes(NamedTuple):
+    """What the sizes of a term's own parameters may depend on."""
+
+    num_identities: int  # I, in training
+    embedding_dim: int  # E
+    channels: int  # C, of the backbone's local features
+
+
 class LossTerm:
     """A term, made from the configuration of the losses; a line in `losses.LOSSES`. Pure: what it keeps is handed in
     and out.
@@ -26,7 +34,7 @@ class LossTerm:
     def __init__(self, config: LossConfig):
         self.config = config
 
-    def init(self, num_identities: int, embedding_dim: int, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+    def init(self, sizes: LossSizes, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
         """(parameters to be trained with the network's, state to be carried from step to step); none by default."""
         return {}, {}
 

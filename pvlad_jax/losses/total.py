@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int
 
-from pvlad_jax.losses.term import LossTerm
+from pvlad_jax.losses.term import LossSizes, LossTerm
 
 
 class WeightedTerm(NamedTuple):
@@ -18,15 +18,13 @@ class WeightedTerm(NamedTuple):
 Terms = Mapping[str, WeightedTerm]  # by name, in the order in which they are added
 
 
-def init_losses(
-    terms: Terms, num_identities: int, embedding_dim: int, rng: Array
-) -> tuple[dict[str, Array], dict[str, Array]]:
+def init_losses(terms: Terms, sizes: LossSizes, rng: Array) -> tuple[dict[str, Array], dict[str, Array]]:
     """(parameters, state) of all terms: what is trained with the network's parameters, and what is carried from step to
     step.
     """
     params, state = {}, {}
     for _, term in terms.values():
-        of_term = term.init(num_identities, embedding_dim, rng)
+        of_term = term.init(sizes, rng)
         params, state = params | of_term[0], state | of_term[1]
     return params, state
 

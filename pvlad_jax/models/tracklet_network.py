@@ -13,7 +13,7 @@ from pvlad_jax.models.backbones import BACKBONES, build_backbone
 from pvlad_jax.models.backbones.inflation import check_effect
 from pvlad_jax.models.part_embedding import PartEmbedding
 from pvlad_jax.models.pooling import Intermediates, Statistics, build_pooling
-from pvlad_jax.models.pooling.interface import merge_clips
+from pvlad_jax.models.pooling.interface import mean_of, merge_clips, total_of
 from pvlad_jax.ops.colour_segmentation import colour_segmentation
 from pvlad_jax.ops.l2_normalise import l2_normalise
 
@@ -33,6 +33,7 @@ class Output:
     soft_assignment: Float[Array, 'B S t h w P K'] | None
     part_descriptors: Float[Array, 'B S t h w P D'] | None
     valid: Bool[Array, 'B S t']  # of the feature map's times
+    mean_feature: Float[Array, 'B C']  # of the valid locations of all clips
 
 
 class TrackletNetwork(nn.Module):
@@ -74,6 +75,15 @@ class TrackletNetwork(nn.Module):
             self.num_identities, use_bias=not self.bnneck, kernel_init=nn.initializers.normal(0.02), precision='highest'
         )
 
+    def local_features(
+        self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False
+    ) -> tuple[Float[Array, 'N t h w C'], Bool[Array, 'N t']]:
+        """The backbone's features, 0 at times that are not valid, and which times are."""
+        x = (clips.astype(jnp.float32) / 255 - jnp.array(self.pixel_mean)) / jnp.array(self.pixel_std)
+        x = jnp.where(valid[:, :, None, None, None], x, 0).astype(self.dtype)
+        x, valid = self.backbone(x, valid, train)
+        return jnp.where(valid[:, :, None, None, None], x, 0), valid
+
     def statistics(
         self, clips: UInt8[Array, 'N T H W 3'], valid: Bool[Array, 'N T'], train: bool = False
     ) -> tuple[Statistics, Intermediates, Bool[Array, 'N t']]:
@@ -81,16 +91,16 @@ class TrackletNetwork(nn.Module):
 
         Frames that are not valid change nothing, whatever they hold.
         """
-        x = (clips.astype(jnp.float32) / 255 - jnp.array(self.pixel_mean)) / jnp.array(self.pixel_std)
-        x = jnp.where(valid[:, :, None, None, None], x, 0).astype(self.dtype)
-        x, valid = self.backbone(x, valid, train)
-        x = jnp.where(valid[:, :, None, None, None], x, 0)
+        x, times = self.local_features(clips, valid, train)
+        statistics, intermediates = self._pooled(x, times, clips)
+        return statistics, intermediates, times
+
+    def _pooled(self, x, times, clips) -> tuple[Statistics, Intermediates]:
         shares = ()
         if self.aggregator.colour_parts:
             cells = x.shape[2:4]
-            shares = (colour_segmentation(clips, valid, self.aggregator.colour_parts, *cells, self.stride_t),)
-        statistics, intermediates = self.aggregator(x, valid, *shares)
-        return statistics, intermediates, valid
+            shares = (colour_segmentation(clips, times, self.aggregator.colour_parts, *cells, self.stride_t),)
+        return self.aggregator(x, times, *shares)
 
     def embed(
         self, statistics: Statistics, train: bool = False
@@ -106,13 +116,20 @@ class TrackletNetwork(nn.Module):
 
     def __call__(self, clips: UInt8[Array, 'B S T H W 3'], valid: Bool[Array, 'B S T'], train: bool = False) -> Output:
         b, s = clips.shape[:2]
-        statistics, intermediates, times = self.statistics(
-            clips.reshape(b * s, *clips.shape[2:]), valid.reshape(b * s, -1), train
-        )
+        clips, valid = clips.reshape(b * s, *clips.shape[2:]), valid.reshape(b * s, -1)
+        x, times = self.local_features(clips, valid, train)
+        statistics, intermediates = self._pooled(x, times, clips)
         feature, embedding, classified = self.embed(merge_clips(statistics, self.aggregator.merge, s), train)
         masks, assignment, descriptors = (None if x is None else x.reshape(b, s, *x.shape[1:]) for x in intermediates)
         return Output(
-            feature, embedding, self.classifier(classified), masks, assignment, descriptors, times.reshape(b, s, -1)
+            feature=feature,
+            embedding=embedding,
+            logits=self.classifier(classified),
+            part_masks=masks,
+            soft_assignment=assignment,
+            part_descriptors=descriptors,
+            valid=times.reshape(b, s, -1),
+            mean_feature=mean_of(merge_clips(total_of(x, times), 'add', s)),
         )
 
 

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from pvlad_jax.config import Config
-from pvlad_jax.losses import build_losses, init_losses
+from pvlad_jax.losses import LossSizes, build_losses, init_losses
+from pvlad_jax.models.backbones import BACKBONES
 from pvlad_jax.models.tracklet_network import TrackletNetwork, init_variables
 from pvlad_jax.parallel.sharding import state_shardings
 
@@ -89,7 +90,8 @@ def _initialiser(
     def init(key) -> TrainState:
         network_key, loss_key = jax.random.split(key)
         variables = init_variables(network, (clips.frames, clips.height, clips.width), network_key)
-        loss_params, loss_state = init_losses(build_losses(config.loss), num_identities, network.embedding, loss_key)
+        sizes = LossSizes(num_identities, network.embedding, BACKBONES[config.model.backbone.name].channels)
+        loss_params, loss_state = init_losses(build_losses(config.loss), sizes, loss_key)
         # Some initialisers give weakly typed arrays. Updates are not, so the second step would be traced and compiled
         # again.
         variables, loss_params, loss_state = jax.tree.map(

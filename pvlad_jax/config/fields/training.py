@@ -25,6 +25,12 @@ class LossConfig:
         0.5, 'share of the old row in an update of the table of online instance matching', at_least=0, below=1
     )
     diversity: float = setting(0.0, 'weight of the overlap of part masks, which keeps them apart (ours)', at_least=0)
+    auxiliary: float = setting(
+        0.0,
+        'weight of identity and triplet losses of a second head, on the mean of the local features, which is left out '
+        'at test (deep supervision, Lee 2015)',
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,14 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pvlad_jax.models.pooling.interface import Intermediates, Pooling, Statistics, mean_of, num_locations
+from pvlad_jax.models.pooling.interface import Intermediates, Pooling, Statistics, mean_of, total_of
 
 
 class Average(Pooling):
     """The mean of all valid local features."""
 
     def __call__(self, x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> tuple[Statistics, Intermediates]:
-        total = jnp.einsum('nthwc,nt->nc', x.astype(jnp.float32), valid.astype(jnp.float32), precision='highest')
-        return {'total': total, 'count': num_locations(x, valid)}, Intermediates()
+        return total_of(x, valid), Intermediates()
 
     def finish(self, statistics: Statistics) -> Float[Array, 'B C']:
         return mean_of(statistics)

@@ -95,6 +95,12 @@ def num_locations(x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> Fl
     return jnp.sum(valid, axis=1).astype(jnp.float32) * (x.shape[2] * x.shape[3])
 
 
+def total_of(x: Float[Array, 'N t h w C'], valid: Bool[Array, 'N t']) -> Statistics:
+    """The sum of the local features of each clip (`total`), and of how many (`count`): what `mean_of` is given."""
+    total = jnp.einsum('nthwc,nt->nc', x.astype(jnp.float32), valid.astype(jnp.float32), precision='highest')
+    return {'total': total, 'count': num_locations(x, valid)}
+
+
 def mean_of(statistics: Statistics) -> Float[Array, 'B ...']:
     """`total` / `count`; 0 where nothing was counted."""
     total, count = statistics['total'], statistics['count']
