@@ -29,7 +29,14 @@ from pvlad_jax.runs.metric_writer import MetricWriter
 from pvlad_jax.runs.other_datasets import _own
 from pvlad_jax.runs.report import _history
 from pvlad_jax.runs.run_data import RunData
-from pvlad_jax.runs.workdir import check_config, fields_at_start, planned_ends, record_more_steps, saved_config
+from pvlad_jax.runs.workdir import (
+    check_config,
+    fields_at_start,
+    planned_ends,
+    record_more_steps,
+    saved_config,
+    write_config,
+)
 from tests.helpers.damaged_files import TEXTS, told_or_read
 from tests.helpers.micro import micro_config
 from tests.helpers.micro_splits import build_micro_splits
@@ -97,6 +104,16 @@ def test_config_json(work, tmp_path):
     told_or_read(folder / 'config.json', read, says, folder)
 
 
+def test_checkpoints_without_their_configuration_are_of_no_known_run(work, tmp_path):
+    folder = copied(work, tmp_path / 'run')
+    config = saved_config(folder)
+    (folder / 'config.json').unlink()
+    with pytest.raises(UserError, match=r'run holds checkpoints, but no config\.json.*Restore that file .* --workdir'):
+        check_config(folder, config)
+    shutil.rmtree(folder / 'checkpoints')
+    check_config(folder, config)
+
+
 def more_steps(config: Config) -> Config:
     training = config.training
     return dataclasses.replace(config, training=dataclasses.replace(training, steps=training.steps + 5))
@@ -162,6 +179,7 @@ def test_a_split_whose_result_is_damaged_is_scored_again(split_data, tmp_path):
 
     def score(config, folder):
         (folder / 'checkpoints' / str(config.training.steps)).mkdir(parents=True, exist_ok=True)
+        write_config(folder, config)
         scored.append(config.dataset.split)
         return result(split=config.dataset.split)
 

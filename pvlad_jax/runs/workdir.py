@@ -96,12 +96,20 @@ def claim(workdir: Folder, flag: str = '--workdir') -> contextlib.AbstractContex
 
 
 def check_config(workdir: Folder, config: Config) -> None:
-    """UserError where the folder belongs to a run of another configuration, with the fields that differ.
+    """UserError where the folder belongs to a run of another configuration, with the fields that differ, or to one
+    whose configuration is gone.
 
     Which may differ is said where they are defined: the fields of `pvlad_jax.config.fields` that are `resumable`, and,
     as long as they only grow, those that are marked `grows`.
     """
-    changed = differences(read_config(workdir / CONFIG)[0], config) if (workdir / CONFIG).exists() else []
+    if not (workdir / CONFIG).exists():
+        if _has_checkpoint(workdir):
+            raise UserError(
+                f'{workdir} holds checkpoints, but no {CONFIG}, which says what they are of. Restore that file from a '
+                'copy, or give another --workdir.'
+            )
+        return
+    changed = differences(read_config(workdir / CONFIG)[0], config)
     if changed:
         raise UserError(
             f'{workdir} holds a run of another configuration:\n  '
