@@ -44,6 +44,26 @@ def table(tmp_path):
     return lambda *args, **options: write_rows(tmp_path, *args, **options)
 
 
+@pytest.mark.parametrize('backend', ['exact', 'flat', 'ivfpq', 'milvus'])
+def test_more_results_than_there_are_rows_take_no_more_memory(backend, tmp_path, table, monkeypatch):
+    many = 10**12  # numbers that no machine has room for
+    if faiss := backend in ('flat', 'ivfpq'):
+        pytest.importorskip('faiss')
+        from pvlad_jax.gallery import faiss_index
+
+        monkeypatch.setattr(faiss_index, 'MIN_ROWS', 30)
+    gallery = make(tmp_path / 'g', 'faiss' if faiss else backend, **({'kind': backend} if faiss else {}))
+    gallery.add(table(0, 300 if backend == 'ivfpq' else 20))
+    stored = rows(0, 300 if backend == 'ivfpq' else 20)
+    queries = rows(5, 8)
+    effort = {'candidates': many, 'probes': 1000} if backend == 'ivfpq' else {}
+    answers = gallery.search(queries, many, **effort)
+    assert [[hit['tracklet'] for hit in a.hits] for a in answers] == sorted_by_cosine(stored, queries, 300)
+    assert found(gallery, queries, many, Filters(cameras=('nowhere',))) == [[], [], []]
+    gallery.delete(stored.names)
+    assert found(gallery, queries, many) == [[], [], []]
+
+
 @pytest.mark.parametrize('options', BACKENDS)
 def test_a_life(options, tmp_path, table):
     """Add, search, add again, delete: on every backend as in a plain list."""

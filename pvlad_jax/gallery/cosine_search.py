@@ -29,6 +29,7 @@ def search(
     done: Callable[[int], None] = lambda count: None,
 ) -> tuple[Int[np.ndarray, 'Q k'], Float[np.ndarray, 'Q k']]:
     """(rows, distances) of the k nearest of each query, nearest first; row -1 and distance inf where there are fewer.
+    Memory grows with k.
 
     Args:
       queries, parts: unit vectors, float32; rows are counted over all parts, which may be memory-mapped.

@@ -138,9 +138,10 @@ def search(
       candidates: of a query that are scored again, at least k.
     """
     faiss = faiss_module()
-    n_candidates = (k if index is None else max(candidates, k)) + 1  # one may be the query itself
     shared = filters.rows(contents.metadata)
     ids = contents.metadata['id'].to_numpy()
+    n_candidates = (k if index is None else max(candidates, k)) + 1  # one may be the query itself
+    n_candidates = max(min(n_candidates, len(ids)), 1)  # FAISS allocates by it
     own = filters.allowed(of_queries, contents.metadata)
     pairs = []
     for forbidden, numbers in filters.groups(of_queries):

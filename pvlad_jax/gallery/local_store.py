@@ -116,6 +116,7 @@ class LocalStore:
     ) -> Found:
         """FileNotFoundError where a change has removed files of the state meanwhile."""
         contents = Contents(self.folder, state)
+        k = max(min(k, state.rows), 1)  # what the search holds grows with k, however few rows there are
         if state.backend == 'faiss' and (state.index or state.options.get('kind') == 'flat'):
             index = faiss_index.read(self.folder, state.index) if state.index else None
             rows, distances = faiss_index.search(index, contents, queries, of_queries, k, filters, probes, candidates)

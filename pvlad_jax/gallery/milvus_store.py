@@ -196,6 +196,7 @@ class MilvusStore:
         done: Callable[[int], None],
     ) -> Found:
         """As `LocalStore.search`; `candidates` is what a server's HNSW calls ef, where its index is one."""
+        k = max(min(k, state.index.get('rows', 0)), 1)
         if k + 1 > _MAX_RESULTS:
             raise UserError(f'Milvus gives at most {_MAX_RESULTS - 1:,} results of a search.')
         found: Found = [(np.empty(0), []) for _ in range(len(queries))]
