@@ -20,6 +20,7 @@ from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.gallery import Gallery
 from pvlad_jax.gallery.result_sheet import draw_sheet
 from pvlad_jax.gallery.table_file import write_table
+from tests.helpers.broken_stream import Broken
 from tests.helpers.pictures import deep, exif, saved
 from tests.helpers.small_galleries import make, rows, write_rows
 
@@ -220,3 +221,25 @@ def test_a_reader_that_leaves_does_not_end_the_command(folder):
         capture_output=True,
     )
     assert done.returncode == 0 and not done.stderr
+
+
+@pytest.mark.parametrize('command', [f'{SEARCH} --k=1', 'gallery info --gallery=g', 'gallery verify --gallery=g'])
+@pytest.mark.parametrize(
+    ('error', 'code'),
+    [(OSError(28, 'No space left on device'), 69), (ValueError('I/O operation on closed file'), 2)],
+    ids=['full', 'closed'],
+)
+def test_a_result_that_could_not_be_printed_is_said_to_be_lost(folder, capsys, monkeypatch, command, error, code):
+    monkeypatch.setattr(sys, 'stdout', Broken(error))
+    assert main(command.split()) == code
+    assert 'could not be printed' in capsys.readouterr().err
+    monkeypatch.setattr(sys, 'stdout', None)
+    assert main(command.split()) == 2
+    monkeypatch.setattr(sys, 'stdout', Broken(BrokenPipeError()))  # its reader has had what it wanted
+    assert main(command.split()) == 0
+
+
+@pytest.mark.parametrize('command', [f'{SEARCH} --output=r.json', f'{SEARCH} --output=r.png', CALIBRATE])
+def test_a_result_in_a_file_is_not_lost(folder, monkeypatch, command):
+    monkeypatch.setattr(sys, 'stdout', Broken(OSError(28, 'No space left on device')))
+    assert main(command.split()) == 0

@@ -22,23 +22,13 @@ from pvlad_jax.evaluation import Embeddings, Result, print_table
 from pvlad_jax.evaluation.mean_of_splits import mean_of_splits, print_mean
 from pvlad_jax.runs.experiment import Experiment
 from pvlad_jax.runs.outputs import Scored, report
+from tests.helpers.broken_stream import Broken
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def stream(encoding: str, errors: str = 'strict') -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, newline='\n')
-
-
-class Broken(io.StringIO):
-    """A stream whose every write fails."""
-
-    def __init__(self, error: Exception):
-        super().__init__()
-        self.error = error
-
-    def write(self, text: str) -> int:
-        raise self.error
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@
 
 import argparse
 import json
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pvlad_jax.commands.arguments import Parser, disk_path, output_file, positive
 from pvlad_jax.core import terminal
@@ -137,6 +136,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
+    from pvlad_jax.commands.gallery_results import show
     from pvlad_jax.commands.model_fingerprint import fingerprint_of
     from pvlad_jax.gallery.filters import Filters
     from pvlad_jax.gallery.table_file import read_table
@@ -170,7 +170,7 @@ def _search(options: argparse.Namespace) -> None:
             decision, each = calibration.decide([hit['distance'] for hit in answer.hits])
         hits = [{'decision': d, **hit} for d, hit in zip(each, answer.hits)]
         rows.append({'query': answer.query, 'decision': decision, 'hits': hits})
-    _show(rows, options, gallery)
+    show(rows, gallery.folder, options.output, options.query_crops)
     if not any(row['hits'] for row in rows):
         terminal.complain(
             'Note: no stored tracklet meets these conditions, for any query. `gallery info` says how many '
@@ -183,49 +183,6 @@ def _search(options: argparse.Namespace) -> None:
             f'Note: the threshold was calibrated with a gallery of {calibration.gallery:,} tracklets; in '
             'this one, many times larger, a stranger resembles somebody more often.'
         )
-
-
-def _show(rows: list[dict[str, Any]], options: argparse.Namespace, gallery: 'Gallery') -> None:
-    from pvlad_jax.core.files import atomic_write
-    from pvlad_jax.gallery.crops import crops_of, stored_crops
-
-    if options.output and options.output.suffix == '.png':
-        from pvlad_jax.gallery.result_sheet import draw_sheet
-
-        def stored(name: str):
-            return stored_crops(gallery.folder, name)
-
-        of_queries = partial(crops_of, options.query_crops) if options.query_crops else stored
-        draw_sheet(options.output, rows, stored, of_queries)
-    elif options.output:
-        with atomic_write(options.output) as file:
-            file.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
-    else:
-        _print(rows)
-        return
-    terminal.say(f'{options.output}: {len(rows):,} queries.')
-
-
-def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    decided = any(row['decision'] for row in rows)
-    table = Table()
-    decision = ['decision'] if decided else []
-    for column in ('query', 'rank', 'tracklet', 'distance', *decision, 'camera', 'source', 'seconds'):
-        number = column in ('rank', 'distance', 'seconds')
-        table.add_column(column, justify='right' if number else 'left', no_wrap=number, overflow='fold')
-    for row in rows:
-        said = [f'{row["query"]}: {row["decision"]}' if decided else row['query']]
-        if not row['hits']:
-            table.add_row(*map(terminal.printable, said), '', 'nothing found')
-        for rank, hit in enumerate(row['hits'], start=1):
-            time = '' if hit['start_seconds'] is None else f'{hit["start_seconds"]:.1f}'
-            cells = [said[0] if rank == 1 else '', str(rank), hit['tracklet'], f'{hit["distance"]:.4f}']
-            cells += [hit['decision']] if decided else []
-            cells += [hit['camera'], hit['source'], time]
-            table.add_row(*map(terminal.printable, cells), end_section=rank == len(row['hits']))
-    terminal.console().print(table)
 
 
 def _delete_arguments(parser: argparse.ArgumentParser) -> None:
@@ -241,14 +198,14 @@ def _delete(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    terminal.say(json.dumps(_open(options).info(), indent=1, ensure_ascii=False))
+    terminal.say_result(json.dumps(_open(options).info(), indent=1, ensure_ascii=False))
 
 
 def _verify(options: argparse.Namespace) -> None:
     gallery = _open(options)
     with progress('bytes read') as done:
         verified = gallery.verify(done)
-    terminal.say(
+    terminal.say_result(
         f'{options.gallery}: {verified.files:,} files, {verified.bytes:,} bytes, read; they hold what was written.'
     )
     if verified.without:
