@@ -7,9 +7,10 @@ import types
 import pytest
 
 pytest.importorskip('pyarrow')
+from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
-from pvlad_jax.gallery import crops, segments
+from pvlad_jax.gallery import crops, result_sheet, segments
 from pvlad_jax.gallery.change import change as changing
 from pvlad_jax.gallery.crops import crops_of, stored_crops
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
@@ -94,30 +95,93 @@ def test_a_full_disk_after_the_change_says_that_it_was_made(pictured, table, mon
     assert len(pictured) == 3
 
 
-@pytest.mark.parametrize('moved', [0, 1])
-def test_a_change_killed_after_it_was_committed_gets_its_pictures(pictured, table, tmp_path, monkeypatch, moved):
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    pass
+
+
+def killed_while_settling(patched, moved):
+    """The next change is killed after it was committed, when the pictures of so many tracklets are in their places."""
 
     def settle(gallery, tracklets, staged):
         crops.settle_crops(gallery, tracklets[:moved], staged[:moved])
         raise Killed
 
-    def keep(gallery):
-        pass
+    patched.setattr(crops, 'clear_staged', lambda gallery: None)
+    patched.setattr(
+        'pvlad_jax.gallery.gallery.pictures', types.SimpleNamespace(**{**vars(crops), 'settle_crops': settle})
+    )
 
+
+@pytest.mark.parametrize('moved', [0, 1])
+def test_a_change_killed_after_it_was_committed_gets_its_pictures(pictured, table, tmp_path, monkeypatch, moved):
     shutil.rmtree(tmp_path / 'new/t1')  # it has no new pictures
     with monkeypatch.context() as patched:
-        patched.setattr(crops, 'clear_staged', keep)
-        patched.setattr(
-            'pvlad_jax.gallery.gallery.pictures', types.SimpleNamespace(**{**vars(crops), 'settle_crops': settle})
-        )
+        killed_while_settling(patched, moved)
         with pytest.raises(Killed):
             pictured.add(table(0, 2, seed=1), tmp_path / 'new', replace=True)
-    assert pictures(pictured)['t1'] == ['old'] and pictured.info()['unfinished_change']
+    # Its vectors are found, and so are its pictures, wherever they are.
+    assert pictures(pictured) == {'t0': ['new'], 't1': []} and pictured.info()['unfinished_change']
     with changing(pictured.folder, pictured.store):  # whatever change comes next
         pass
     assert pictures(pictured) == {'t0': ['new'], 't1': []} and not holds(pictured.folder, b'old')
+
+
+@pytest.mark.parametrize('moved', [0, 1, 2])
+@pytest.mark.parametrize('there', [True, False], ids=['pictures alone', 'new tracklets'])
+def test_an_addition_killed_after_it_was_committed_has_all_its_pictures(
+    tmp_path, pictured, table, monkeypatch, there, moved
+):
+    gallery = make(tmp_path / 'other')
+    if there:
+        gallery.add(table(0, 2))
+    with monkeypatch.context() as patched:
+        killed_while_settling(patched, moved)
+        with pytest.raises(Killed):
+            gallery.add(table(0, 2), tmp_path / 'new')
+    assert pictures(gallery) == {'t0': ['new'], 't1': ['new']} and gallery.unfinished
+    added = gallery.add(table(0, 2), tmp_path / 'new')  # the same command again
+    assert (added.added, added.already_there) == (0, 2) and not gallery.unfinished
+    assert pictures(gallery) == {'t0': ['new'], 't1': ['new']} and len(gallery) == 2
+
+
+def test_an_addition_killed_before_it_was_committed_has_no_pictures(pictured, table, tmp_path, monkeypatch):
+    def commit(folder, state):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr('pvlad_jax.gallery.gallery.manifest.commit', commit)
+        patched.setattr('pvlad_jax.gallery.change._recover', lambda *arguments: None)
+        with pytest.raises(Killed):
+            pictured.add(table(0, 2, seed=1), tmp_path / 'new', replace=True)
+    assert pictures(pictured) == {'t0': ['old'], 't1': ['old']} and pictured.unfinished
+
+
+@pytest.mark.parametrize('command', ['info', 'verify', 'search --input=q.parquet'])
+def test_commands_say_that_a_change_was_killed(pictured, table, tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    table(5, 6).rename('q.parquet')
+    arguments = ['gallery', *command.split(), '--gallery=g']
+    assert main(arguments) == 0 and 'not finished' not in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        killed_while_settling(patched, 0)
+        with pytest.raises(Killed):
+            pictured.add(table(0, 2, seed=1), tmp_path / 'new', replace=True)
+    assert main(arguments) == 0 and 'is not finished' in capsys.readouterr().err
+
+
+def test_a_sheet_shows_the_pictures_of_a_killed_change(pictured, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(5, 6).rename('q.parquet')
+    with monkeypatch.context() as patched:
+        killed_while_settling(patched, 0)
+        with pytest.raises(Killed):
+            pictured.add(table(0, 2, seed=1), tmp_path / 'new', replace=True)
+    shown, strip = [], result_sheet._strip
+    monkeypatch.setattr(
+        result_sheet, '_strip', lambda paths: (shown.extend(path.read_text() for path in paths), strip(paths))[1]
+    )
+    assert main('gallery search --gallery=g --input=q.parquet --output=r.png'.split()) == 0
+    assert shown == ['new', 'new']
 
 
 def test_tracklets_without_pictures_get_them_later(tmp_path, table):

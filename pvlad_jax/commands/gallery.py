@@ -171,6 +171,7 @@ def _search(options: argparse.Namespace) -> None:
         hits = [{'decision': d, **hit} for d, hit in zip(each, answer.hits)]
         rows.append({'query': answer.query, 'decision': decision, 'hits': hits})
     show(rows, gallery.folder, options.output, options.query_crops)
+    _note_unfinished(gallery)
     if not any(row['hits'] for row in rows):
         terminal.complain(
             'Note: no stored tracklet meets these conditions, for any query. `gallery info` says how many '
@@ -198,7 +199,9 @@ def _delete(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    terminal.say_result(json.dumps(_open(options).info(), indent=1, ensure_ascii=False))
+    gallery = _open(options)
+    terminal.say_result(json.dumps(gallery.info(), indent=1, ensure_ascii=False))
+    _note_unfinished(gallery)
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -212,6 +215,16 @@ def _verify(options: argparse.Namespace) -> None:
         terminal.complain(
             f'Note: {len(verified.without):,} more, such as {verified.without[0]}, were written by an earlier version '
             'that kept no digest of them. Whether they hold what was written is not known.'
+        )
+    _note_unfinished(gallery)
+
+
+def _note_unfinished(gallery: 'Gallery') -> None:
+    if gallery.unfinished:
+        terminal.complain(
+            f'Note: a change of {gallery.folder} is not finished: another process is making it, or it was killed. '
+            'Vectors and pictures that it deletes or replaces may still be on the disk. Unless it is being made, give '
+            'the command again that was killed.'
         )
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pvlad_jax.core import terminal
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.gallery.crops import crops_of, stored_crops
+from pvlad_jax.gallery.crops import crops_by_name, crops_of
 from pvlad_jax.gallery.result_sheet import draw_sheet
 
 
@@ -29,7 +29,7 @@ def show(rows: list[dict[str, Any]], gallery: Path, output: Path | None, query_c
         terminal.say_result(_table(rows), 'Give --output=FILE.json.')
         return
     if output.suffix == '.png':
-        stored = partial(stored_crops, gallery)
+        stored = crops_by_name(gallery)
         draw_sheet(output, rows, stored, partial(crops_of, query_crops) if query_crops else stored)
     else:
         with atomic_write(output) as file:

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,7 +17,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.file_names import file_name
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.natural_order import natural_key
-from pvlad_jax.gallery.manifest import sync
+from pvlad_jax.gallery.manifest import read_state, sync
 
 PER_TRACKLET = 8  # evenly spread over the tracklet
 _SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -93,7 +93,28 @@ def remove_crops(gallery: Path, tracklets: Iterable[str]) -> None:
 
 def stored_crops(gallery: Path, tracklet: str) -> list[Path]:
     """The pictures of a tracklet in a gallery, where 'a%2Fb' is the folder of the tracklet 'a/b' and of no other."""
-    return _pictures(gallery / 'crops', file_name(tracklet))
+    return crops_by_name(gallery)(tracklet)
+
+
+def crops_by_name(gallery: Path) -> Callable[[str], list[Path]]:
+    """`stored_crops` of a gallery, for many tracklets.
+
+    Of a change that was committed, and killed before all pictures were in their places, they are those of that change.
+    """
+    change = unfinished(gallery)
+    committed = change is not None and change.version < read_state(gallery).version
+    changed, staged = (frozenset(change.tracklets), frozenset(change.staged)) if committed else ((), ())
+
+    def pictures(tracklet: str) -> list[Path]:
+        name = file_name(tracklet)
+        if tracklet in changed:
+            if tracklet not in staged:
+                return []
+            if found := _pictures(gallery / _STAGED, name):  # else they are in their place already
+                return found
+        return _pictures(gallery / 'crops', name)
+
+    return pictures
 
 
 def _folder(gallery: Path, tracklet: str) -> Path:

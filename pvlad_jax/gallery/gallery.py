@@ -107,6 +107,11 @@ class Gallery:
         """As it is now."""
         return manifest.read_state(self.folder)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a change is being made, or was killed, so that what it removes may be on the disk."""
+        return pictures.unfinished(self.folder) is not None
+
     def __len__(self) -> int:
         """How many tracklets there are."""
         state = self.state
@@ -150,9 +155,12 @@ class Gallery:
             new, added = self.store.add(state, reader, replace, done)
             staged: tuple[str, ...] = ()
             if source is not None:
-                without = [name for name in added.unchanged if not pictures.stored_crops(self.folder, name)]
+                stored = pictures.crops_by_name(self.folder)
+                without = [name for name in added.unchanged if not stored(name)]
                 staged = pictures.stage_crops(source, self.folder, [*added.names, *without])
             changed = tuple(dict.fromkeys([*added.names, *staged]))
+            if staged and new is state:  # pictures alone are a change too: all are there or none
+                new = dataclasses.replace(old, version=old.version + 1)
             if new is not state:
                 if source is not None or added.replaced:
                     pictures.note_unfinished(self.folder, pictures.Unfinished(old.version, changed, staged))
@@ -265,7 +273,7 @@ class Gallery:
 
     def verify(self, done: Callable[[int], None] = _nothing) -> Verified:
         """Reads all vectors, metadata and indices, and compares their digests with those kept when they were written.
-        Pictures are not compared.
+        Pictures are not compared; `unfinished` says whether those of a killed change are still there.
 
         Args:
           done: called with the number of bytes that were read.
@@ -288,5 +296,5 @@ class Gallery:
             'changes': state.version,
             'index': state.index,
             'bytes': size_on_disk(self.folder),
-            'unfinished_change': pictures.unfinished(self.folder) is not None,
+            'unfinished_change': self.unfinished,
         }
