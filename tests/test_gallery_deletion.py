@@ -156,6 +156,62 @@ def test_an_addition_killed_before_it_was_committed_has_no_pictures(pictured, ta
     assert pictures(pictured) == {'t0': ['old'], 't1': ['old']} and pictured.unfinished
 
 
+@pytest.fixture
+def killed_deletion(pictured, monkeypatch):
+    """t0 and t1 are deleted, killed before their pictures are removed."""
+
+    def remove(*arguments):
+        raise Killed
+
+    def start(**asked):
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                'pvlad_jax.gallery.gallery.pictures', types.SimpleNamespace(**{**vars(crops), 'remove_crops': remove})
+            )
+            with pytest.raises(Killed):
+                pictured.delete(**asked)
+
+    return start
+
+
+@pytest.mark.parametrize('asked', ['--tracklet=t0 --tracklet=t1', '--source=video0', '--source=video0 --tracklet=t1'])
+def test_a_killed_deletion_given_again_says_that_it_is_done(
+    pictured, table, tmp_path, monkeypatch, capsys, killed_deletion, asked
+):
+    monkeypatch.chdir(tmp_path)
+    pictured.add(table(10, 12))  # of another source
+    pairs = [word[2:].split('=') for word in asked.split()]
+    killed_deletion(**{f'{kind}s': [name for k, name in pairs if k == kind] for kind in ('tracklet', 'source')})
+    assert holds(pictured.folder, b'old') and pictures(pictured) == {'t0': [], 't1': []}
+    assert main(['gallery', 'verify', '--gallery=g']) == 0 and 'is not finished' in capsys.readouterr().err
+    again = ['gallery', 'delete', '--gallery=g', *asked.split()]
+    assert main(again) == 0 and capsys.readouterr().out.startswith('2 tracklets deleted')
+    assert not holds(pictured.folder, b'old') and not pictured.unfinished and len(pictured) == 2
+    assert main(['gallery', 'verify', '--gallery=g']) == 0 and not capsys.readouterr().err
+    assert main(again) == 2 and 'Nothing was deleted' in capsys.readouterr().err
+
+
+def test_another_deletion_after_a_killed_one_finishes_it_and_says_so(pictured, table, killed_deletion):
+    pictured.add(table(10, 12))
+    killed_deletion(tracklets=['t0', 't1'])
+    with pytest.raises(UserError, match=r"no tracklet 'x'\. Nothing more was deleted"):
+        pictured.delete(['x'])
+    assert not holds(pictured.folder, b'old')
+    pictured.add(table(0, 2))
+    killed_deletion(sources=['video0'])
+    assert pictured.delete(['t10']) == 1 and len(pictured) == 1
+
+
+def test_a_killed_addition_is_no_deletion(pictured, table, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        killed_while_settling(patched, 0)
+        with pytest.raises(Killed):
+            pictured.add(table(0, 2, seed=1), tmp_path / 'new', replace=True)
+    assert pictured.delete(['t0']) == 1 and len(pictured) == 1
+    with pytest.raises(UserError, match='Nothing was deleted'):
+        pictured.delete(['t0'])
+
+
 @pytest.mark.parametrize('command', ['info', 'verify', 'search --input=q.parquet'])
 def test_commands_say_that_a_change_was_killed(pictured, table, tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)

@@ -15,13 +15,16 @@ from pvlad_jax.gallery.milvus_store import MilvusStore
 
 
 @contextlib.contextmanager
-def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[State]:
-    """Around a change: locks the gallery, and clears what an earlier change has left, or this one if it fails."""
+def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[tuple[State, pictures.Unfinished]]:
+    """Around a change: locks the gallery, and clears what an earlier change has left, or this one if it fails.
+
+    Yields the state, and the change that was killed after it was committed and is finished now (an empty one if none).
+    """
     with locked(folder):
         state = manifest.read_state(folder)
-        _recover(folder, store, state)
+        finished = _recover(folder, store, state)
         try:
-            yield state
+            yield state, finished
         except BaseException as error:
             now = manifest.read_state(folder)
             if now.version == state.version:  # else it was committed, and what is left goes with the next change
@@ -39,18 +42,20 @@ def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[State]:
             raise
 
 
-def _recover(folder: Path, store: LocalStore | MilvusStore, state: State) -> None:
+def _recover(folder: Path, store: LocalStore | MilvusStore, state: State) -> pictures.Unfinished:
     store.recover(state)
     for path in filter(manifest.is_partial, folder.iterdir()):
         path.unlink(missing_ok=True)
     left = pictures.unfinished(folder)
-    if left and left.version < state.version:  # it was committed
+    committed = left is not None and left.version < state.version
+    if left and committed:
         pictures.settle_crops(folder, left.tracklets, left.staged)
     if left:
         there = store.present(state, left.tracklets)
         pictures.remove_crops(folder, [name for name in left.tracklets if name not in there])
     pictures.clear_staged(folder)
     pictures.note_finished(folder)
+    return left if left and committed else pictures.Unfinished()
 
 
 @contextlib.contextmanager

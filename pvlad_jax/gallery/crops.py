@@ -126,12 +126,20 @@ class Unfinished:
     """A change whose crops are to be looked after, should it be killed.
 
     version: of the gallery before it; where that of the gallery is higher, it was committed. staged: of which of the
-    tracklets there are pictures.
+    tracklets there are pictures. deletion: whether it removes the tracklets. sources: whose deletion was asked for.
     """
 
     version: int = 0
     tracklets: tuple[str, ...] = ()
     staged: tuple[str, ...] = ()
+    deletion: bool = False
+    sources: tuple[str, ...] = ()
+
+    def asked_again(self, tracklets: Iterable[str], sources: Iterable[str]) -> bool:
+        """Whether a deletion of these is this one, given once more."""
+        return self.deletion and not (
+            set(self.tracklets).isdisjoint(tracklets) and set(self.sources).isdisjoint(sources)
+        )
 
 
 def note_unfinished(gallery: Path, change: Unfinished) -> None:
@@ -146,10 +154,12 @@ def unfinished(gallery: Path) -> Unfinished | None:
         noted = json.loads((gallery / _UNFINISHED).read_text())
         if isinstance(noted, list):  # of a former version of this program: names alone
             return Unfinished(sys.maxsize, tuple(map(str, noted)))
-        return Unfinished(int(noted['version']), *(tuple(map(str, noted[key])) for key in ('tracklets', 'staged')))
+        names = (tuple(map(str, noted.get(key, ()))) for key in ('tracklets', 'staged', 'sources'))
+        tracklets, staged, sources = names  # a former version noted no sources
+        return Unfinished(int(noted['version']), tracklets, staged, noted.get('deletion') is True, sources)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # what it noted is damaged
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):  # what it noted is damaged
         return None
 
 

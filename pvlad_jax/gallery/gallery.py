@@ -19,6 +19,7 @@ from pvlad_jax.core.paths import user_path
 from pvlad_jax.core.registry import Registry
 from pvlad_jax.gallery import crops as pictures
 from pvlad_jax.gallery import faiss_index, manifest
+from pvlad_jax.gallery.answers import Answer, answers
 from pvlad_jax.gallery.change import change, locked
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.file_digests import Verified
@@ -38,17 +39,6 @@ _ATTEMPTS = 5  # at reading a state whose files a change removes meanwhile
 
 def _nothing(count: int) -> None:
     """Takes the place of a progress line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What was found for a query: its tracklet, and the hits, nearest first.
-
-    A hit has the columns of the table, and `distance` (1 - cosine).
-    """
-
-    query: str
-    hits: list[dict[str, Any]]
 
 
 class Gallery:
@@ -142,7 +132,7 @@ class Gallery:
         """
         reader = table if isinstance(table, TableReader) else TableReader(user_path(table))
         source = None if crops is None else user_path(crops)
-        with change(self.folder, self.store) as state:
+        with change(self.folder, self.store) as (state, _):
             if source is not None:
                 pictures.check_crops(source)
             reader.fingerprint = model_of(reader, state, fingerprint)
@@ -175,34 +165,37 @@ class Gallery:
         """Removes tracklets by name, and all those of a source, with vectors, metadata and crops, from the disk.
 
         Returns:
-          How many. UserError, and nothing is removed, where a name or source is not there or empty.
+          How many; with them those of the same deletion that was killed before, which is finished. UserError, and
+          nothing is removed, where a name or source is not there or empty.
         """
-        with change(self.folder, self.store) as state:
+        with change(self.folder, self.store) as (state, finished):
+            again = finished.asked_again(tracklets, sources)
+            before = set(finished.tracklets) if again else set()
+            nothing = 'Nothing more was deleted.' if finished.deletion else 'Nothing was deleted.'
             there = self.store.present(state, list(tracklets))
-            missing = next((name for name in tracklets if name not in there), None)
+            missing = next((name for name in tracklets if name not in there | before), None)
             if missing is not None:
-                raise UserError(f'The gallery {self.folder} has no tracklet {missing!r}. Nothing was deleted.')
+                raise UserError(f'The gallery {self.folder} has no tracklet {missing!r}. {nothing}')
             for source in sources:
                 if not source:
                     raise UserError(
                         "The source '' stands for every tracklet whose source is unknown. Delete those by their names."
                     )
                 found = self.store.sources(state, [source])
-                if not found:
-                    raise UserError(
-                        f'The gallery {self.folder} has no tracklet of the source {source!r}. Nothing was deleted.'
-                    )
+                if not found and not (again and source in finished.sources):
+                    raise UserError(f'The gallery {self.folder} has no tracklet of the source {source!r}. {nothing}')
                 there.update(found)
             if not there:
-                return 0
+                return len(before)
             names = sorted(there)
-            pictures.note_unfinished(self.folder, pictures.Unfinished(state.version, tuple(names)))
+            noted = pictures.Unfinished(state.version, tuple(names), deletion=True, sources=tuple(sources))
+            pictures.note_unfinished(self.folder, noted)
             new = self.store.delete(state, names)
             manifest.commit(self.folder, new)
             self.store.finish(state, new)
             pictures.remove_crops(self.folder, names)
             pictures.note_finished(self.folder)
-        return len(names)
+        return len(there | before)
 
     def search(
         self,
@@ -247,16 +240,7 @@ class Gallery:
             wanted = PROBES if probes is None else probes, CANDIDATES if candidates is None else candidates
             return self.store.search(state, unit(queries.embedding), queries.metadata, k, filters, *wanted, done)
 
-        return [
-            Answer(
-                name,
-                [
-                    {'distance': float(d), **{c: v for c, v in row.items() if c != 'id'}}
-                    for d, row in zip(distances, rows)
-                ],
-            )
-            for name, (distances, rows) in zip(queries.names, self._read(read))
-        ]
+        return answers(queries, self._read(read))
 
     def _read(self, read: Callable[[State], _Read]) -> _Read:
         """What `read` makes of the state as it is now; of the next one where a change removes its files meanwhile."""
