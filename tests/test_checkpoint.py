@@ -14,6 +14,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.train_batches import TrainBatches
 from pvlad_jax.parallel.mesh import gather_to_host, global_batch, make_mesh
 from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.checkpoint_digests import DIGESTS
 from pvlad_jax.runs.experiment import prepare
 from pvlad_jax.training.train_step import make_train_step
 from tests.helpers.micro import micro_config
@@ -138,6 +139,7 @@ def test_a_checkpoint_of_another_network_is_refused(made, micro_data, fields):
 def test_another_format_is_refused(made, tmp_path, number, message):
     experiment, _, folder = made
     shutil.copytree(folder, tmp_path / 'c')
+    (tmp_path / 'c' / '2' / DIGESTS).unlink()
     about = tmp_path / 'c' / '2' / 'about' / 'metadata'
     content = json.loads(about.read_text())
     about.write_text(json.dumps({**content, 'format': number}))
@@ -153,6 +155,7 @@ def test_an_average_without_statistics_is_not_evaluated(made, tmp_path, number):
     checkpoints = Checkpoints(tmp_path, KEEP)
     checkpoints.save(1, dataclasses.replace(saved, ema=ema), {'next_index': 1}, {})
     checkpoints.close()
+    (tmp_path / '1' / DIGESTS).unlink()
     about = tmp_path / '1' / 'about' / 'metadata'
     about.write_text(json.dumps({**json.loads(about.read_text()), 'format': number}))
     found = Checkpoints(tmp_path, KEEP, read_only=True).variables(1)
@@ -168,7 +171,8 @@ def test_a_step_that_is_not_there_is_told(made):
 
 @pytest.mark.parametrize('how', ['cut', 'gone', 'changed'])
 def test_a_damaged_checkpoint_is_told_or_harmless(fewer_arrays, tmp_path, how):
-    """File by file. Never another state than the one that was saved, and the checkpoint before it stays readable."""
+    """File by file. Never another state than the one that was saved, and the checkpoint before it stays readable. All
+    that is damaged in the files of an item is told."""
     experiment, saved, folder = fewer_arrays
     like, told = experiment.state_shapes(), 0
     files = sorted(p.relative_to(folder) for p in (folder / '2').rglob('*') if p.is_file())
@@ -191,12 +195,55 @@ def test_a_damaged_checkpoint_is_told_or_harmless(fewer_arrays, tmp_path, how):
             assert 'damaged' in str(error) or 'format' in str(error), error
             told += 1
         else:
+            assert file.parent.name == '2' or not content, file
             if data != {'next_index': 1}:  # where even the step's mark is gone, the one before is the last
                 assert data == {'next_index': 2}
                 jax.tree.map(np.testing.assert_array_equal, saved, gather_to_host(state))
     assert told >= 2
     _, data = restore(like, tmp_path / 'c', 1)
     assert data == {'next_index': 1}
+
+
+def test_one_bit_of_a_checkpoint_is_told_by_all_that_read_it(made, tmp_path):
+    experiment, _, folder = made
+    files = [path for path in (folder / '2').rglob('*') if path.is_file() and path.parent != folder / '2']
+    for path in [*sorted(files, key=lambda path: path.stat().st_size)[-3:], folder / '2' / 'about' / 'metadata']:
+        shutil.rmtree(tmp_path / 'c', ignore_errors=True)
+        damaged = Path(shutil.copytree(folder, tmp_path / 'c')) / path.relative_to(folder)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        damaged.write_bytes(content)
+        checkpoints = Checkpoints(tmp_path / 'c', KEEP, read_only=True)
+        for read in (lambda c: c.restore(experiment.state_shapes()), lambda c: c.variables(2)):
+            with pytest.raises(UserError, match=rf'{path.name} does not hold .* step 2 is damaged.*there are: 1\)'):
+                read(checkpoints)
+        assert checkpoints.variables(1)
+        checkpoints.close()
+
+
+@pytest.mark.parametrize('content', [None, b'', b'{"state/d', b'[]'], ids=['none', 'empty', 'cut', 'a list'])
+def test_a_checkpoint_without_digests_is_read(fewer_arrays, tmp_path, content):
+    """Of an earlier version, or after a power cut."""
+    _, saved, folder = fewer_arrays
+    shutil.copytree(folder, tmp_path / 'c')
+    (tmp_path / 'c' / '2' / DIGESTS).unlink()
+    if content is not None:
+        (tmp_path / 'c' / '2' / DIGESTS).write_bytes(content)
+    checkpoints = Checkpoints(tmp_path / 'c', KEEP, read_only=True)
+    found = checkpoints.variables(2)
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, found['params'], saved.params)
+
+
+def test_an_evaluation_that_is_added_leaves_a_checkpoint_whole(made, tmp_path):
+    experiment, saved, _ = made
+    checkpoints = Checkpoints(tmp_path, KEEP)
+    for step in (1, 2, 3):
+        checkpoints.save(step, saved, {'next_index': step}, {})
+        checkpoints.record_evaluation(step, {'validation': {'mAP': 0.5}})
+        assert len(json.loads((tmp_path / str(step) / DIGESTS).read_text())) > 5
+    checkpoints.close()
+    assert restore(experiment.state_shapes(), tmp_path)[1] == {'next_index': 3}
 
 
 def test_the_latest_and_the_best_are_kept_and_nothing_half_deleted(made, tmp_path):

@@ -25,6 +25,7 @@ from pvlad_jax.report.page import _charts
 from pvlad_jax.report.query_outcomes import QueryOutcomes
 from pvlad_jax.runs import splits
 from pvlad_jax.runs.checkpoint import Checkpoints
+from pvlad_jax.runs.checkpoint_digests import DIGESTS
 from pvlad_jax.runs.metric_writer import MetricWriter
 from pvlad_jax.runs.other_datasets import _own
 from pvlad_jax.runs.report import _history
@@ -130,6 +131,7 @@ def test_what_a_checkpoint_says_of_itself(work, tmp_path):
         finally:
             checkpoints.close()
 
+    (folder / '2' / DIGESTS).unlink()
     (path,) = (folder / '2' / 'about').rglob('metadata')
     path.write_text(json.dumps({**json.loads(path.read_text()), 'config': {}}))
     told_or_read(path, read, 'does not fit this network or is damaged', folder)

@@ -1,10 +1,10 @@
 """The digest of a file."""
 
 import hashlib
-from pathlib import Path
+from typing import Any
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. The file is read in pieces."""
-    with open(path, 'rb') as file:
+def sha256_of(path: Any) -> str:
+    """SHA-256 of the bytes of a file (a pathlib.Path or epath.Path), in hexadecimal. The file is read in pieces."""
+    with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -3,7 +3,7 @@
 WORKDIR/checkpoints/STEP, on local disk or object storage. A checkpoint restores on any mesh and any number of
 processes: the arrays are resharded on reading, and the data iterator's state is the index of the next batch, which is
 the same for all processes. A state is saved before it is evaluated; what the evaluation found is added to its folder
-afterwards (STEP/evaluation.json).
+afterwards (STEP/evaluation.json). What is read is compared with the digests that were written with it.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from pvlad_jax.core.files import disk_full_reason, write_text
 from pvlad_jax.core.paths import is_remote
 from pvlad_jax.core.saved_files import Finite, Int64, json_object
 from pvlad_jax.data.fingerprint import Fingerprint
+from pvlad_jax.runs.checkpoint_digests import first_altered, write_digests
 
 FORMAT = 2  # of what a checkpoint holds
 WITHOUT_AVERAGED_STATISTICS = 1  # the moving average, if any, held the parameters alone; otherwise the same
@@ -68,12 +69,16 @@ class Checkpoints:
     def __init__(self, directory: Any, config: CheckpointConfig, read_only: bool = False):
         self.directory, self._config, self._read_only = epath.Path(directory), config, read_only
         self._evaluations: dict[int, dict] = {}
+        self._saving: int | None = None
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False)
         else:
             self._delete(DELETED, '*.orbax-checkpoint-tmp*')  # a run that was killed during a save leaves its beginning
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestAndBest(self._kept), cleanup_tmp_directories=True, todelete_subdir=DELETED
+                preservation_policy=_LatestAndBest(self._kept),
+                cleanup_tmp_directories=True,
+                todelete_subdir=DELETED,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
             )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
         self._read_evaluations()
@@ -123,7 +128,15 @@ class Checkpoints:
         about = {'format': FORMAT, 'data': data_state, 'config': config, 'dataset': dataset}
         with _disk_errors(self.directory):
             items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
+            self._manager.wait_until_finished()  # a save in progress still needs its own `_saving`
+            self._saving = step
             self._manager.save(step, args=items, force=True)
+
+    def _write_digests(self) -> None:
+        """Orbax calls this in its thread, in process 0, when all files of a step are there and before it gets its final
+        name; in object storage it has that from the beginning and is marked at the end."""
+        beginnings = self.directory.glob(f'{self._saving}.orbax-checkpoint-tmp*')
+        write_digests(next(iter(beginnings), self.directory / str(self._saving)))
 
     def record_evaluation(self, step: int, record: dict) -> None:
         """Adds to a saved step what its evaluation found, and deletes the checkpoints that are then no longer among the
@@ -160,6 +173,7 @@ class Checkpoints:
         in `restore`."""
         where = self.directory / str(step)
         with self._damage_reported(where):
+            self._check_digests(step, 'about')
             about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
             if msgspec.convert(about, dict).get('format') not in (WITHOUT_AVERAGED_STATISTICS, FORMAT):
                 raise UserError(
@@ -191,6 +205,7 @@ class Checkpoints:
                 'program). Continue it with that version, or start again in another --workdir.'
             )
         with self._damage_reported(where):
+            self._check_digests(step, 'state')
             items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             state = self._manager.restore(step, args=items)['state']
         return state, about['data']
@@ -201,6 +216,7 @@ class Checkpoints:
         where = self.directory / str(step)
         about = self.about(step)
         with self._damage_reported(where):
+            self._check_digests(step, 'state')
             tree = ocp.StandardCheckpointHandler().metadata(where / 'state').tree
             averaged = bool(tree.get('ema')) and about['format'] != WITHOUT_AVERAGED_STATISTICS
             wanted = {'ema': tree['ema']} if averaged else {key: tree[key] for key in ('params', 'batch_stats')}
@@ -209,6 +225,16 @@ class Checkpoints:
             read = ocp.args.PyTreeRestore(shapes, kinds, partial_restore=True)
             state = self._manager.restore(step, args=ocp.args.Composite(state=read))['state']
         return state['ema'] if averaged else state
+
+    def _check_digests(self, step: int, item: str) -> None:
+        altered = first_altered(self.directory / str(step), item)
+        if altered is not None:
+            others = ', '.join(str(other) for other in self.steps() if other != step)
+            instead = f'the program then takes another one (there are: {others})' if others else 'there is no other one'
+            raise UserError(
+                f'{altered} does not hold what was written: the checkpoint of step {step} is damaged. Restore the '
+                f'folder {self.directory / str(step)} from a copy, or remove it; {instead}.'
+            )
 
     @staticmethod
     @contextlib.contextmanager
