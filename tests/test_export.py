@@ -73,13 +73,17 @@ def test_the_loader_needs_jax_alone(folder, expected, tmp_path):
     assert 'uint8 RGB [n, 16, 8, 3]' in said
 
 
-@pytest.fixture(scope='module')
-def alone(folder):
-    """The loader's function, out of the folder's own file."""
+def own_loader(folder: Path):
+    """`load_model` of the folder's own file."""
     spec = importlib.util.spec_from_file_location('load_model', folder / 'load_model.py')
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
-    return loader.load_model(folder)
+    return loader.load_model
+
+
+@pytest.fixture(scope='module')
+def alone(folder):
+    return own_loader(folder)(folder)
 
 
 def test_the_loader_takes_lists_of_frames(alone, expected):
@@ -134,11 +138,8 @@ def test_tracklets_together_or_alone_clips_at_once_or_one_by_one(folder, expecte
 def test_mirror_images_and_maxima(tmp_path):
     workdir = write_workdir(tmp_path / 'work', **{'model.pooling': 'max', 'evaluation.flip': True})
     folder = exported(workdir)
-    spec = importlib.util.spec_from_file_location('load_model', folder / 'load_model.py')
-    loader = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loader)
     wanted = pvlad_jax.load(workdir)
-    np.testing.assert_allclose(loader.load_model(folder)(VIDEOS[2]), wanted.embed(VIDEOS[2]), atol=2e-6)
+    np.testing.assert_allclose(own_loader(folder)(folder)(VIDEOS[2]), wanted.embed(VIDEOS[2]), atol=2e-6)
     assert pvlad_jax.load(folder).fingerprint == wanted.fingerprint
 
 
@@ -174,10 +175,13 @@ def cut(name: str):
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9])
 
 
-def flipped_bit(folder: Path) -> None:
-    content = bytearray((folder / 'weights.safetensors').read_bytes())
-    content[-1] ^= 1
-    (folder / 'weights.safetensors').write_bytes(content)
+def flipped_bit(name: str):
+    def damage(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[-1] ^= 1
+        (folder / name).write_bytes(content)
+
+    return damage
 
 
 def other_weights(folder: Path) -> None:
@@ -198,7 +202,7 @@ def other_weights(folder: Path) -> None:
         (cut('model.json'), r'model\.json is damaged'),
         (cut('model.jax'), r'model\.jax is cut'),
         (cut('weights.safetensors'), r'weights\.safetensors is cut'),
-        (flipped_bit, r'its hash does not agree'),
+        (flipped_bit('weights.safetensors'), r'its hash does not agree'),
         (lambda folder: (folder / 'model.json').write_text('[]'), 'it holds no fields'),
         (lambda folder: changed_json(folder, format='onnx'), 'not written by this program'),
         (lambda folder: changed_json(folder, schema=99), 'has schema 99'),
@@ -219,6 +223,32 @@ def test_a_damaged_or_foreign_export_is_one_sentence(folder, tmp_path, damage, s
     with pytest.raises(UserError, match=says) as error:
         pvlad_jax.load(folder)
     assert str(folder) in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('how', [cut, flipped_bit], ids=['cut', 'one bit'])
+@pytest.mark.parametrize('name', ['model.jax', 'weights.safetensors'])
+def test_the_loader_names_the_file_that_is_damaged(folder, tmp_path, name, how):
+    folder = copied(folder, tmp_path / 'export')
+    how(name)(folder)
+    with pytest.raises(ValueError, match=rf'export/{name} is damaged: its SHA-256 .*Copy the folder again'):
+        own_loader(folder)(folder)
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        cut('model.json'),
+        lambda folder: (folder / 'model.json').write_text('[]'),
+        lambda folder: changed_json(folder, files=3),
+        lambda folder: changed_json(folder, files={}),
+        lambda folder: changed_json(folder, statistics={'merge': 'adx', 'shapes': {}}),
+    ],
+)
+def test_the_loader_tells_a_damaged_description(folder, tmp_path, damage):
+    folder = copied(folder, tmp_path / 'export')
+    damage(folder)
+    with pytest.raises(ValueError, match=r'export/model\.json (or weights\.safetensors )?is damaged \('):
+        own_loader(folder)(folder)
 
 
 def test_an_export_is_written_whole_or_not_at_all(folder, tmp_path, monkeypatch):

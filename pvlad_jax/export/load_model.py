@@ -5,6 +5,7 @@ embed(frames)               # uint8 RGB [n, H, W, 3], all frames of a tracklet i
                             # or a list of n frames [H, W, 3]
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,27 +17,35 @@ import numpy as np
 
 def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[..., np.ndarray]:
     """The function from all frames of a tracklet to its embedding [E]; `clips_per_step` clips are computed at a
-    time. OSError where a file cannot be read, ValueError where one is damaged; of the function ValueError for frames of
-    another type, shape or size.
+    time. OSError where a file cannot be read, ValueError where one is damaged or is not the one that model.json has the
+    hash of; of the function ValueError for frames of another type, shape or size.
     """
     folder = Path(folder)
-    about, raw = (folder / 'model.json').read_bytes(), (folder / 'weights.safetensors').read_bytes()
+    about = (folder / 'model.json').read_bytes()
+    program, raw = (folder / 'model.jax').read_bytes(), (folder / 'weights.safetensors').read_bytes()
+    again = 'Copy the folder again, or export it.'
     try:
-        about, data = json.loads(about), 8 + int.from_bytes(raw[:8], 'little')
+        about = json.loads(about)
+        written = {name: about['files'][name]['sha256'] for name in ('model.jax', 'weights.safetensors')}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f'{folder / "model.json"} is damaged ({error!r}). {again}') from error
+    for (name, digest), content in zip(written.items(), (program, raw)):
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError(f'{folder / name} is damaged: its SHA-256 is not the one in model.json. {again}')
+    try:
+        data = 8 + int.from_bytes(raw[:8], 'little')
         body = memoryview(raw)[data:]  # of which slices are no copies
         (t, height, width), statistics = about['input']['clip'], about['statistics']
         tensors = {name: value for name, value in json.loads(raw[8:data]).items() if name != '__metadata__'}
         weights = {
             k: np.frombuffer(body[slice(*v['data_offsets'])], '<f4').reshape(v['shape']) for k, v in tensors.items()
         }
-        empty = 0.0 if statistics['merge'] == 'add' else -np.inf
+        empty = {'add': 0.0, 'max': -np.inf}[statistics['merge']]
         empties = {name: np.full((1, *shape), empty, np.float32) for name, shape in statistics['shapes'].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f'{folder / "model.json"} or weights.safetensors is damaged ({error}). Copy the folder again, or export it.'
-        ) from error
+        raise ValueError(f'{folder / "model.json"} or weights.safetensors is damaged ({error!r}). {again}') from error
     weights, step = jax.device_put(weights), t * clips_per_step
-    program = jax.jit(jax.export.deserialize((folder / 'model.jax').read_bytes()).call)
+    call = jax.jit(jax.export.deserialize(program).call)
 
     def embed(frames: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         wanted = f'Give uint8 RGB [n, {height}, {width}, 3] with n >= 1, or a list of such frames'
@@ -51,7 +60,7 @@ def load_model(folder: str | Path, clips_per_step: int = 4) -> Callable[..., np.
             some = frames[start : start + step]
             clips = np.concatenate([some, np.zeros((step - len(some), height, width, 3), np.uint8)])
             valid = (np.arange(step) < len(some)).reshape(1, clips_per_step, t)
-            embedding, state = program(weights, clips.reshape(*valid.shape, height, width, 3), valid, state)
+            embedding, state = call(weights, clips.reshape(*valid.shape, height, width, 3), valid, state)
         return np.asarray(embedding[0])
 
     return embed
