@@ -98,7 +98,8 @@ class Embedder:
         """Cosine distance, 0 (same) to 2, of embeddings of this model: [E] and [E] -> a number, [N, E] and [M, E] ->
         [N, M].
 
-        UserError where they do not have this model's size, or hold NaN, Inf or a number beyond the range of float32.
+        Lengths do not matter. UserError where they do not have this model's size, are all zeros, or hold NaN, Inf or a
+        number beyond the range of float32.
         """
         names = 'The first embedding of a distance', 'The second embedding of a distance'
         a, b = (_float32(x, name) for x, name in zip((a, b), names))
@@ -109,7 +110,13 @@ class Embedder:
                     'Embeddings of different models cannot be compared.'
                 )
             check_finite(np.atleast_2d(x), name)
-        result = 1 - _unit(a) @ _unit(b).T
+            silent = ~np.atleast_2d(x).any(axis=1)
+            if silent.any():
+                raise UserError(
+                    f'{name} is all zeros, first in row {int(silent.argmax())}: it has no direction, so no cosine '
+                    'distance.'
+                )
+        result = np.clip(1 - _unit(a) @ _unit(b).T, 0, 2)  # rounding leaves the range
         return float(result) if result.ndim == 0 else result
 
 
@@ -123,7 +130,8 @@ def _float32(x: Any, name: str) -> Float32[np.ndarray, '...']:
 
 
 def _unit(x: Float32[np.ndarray, '...']) -> Float32[np.ndarray, '...']:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    x = x / np.abs(x).max(axis=-1, keepdims=True).astype(np.float64)  # no square leaves float64's range
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def _events(tracklets: Iterable[Any]) -> Iterator[TrackletFrame | TrackletEnd]:

@@ -186,6 +186,29 @@ def test_distances(model):
         model.distance(a, np.zeros(9))
 
 
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('scale', [1e-36, 1e-30, 1e-20, 1e20, 1e30, 1e38])
+def test_the_length_of_an_embedding_does_not_change_a_distance(model, scale):
+    a, b = np.random.default_rng(0).uniform(-1, 1, (2, model.size)).astype(np.float32)
+    rows, factors = np.stack([a, b]), np.float32([[scale], [1]])
+    assert model.distance(a * np.float32(scale), a) == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(model.distance(rows * factors, rows), model.distance(rows, rows), atol=1e-6)
+
+
+def test_a_distance_stays_in_its_range(model):
+    many = np.random.default_rng(0).standard_normal((200, model.size))
+    assert model.distance(many, many).min() == 0 and model.distance(many, -many).max() == 2
+
+
+def test_a_distance_of_zeros_is_refused(model):
+    rows = np.ones((3, model.size))
+    rows[2] = 0
+    with pytest.raises(UserError, match='The second embedding of a distance is all zeros, first in row 2: '):
+        model.distance(rows[0], rows)
+    with pytest.raises(UserError, match=r'The first embedding of a distance is all zeros'):
+        model.distance(rows[2], rows[0])
+
+
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e60])
 def test_a_distance_of_numbers_that_are_not_finite_is_refused(model, value):
     rows = np.ones((3, model.size))
