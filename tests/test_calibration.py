@@ -209,6 +209,9 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
         read_calibration(tmp_path / 'none.json')
 
 
+MODEL = '1f' * 32  # a fingerprint
+
+
 def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, capsys):
     for library in ('pyarrow', 'matplotlib'):
         pytest.importorskip(library)
@@ -225,7 +228,7 @@ def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, ca
         f'--gallery={tmp_path}/g.npz',
         '--false_accept_rate=0.02',
         '--resamples=50',
-        '--model=m1',
+        f'--model={MODEL}',
     ]
     assert main(command) == 2 and 'Say where to write it' in capsys.readouterr().err
     command += [f'--output={tmp_path}/t.json']
@@ -234,9 +237,10 @@ def test_the_command_writes_threshold_and_curves_and_search_uses_it(tmp_path, ca
     assert '40 people' in captured.out and 'rule of 30' in captured.err
     assert Image.open(tmp_path / 'c.png').size[0] > 500
     store = f'--gallery={tmp_path}/store'
-    assert main(['gallery', 'create', store, '--model=m1']) == 0
-    assert main(['gallery', 'add', store, f'--input={tmp_path}/g.npz', '--model=m1']) == 0
-    search = ['gallery', 'search', store, '--model=m1', f'--threshold={tmp_path}/t.json', f'--output={tmp_path}/r.json']
+    assert main(['gallery', 'create', store, f'--model={MODEL}']) == 0
+    assert main(['gallery', 'add', store, f'--input={tmp_path}/g.npz', f'--model={MODEL}']) == 0
+    search = ['gallery', 'search', store, f'--model={MODEL}', f'--threshold={tmp_path}/t.json']
+    search += [f'--output={tmp_path}/r.json']
     assert main([*search, f'--input={tmp_path}/q.npz']) == 0
     threshold = read_calibration(tmp_path / 't.json')
     answers = json.loads((tmp_path / 'r.json').read_text())

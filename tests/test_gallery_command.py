@@ -25,6 +25,7 @@ from tests.helpers.pictures import deep, exif, saved
 from tests.helpers.small_galleries import make, rows, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
+MODEL = '1f' * 32  # a fingerprint
 
 
 @pytest.fixture
@@ -56,6 +57,15 @@ CALIBRATE = 'calibrate --query=e.npz --gallery=e.npz --false_accept_rate=0.1 --r
     ('command', 'says'),
     [
         ('gallery', 'create|add|search|delete|info|verify'),
+        ('gallery create --gallery=new --model=demoo', 'There is no folder demoo, and it is no fingerprint'),
+        (f'gallery create --gallery=new --model={MODEL[1:]}', 'no fingerprint (64 hexadecimal digits'),
+        (f'gallery create --gallery=new --model={MODEL.upper()}', 'no fingerprint (64 hexadecimal digits'),
+        ('gallery create --gallery=new --model=~nobody-of-this-name', 'there is no home folder of that name'),
+        ('gallery add --gallery=g --input=q.parquet --model=demoo', 'There is no folder demoo'),
+        ('gallery search --gallery=g --input=q.parquet --model=m1', 'There is no folder m1'),
+        (f'{CALIBRATE} --model=nonsense', 'There is no folder nonsense'),
+        ('calibrate --query=e.npz --gallery=e.npz --model=~nobody-of-this-name', 'no home folder of that name'),
+        ('calibrate --query=e.npz --gallery=e.npz --model=gs://bucket/run', 'Say where to write it'),
         ('gallery verify --gallery=nowhere', 'is not a gallery'),
         ('gallery info --gallery=', 'the path is empty'),
         ('gallery info --gallery=nowhere', 'is not a gallery'),
@@ -178,10 +188,13 @@ def test_each_option_of_calibrate_reaches_the_threshold(folder, option, fields):
     assert read_calibration(folder / 't.json') == expected != other
 
 
-@pytest.mark.parametrize(('model', 'noted'), [('', True), ('--model=m1', False)])
+@pytest.mark.parametrize(('model', 'noted'), [('', True), (f'--model={MODEL}', False)])
 def test_a_threshold_of_an_unknown_model_is_said(folder, capsys, model, noted):
+    make(folder / 'other', fingerprint=MODEL).add(write_rows(folder, 0, 20, fingerprint=MODEL))
+    write_rows(folder, 30, 32, fingerprint=MODEL).rename('other.parquet')
+    search = SEARCH.replace('=g', '=other').replace('=q', '=other')
     assert main([*CALIBRATE.split(), *model.split()]) == 0
-    assert main([*SEARCH.split(), '--threshold=t.json', '--output=r.json']) == 0
+    assert main([*search.split(), '--threshold=t.json', '--output=r.json']) == 0
     assert ('nothing says whether the threshold is of the model' in capsys.readouterr().err) == noted
 
 

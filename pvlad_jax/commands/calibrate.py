@@ -5,6 +5,7 @@ import argparse
 from pvlad_jax.commands.arguments import Parser, disk_path, natural, output_file, positive
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.paths import is_remote, user_path
 from pvlad_jax.core.progress import progress
 
 DESCRIPTION = """Finds the distance up to which two tracklets count as the same person, for a rate of false accepts.
@@ -51,17 +52,15 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from pvlad_jax.commands.model_fingerprint import fingerprint_of
 
     output = options.output
     if output is None:
-        if not options.model or not Path(options.model).expanduser().is_dir():
+        if not options.model or is_remote(options.model) or not user_path(options.model).is_dir():
             raise UserError(
                 'Say where to write it: --output=threshold.json, or --model=WORKDIR for WORKDIR/threshold.json.'
             )
-        output = disk_path(options.model) / 'threshold.json'
+        output = user_path(options.model) / 'threshold.json'
     model = fingerprint_of(options.model)
     from pvlad_jax.evaluation.calibration import calibrate
     from pvlad_jax.evaluation.embeddings import read_embeddings

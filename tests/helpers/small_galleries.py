@@ -44,7 +44,7 @@ def make(folder: Path, backend: str = 'exact', **options) -> Gallery:
     if backend == 'milvus' and 'uri' not in options:
         pytest.importorskip('milvus_lite')
         options = {'uri': str(folder.parent / 'milvus.db')}
-    return Gallery.create(folder, 'm1', backend, **options)
+    return Gallery.create(folder, options.pop('fingerprint', 'm1'), backend, **options)
 
 
 def found(gallery: Gallery, queries: EmbeddingTable, k: int = 5, filters: Filters = Filters()) -> list[list[str]]:  # noqa: B008  a constant
