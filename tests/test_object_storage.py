@@ -22,6 +22,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
 from pvlad_jax.runs import workdir
+from pvlad_jax.runs.checkpoint_digests import DIGESTS, first_altered, write_digests
 from pvlad_jax.runs.metric_writer import MetricWriter
 from tests.helpers.killed_runs import STEPS, assert_same_run, start, states
 from tests.helpers.micro import build_micro, micro_config
@@ -67,6 +68,21 @@ def test_configuration_metrics_and_results_go_to_the_bucket(bucket, micro_data, 
     (tmp_path / 'query.npz').write_bytes((folder / 'embeddings' / 'query.npz').read_bytes())
     np.testing.assert_array_equal(read_embeddings(tmp_path / 'query.npz').embedding, made.embedding)
     assert any(name.endswith('config.json') for name in Bucket.store)
+
+
+def test_digests_of_a_checkpoint_in_the_bucket(bucket):
+    step = workdir.open_workdir(bucket) / 'checkpoints' / '3'
+    for name, content in (('about/metadata', b'{}'), ('state/d/1', b'one'), ('state/ocdbt/d/2', b'two'), ('_M', b'')):
+        (step / name).parent.mkdir(parents=True, exist_ok=True)
+        (step / name).write_bytes(content)
+    assert first_altered(step, 'state') is None
+    write_digests(step)
+    assert sorted(json.loads((step / DIGESTS).read_text())) == ['about/metadata', 'state/d/1', 'state/ocdbt/d/2']
+    assert first_altered(step, 'state') is first_altered(step, 'about') is None
+    (step / 'state' / 'ocdbt' / 'd' / '2').write_bytes(b'twp')
+    assert str(first_altered(step, 'state')).endswith('3/state/ocdbt/d/2') and first_altered(step, 'about') is None
+    (step / 'about' / 'metadata').unlink()
+    assert str(first_altered(step, 'about')).endswith('3/about/metadata')
 
 
 GCSFS = importlib.util.find_spec('gcsfs') is not None
