@@ -49,6 +49,27 @@ def test_what_systems_leave_behind_is_no_tracklet(tmp_path, left_behind):
     assert source.names == ['a'] and source.total == 1
 
 
+def test_pictures_that_are_passed_over_for_their_names_are_named(tmp_path):
+    for folder in ('ok', 'person~', '.hidden/deeper', 'a/#recycle'):
+        write_frames(tmp_path / folder, ['1.jpg', '2.jpg'])
+    write_frames(tmp_path / 'b', ['1.jpg', '._1.jpg', '.DS_Store', '2.jpg~'])
+    (tmp_path / '.git').mkdir()
+    (tmp_path / '.git' / 'config').touch()
+    source = TrackletFolders(tmp_path)
+    assert source.names == ['a', 'b', 'ok'] and source.total == 3
+    assert source.notes == [
+        'Passed over, as their names are those of hidden files, backups or an operating system: 3 folders that hold '
+        'images (.hidden, person~, a/#recycle) and 1 images (b/._1.jpg). Rename what is yours.'
+    ]
+    for number in range(4):
+        write_frames(tmp_path / f'.{number}', ['1.jpg'])
+    (note,) = TrackletFolders(tmp_path).notes
+    assert '7 folders that hold images (.0, .1, .2, .3, .hidden and 2 more)' in note
+    with pytest.raises(UserError, match=r'holds no images .* 1 folders that hold images \(deeper~\)\. Rename'):
+        (tmp_path / '.hidden' / 'deeper').rename(tmp_path / '.hidden' / 'deeper~')
+        TrackletFolders(tmp_path / '.hidden')
+
+
 def test_folders_that_cannot_be_read_are_counted(tmp_path, monkeypatch):
     written(tmp_path, a=saved('png'), b=saved('png'), c=saved('png'))
     listed = os.scandir

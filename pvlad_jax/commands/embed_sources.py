@@ -15,10 +15,10 @@ import numpy as np
 
 from pvlad_jax.commands.embed_crops import CropWriter
 from pvlad_jax.commands.embed_journal import Row
+from pvlad_jax.commands.passed_over import PassedOver
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.folder_links import refuse_link_above
 from pvlad_jax.core.natural_order import natural_key
-from pvlad_jax.core.system_names import is_system_name
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
 from pvlad_jax.images import FRAME_EXTENSIONS, ImageError, decode_image
 from pvlad_jax.images.bit_depth import START, check_bit_depth, found_bit_depth, has_16_bits, may_have_16_bits
@@ -63,7 +63,8 @@ class Source:
 
 class TrackletFolders(Source):
     """Every folder at or below `root` that holds images is a tracklet, named by its path; its frames are in natural
-    order of their names. Links are followed, as by the conversion of data sets.
+    order of their names. Links are followed, and names of `is_system_name` passed over, as by the conversion of data
+    sets.
 
     Args:
       bit_depth: bits in use in frames of 16 bits a sample, 8 to 16. 0: where the first frame has 16 bits, all such
@@ -81,12 +82,13 @@ class TrackletFolders(Source):
         self._files: list[list[Path]] = []
         self.names = []
         unread: list[OSError] = []
+        passed_over = PassedOver(root)
         for folder, below, files in os.walk(root, onerror=unread.append, followlinks=True):
-            below[:] = sorted((name for name in below if not is_system_name(name)), key=natural_key)
+            below[:] = sorted(passed_over.without_system_folders(folder, below), key=natural_key)
             for name in below:
                 if os.path.islink(link := os.path.join(folder, name)):
                     refuse_link_above(link, str(root))
-            seen = [name for name in files if not is_system_name(name)]
+            seen = passed_over.without_system_files(folder, files)
             images = sorted((name for name in seen if name.lower().endswith(FRAME_EXTENSIONS)), key=natural_key)
             others += len(seen) - len(images)
             if images or not below:  # a folder without anything in it is a tracklet that has lost its frames
@@ -98,10 +100,12 @@ class TrackletFolders(Source):
         if not any(self._files):
             raise UserError(
                 f'{root} holds no images ({", ".join(FRAME_EXTENSIONS)}), so there are no tracklets: one folder of '
-                'frames each is needed. A video needs --tracks.'
+                f'frames each is needed. A video needs --tracks. {passed_over.note()}'.rstrip()
             )
         if len(set(self.names)) < len(self.names):
             raise UserError(f'{root}: two folders have the same name but for characters that are no text. Rename them.')
+        if note := passed_over.note():
+            self.notes.append(note)
         if others:
             self.notes.append(f'{others:,} files are no images by their names and were passed over.')
         if unread:
