@@ -1,6 +1,7 @@
 """Thresholds: the rate that is asked for is what fresh people get, intervals cover, and too few people are reported."""
 
 import json
+import re
 from statistics import NormalDist
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.evaluation import Embeddings, write_embeddings
-from pvlad_jax.evaluation.calibration import _Estimator, calibrate
+from pvlad_jax.evaluation.calibration import _Estimator, _gives, _smallest_rate, calibrate
 from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.pair_distances import PairDistances
 from pvlad_jax.evaluation.threshold import read_calibration, write_calibration
@@ -167,7 +168,7 @@ def test_junk_and_the_query_itself_take_no_part():
 
 def test_too_few_people_are_told():
     query, gallery = split(people(12, 6))
-    with pytest.raises(UserError, match=r'cannot be measured with 12 people.*rule of three.*smallest rate is 0\.045'):
+    with pytest.raises(UserError, match=r'cannot be measured with 12 people.*rule of three.*smallest rate is 0\.046'):
         calibrate(query, gallery, 0.001)
     with pytest.raises(UserError, match='for each search cannot be measured'):
         calibrate(query, gallery, 0.01, per='search')
@@ -179,6 +180,36 @@ def test_too_few_people_are_told():
     strangers = people(20, 7, first=100)
     with pytest.raises(UserError, match='0 pairs of one person'):
         calibrate(people(20, 6).select(slice(0, 20)), strangers, 0.1)
+
+
+@pytest.mark.parametrize('n', [4, 7, 11, 30, 31, 36, 60, 137])
+def test_the_rates_that_are_named_can_be_asked_for(n):
+    query, gallery = split(people(n, 6, cameras=2))
+    with pytest.raises(UserError) as refused:
+        calibrate(query, gallery, 1e-5, per='search')
+    smallest = float(re.search(r'smallest rate is (.*)\.$', str(refused.value))[1])
+    assert 3 / n <= smallest * (1 + 1e-12) and smallest < 3.3 / n
+    few = calibrate(query, gallery, smallest, per='search', resamples=2).warnings[0]
+    if n <= 30:
+        assert few.endswith('For that, at any rate, more people are needed.')
+        return
+    well = float(re.search(r'(\S*) could be measured that well', few)[1])
+    assert 30 / n <= well * (1 + 1e-12) and well < min(33 / n, 1)
+    assert not any('Few' in said for said in calibrate(query, gallery, well, per='search', resamples=2).warnings)
+
+
+def test_where_no_rate_can_be_measured_more_people_are_needed():
+    with pytest.raises(UserError, match=r'there are 3\. No rate can be: more people are needed\.'):
+        calibrate(*split(people(3, 6)), 0.5, per='search')
+
+
+def test_every_rate_of_two_digits_needs_as_many_people_as_it_should():
+    for digits in range(10, 100):
+        for power in (2, 3, 4):
+            rate = float(f'{digits}e-{power}')
+            trials = -(-3 * 10**power // digits)
+            assert _gives(rate, trials, 3) and not _gives(rate, trials - 1, 3)
+            assert trials <= 3 or _gives(_smallest_rate(trials, 3), trials, 3)
 
 
 def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):

@@ -14,6 +14,7 @@ Communication 31, 2000). Pairs of tracklets are not independent; pairs of people
 generous, as each person is in many.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,7 @@ from pvlad_jax.evaluation.threshold import Calibration, Estimate
 PER = ('pair', 'search')
 _BLOCK_PAIRS = 2**22  # whose distances are held at a time
 _FEW_PEOPLE = 30
+_ROUNDING = 1e-12  # of products and quotients of rates, as a share
 
 
 def calibrate(
@@ -113,25 +115,41 @@ def _check_counts(rate: float, per: str, of_query: Int[np.ndarray, 'Q'], of_gall
     both = len(np.intersect1d(asked, there))
     n_pairs = len(asked) * len(there) - both - both * (both - 1) // 2  # of two people, each once
     trials, kind = (n_pairs, 'pairs of people') if per == 'pair' else (len(asked), 'people searched for')
-    if trials * rate < 3:
+    if not _gives(rate, trials, 3):
+        smallest = _smallest_rate(trials, 3)
         raise UserError(
             f'A false-accept rate of {rate:g} for each {per} cannot be measured with {len(asked)} people '
             f'among the queries and {len(there)} in the gallery: that needs at least '
-            f'{int(np.ceil(3 / rate)):,} {kind} (rule of three), there are {trials:,}. '
-            f'The smallest rate is {3 / max(trials, 1):.2g}.'
+            f'{int(np.ceil(3 / rate * (1 - _ROUNDING))):,} {kind} (rule of three), there are {trials:,}. '
+            + (f'The smallest rate is {smallest:g}.' if smallest else 'No rate can be: more people are needed.')
         )
     warnings = []
-    if trials * rate < 30:
+    if not _gives(rate, trials, 30):
+        well = _smallest_rate(trials, 30)
         warnings.append(
             f'Few people for this rate: {trials:,} {kind} make {trials * rate:.1f} false accepts expected; '
-            f'30 would give the rate to within 30 % (rule of 30). {30 / trials:.2g} could be measured '
-            'that well.'
+            '30 would give the rate to within 30 % (rule of 30). '
+            + (f'{well:g} could be measured that well.' if well else 'For that, at any rate, more people are needed.')
         )
     if len(asked) < _FEW_PEOPLE:
         warnings.append(
             f'The queries show {len(asked)} people: with fewer than {_FEW_PEOPLE}, intervals are too narrow.'
         )
     return warnings
+
+
+def _gives(rate: float, trials: int, errors: int) -> bool:
+    """Whether so many errors are expected at this rate."""
+    return trials * rate >= errors * (1 - _ROUNDING)
+
+
+def _smallest_rate(trials: int, errors: int) -> float | None:
+    """At which so many errors are expected, rounded up to two digits, so that it can be asked for; None where no rate
+    below 1 gives them."""
+    if trials <= errors:
+        return None
+    digits = 1 - math.floor(math.log10(errors / trials))
+    return round(math.ceil(errors / trials * 10**digits * (1 - _ROUNDING)) / 10**digits, digits)
 
 
 class _Estimator:
@@ -204,7 +222,7 @@ class _Estimator:
             distance = self.pairs.nearest_two[self.by_nearest]
             weight = weights[self.pairs.of_query[self.by_nearest]]
             total = weight.sum()
-        above = np.searchsorted(np.cumsum(weight), self.rate * total * (1 + 1e-12), side='right')
+        above = np.searchsorted(np.cumsum(weight), self.rate * total * (1 + _ROUNDING), side='right')
         if above >= len(distance):
             return float(distance[-1])
         # Just below the first pair that would be too many, and not among its equals.
