@@ -229,6 +229,10 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
         ({'same': 3}, 'is not a threshold'),
         ({'nobody': 10**400}, 'is not a threshold'),
         ({'gallery': '9'}, r'is not a threshold .* got `str` - at `\$\.gallery`'),
+        ({'nobody': 2.1}, 'bad.json is not a threshold .* nobody = 2.1 must lie between 0 and 2'),
+        ({'same': {**fields['same'], 'value': 1e300}, 'nobody': 1e300}, r'same.value = 1e\+300 .* must lie between'),
+        ({'same': {**fields['same'], 'value': -0.1}}, r'same.value = -0.1 .* must lie between'),
+        ({'same': {**fields['same'], 'value': 0.9}, 'nobody': 0.1}, 'same.value = 0.9 is above nobody = 0.1'),
         ({'nobody': float('nan')}, r'Expected `float` .* at `\$\.nobody`'),
     ):
         (tmp_path / 'bad.json').write_text(json.dumps({**fields, **change}))
@@ -238,6 +242,25 @@ def test_a_threshold_reads_as_it_was_written_and_decides(tmp_path):
     assert read_calibration(tmp_path / 'later.json') == calibration
     with pytest.raises(UserError, match='There is no file'):
         read_calibration(tmp_path / 'none.json')
+
+
+def test_thresholds_of_alike_and_of_opposite_people_can_be_read(tmp_path):
+    for seed in range(3):
+        table = people(40, seed, cameras=2, spread=0)
+        ends = np.where(table.person_id % 2, 1, -1)[:, None] * np.random.default_rng(seed).standard_normal((1, SIZE))
+        for vectors in (ends, np.abs(ends)):  # distances of 0 and 2, and of 0
+            alike = Embeddings(**{**vars(table), 'embedding': vectors.astype(np.float32)})
+            for rate, per in ((0.02, 'pair'), (0.6, 'pair'), (0.1, 'search')):
+                calibration = calibrate(*split(alike), rate, per=per, resamples=5)
+                write_calibration(tmp_path / 't.json', calibration)
+                assert read_calibration(tmp_path / 't.json') == calibration
+
+
+def test_searches_that_have_nobody_else_to_find_leave_a_threshold(tmp_path):
+    query, gallery = split(people(10, 0))
+    calibration = calibrate(query, gallery.select(gallery.person_id == 1), 0.95, per='search', resamples=5)
+    write_calibration(tmp_path / 't.json', calibration)
+    assert read_calibration(tmp_path / 't.json').same.value <= 2
 
 
 MODEL = '1f' * 32  # a fingerprint

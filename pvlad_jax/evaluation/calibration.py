@@ -26,7 +26,7 @@ from pvlad_jax.evaluation.distances import pairwise_distance
 from pvlad_jax.evaluation.embeddings import Embeddings
 from pvlad_jax.evaluation.pair_distances import BINS, PairDistances, distance_bin
 from pvlad_jax.evaluation.protocols import PROTOCOLS, check_labels, default_protocol, label_arrays
-from pvlad_jax.evaluation.threshold import Calibration, Estimate
+from pvlad_jax.evaluation.threshold import LARGEST_DISTANCE, Calibration, Estimate
 
 PER = ('pair', 'search')
 _BLOCK_PAIRS = 2**22  # whose distances are held at a time
@@ -223,8 +223,8 @@ class _Estimator:
             weight = weights[self.pairs.of_query[self.by_nearest]]
             total = weight.sum()
         above = np.searchsorted(np.cumsum(weight), self.rate * total * (1 + _ROUNDING), side='right')
-        if above >= len(distance):
-            return float(distance[-1])
+        if above >= len(distance) or distance[above] == np.inf:  # infinite: searches that have nobody else to find
+            return min(float(distance[-1]), LARGEST_DISTANCE)
         # Just below the first pair that would be too many, and not among its equals.
         return float(np.nextafter(np.float32(distance[above]), np.float32(-np.inf)))  # as the distances are float32
 

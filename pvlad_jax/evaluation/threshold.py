@@ -12,6 +12,8 @@ from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.saved_files import Finite, Int64, Versioned, json_object, reading
 
 FORMAT_VERSION = 1
+LARGEST_DISTANCE = 2.0  # of 1 - cosine
+_ROUNDING = 1e-5  # by which distances of float32 may lie beyond their ends
 SAME, NOT_SURE, NOBODY, OTHER = 'same', 'not sure', 'nobody here', 'other'
 
 
@@ -28,8 +30,8 @@ class Estimate:
 class Calibration:
     """Distances are 1 - cosine; rates are fractions.
 
-    A distance up to `same` is accepted as the same person. A search whose nearest distance is above `nobody` has found
-    nobody; in between it is not sure.
+    A distance up to `same` is accepted as the same person. A search whose nearest distance is above `nobody`, which is
+    not below `same`, has found nobody; in between it is not sure.
     """
 
     model: str  # fingerprint, '' = unknown
@@ -65,7 +67,8 @@ def write_calibration(path: str | PathLike, calibration: Calibration) -> None:
 
 
 def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
-    """UserError where there is none, or a damaged one, or one of a later version or another model than `model`."""
+    """UserError where there is none, or a damaged one, or one of a later version or another model than `model`, or one
+    whose distances cannot be."""
     remedy = 'Make it with: python -m pvlad_jax calibrate'
     if Path(path).is_dir() or not Path(path).exists():
         raise UserError(f'There is no file {path}. {remedy}')
@@ -77,9 +80,21 @@ def read_calibration(path: str | PathLike, model: str = '') -> Calibration:
                 'one.'
             )
         calibration = msgspec.convert(fields, Calibration)
+        _check_distances(calibration.same.value, calibration.nobody)
     if model and calibration.model and calibration.model != model:
         raise UserError(
             f'The threshold {path} is of the model {calibration.model}, the gallery of {model}. Distances '
             'of two models cannot be compared: calibrate for this one.'
         )
     return calibration
+
+
+def _check_distances(same: float, nobody: float) -> None:
+    """ValueError for thresholds of a file that was changed by hand, or is of another distance."""
+    if not all(-_ROUNDING <= distance <= LARGEST_DISTANCE + _ROUNDING for distance in (same, nobody)):
+        raise ValueError(
+            f'same.value = {same:g} and nobody = {nobody:g} must lie between 0 and {LARGEST_DISTANCE:g}, as distances '
+            'are 1 - cosine'
+        )
+    if same > nobody:
+        raise ValueError(f'same.value = {same:g} is above nobody = {nobody:g}: no distance is both')
