@@ -45,10 +45,12 @@ def test_any_names_have_numbers_of_their_own(names):
     [
         (['0'], ['0'], -1),  # the only one
         (['c0'], ['c0', 'unknown'], -1),
+        (['c0', 'door', 'yard 2'], ['c0', 'door', 'yard 2'], -1),  # the only number of a camera
         (['0', '1'], ['0', '1'], 0),  # counted from 0
         (['cam0', 'cam1'], ['cam0', 'cam1'], 0),
         (['c0', 'c1'], ['c0', 'c1'], 0),
         (['0', '1'], ['2', '3'], 0),  # trained and tested with other cameras
+        (['c0', 'c1'], ['c2', 'c3'], -1),
         ([f'c{i}' for i in range(7)], [f'c{i}' for i in range(1, 7)], -1),  # as in MARS panels
         ([f'{i}' for i in range(7)], [f'{i}' for i in range(1, 7)], -1),
         (['c0', 'c1', 'c2', 'c3'], ['c1', 'c2'], -1),
