@@ -72,7 +72,11 @@ def build(config) -> None:
 
         # Processes that start together all come here: one builds, the others wait.
         build_dataset(
-            scan_synthetic(config.dataset.name, **config.dataset.build_options), config.dataset.data_dir, wait=True
+            scan_synthetic(config.dataset.name, **config.dataset.build_options),
+            config.dataset.data_dir,
+            wait=True,
+            remedy='Give another --config.dataset.name; or, in config.dataset.build_options of the configuration file, '
+            'the options that it was built with; or remove it, and it is built anew.',
         )
 
 

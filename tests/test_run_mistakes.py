@@ -9,6 +9,7 @@ import pytest
 
 import main
 from data_prep.builder.build import build
+from pvlad_jax.core.errors import UserError
 from tests.helpers.failed_run import fails
 from tests.helpers.micro import micro_config_dict, micro_raw
 
@@ -28,6 +29,17 @@ def test_mistakes_in_the_data_set_are_told(micro_data, tmp_path, capfd):
     table = next((tmp_path / 'data' / 'micro').glob('*/tracklets_train.npz'))
     table.write_bytes(table.read_bytes()[:100])
     assert 'tracklets_train.npz cannot be read' in fails(capfd, micro_config_dict(tmp_path / 'data'), tmp_path / 'c')
+
+
+def test_a_data_set_that_was_built_otherwise_is_told_in_terms_of_the_run(micro_data, tmp_path):
+    fields = {'dataset.build_options': {'train_people': 2, 'test_people': 2}}
+    said = r'exists already, .* Give another --config\.dataset\.name; .* or remove it, and it is built anew\.'
+    with pytest.raises(UserError, match=said) as refused:
+        main.build(micro_config_dict(micro_data, **fields))
+    assert '--name' not in str(refused.value) and '--overwrite' not in str(refused.value)
+    (tmp_path / 'micro' / next((micro_data / 'micro').iterdir()).name).mkdir(parents=True)
+    with pytest.raises(UserError, match=r'no whole data set\. Give another --config\.dataset\.name'):
+        main.build(micro_config_dict(tmp_path, **fields))
 
 
 def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):

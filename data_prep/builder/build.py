@@ -65,6 +65,7 @@ def build(
     write_shards: Any = None,
     counts: FrameCounts | None = None,
     decode: bool = True,
+    remedy: str = 'Give another --name, or --overwrite to replace it.',
 ) -> Path:
     """Builds a data set and returns its folder; an existing one with the same tracklets and metadata is kept.
 
@@ -78,23 +79,23 @@ def build(
       write_shards: See TrackletBuilder (Beam).
       counts: Is filled with what the frames were stored as and what was changed; by write_shards where there is one.
       decode: Decode every frame, so that damage inside it is found now and not in training.
-    Raises UserError: bad frames, a data set of this name that differs, another build of this name under way,
-      data_dir not writable, no space left. Nothing is left behind then, nor after an interrupt; what a killed process
-      left is removed by the next build.
+      remedy: Where a data set of this name differs, what to do about it by the caller's flags.
+    Raises UserError: bad frames, another data set of this name, a build of this name under way, data_dir not writable,
+      no space left. Nothing is left behind then, nor after an interrupt; the next build removes a killed one's rest.
     """
     path = data_set_path(data_dir, raw.name)
     _check(raw)
     if is_built(path) and not overwrite:  # before the lock: a data set may lie on a disk that cannot be written
-        _require_same(path, raw)
+        _require_same(path, raw, remedy)
         return path
     with _disk_errors(path), _lock(path, wait):
         _remove_leftovers(path)
         if is_built(path) and not overwrite:  # by the process that was waited for
-            _require_same(path, raw)
+            _require_same(path, raw, remedy)
             return path
         if path.exists() and not is_built(path):
             if not overwrite:
-                raise UserError(f'{path} is there, but it is no whole data set. Remove it, or use --overwrite.')
+                raise UserError(f'{path} is there, but it is no whole data set. {remedy}')
             shutil.rmtree(path)
         root = path.parent / 'incomplete.rebuild' if is_built(path) else path.parent.parent
         with _progress_bar(raw, progress) as advance:
@@ -151,7 +152,7 @@ def _check(raw: RawDataset) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Says in one sentence what the disk refused."""
+    """Says in one sentence what the disk refused; data_dir is a flag of one caller and a field of the other."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -162,10 +163,10 @@ def _disk_errors(path: Path) -> Iterator[None]:
         if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in text or full:
             raise UserError(
                 f'No space left for {path} ({free or 0:,} bytes free). Nothing was kept; '
-                'make room or give another --data_dir, and start again.'
+                'make room or give another data_dir, and start again.'
             ) from error
         if isinstance(error, OSError) or 'ArrayRecord' in text or 'write' in text.lower():
-            raise UserError(f'{path} cannot be written: {text}. Check --data_dir and its permissions.') from error
+            raise UserError(f'{path} cannot be written: {text}. Check data_dir and its permissions.') from error
         raise
 
 
@@ -251,9 +252,8 @@ def _require_readable(built: Path, raw: RawDataset) -> None:
             raise OSError(f'{found} of {len(sources)} records of split {split} can be read back')
 
 
-def _require_same(path: Path, raw: RawDataset) -> None:
+def _require_same(path: Path, raw: RawDataset, remedy: str) -> None:
     """An existing data set of this name must be the one that was requested."""
-    remedy = 'Give another --name, or --overwrite to replace it.'
     metadata = read_metadata(path, f'{path} exists already. {remedy}')
     if metadata.get('format_version') != FORMAT_VERSION:
         raise UserError(
