@@ -276,7 +276,11 @@ def test_npz_is_read_by_the_evaluation(video, workdir):
 def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, capsys, monkeypatch):
     monkeypatch.setattr('pvlad_jax.embedding.interleaved._step', lambda *_: pytest.fail('something was computed'))
     write_frames(video / 'mine' / 'a', ['1.jpg'])
+    write_frames(video.joinpath('deep', *(letter * 250 for letter in 'abcd')), ['1.jpg'])
+    (video / 'long.csv').write_text(f'frame,track,left,top,width,height\n0,{"t" * 1001},1,1,9,18\n')
     cases = [
+        ({'input': 'deep', 'tracks': ''}, (), f"{'a' * 60}'... has 1,003 characters; .parquet holds up to 1000"),
+        ({'tracks': 'long.csv'}, (), f"'walk_{'t' * 55}'... has 1,006 characters"),
         ({'output': 'x.csv'}, (), 'must end in'),
         ({'tracks': ''}, (), 'give --tracks'),
         ({'input': 'none.mp4'}, (), 'no file or folder'),

@@ -81,7 +81,7 @@ def test_a_table_that_was_not_finished_leaves_the_old_one(tmp_path):
         ({'embedding': np.ones((2, 4), int)}, 'embedding must be'),
         ({'tracklet': ['a', 'a']}, "'a' occurs twice"),
         ({'tracklet': ['a', '']}, 'no name'),
-        ({'tracklet': ['a', 'b' * 1001]}, 'more than 1000'),
+        ({'tracklet': ['a', 'b' * 1001]}, 'row 1 has a name of 1,001 .* more than 1000. Shorten it: .bbb'),
         ({'tracklet': ['a', '\ud800']}, 'tracklet is string'),
         ({'start_seconds': [None, np.inf]}, "start_seconds of 'b' is infinite"),
         ({'end_seconds': [-np.inf, 2]}, "end_seconds of 'a' is infinite"),

@@ -79,11 +79,12 @@ resumes."""
 def run(options: argparse.Namespace) -> None:
     from pvlad_jax.commands.embed_crops import CropWriter
     from pvlad_jax.commands.embed_journal import open_journal
-    from pvlad_jax.commands.embed_output import check_output, write_output
+    from pvlad_jax.commands.embed_output import check_names, check_output, write_output
 
     check_output(options.output, options.camera)
     source, save = _source(options), CropWriter(options.save_crops)
     source.check_crops(save)
+    check_names(options.output, source.names, options.input)
     for note in source.notes:
         say(f'Note: {note}')
     shown = len(source.notes)

@@ -26,6 +26,21 @@ def check_output(path: Path, camera: str) -> None:
         import pvlad_jax.gallery.embedding_table  # noqa: F401  says what to install where pyarrow is missing
 
 
+def check_names(path: Path, names: Sequence[str], source: Path) -> None:
+    """UserError for tracklets of the source whose names the output cannot hold."""
+    if path.suffix == '.npz':  # holds any
+        return
+    from pvlad_jax.gallery.embedding_table import MAX_NAME, NAME_SHOWN
+
+    if longer := [name for name in names if len(name) > MAX_NAME]:
+        name, more = longer[0], f', and {len(longer) - 1:,} more are too long' if len(longer) > 1 else ''
+        raise UserError(
+            f'{source}: the name of the tracklet {name[:NAME_SHOWN]!r}... has {len(name):,} characters{more}; '
+            f'{path.suffix} holds up to {MAX_NAME}. Names are paths of folders below --input, or those of the video '
+            'and its tracks: rename what is long, or give a folder further down as --input.'
+        )
+
+
 def _camera_id(camera: str) -> int:
     if not camera:
         return UNKNOWN_CAMERA

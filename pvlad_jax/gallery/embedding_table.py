@@ -31,7 +31,8 @@ except ImportError as error:
 
 from pvlad_jax.gallery.metadata_columns import COLUMNS, metadata_of
 
-_MAX_NAME = 1000  # characters
+MAX_NAME = 1000  # characters
+NAME_SHOWN = 60  # characters of one that is too long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +111,13 @@ def check_names(names: list[str | None], what: str) -> list[str]:
     """UserError for missing, empty, endless and repeated names of tracklets."""
     known: set[str] = set()
     for row, name in enumerate(names):
-        if not name or len(name) > _MAX_NAME:
-            fault = f'a name of more than {_MAX_NAME} characters' if name else 'no name'
-            raise UserError(f'{what}: the tracklet of row {row} has {fault}.')
+        if not name:
+            raise UserError(f'{what}: the tracklet of row {row} has no name.')
+        if len(name) > MAX_NAME:
+            raise UserError(
+                f'{what}: the tracklet of row {row} has a name of {len(name):,} characters, more than {MAX_NAME}. '
+                f'Shorten it: {name[:NAME_SHOWN]!r}...'
+            )
         if name in known:
             raise UserError(f'{what}: the tracklet name {name!r} occurs twice; names must be unique.')
         known.add(name)
