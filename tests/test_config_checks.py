@@ -160,12 +160,25 @@ def test_a_field_that_the_user_gave_in_vain_is_named(flag):
         'config.optimizer.momentum',
     ]
     assert without_effect(config(), ['model.clusters', 'vlad_init.batches', 'loss.triplet_margin']) == []
+    circle = {'loss.identity': 0.0, 'loss.triplet': 0.0, 'loss.circle': 1.0, 'loss.auxiliary': 1.0}
+    given = ['loss.auxiliary', 'augment.cover_area']
+    lines = without_effect(config(**circle), given)
+    assert [line.split()[0] for line in lines] == [f'config.{name}' for name in given]
+    used = config(**{**circle, 'loss.triplet': 1.0, 'augment.cover': 0.1})
+    assert without_effect(used, given) == []
 
 
 def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_only():
     saved = flatten(config())
     later = ('augment.channel', 'model.backbone.temporal_blocks', 'model.backbone.inflation')
-    for path in (*later, 'model.backbone.time_padding', 'model.colour_masks', 'model.vlad_norm'):
+    for path in (
+        *later,
+        'model.backbone.time_padding',
+        'model.colour_masks',
+        'model.vlad_norm',
+        'augment.cover',
+        'loss.auxiliary',
+    ):
         del saved[path]
     assert differences(saved, config()) == []
     assert differences(saved, config(**{'augment.channel': 0.1})) == ['augment.channel: 0.0 before, 0.1 now']

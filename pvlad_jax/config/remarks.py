@@ -75,6 +75,11 @@ _NEEDS = (
     (('loss.triplet_margin',), lambda c: c.loss.triplet, 'config.loss.triplet above 0'),
     (('loss.circle_margin', 'loss.circle_scale'), lambda c: c.loss.circle, 'config.loss.circle above 0'),
     (('model.backbone.time_padding',), lambda c: c.model.backbone.temporal == '3d', "model.backbone.temporal = '3d'"),
+    (
+        ('loss.auxiliary',),
+        lambda c: c.loss.identity or c.loss.triplet,
+        'config.loss.identity or config.loss.triplet above 0, whose losses it takes',
+    ),
     (('loss.oim_temperature', 'loss.oim_momentum'), lambda c: c.loss.oim, 'config.loss.oim above 0'),
     (
         ('optimizer.mask_factor',),
