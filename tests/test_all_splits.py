@@ -19,7 +19,7 @@ from pvlad_jax.evaluation import Result, read_embeddings
 from pvlad_jax.evaluation.mean_of_splits import mean_of_splits
 from pvlad_jax.evaluation.result import METRICS
 from pvlad_jax.runs.splits import DONE, all_splits
-from pvlad_jax.runs.workdir import InUse, claim
+from pvlad_jax.runs.workdir import InUse, claim, write_config
 from tests.helpers.forked_run import start_micro
 from tests.helpers.micro import micro_config_dict
 from tests.helpers.micro_splits import SPLITS, build_micro_splits
@@ -84,6 +84,7 @@ class FakeRuns:
         time.sleep(self.seconds)
         if self.trains:
             (folder / 'checkpoints' / str(config.training.steps)).mkdir(parents=True, exist_ok=True)
+            write_config(folder, config)
         with self._lock:
             self.at_once[split] -= 1
         if split == self.fails_at:

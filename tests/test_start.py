@@ -10,13 +10,13 @@ from tests.helpers.micro import micro_config
 
 
 def test_each_use_of_a_network_is_traced_once(micro_data, monkeypatch):
-    traced, statistics = [], TrackletNetwork.statistics
+    traced, local_features = [], TrackletNetwork.local_features
 
     def counting(self, *args, **kwargs):
         traced.append('first weights' if self.is_initializing() else 'clips')
-        return statistics(self, *args, **kwargs)
+        return local_features(self, *args, **kwargs)
 
-    monkeypatch.setattr(TrackletNetwork, 'statistics', counting)
+    monkeypatch.setattr(TrackletNetwork, 'local_features', counting)
     # A size that no other test has, since traces are kept.
     experiment = prepare(micro_config(micro_data, **{'model.embedding_dim': 37, 'model.pooling': 'average'}))
     experiment.state_shapes()

@@ -145,7 +145,7 @@ def record_more_steps(workdir: Folder, config: Config, step: int | None) -> None
 
 def _has_checkpoint(workdir: Folder) -> bool:
     checkpoints = workdir / 'checkpoints'
-    return checkpoints.exists() and any(path.name.isdecimal() for path in checkpoints.iterdir())
+    return checkpoints.is_dir() and any(path.name.isdecimal() for path in checkpoints.iterdir())
 
 
 def planned_ends(workdir: Folder) -> list[int]:
