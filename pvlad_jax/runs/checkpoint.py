@@ -7,10 +7,9 @@ afterwards (STEP/evaluation.json). What is read is compared with the digests tha
 """
 
 import contextlib
-import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NotRequired, TypedDict, TypeVar
 
 import jax
@@ -18,7 +17,6 @@ import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint import checkpoint_managers
 
 from pvlad_jax.config import CheckpointConfig
 from pvlad_jax.core.errors import UserError
@@ -27,6 +25,7 @@ from pvlad_jax.core.paths import is_remote
 from pvlad_jax.core.saved_files import Finite, Int64, json_object
 from pvlad_jax.data.fingerprint import Fingerprint
 from pvlad_jax.runs.checkpoint_digests import first_altered, write_digests
+from pvlad_jax.runs.kept_checkpoints import LatestAndBest, kept_steps
 
 FORMAT = 2  # of what a checkpoint holds
 WITHOUT_AVERAGED_STATISTICS = 1  # the moving average, if any, held the parameters alone; otherwise the same
@@ -75,7 +74,7 @@ class Checkpoints:
         else:
             self._delete(DELETED, '*.orbax-checkpoint-tmp*')  # a run that was killed during a save leaves its beginning
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestAndBest(self._kept),
+                preservation_policy=LatestAndBest(self._kept),
                 cleanup_tmp_directories=True,
                 todelete_subdir=DELETED,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
@@ -269,24 +268,6 @@ class Checkpoints:
             for pattern in patterns or (DELETED,):
                 for folder in self.directory.glob(pattern):
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def kept_steps(steps: Sequence[int], scores: Mapping[int, float], latest: int, best: int) -> set[int]:
-    """The `latest` last of the steps, and the `best` ones with the highest scores, of equals the last."""
-    kept = set(sorted(steps)[-latest:] if latest else [])
-    scored = sorted((step for step in steps if step in scores), key=lambda step: (scores[step], step))
-    return kept | set(scored[-best:] if best else [])
-
-
-@dataclasses.dataclass
-class _LatestAndBest(checkpoint_managers.PreservationPolicy):
-    """`kept_steps` as Orbax asks for it. Its own BestN knows only metrics that are there when a step is saved."""
-
-    kept: Callable[[Sequence[int]], set[int]]
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        kept = self.kept([checkpoint.step for checkpoint in checkpoints])
-        return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
 def _read_evaluation(folder: Any) -> dict | None:
