@@ -73,8 +73,8 @@ REFUSED = [
     ({'optimizer.clip_norm': float('inf')}, 'clip_norm = inf is not a finite number'),
     ({'loss.triplet_margin': float('-inf')}, 'triplet_margin = -inf is not a finite number'),
     ({'augment.erase_area': (0.5, 1.5)}, 'two shares of the picture'),
-    ({'augment.cover_area': (0.5, 0.4)}, 'cover_area = .* two shares of the picture'),
-    ({'augment.cover': 1.5}, 'augment.cover'),
+    ({'augment.occlusion_area': (0.5, 0.4)}, 'occlusion_area = .* two shares of the picture'),
+    ({'augment.occlusion': 1.5}, 'augment.occlusion'),
     ({'augment.erase_area': (0.5, True)}, 'must hold numbers only'),
     ({'augment.erase_area': (0.1, 'a')}, 'erase_area = .* must hold numbers only'),
     ({'optimizer.schedule': 'steps', 'optimizer.decay_steps': ('a',)}, 'decay_steps = .* must hold numbers only'),
@@ -161,10 +161,10 @@ def test_a_field_that_the_user_gave_in_vain_is_named(flag):
     ]
     assert without_effect(config(), ['model.clusters', 'vlad_init.batches', 'loss.triplet_margin']) == []
     circle = {'loss.identity': 0.0, 'loss.triplet': 0.0, 'loss.circle': 1.0, 'loss.auxiliary': 1.0}
-    given = ['loss.auxiliary', 'augment.cover_area']
+    given = ['loss.auxiliary', 'augment.occlusion_area']
     lines = without_effect(config(**circle), given)
     assert [line.split()[0] for line in lines] == [f'config.{name}' for name in given]
-    used = config(**{**circle, 'loss.triplet': 1.0, 'augment.cover': 0.1})
+    used = config(**{**circle, 'loss.triplet': 1.0, 'augment.occlusion': 0.1})
     assert without_effect(used, given) == []
 
 
@@ -176,7 +176,7 @@ def test_a_run_begun_before_a_field_was_added_continues_at_its_neutral_value_onl
         'model.backbone.time_padding',
         'model.colour_masks',
         'model.vlad_norm',
-        'augment.cover',
+        'augment.occlusion',
         'loss.auxiliary',
     ):
         del saved[path]

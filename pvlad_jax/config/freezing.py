@@ -15,7 +15,7 @@ def freeze(config: ConfigDict) -> Config:
     another.
     """
     frozen = freeze_section(Config, config)
-    for name in ('erase_area', 'cover_area'):
+    for name in ('erase_area', 'occlusion_area'):
         area = getattr(frozen.augment, name)
         if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
             raise UserError(

@@ -94,7 +94,7 @@ _NEEDS = (
     ),
     (('optimizer.final_factor',), lambda c: c.optimizer.schedule == 'cosine', "config.optimizer.schedule = 'cosine'"),
     (('augment.erase_area',), lambda c: c.augment.erase, 'config.augment.erase above 0'),
-    (('augment.cover_area',), lambda c: c.augment.cover, 'config.augment.cover above 0'),
+    (('augment.occlusion_area',), lambda c: c.augment.occlusion, 'config.augment.occlusion above 0'),
     (('checkpoint.keep_best',), lambda c: c.dataset.validation_share, 'config.dataset.validation_share above 0'),
 )
 

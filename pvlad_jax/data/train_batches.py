@@ -10,9 +10,9 @@ from jaxtyping import Bool, UInt8
 from pvlad_jax.config import Config
 from pvlad_jax.data.augmentation import augment_clip
 from pvlad_jax.data.clip_sampling import segment_clips
-from pvlad_jax.data.covering import cover_clip
 from pvlad_jax.data.frame_decoding import CorruptRecord, decode_clips, decoding_threads
 from pvlad_jax.data.joined_dataset import AnyDataset, data_set_of_rows
+from pvlad_jax.data.occlusion import occlude_clip
 from pvlad_jax.data.pk_sampler import PKSampler
 from pvlad_jax.data.replacement import Replacements
 from pvlad_jax.data.tracklet_dataset import TrackletTable
@@ -118,16 +118,16 @@ class TrainBatches:
         decode_clips(record.frames, index, clips_config.height, clips_config.width, record.tracklet, out=clips)
         np.greater_equal(index, 0, out=valid)
         if self.augment:
-            covers = np.random.default_rng([config.seed, 7, step, place])
+            occlusions = np.random.default_rng([config.seed, 7, step, place])
             # They come first, and then the padding, which stays black.
             for clip, frames in zip(clips, valid.sum(axis=1)):
                 if frames:
-                    if covers.random() < config.augment.cover:
-                        self._cover(clip[:frames], row, covers)
+                    if occlusions.random() < config.augment.occlusion:
+                        self._occlude(clip[:frames], row, occlusions)
                     augment_clip(clip[:frames], config.augment, rng)
 
-    def _cover(self, clip: UInt8[np.ndarray, 'T H W 3'], row: int, rng: np.random.Generator) -> None:
-        """`cover_clip` with a frame of another training person.
+    def _occlude(self, clip: UInt8[np.ndarray, 'T H W 3'], row: int, rng: np.random.Generator) -> None:
+        """`occlude_clip` with a frame of another training person.
 
         The clip stays as it is where there is no other, or where config.input.on_error is 'skip' and that frame cannot
         be decoded.
@@ -145,7 +145,7 @@ class TrainBatches:
                 raise
             self.skipped.add(str(self.train.tracklet[other]))
             return
-        cover_clip(clip, picture, self.config.augment.cover_area, rng)
+        occlude_clip(clip, picture, self.config.augment.occlusion_area, rng)
 
     def _intact(self, row: int) -> bool:
         """Whether every frame of a tracklet can be decoded."""

@@ -97,13 +97,13 @@ class AugmentConfig:
     pad: int = setting(4, 'pixels added on each side before a random crop back to size', at_least=0)
     erase: float = setting(0.3, 'probability that a rectangle is erased (Zhong 2020)', at_least=0, at_most=1)
     erase_area: tuple = setting((0.02, 0.25), 'share of the picture that an erased rectangle covers, least and most')
-    cover: float = setting(
+    occlusion: float = setting(
         0.0,
         "probability that a rectangle of another training person's picture covers the person in some frames of a clip",
         at_least=0,
         at_most=1,
     )
-    cover_area: tuple = setting((0.1, 0.4), 'share of the picture that such a rectangle covers, least and most')
+    occlusion_area: tuple = setting((0.1, 0.4), 'share of the picture that such a rectangle covers, least and most')
     brightness: float = setting(
         0.2, 'colour jitter: the factor of the brightness is drawn from 1 - value .. 1 + value', at_least=0
     )

@@ -5,23 +5,23 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pvlad_jax.data.covering import cover_clip
 from pvlad_jax.data.frame_decoding import CorruptRecord
+from pvlad_jax.data.occlusion import occlude_clip
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.data.train_batches import TrainBatches
 from tests.helpers.micro import micro_config
 
-COVERS = {'augment.cover': 1.0, 'augment.erase': 0.0, 'augment.pad': 0, 'augment.flip': 0.0, 'clips.segments': 1}
+OCCLUDED = {'augment.occlusion': 1.0, 'augment.erase': 0.0, 'augment.pad': 0, 'augment.flip': 0.0, 'clips.segments': 1}
 COLOURS = ('brightness', 'contrast', 'saturation', 'channel')
-PLAIN = {**COVERS, **{f'augment.{name}': 0.0 for name in COLOURS}}
+PLAIN = {**OCCLUDED, **{f'augment.{name}': 0.0 for name in COLOURS}}
 
 
-def covered(seed: int, frames: int = 4, area: tuple[float, float] = (0.1, 0.4)) -> np.ndarray:
+def occluded_frames(seed: int, frames: int = 4, area: tuple[float, float] = (0.1, 0.4)) -> np.ndarray:
     """1 where a clip of zeros shows the other picture, [frames, 40, 20]; checks that it shows it at its place."""
     other = np.random.default_rng(1000 + seed).integers(1, 256, (40, 20, 3), dtype=np.uint8)
     clip = np.zeros((frames, 40, 20, 3), np.uint8)
-    cover_clip(clip, other, area, np.random.default_rng(seed))
+    occlude_clip(clip, other, area, np.random.default_rng(seed))
     shown = clip.any(-1)
     np.testing.assert_array_equal(clip, other * shown[..., None])
     return shown
@@ -30,7 +30,7 @@ def covered(seed: int, frames: int = 4, area: tuple[float, float] = (0.1, 0.4)) 
 def test_it_is_one_rectangle_of_its_share_in_consecutive_frames():
     first, last = set(), set()
     for seed in range(200):
-        shown = covered(seed)
+        shown = occluded_frames(seed)
         frames = np.flatnonzero(shown.any((1, 2)))
         assert (np.diff(frames) == 1).all()
         first.add(frames[0])
@@ -45,7 +45,7 @@ def test_it_is_one_rectangle_of_its_share_in_consecutive_frames():
 
 
 def test_it_may_lie_anywhere():
-    assert np.mean([covered(seed, frames=1)[0] for seed in range(300)], axis=0).min() > 0
+    assert np.mean([occluded_frames(seed, frames=1)[0] for seed in range(300)], axis=0).min() > 0
 
 
 @pytest.fixture(scope='module')
@@ -100,14 +100,14 @@ def test_it_shows_another_training_person_and_leaves_padding_black(opened, micro
 def test_it_changes_nothing_else(opened, micro_data):
     """Which frames are drawn, and every other augmentation, are those of a run without it."""
     fields = {'augment.flip': 0.5, 'augment.pad': 2, 'augment.brightness': 0.2}
-    without, with_it = (batches(opened, micro_data, **fields, **{'augment.cover': share}) for share in (0.0, 1.0))
-    some = batches(opened, micro_data, **fields, **{'augment.cover': 0.5})
+    without, with_it = (batches(opened, micro_data, **fields, **{'augment.occlusion': share}) for share in (0.0, 1.0))
+    some = batches(opened, micro_data, **fields, **{'augment.occlusion': 0.5})
     touched = []
     for step in range(8):
-        plain, covered_batch, half = without[step], with_it[step], some[step]
+        plain, occluded, half = without[step], with_it[step], some[step]
         for name in ('row', 'label', 'valid'):
-            np.testing.assert_array_equal(plain[name], covered_batch[name])
-        same = plain['clips'] == covered_batch['clips']
+            np.testing.assert_array_equal(plain[name], occluded[name])
+        same = plain['clips'] == occluded['clips']
         assert 0.3 < same.mean() < 1
         touched += (plain['clips'] != half['clips']).any((1, 2, 3, 4, 5)).tolist()
     assert 0.2 < np.mean(touched) < 0.8
@@ -132,7 +132,7 @@ def test_another_person_who_cannot_be_decoded_is_named_or_left_out(opened, micro
 
     stop = batches(opened, micro_data, Broken())
     skip = batches(opened, micro_data, Broken(), **{'input.on_error': 'skip'})
-    plain = batches(opened, micro_data, **{'augment.cover': 0.0})
+    plain = batches(opened, micro_data, **{'augment.occlusion': 0.0})
     name, met = str(roles.train.tracklet[broken]), 0
     for step in range(60):
         rows = stop.identities.rows(step)

@@ -1,13 +1,13 @@
-"""Queries that are disturbed on purpose: the pictures, and what benchmarks/disturbed_queries.py makes of them."""
+"""Queries that are corrupted on purpose: the pictures, and what benchmarks/corrupted_queries.py makes of them."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from benchmarks import disturbed_queries
-from benchmarks.disturbances import DISTURBANCES, covered_below, occluded, scaled, shifted
-from benchmarks.disturbed_queries import AS_IT_IS, DisturbedDataset, scores_of_run
+from benchmarks import corrupted_queries
+from benchmarks.corrupted_queries import AS_IT_IS, CorruptedDataset, scores_of_run
+from benchmarks.corruptions import CORRUPTIONS, occluded, occluded_below, scaled, shifted
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.runs.evaluator import Evaluator
 from pvlad_jax.runs.experiment import NetworkOnData
@@ -34,7 +34,7 @@ def test_that_share_is_covered_by_the_other_person(share):
     late = occluded(share, of_frames=0.5)(FRAMES, OTHER, rng())
     np.testing.assert_array_equal(late[:2], FRAMES[:2])
     assert ((late[2:] == 255).all(-1).mean((1, 2)) > share - 0.05).all()
-    below = covered_below(share)(FRAMES, OTHER, rng())
+    below = occluded_below(share)(FRAMES, OTHER, rng())
     kept = round(40 * (1 - share))
     np.testing.assert_array_equal(below[:, :kept], FRAMES[:, :kept])
     assert (below[:, kept:] == 255).all()
@@ -51,20 +51,20 @@ def test_boxes():
     sides = {shifted(0.25)(ramp, OTHER, rng(seed))[0, 0, 0, 0] for seed in range(30)}
     assert sides == {20, 60}  # down by ten rows; else the first row stays the first
     whole = FRAMES.copy()
-    for disturb in DISTURBANCES.values():
-        out = disturb(FRAMES, OTHER, rng())
+    for corrupt in CORRUPTIONS.values():
+        out = corrupt(FRAMES, OTHER, rng())
         assert out.shape == FRAMES.shape and out.dtype == np.uint8 and (out != FRAMES).any()
     np.testing.assert_array_equal(FRAMES, whole)  # the given frames are left alone
 
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
-    return write_workdir(tmp_path_factory.mktemp('disturbed') / 'run', **{'dataset.validation_share': 0.5})
+    return write_workdir(tmp_path_factory.mktemp('corrupted') / 'run', **{'dataset.validation_share': 0.5})
 
 
 def test_held_out_people_are_scored_as_by_the_run(workdir, micro_data, monkeypatch):
-    other = {'left alone': lambda frames, _other, _rng: frames, 'somebody else': covered_below(1.0)}
-    monkeypatch.setattr(disturbed_queries, 'DISTURBANCES', other)
+    other = {'left alone': lambda frames, _other, _rng: frames, 'somebody else': occluded_below(1.0)}
+    monkeypatch.setattr(corrupted_queries, 'CORRUPTIONS', other)
     scores = scores_of_run(workdir, None, str(micro_data))
     model = load_trained(workdir)
     config = dataclasses.replace(
@@ -83,8 +83,8 @@ def test_every_run_is_asked_for_the_same_pictures(workdir, micro_data):
     table, dataset = data.roles.validation_query, data.dataset
 
     def read(rows):
-        disturbed = DisturbedDataset(dataset, table, occluded(0.4), (16, 8))
-        return {row: list(disturbed.read(table.split[row], table.row[row]).frames) for row in rows}
+        corrupted = CorruptedDataset(dataset, table, occluded(0.4), (16, 8))
+        return {row: list(corrupted.read(table.split[row], table.row[row]).frames) for row in rows}
 
     forward, backward = read(range(len(table))), read(reversed(range(len(table))))
     assert forward == backward and len(set(map(tuple, forward.values()))) == len(table)

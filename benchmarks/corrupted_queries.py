@@ -1,10 +1,11 @@
 """How much a network loses where queries show a person who is partly covered, or in a box that fits badly.
 
-    python benchmarks/disturbed_queries.py runs/person_vlad runs/average --data_dir=data --output=disturbed.json
+    python benchmarks/corrupted_queries.py runs/person_vlad runs/average --data_dir=data --output=corrupted.json
 
-The queries are disturbed in the ways of benchmarks/disturbances.py, the gallery stays as it is. Scored are the training
-people who were held out of each run (config.dataset.validation_share), by the run's protocol and distance; test people
-never. What is drawn depends on the tracklet alone, so all runs see the same pictures of the same people.
+The queries are corrupted in the ways of benchmarks/corruptions.py, the gallery stays as it is. Scored are the training
+people who were held out of each run (config.dataset.validation_share), by the run's protocol and distance, without
+re-ranking; test people never. What is drawn depends on the tracklet alone, so all runs see the same pictures of the
+same people.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
-from benchmarks.disturbances import DISTURBANCES, Disturbance
+from benchmarks.corruptions import CORRUPTIONS, Corruption
 from benchmarks.part_masks import parser_of_runs
 from benchmarks.rows import draw, write
 from pvlad_jax.core.environment_errors import one_sentence
@@ -36,12 +37,12 @@ from pvlad_jax.runs.trained_model import load_trained
 AS_IT_IS = 'as they are'
 
 
-class DisturbedDataset(TrackletDataset):
-    """A data set whose tracklets are read in the network's size, and disturbed. It only reads."""
+class CorruptedDataset(TrackletDataset):
+    """A data set whose tracklets are read in the network's size, and corrupted. It only reads."""
 
-    def __init__(self, dataset: AnyDataset, table: TrackletTable, disturbance: Disturbance, size: tuple[int, int]):
+    def __init__(self, dataset: AnyDataset, table: TrackletTable, corruption: Corruption, size: tuple[int, int]):
         """table: the tracklets that are read; what covers one of them is another person's of these. size: (H, W)."""
-        self.dataset, self.table, self.disturbance, self.size = dataset, table, disturbance, size
+        self.dataset, self.table, self.corruption, self.size = dataset, table, corruption, size
 
     def read(self, split: str, row: int | np.integer) -> EncodedTracklet:
         record = self.dataset.read(split, row)
@@ -50,10 +51,10 @@ class DisturbedDataset(TrackletDataset):
         others = np.flatnonzero(self.table.person_id != self.table.person_id[mine])
         other = others[rng.integers(len(others))]
         cover = self._frames(self.dataset.read(self.table.split[other], self.table.row[other]))
-        disturbed = self.disturbance(self._frames(record), cover, rng)
+        corrupted = self.corruption(self._frames(record), cover, rng)
         # PNG, which loses nothing.
         return EncodedTracklet(
-            record.tracklet, [cv2.imencode('.png', frame[..., ::-1])[1].tobytes() for frame in disturbed]
+            record.tracklet, [cv2.imencode('.png', frame[..., ::-1])[1].tobytes() for frame in corrupted]
         )
 
     def _frames(self, record: EncodedTracklet) -> np.ndarray:
@@ -61,14 +62,17 @@ class DisturbedDataset(TrackletDataset):
 
 
 def scores_of_run(workdir: Path, checkpoint: str | None, data_dir: str) -> dict[str, Mapping[str, float]]:
-    """{disturbance: {'rank_1', 'mAP'}}, in %. UserError where the run holds too few people out, or learns its distance
+    """{corruption: {'rank_1', 'mAP'}}, in %. UserError where the run holds too few people out, or learns its distance
     from training people.
     """
     model = load_trained(workdir, checkpoint)
     about = dataclasses.replace(model.config.dataset, data_dir=data_dir or model.config.dataset.data_dir)
     config = dataclasses.replace(model.config, dataset=about)
     if config.evaluation.distance in LEARNED:
-        raise UserError(f'{workdir}: config.evaluation.distance = {config.evaluation.distance!r} is not scored here.')
+        raise UserError(
+            f'{workdir}: config.evaluation.distance = {config.evaluation.distance!r} is learned from training people, '
+            'which is not done here. Compare runs whose distance is cosine or euclidean.'
+        )
     data = open_data(config)
     query, gallery = data.roles.validation_query, data.roles.validation_gallery
     if len(np.unique(query.person_id)) < 2:
@@ -81,16 +85,17 @@ def scores_of_run(workdir: Path, checkpoint: str | None, data_dir: str) -> dict[
         return Embeddings(embedding=vectors, **labels)
 
     # The queries as they are belong to the gallery of protocols that have them there; a tracklet's name tells that a
-    # disturbed query is the same.
+    # corrupted query is the same.
     clean, whole = embedded(query, data.dataset), embedded(TrackletTable.concatenate([gallery, query]), data.dataset)
     asked = {AS_IT_IS: clean}
-    for name, disturbance in DISTURBANCES.items():
-        asked[name] = embedded(query, DisturbedDataset(data.dataset, query, disturbance, model.clip[1:]))
+    for name, corruption in CORRUPTIONS.items():
+        asked[name] = embedded(query, CorruptedDataset(data.dataset, query, corruption, model.clip[1:]))
         say(f'{workdir}: {name}')
     protocol = config.evaluation.protocol or data.roles.protocol
+    distance, unknown_cameras = config.evaluation.distance, config.evaluation.unknown_cameras
     scored = {}
     for name, queries in asked.items():
-        result = score(queries, whole, protocol, config.evaluation.distance).to_json()
+        result = score(queries, whole, protocol, distance, unknown_cameras=unknown_cameras).to_json()
         scored[name] = {measure: 100 * float(result[measure]) for measure in ('rank_1', 'mAP')}
     return scored
 
@@ -108,7 +113,7 @@ def main() -> None:
     if given.output:
         write(given.output, rows)
     draw(
-        'Disturbed queries',
+        'Corrupted queries',
         ['', 'queries', 'rank-1 %', 'mAP %', 'mAP lost'],
         [[r['run'], r['queries'], *(f'{r[name]:.1f}' for name in ('rank_1', 'mAP', 'lost'))] for r in rows],
     )

@@ -1,6 +1,6 @@
-"""Training augmentation: a piece of another person's picture in front of the person, as where people pass each other or
-a box shows two of them. Ours; a rectangle that holds somebody is harder to tell from the person than one without
-content (`augmentation`, Zhong 2020).
+"""Occlusion as training augmentation: a piece of another person's picture in front of the person, as where people pass
+each other or a box shows two of them. Ours; a rectangle that holds somebody is harder to tell from the person than an
+erased one (`augmentation`, Zhong 2020).
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from pvlad_jax.data.augmentation import random_rectangle
 
 
-def cover_clip(
+def occlude_clip(
     clip: UInt8[np.ndarray, 'T H W 3'],
     other: UInt8[np.ndarray, 'H W 3'],
     area: tuple[float, float],
