@@ -1,8 +1,8 @@
 """Losses of an auxiliary head on the mean of the local features, which is left out at test (deep supervision, Lee et
 al. 2015, of the backbone by the plainest pooling; ours).
 
-A pooling that tells the training people apart early leaves the backbone little to learn. The mean has less to offer, so
-its losses go on teaching the backbone (docs/notes/osnet_x0_5_poolings.md).
+The idea: a pooling that tells the training people apart early may leave the backbone little to learn, and losses of the
+mean may go on teaching it. That it helps is not shown (docs/notes/osnet_x0_5_poolings.md).
 """
 
 from typing import Any
