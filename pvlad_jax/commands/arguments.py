@@ -52,6 +52,17 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
     return path
 
 
+def plain_text(text: str) -> str:
+    """For `add_argument(type=...)`: a name or label that can be stored, not bytes of another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f'{text!a} has bytes that are not UTF-8. Give it in a terminal whose encoding is UTF-8'
+        ) from None
+    return text
+
+
 def positive(text: str) -> int:
     """For `add_argument(type=...)`: a whole number from 1."""
     return _whole_number(text, 1)

@@ -9,8 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from pvlad_jax.commands.arguments import Parser, disk_path, natural, positive
+from pvlad_jax.commands.arguments import Parser, disk_path, natural, plain_text, positive
 from pvlad_jax.core.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UserError
+from pvlad_jax.core.file_names import storable_text
 from pvlad_jax.core.paths import remote_or_user_path
 from pvlad_jax.core.progress import progress
 from pvlad_jax.core.terminal import complain, say
@@ -42,8 +43,12 @@ resumes."""
         metavar='FILE',
         help='X.parquet, or X.npz for python -m pvlad_jax.evaluation',
     )
-    parser.add_argument('--camera', default='', help='name of the camera, kept with each tracklet (for .npz: a number)')
-    parser.add_argument('--source', default='', help='what the column source says; default: the name of the input')
+    parser.add_argument(
+        '--camera', type=plain_text, default='', help='name of the camera, kept with each tracklet (for .npz: a number)'
+    )
+    parser.add_argument(
+        '--source', type=plain_text, default='', help='what the column source says; default: the name of the input'
+    )
     parser.add_argument(
         '--bit_depth',
         type=natural,
@@ -121,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
         write_output(
             options.output,
             kept,
-            source=options.source or options.input.name,
+            source=options.source or storable_text(options.input.name),
             camera=options.camera,
             fingerprint=model.fingerprint,
         )

@@ -17,6 +17,7 @@ from pvlad_jax.commands.embed_crops import CropWriter
 from pvlad_jax.commands.embed_journal import Row
 from pvlad_jax.commands.passed_over import PassedOver
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.file_names import storable_text
 from pvlad_jax.core.folder_links import refuse_link_above
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.embedding.interleaved import TrackletEnd, TrackletFrame
@@ -94,7 +95,7 @@ class TrackletFolders(Source):
             if images or not below:  # a folder without anything in it is a tracklet that has lost its frames
                 self._files.append([Path(folder) / name for name in images])
                 relative = Path(folder).relative_to(root).as_posix()
-                self.names.append(_text(root.name if relative == '.' else relative))
+                self.names.append(storable_text(root.name if relative == '.' else relative))
         if not any(self._files) and unread:
             raise unread[0]
         if not any(self._files):
@@ -169,7 +170,7 @@ class VideoWithTracks(Source):
         self.tracks = read_tracks(tracks, first_frame, path.name)
         with open_video(path):  # before anything is loaded or compiled
             pass
-        self.names = [_text(f'{path.stem}_{name}') for name in self.tracks.names]
+        self.names = [storable_text(f'{path.stem}_{name}') for name in self.tracks.names]
         if len(set(self.names)) < len(self.names):
             raise UserError(
                 f'{tracks}: two tracks have the same name but for characters that are no text. Rename them.'
@@ -233,11 +234,6 @@ class VideoWithTracks(Source):
             boxes = self.rows[key].frames + sum(dropped.values())
             self.rows[key] = self.rows[key]._replace(note=f'of {boxes:,} boxes are left out: {why}')
         return TrackletEnd(key, drop=bool(self.rows[key].reason))
-
-
-def _text(name: str) -> str:
-    """As text that can be stored: bytes of a file name that are no UTF-8 are escaped."""
-    return name.encode(errors='surrogateescape').decode(errors='backslashreplace')
 
 
 def _deep_frames(files: list[Path]) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from pvlad_jax.commands.arguments import Parser, disk_path, output_file, positive
+from pvlad_jax.commands.arguments import Parser, disk_path, output_file, plain_text, positive
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.progress import progress
@@ -27,6 +27,7 @@ docs/search.md describes backends, filters and what deletion removes."""
 
 
 _OF_BACKEND = {'kind': 'faiss', 'uri': 'milvus', 'collection': 'milvus'}  # options of `create`
+_SEVERAL = {'action': 'append', 'type': plain_text, 'default': []}  # of a name that may be given several times
 
 
 def add_arguments(parser: Parser) -> None:
@@ -62,9 +63,11 @@ def _create_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--kind', choices=('ivfpq', 'flat'), help='of the backend faiss (default ivfpq)')
     parser.add_argument(
-        '--uri', help='of the backend milvus: FILE.db, or http://HOST:PORT (the token is read from MILVUS_TOKEN)'
+        '--uri',
+        type=plain_text,
+        help='of the backend milvus: FILE.db, or http://HOST:PORT (the token is read from MILVUS_TOKEN)',
     )
-    parser.add_argument('--collection', help='of the backend milvus (default pvlad)')
+    parser.add_argument('--collection', type=plain_text, help='of the backend milvus (default pvlad)')
 
 
 def _create(options: argparse.Namespace) -> None:
@@ -113,8 +116,8 @@ def _add(options: argparse.Namespace) -> None:
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--input', required=True, type=disk_path, help='table of the queries, .parquet or .npz')
     parser.add_argument('--k', type=positive, default=10, help='results for each query (default 10)')
-    parser.add_argument('--camera', action='append', default=[], help='only of this camera; may be given several times')
-    parser.add_argument('--source', action='append', default=[], help='only of this source; may be given several times')
+    parser.add_argument('--camera', **_SEVERAL, help='only of this camera; may be given several times')
+    parser.add_argument('--source', **_SEVERAL, help='only of this source; may be given several times')
     parser.add_argument('--after', type=_seconds, help='only seen after this time: seconds of the table, or a date')
     parser.add_argument('--before', type=_seconds, help='only seen before this time')
     parser.add_argument('--other_camera', action='store_true', help="none of the query's own camera")
@@ -187,8 +190,8 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _delete_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--tracklet', action='append', default=[], help='name; may be given several times')
-    parser.add_argument('--source', action='append', default=[], help='all of a source; may be given several times')
+    parser.add_argument('--tracklet', **_SEVERAL, help='name; may be given several times')
+    parser.add_argument('--source', **_SEVERAL, help='all of a source; may be given several times')
 
 
 def _delete(options: argparse.Namespace) -> None:

@@ -19,3 +19,8 @@ def file_name(name: str) -> str:
         # '~' occurs in no encoded name, so a short name cannot equal a cut one.
         encoded = f'{encoded[: _MAX_BYTES - 33]}~{hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]}'
     return encoded
+
+
+def storable_text(name: str) -> str:
+    """The name of a file or folder as text that can be stored: bytes of it that are no UTF-8 are escaped."""
+    return name.encode(errors='surrogateescape').decode(errors='backslashreplace')

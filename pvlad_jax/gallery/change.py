@@ -12,6 +12,7 @@ from pvlad_jax.gallery import manifest
 from pvlad_jax.gallery.local_store import LocalStore
 from pvlad_jax.gallery.manifest import State
 from pvlad_jax.gallery.milvus_store import MilvusStore
+from pvlad_jax.gallery.removal import NotRemoved, remove_all
 
 
 @contextlib.contextmanager
@@ -19,6 +20,7 @@ def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[tuple[Stat
     """Around a change: locks the gallery, and clears what an earlier change has left, or this one if it fails.
 
     Yields the state, and the change that was killed after it was committed and is finished now (an empty one if none).
+    UserError where what that change deleted or replaced cannot be removed: it stays noted as unfinished.
     """
     with locked(folder):
         state = manifest.read_state(folder)
@@ -28,7 +30,7 @@ def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[tuple[Stat
         except BaseException as error:
             now = manifest.read_state(folder)
             if now.version == state.version:  # else it was committed, and what is left goes with the next change
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, NotRemoved):
                     _recover(folder, store, now)
             if isinstance(error, OSError) and disk_full_reason(error):
                 left = (
@@ -43,10 +45,14 @@ def change(folder: Path, store: LocalStore | MilvusStore) -> Iterator[tuple[Stat
 
 
 def _recover(folder: Path, store: LocalStore | MilvusStore, state: State) -> pictures.Unfinished:
-    store.recover(state)
-    for path in filter(manifest.is_partial, folder.iterdir()):
-        path.unlink(missing_ok=True)
     left = pictures.unfinished(folder)
+    try:
+        store.recover(state)
+    except NotRemoved:
+        if left:
+            raise
+        # Else these are files of rows that are stored elsewhere too, and they go with a later change.
+    remove_all([path for path in folder.iterdir() if manifest.is_partial(path)])
     committed = left is not None and left.version < state.version
     if left and committed:
         pictures.settle_crops(folder, left.tracklets, left.staged)

@@ -18,6 +18,7 @@ from pvlad_jax.core.file_names import file_name
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.gallery.manifest import read_state, sync
+from pvlad_jax.gallery.removal import remove, remove_all
 
 PER_TRACKLET = 8  # evenly spread over the tracklet
 _SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -68,27 +69,28 @@ def stage_crops(source: Path, gallery: Path, tracklets: Iterable[str]) -> tuple[
 
 def settle_crops(gallery: Path, tracklets: Iterable[str], staged: Collection[str]) -> None:
     """After the change was committed: the pictures of these tracklets are those that were staged, and of the others
-    there are none. Where it was cut short it can be done again.
+    there are none. Where it was cut short it can be done again. Raises NotRemoved.
     """
     staged = set(staged)
     for tracklet in tracklets:
         target, copy = _folder(gallery, tracklet), gallery / _STAGED / file_name(tracklet)
         if copy.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
+            remove(target)
             target.parent.mkdir(exist_ok=True)
             copy.rename(target)
         elif tracklet not in staged:
-            shutil.rmtree(target, ignore_errors=True)
+            remove(target)
     clear_staged(gallery)
 
 
 def clear_staged(gallery: Path) -> None:
-    shutil.rmtree(gallery / _STAGED, ignore_errors=True)
+    """Raises NotRemoved."""
+    remove(gallery / _STAGED)
 
 
 def remove_crops(gallery: Path, tracklets: Iterable[str]) -> None:
-    for tracklet in tracklets:
-        shutil.rmtree(_folder(gallery, tracklet), ignore_errors=True)
+    """Raises NotRemoved."""
+    remove_all([_folder(gallery, tracklet) for tracklet in tracklets])
 
 
 def stored_crops(gallery: Path, tracklet: str) -> list[Path]:

@@ -27,6 +27,7 @@ from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.local_store import Added, Found, LocalStore, size_on_disk
 from pvlad_jax.gallery.manifest import State
 from pvlad_jax.gallery.milvus_store import MilvusStore
+from pvlad_jax.gallery.removal import NotRemoved
 from pvlad_jax.gallery.same_model import model_of
 from pvlad_jax.gallery.segments import unit
 from pvlad_jax.gallery.table_file import TableReader
@@ -128,7 +129,8 @@ class Gallery:
 
         Raises:
           UserError: another model or size, a name that occurs twice or for another tracklet, vectors without a
-            direction, a gallery that another process is changing, a full disk. The gallery is then as it was.
+            direction, a gallery that another process is changing, a full disk. The gallery is then as it was. Also
+            where the change was made and a file that it replaces cannot be removed.
         """
         reader = table if isinstance(table, TableReader) else TableReader(user_path(table))
         source = None if crops is None else user_path(crops)
@@ -155,7 +157,12 @@ class Gallery:
                 if source is not None or added.replaced:
                     pictures.note_unfinished(self.folder, pictures.Unfinished(old.version, changed, staged))
                 manifest.commit(self.folder, new)
-                self.store.finish(old, new)
+                try:
+                    self.store.finish(old, new)
+                except NotRemoved:
+                    if added.replaced:
+                        raise
+                    # Else these are files of rows that are stored elsewhere too, and they go with a later change.
             if staged or added.replaced:
                 pictures.settle_crops(self.folder, changed, staged)
             pictures.note_finished(self.folder)
@@ -166,7 +173,8 @@ class Gallery:
 
         Returns:
           How many; with them those of the same deletion that was killed before, which is finished. UserError, and
-          nothing is removed, where a name or source is not there or empty.
+          nothing is removed, where a name or source is not there or empty. UserError too where a file cannot be
+          removed: the tracklets are then no longer found, and the same deletion given again goes on.
         """
         with change(self.folder, self.store) as (state, finished):
             again = finished.asked_again(tracklets, sources)
@@ -192,8 +200,10 @@ class Gallery:
             pictures.note_unfinished(self.folder, noted)
             new = self.store.delete(state, names)
             manifest.commit(self.folder, new)
-            self.store.finish(state, new)
-            pictures.remove_crops(self.folder, names)
+            try:
+                self.store.finish(state, new)
+            finally:
+                pictures.remove_crops(self.folder, names)
             pictures.note_finished(self.folder)
         return len(there | before)
 

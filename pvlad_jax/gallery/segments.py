@@ -1,6 +1,5 @@
 """Rows of a gallery on the disk: unit vectors to be mapped into memory, and their metadata as an Arrow file."""
 
-import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.sha256 import sha256_of
 from pvlad_jax.gallery.manifest import Segment, State, sync
 from pvlad_jax.gallery.metadata_columns import METADATA_SCHEMA
+from pvlad_jax.gallery.removal import remove_all
 
 # `id` numbers a row for good: what an index of FAISS calls it.
 SCHEMA = METADATA_SCHEMA.append(pa.field('id', pa.int64()))
@@ -130,15 +130,10 @@ class Contents:
 
 
 def sweep(gallery: Path, state: State) -> None:
-    """Removes the segments and indices that the state does not name: leftovers of changes."""
+    """Removes the segments and indices that the state does not name: leftovers of changes. Raises NotRemoved."""
     named = {segment.name for segment in state.segments}
-    for path in (gallery / 'segments').glob('*'):
-        if path.name not in named:
-            shutil.rmtree(path, ignore_errors=True)
-    for path in (gallery / 'index').glob('*'):
-        if path.name != state.index.get('file'):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+    left = [path for path in (gallery / 'segments').glob('*') if path.name not in named]
+    remove_all(left + [path for path in (gallery / 'index').glob('*') if path.name != state.index.get('file')])
 
 
 def unit(vectors: Float[np.ndarray, 'n E']) -> Float[np.ndarray, 'n E']:
