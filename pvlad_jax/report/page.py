@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.labels import UNKNOWN_CAMERA, camera_label, person_label
 from pvlad_jax.core.terminal import printable
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.metric_learning import LearnedMetric
@@ -41,7 +42,7 @@ class Row(NamedTuple):
     query: Cell
     nearest: list[tuple[Cell, bool]]
     person: int
-    camera: int
+    camera: str
     rank: int
     random: int
 
@@ -86,8 +87,8 @@ def page(
         result=result,
         metrics=[(name, f'{100 * result[key]:.2f} %') for name, key in MAIN_METRICS.items()],
         charts=list(filter(None, _charts(result, outcomes, history))),
-        cameras=cameras,
-        camera_rows=[(own, [outcomes.camera_pairs.get((own, other)) for other in cameras]) for own in cameras],
+        cameras=[_camera(camera) for camera in cameras],
+        camera_rows=[(_camera(own), [outcomes.camera_pairs.get((own, other)) for other in cameras]) for own in cameras],
         dots=_dots(mapped, query, picture),
         size=mapped.shape[1],
         about_map=about_map,
@@ -155,13 +156,18 @@ def _dots(mapped: Float[np.ndarray, 'n R'], query: Labels, picture: Callable[[st
             float(x),
             float(y),
             int(person) * 137 % 360,
-            f'person {person}, camera {camera}, {printable(name)}',
+            f'{person_label(person)}, {camera_label(camera)}, {printable(name)}',
             picture(name),
         )
         for (x, y), person, camera, name in zip(
             plane(mapped), query.person_id, query.camera_id, query.tracklet.tolist()
         )
     ]
+
+
+def _camera(camera: int) -> str:
+    """As a table and the field that filters have it."""
+    return 'unknown' if camera == UNKNOWN_CAMERA else str(camera)
 
 
 def _distance(value: float) -> str:
@@ -176,12 +182,17 @@ def _rows(outcomes: QueryOutcomes, query: Embeddings, gallery: Embeddings, pictu
     for place, q in enumerate(order):
         rank, person, camera = int(outcomes.first_rank[q]), int(query.person_id[q]), int(query.camera_id[q])
         name = str(query.tracklet[q])
-        asked = Cell(printable(name), f'person {person}, camera {camera}; first match at rank {rank}', picture(name))
+        asked = Cell(
+            printable(name),
+            f'{person_label(person)}, {camera_label(camera)}; first match at rank {rank}',
+            picture(name),
+        )
         nearest = []
         for column, distance, right in zip(outcomes.nearest[q], outcomes.distance[q], outcomes.right[q]):
             if column >= 0:
                 other = str(gallery.tracklet[column])
-                about = f'{_distance(distance)}; person {gallery.person_id[column]}, camera {gallery.camera_id[column]}'
+                whose = f'{person_label(gallery.person_id[column])}, {camera_label(gallery.camera_id[column])}'
+                about = f'{_distance(distance)}; {whose}'
                 nearest.append((Cell(printable(other), about, picture(other)), bool(right)))
-        rows.append(Row(asked, nearest, person, camera, rank, int(random[place])))
+        rows.append(Row(asked, nearest, person, _camera(camera), rank, int(random[place])))
     return rows

@@ -14,8 +14,7 @@ from pvlad_jax.evaluation.blocks import queries_at_a_time
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.protocols import LabelArrays, Protocol, label_arrays
 from pvlad_jax.evaluation.ranked_lists import smallest_k
-
-BINS = 60
+from pvlad_jax.report.distance_histogram import DistanceHistogram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def query_outcomes(
     query_labels, gallery_labels = label_arrays(query, gallery)
     first_rank, nearest = np.zeros(n_query, np.int64), np.full((n_query, top), -1)
     distance, right = np.zeros((n_query, top)), np.zeros((n_query, top), bool)
-    edges, histograms = None, np.zeros((2, BINS), np.int64)
+    histogram = DistanceHistogram(2)
     pairs: dict[tuple[int, int], tuple[int, int]] = {}
     for start in range(0, n_query, block):
         index = np.arange(start, min(start + block, n_query))
@@ -82,13 +81,9 @@ def query_outcomes(
         distance[index] = np.take_along_axis(shown, columns, 1)
         nearest[index] = np.where(np.isinf(distance[index]), -1, columns)
         right[index] = np.take_along_axis(good, columns, 1)
-        if edges is None:
-            inside = shown[np.isfinite(shown)]
-            edges = np.linspace(1.05 * inside.min(initial=0), max(1.05 * inside.max(initial=0), 1e-6), BINS + 1)
-        for row, those in enumerate((good & ~ignored, ~good & ~ignored)):
-            histograms[row] += np.histogram(np.clip(shown[those], edges[0], edges[-1]), edges)[0]
+        histogram.add(shown[good & ~ignored], shown[~good & ~ignored])
         _count_cameras(pairs, query.camera_id[index], gallery, found, good)
-    return QueryOutcomes(first_rank, nearest, distance, right, edges, *histograms, pairs)
+    return QueryOutcomes(first_rank, nearest, distance, right, histogram.edges, *histogram.counts, pairs)
 
 
 def _count_cameras(pairs: dict, cameras: np.ndarray, gallery: Labels, found: np.ndarray, good: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Int, Shaped, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.labels import camera_label, person_label
 from pvlad_jax.data.frame_decoding import resized
 from pvlad_jax.evaluation.embeddings import Embeddings, Labels
 from pvlad_jax.evaluation.ranked_lists import RankedList, top_ranked
@@ -85,7 +86,7 @@ def draw_strips(
             picture.paste(Image.fromarray(strip), (x + _BORDER, y + _BORDER))
             draw.text(
                 (x, y + height + 2 * _BORDER + 1),
-                f'{caption}: person {table.person_id[index]}, camera {table.camera_id[index]}',
+                f'{caption}: {person_label(table.person_id[index])}, {camera_label(table.camera_id[index])}',
                 fill=colour,
                 font=font,
             )
