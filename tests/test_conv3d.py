@@ -17,28 +17,33 @@ from pvlad_jax.ops.cpu.conv3d import cpu_conv3d, kernel_gradient_as_products
 from pvlad_jax.ops.max_pool3d import max_pool3d
 from pvlad_jax.ops.padding import centred_padding, same_padding
 
-# kernel, strides, input channels, padding (None = centred)
+# kernel, strides, channels of input and output, padding (None = centred)
 CASES = [
-    ((1, 1, 1), (1, 1, 1), 9, None),
-    ((1, 1, 1), (2, 2, 2), 9, None),
-    ((1, 3, 3), (1, 2, 2), 9, None),
-    ((3, 1, 1), (2, 1, 1), 9, None),
-    ((3, 3, 3), (1, 1, 1), 9, None),
-    ((3, 3, 3), (1, 1, 1), 9, ((0, 0), (1, 1), (1, 1))),
-    ((3, 3, 3), (2, 2, 2), 9, None),
-    ((3, 5, 5), (1, 2, 2), 3, None),
-    ((7, 7, 7), (2, 2, 2), 3, ((2, 3), (2, 3), (3, 2))),
-    ((2, 2, 2), (2, 1, 2), 9, ((0, 1), (1, 0), (0, 0))),
-    ((1, 5, 3), (1, 1, 1), 9, None),
-    ((1, 4, 3), (1, 3, 1), 9, ((0, 0), (0, 2), (1, 1))),
+    ((1, 1, 1), (1, 1, 1), 9, 4, None),
+    ((1, 1, 1), (2, 2, 2), 9, 4, None),
+    ((1, 3, 3), (1, 2, 2), 9, 4, None),
+    ((3, 1, 1), (2, 1, 1), 9, 4, None),
+    ((1, 1, 1), (1, 1, 1), 9, 12, None),
+    ((3, 1, 1), (1, 1, 1), 9, 12, None),
+    ((3, 1, 1), (2, 2, 2), 9, 12, None),
+    ((4, 1, 1), (1, 1, 1), 9, 12, ((0, 2), (0, 0), (0, 0))),
+    ((3, 1, 1), (1, 1, 1), 9, 12, ((1, 1), (1, 0), (0, 1))),
+    ((3, 3, 3), (1, 1, 1), 9, 4, None),
+    ((3, 3, 3), (1, 1, 1), 9, 4, ((0, 0), (1, 1), (1, 1))),
+    ((3, 3, 3), (2, 2, 2), 9, 4, None),
+    ((3, 5, 5), (1, 2, 2), 3, 4, None),
+    ((7, 7, 7), (2, 2, 2), 3, 4, ((2, 3), (2, 3), (3, 2))),
+    ((2, 2, 2), (2, 1, 2), 9, 4, ((0, 1), (1, 0), (0, 0))),
+    ((1, 5, 3), (1, 1, 1), 9, 4, None),
+    ((1, 4, 3), (1, 3, 1), 9, 4, ((0, 0), (0, 2), (1, 1))),
 ]
 
 
-@pytest.mark.parametrize(('kernel', 'strides', 'channels', 'padding'), CASES)
-def test_the_formulations_are_one_function(kernel, strides, channels, padding):
+@pytest.mark.parametrize(('kernel', 'strides', 'channels', 'outputs', 'padding'), CASES)
+def test_the_formulations_are_one_function(kernel, strides, channels, outputs, padding):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 7, 6, channels)).astype(np.float32)
-    w = rng.normal(size=(*kernel, channels, 4)).astype(np.float32)
+    w = rng.normal(size=(*kernel, channels, outputs)).astype(np.float32)
     pads = centred_padding(kernel) if padding is None else padding
     oracle = partial(
         lax.conv_general_dilated, window_strides=strides, padding=pads, dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC')

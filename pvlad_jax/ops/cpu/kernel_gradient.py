@@ -32,7 +32,7 @@ def width_windows(
     7.9 for a concatenation of shifted copies.
     """
     n, t, h, width, c = x.shape
-    if k == 1 and stride == 1:
+    if (k, stride, front, outputs) == (1, 1, 0, width):
         return x
     end = (outputs - 1) * stride + k - front - width
     rows = lax.pad(x, jnp.zeros((), x.dtype), [*[(0, 0, 0)] * 3, (front, end, 0), (0, 0, 0)]).reshape(n * t * h, -1)
