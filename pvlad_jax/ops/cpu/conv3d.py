@@ -21,6 +21,8 @@ from pvlad_jax.ops.padding import Padding, Pair, Triple
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
+# Up to this many, so do those of products (`_taps_together`).
+FEW_CHANNELS = 24
 # The kernel's gradient is taken as products where this many times the locations of the output are at least C x D.
 MIN_LOCATIONS = 64
 
@@ -80,11 +82,13 @@ def _is_product(kernel, padding: Padding) -> bool:
 def _taps_together(x, kernel, padding: Padding) -> bool:
     """Whether all temporal taps go into one 2D convolution, side by side in its channels.
 
-    Thin inputs (pixels) would be too thin for one each. Of products, what the taps see should be smaller than their
-    results, and few of the frames padding: 128 frames of 32 x 16 locations, 16 -> 64 channels, one core, 28 -> 7 ms.
+    Thin inputs (pixels) would be too thin for one each. Products of few channels are bound by memory, so a single one
+    is faster though it also multiplies the padding: 128 frames in clips of 4, one core, ms, 16 -> 64 channels at 32 x
+    16 locations 28 -> 7, 24 -> 96 at 16 x 8 3.8 -> 2.8; but 32 -> 128 at 8 x 4 0.93 -> 1.02.
     """
     kt, c, d = kernel.shape[0], *kernel.shape[3:]
-    return kt > 1 and (c <= THIN_CHANNELS or (_is_product(kernel, padding) and c < d and x.shape[1] > 2))
+    few = c <= FEW_CHANNELS and c < d and x.shape[1] > 2
+    return kt > 1 and (c <= THIN_CHANNELS or (few and _is_product(kernel, padding)))
 
 
 def forward(x, kernel, strides: Triple, padding: Padding):
