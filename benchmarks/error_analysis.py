@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pvlad_jax.core.environment_errors import one_sentence
-from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.files import atomic_write, check_output_file
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, read_embeddings
 
@@ -113,6 +113,8 @@ def main() -> None:
     parser.add_argument('--gallery', required=True)
     parser.add_argument('--output', help='CSV file of the failed queries')
     given = parser.parse_args()
+    if given.output:
+        check_output_file(given.output, {'--query': given.query, '--gallery': given.gallery})
     query = read_embeddings(given.query).checked('queries')
     ranks, failures = first_matches(query, read_embeddings(given.gallery).checked('gallery'))
     report(ranks, failures, query)

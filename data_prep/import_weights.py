@@ -34,6 +34,7 @@ from data_prep.weights.number_checks import check_numbers
 from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import check_output_file
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import user_path
 from pvlad_jax.launch.command_flags import parse_command_flags
@@ -100,6 +101,7 @@ def main(_argv: list[str]) -> None:
     quiet_libraries()
     with one_sentence():
         options = {name: getattr(FLAGS, name) for name in ('channels', 'backbone', 'dataset', 'data_dir')}
+        check_output_file(user_path(FLAGS.output), {'--file': FLAGS.file and user_path(FLAGS.file)})
         weights = read_source(FLAGS.source, FLAGS.file, **options)
         path = write_weights(weights, FLAGS.output)
     count = sum(array.size for array in weights.tensors.values())

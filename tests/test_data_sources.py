@@ -52,7 +52,10 @@ def test_a_source_is_asked_for_where_it_is_needed(tmp_path):
         ('--dataset=mars --source=x --verify --overwrite', '--overwrite is for building, not for --verify'),
         ('--dataset=mars --source=x --verify --nodecode_frames', '--decode_frames is for building'),
         ('--dataset=mars --source=x --verify --beam', '--beam is for building'),
-        ('--dataset=mars --verify --allow_partial', '--allow_partial is for reading raw data, and --verify reads none'),
+        (
+            '--dataset=mars --verify --allow_partial',
+            '--allow_partial is for building: a partial data set is verified by its name, --name=mars_partial.',
+        ),
         ('--dataset=ilids_vid --verify --draw_splits=0', '--draw_splits is for reading raw data'),
         ('--dataset=synthetic --verify --people=6', '--people is for reading raw data'),
         ('--dataset=ilids_vid --source=x --info_dir=y --draw_splits=0', '--info_dir is the folder of the published'),

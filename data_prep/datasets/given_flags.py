@@ -40,6 +40,8 @@ def _without_effect(given: flags.FlagValues, datasets: Mapping[str, DatasetSourc
             yield name, f'is for raw data in files, and {given.dataset} is drawn'
         elif name in OF_WRITING and given.verify:
             yield name, 'is for building, not for --verify'
+        elif name == 'allow_partial' and given.verify and not given.source:
+            yield name, f'is for building: a partial data set is verified by its name, --name={given.dataset}_partial'
         elif name in own.union(OF_A_SOURCE) and given.verify and not given.source:
             yield name, 'is for reading raw data, and --verify reads none without --source'
         elif name == 'beam_options' and not given.beam:

@@ -5,6 +5,7 @@ import argparse
 from pvlad_jax.commands.arguments import Parser, disk_path, natural, output_file, positive
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.files import check_output_file
 from pvlad_jax.core.paths import is_remote, user_path
 from pvlad_jax.core.progress import progress
 
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
                 'Say where to write it: --output=threshold.json, or --model=WORKDIR for WORKDIR/threshold.json.'
             )
         output = user_path(options.model) / 'threshold.json'
+    check_output_file(output, {'--query': options.query, '--gallery': options.gallery})
     model = fingerprint_of(options.model)
     from pvlad_jax.evaluation.calibration import calibrate
     from pvlad_jax.evaluation.embeddings import read_embeddings

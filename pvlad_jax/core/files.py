@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,34 @@ from pvlad_jax.core.folder_lock import Locked, lock_folder
 from pvlad_jax.core.paths import is_remote
 
 DISK_FULL_ERRNOS = {errno.ENOSPC: 'No space left', errno.EDQUOT: 'Disk quota exceeded', errno.EFBIG: 'File too large'}
+
+
+def check_output_file(output: str | os.PathLike, inputs: Mapping[str, str | os.PathLike | None]) -> None:
+    """UserError, before the work that it is for, where a file to be written is a folder, or one of those that are read.
+
+    inputs: by the flags that name them; None = not given.
+    """
+    if is_remote(output):
+        return
+    output = Path(output)
+    if output.is_dir():
+        raise UserError(f'{output} is a folder. Give the name of a file.')
+    for flag, path in inputs.items():
+        if path is not None and not is_remote(path) and _is_same(output, Path(path)):
+            raise UserError(f'{output} is the file that {flag} names, and would be replaced. Give another name.')
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
+
+
+def why_not_written(error: OSError, otherwise: str = 'choose another place') -> str:
+    """'(No space left on device). Free space, or choose another place.': the end of a sentence for users."""
+    remedy = f'Free space, or {otherwise}' if disk_full_reason(error) else f'{otherwise[0].upper()}{otherwise[1:]}'
+    return f'({error.strerror or error}). {remedy}.'
 
 
 @contextlib.contextmanager
@@ -40,7 +68,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f'{path} cannot be written ({error}). Free space or choose another place.') from error
+        raise UserError(f'{path} cannot be written {why_not_written(error)}') from error
 
 
 @contextlib.contextmanager
@@ -51,7 +79,8 @@ def atomic_folder(folder: Path, keep: Callable[[str], bool] = lambda name: False
       keep: whether something of this name in the former folder goes into the new one, where that has no such name.
 
     Raises:
-      UserError: another process is writing it, or the disk does not let it; the old folder then stays.
+      UserError: another process is writing it, or the disk does not let it; the old folder then stays, and nothing of
+        the new one.
     """
     partial, before = (folder.with_name(f'.{folder.name}.{what}') for what in ('partial', 'replaced'))
     try:
@@ -62,7 +91,12 @@ def atomic_folder(folder: Path, keep: Callable[[str], bool] = lambda name: False
                     shutil.rmtree(left)
                 elif left.name != '.lock':
                     left.unlink()
-            yield partial
+            try:
+                yield partial
+            except BaseException:
+                # Pictures of people may be in it, and what fills the disk should not stay there.
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
             (partial / '.lock').unlink()
             shutil.rmtree(before, ignore_errors=True)
             if folder.exists():
@@ -75,7 +109,7 @@ def atomic_folder(folder: Path, keep: Callable[[str], bool] = lambda name: False
     except Locked as error:
         raise UserError(f'Another process ({error.holder}) is writing {folder}. Wait for it.') from None
     except OSError as error:
-        raise UserError(f'{folder} cannot be written ({error}). Free space or give another --output.') from error
+        raise UserError(f'{folder} cannot be written {why_not_written(error, "give another --output")}') from error
 
 
 def write_text(path: Any, text: str) -> None:

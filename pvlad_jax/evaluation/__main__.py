@@ -8,10 +8,12 @@ import sys
 from pvlad_jax.core import terminal
 from pvlad_jax.core.environment_errors import environment_error
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
+from pvlad_jax.core.files import check_output_file
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import remote_or_user_path
 from pvlad_jax.evaluation.distances import DISTANCES
 from pvlad_jax.evaluation.embeddings import FIELDS, Embeddings, read_embeddings
+from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol
 from pvlad_jax.evaluation.result import print_table, write_result
 from pvlad_jax.evaluation.scoring import score
@@ -62,14 +64,23 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_libraries()
     try:
         paths = {name: options.pop(name) for name in ('query', 'gallery', 'train')}
-        tables = {name: read_embeddings(remote_or_user_path(path)) if path else None for name, path in paths.items()}
+        if paths['train'] and options['distance'] not in LEARNED:
+            raise UserError(
+                f'--train is for distances that are learned ({", ".join(LEARNED)}), and --distance is '
+                f'{options["distance"]}. Leave --train out, or give one of those.'
+            )
+        paths = {name: path and remote_or_user_path(path) for name, path in paths.items()}
+        if output:
+            output = remote_or_user_path(output)
+            check_output_file(output, {f'--{name}': path for name, path in paths.items()})
+        tables = {name: read_embeddings(path) if path else None for name, path in paths.items()}
         options['protocol'] = options['protocol'] or _protocol(
             tables['query'], tables['gallery'], options['unknown_cameras']
         )
         result = score(**tables, **options)
         try:
             if output:
-                write_result(remote_or_user_path(output), result)
+                write_result(output, result)
         finally:  # printed where it cannot be written, too
             console = terminal.console()
             print_table(result, console)

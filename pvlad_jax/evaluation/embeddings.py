@@ -90,11 +90,20 @@ def _ids(table: 'Labels', name: str, field: str, meaning: str) -> Integer[np.nda
     if ids.ndim != 1 or ids.dtype.kind not in 'iu':
         raise UserError(
             f'{name}: {field} must be one integer a tracklet; got {ids.dtype} of shape {ids.shape}. '
-            'Number them, for instance with np.unique(ids, return_inverse=True)[1] + 1.'
+            f'{_remedy(ids, field)}'
         )
     if len(ids) and (ids.min() < -1 or ids.max() > np.iinfo(np.int32).max):
         raise UserError(f'{name}: {field} holds {ids.min()} to {ids.max()}; allowed are 32-bit numbers with {meaning}.')
     return ids
+
+
+def _remedy(ids: Shaped[np.ndarray, '...'], field: str) -> str:
+    """How to make integers of ids that are none. One person or camera must have one number in all files."""
+    if ids.dtype.kind == 'f' and np.isfinite(ids).all() and (ids == np.rint(ids)).all():
+        return f'These are whole numbers: {field}.astype(np.int64).'
+    kept = '-1 for an unknown camera' if field == 'camera_id' else '-1 for junk and 0 for distractors'
+    what = 'cameras from 0' if field == 'camera_id' else 'people from 1'
+    return f'Number {what}, by one table for queries, gallery and training tracklets together, and keep {kept}.'
 
 
 def _names(tracklet: Any, name: str) -> Shaped[np.ndarray, 'N']:

@@ -223,6 +223,7 @@ def check_labels(protocol: Protocol, query: Labels, gallery: Labels, unknown_cam
         return
     unknown_query = query.camera_id == UNKNOWN_CAMERA
     unknown_gallery = (gallery.camera_id == UNKNOWN_CAMERA) & (gallery.person_id != JUNK)
+    unknown_gallery &= ~np.isin(gallery.tracklet, query.tracklet)  # queries that are searched too: counted above
     if protocol.cameras == 'same_person':
         unknown_query = unknown_query & np.isin(query.person_id, gallery.person_id)
         unknown_gallery = unknown_gallery & np.isin(gallery.person_id, query.person_id)

@@ -36,6 +36,11 @@ class ClaimedFolder(contextlib.AbstractContextManager):
             except FileNotFoundError:  # a run that was refused has removed it since
                 if not attempt:
                     raise
+            except OSError:  # a full disk
+                if self._made:
+                    with contextlib.suppress(OSError):
+                        _remove(folder, self._made)
+                raise
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
@@ -54,6 +59,6 @@ def _remove(folder: Path, made: Sequence[Path]) -> None:
     if checkpoints.exists():
         checkpoints.rmdir()
     shutil.rmtree(programs, ignore_errors=True)
-    (folder / LOCK).unlink()
+    (folder / LOCK).unlink(missing_ok=True)
     for path in made:
         path.rmdir()
