@@ -102,6 +102,18 @@ def test_averages_of_odd_sizes_are_over_the_places_there_are():
     np.testing.assert_allclose(y[:, :, 2, 1], x[:, :, 4, 2], rtol=1e-5)
 
 
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_the_gradient_of_an_average_is_shared_by_its_places(dtype):
+    x = jnp.asarray(clips((1, 2, 5, 3)), dtype)
+    y, pull = jax.vjp(average_pool, x)
+    g = jnp.asarray(np.random.default_rng(0).normal(size=y.shape), dtype)
+    (gradient,) = pull(g)
+    places = np.array([2, 2, 1])[:, None] * np.array([2, 1])  # of each average
+    shares = np.repeat(np.repeat(np.asarray(g, np.float32) / places[..., None], 2, 2), 2, 3)[:, :, :5, :3]
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(np.asarray(gradient, np.float32), shares, rtol=1e-6 if dtype == jnp.float32 else 1e-2)
+
+
 @pytest.mark.parametrize('name', ['small_osnet', 'small_resnet'])
 def test_an_inflated_network_begins_as_the_2d_network(name, monkeypatch, tmp_path):
     """One file of 2D weights serves 2D and 3D.

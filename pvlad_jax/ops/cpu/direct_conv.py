@@ -87,8 +87,10 @@ def _overlapping_blocks(x: Array, axis: int, size: int, count: int, overlap: int
     """[..., count, size + overlap, ...]: each block and the beginning of what follows; zeros behind the end."""
     following = -(-overlap // size)
     widths = [(0, 0, 0)] * x.ndim
-    widths[axis] = (0, size * (count + following) - x.shape[axis], 0)
+    widths[axis] = (0, (size * (count + following) if count > 1 else size + overlap) - x.shape[axis], 0)
     blocks = lax.pad(x, jnp.zeros((), x.dtype), widths)
+    if count == 1:
+        return jnp.expand_dims(blocks, axis)
     blocks = blocks.reshape(*x.shape[:axis], count + following, size, *x.shape[axis + 1 :])
     pieces = [
         lax.slice_in_dim(
