@@ -52,20 +52,6 @@ def table(path: Path) -> tuple[list[dict], np.ndarray]:
     return found.metadata.to_pylist(), found.embedding
 
 
-@pytest.mark.parametrize('label', ['--camera=a\udcff', '--source=a\udcff'])
-def test_a_label_that_cannot_be_stored_is_refused_before_any_work(video, workdir, capsys, label):
-    assert embed(workdir, video, label) == 2
-    said = capsys.readouterr()
-    assert 'bytes that are not UTF-8' in said.err and not said.out and not (video / 'out.parquet').exists()
-
-
-def test_an_input_whose_name_is_not_utf_8_names_its_source_escaped(video, workdir):
-    (video / 'walk.mkv').rename(video / 'w\udcffalk.mkv')
-    assert embed(workdir, video, input='w\udcffalk.mkv') == 0
-    rows, _ = table(video / 'out.parquet')
-    assert {row['source'] for row in rows} == {r'w\xffalk.mkv'} and rows[0]['tracklet'] == r'w\xffalk_4'
-
-
 def test_a_tracks_embedding_is_that_of_its_crops(video, workdir, model, capsys):
     assert embed(workdir, video, '--camera=north', '--margin=0.25') == 0
     rows, embedding = table(video / 'out.parquet')

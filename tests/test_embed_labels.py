@@ -1,0 +1,20 @@
+"""Labels and names that `embed` is given and cannot store as they are."""
+# ruff: noqa: F401, F811  fixtures of another file
+
+import pytest
+
+from tests.test_embed_command import embed, table, video, workdir
+
+
+@pytest.mark.parametrize('label', ['--camera=a\udcff', '--source=a\udcff'])
+def test_a_label_that_cannot_be_stored_is_refused_before_any_work(video, workdir, capsys, label):
+    assert embed(workdir, video, label) == 2
+    said = capsys.readouterr()
+    assert 'bytes that are not UTF-8' in said.err and not said.out and not (video / 'out.parquet').exists()
+
+
+def test_an_input_whose_name_is_not_utf_8_names_its_source_escaped(video, workdir):
+    (video / 'walk.mkv').rename(video / 'w\udcffalk.mkv')
+    assert embed(workdir, video, input='w\udcffalk.mkv') == 0
+    rows, _ = table(video / 'out.parquet')
+    assert {row['source'] for row in rows} == {r'w\xffalk.mkv'} and rows[0]['tracklet'] == r'w\xffalk_4'
