@@ -13,7 +13,6 @@ import pvlad_jax
 from pvlad_jax.commands import embed_journal
 from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.evaluation import read_embeddings
 from tests.helpers.flat_frames import write_frames
 from tests.helpers.pictures import deep
 from tests.helpers.small_models import write_workdir
@@ -265,12 +264,6 @@ def test_folders_of_frames_of_12_bits(tmp_path, workdir, model, monkeypatch, cap
     assert embed(workdir, tmp_path, '--bit_depth=12', input='mine', tracks='', output='said.parquet') == 0
     assert 'Note' not in capsys.readouterr().out
     np.testing.assert_array_equal(table(tmp_path / 'said.parquet')[1], embedding)
-
-
-def test_npz_is_read_by_the_evaluation(video, workdir):
-    assert embed(workdir, video, '--camera=3', output='out.npz') == 0
-    found = read_embeddings(video / 'out.npz')
-    assert len(found) == 4 and set(found.camera_id) == {3} and set(found.person_id) == {0}
 
 
 def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, capsys, monkeypatch):

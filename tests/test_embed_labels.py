@@ -1,8 +1,9 @@
-"""Labels and names that `embed` is given and cannot store as they are."""
+"""The labels that `embed` is given: where they go, and those that cannot be stored as they are."""
 # ruff: noqa: F401, F811  fixtures of another file
 
 import pytest
 
+from pvlad_jax.evaluation import read_embeddings
 from tests.test_embed_command import embed, table, video, workdir
 
 
@@ -18,3 +19,9 @@ def test_an_input_whose_name_is_not_utf_8_names_its_source_escaped(video, workdi
     assert embed(workdir, video, input='w\udcffalk.mkv') == 0
     rows, _ = table(video / 'out.parquet')
     assert {row['source'] for row in rows} == {r'w\xffalk.mkv'} and rows[0]['tracklet'] == r'w\xffalk_4'
+
+
+def test_npz_is_read_by_the_evaluation(video, workdir):
+    assert embed(workdir, video, '--camera=3', output='out.npz') == 0
+    found = read_embeddings(video / 'out.npz')
+    assert len(found) == 4 and set(found.camera_id) == {3} and set(found.person_id) == {0}

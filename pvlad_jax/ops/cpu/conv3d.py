@@ -21,7 +21,7 @@ from pvlad_jax.ops.padding import Padding, Pair, Triple
 
 # Below this many input channels a 2D convolution is too thin to be efficient: all temporal taps go into one.
 THIN_CHANNELS = 8
-# Up to this many, so do those of products (`_taps_together`).
+# Up to this many, all temporal taps of a kernel of kt x 1 x 1 go into one product (`_taps_together`).
 FEW_CHANNELS = 24
 # The kernel's gradient is taken as products where this many times the locations of the output are at least C x D.
 MIN_LOCATIONS = 64
