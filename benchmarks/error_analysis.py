@@ -3,9 +3,10 @@ r"""Which queries of a run fail, and on what: ranks of the first match, cameras,
     python benchmarks/error_analysis.py --query=RUN/embeddings/query.npz --gallery=RUN/embeddings/gallery.npz \
         --output=failures.csv
 
-By the rules of `mars_official` (the gallery is gallery plus query; same person and same camera is ignored), cosine. The
-table has one line a failed query, the worst first: its tracklet, the rank and the similarity of its first match, the
-nearest tracklet and its similarity. Looking at these frames tells more than the counts do.
+Who is a match and who is ignored is what the protocol says, by default the one that the evaluation takes
+(`python -m pvlad_jax.evaluation`); distances are 1 - cosine. The table has one line a failed query, the worst first:
+its tracklet, the rank and the distance of its first match, the nearest tracklet and its distance. Looking at these
+frames tells more than the counts do. An unknown camera is an empty cell.
 """
 
 import argparse
@@ -16,13 +17,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pvlad_jax.core.environment_errors import one_sentence
+from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write, check_output_file
+from pvlad_jax.core.labels import UNKNOWN_CAMERA, camera_label
 from pvlad_jax.core.terminal import say
 from pvlad_jax.evaluation import Embeddings, read_embeddings
+from pvlad_jax.evaluation.cmc_map import rank
+from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol, label_arrays, nothing_found
+from pvlad_jax.evaluation.ranked_lists import top_ranked
+from pvlad_jax.evaluation.scoring import ranked_tables, score_rows
 
 BINS = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, None))
 
@@ -31,65 +39,61 @@ class Failure(NamedTuple):
     query: str
     person: int
     camera: int
-    matches: int  # tracklets of the person in other cameras
+    matches: int  # good tracklets, by the protocol
     rank: int  # of the first of them
     match: str
-    match_similarity: float
+    match_distance: float
     nearest: str
     nearest_person: int
     nearest_camera: int
-    nearest_similarity: float
+    nearest_distance: float
 
 
-def first_matches(query: Embeddings, gallery: Embeddings) -> tuple[list[int], list[Failure]]:
-    """Rank of the first match of each query that has one, and the queries whose nearest tracklet is wrong.
+def first_matches(
+    query: Embeddings, gallery: Embeddings, protocol: str = 'mars_official', unknown_cameras: str = 'refuse'
+) -> tuple[Int[np.ndarray, 'Q'], list[Failure]]:
+    """Rank of the first match of each query that has one, and the queries whose nearest tracklet is wrong, the worst
+    first.
 
-    Ties are ordered as they lie.
+    UserError where `pvlad_jax.evaluation.score` raises it.
     """
-    new = ~np.isin(query.tracklet, gallery.tracklet)
-    gallery = gallery.join(query.select(new))
-    scores = _unit(query.embedding) @ _unit(gallery.embedding).T
-    ranks, failures = [], []
-    for row, person, camera in zip(range(len(query)), query.person_id.tolist(), query.camera_id.tolist()):
-        same = gallery.person_id == person
-        searched = np.flatnonzero(~(same & (gallery.camera_id == camera)) & (gallery.person_id != -1))
-        order = searched[np.argsort(-scores[row, searched], kind='stable')]
-        found = np.flatnonzero(same[order])
-        if not len(found):
-            continue
-        ranks.append(int(found[0]) + 1)
-        if found[0]:
-            nearest, match = order[0], order[found[0]]
-            failures.append(
-                Failure(
-                    str(query.tracklet[row]),
-                    person,
-                    camera,
-                    len(found),
-                    ranks[-1],
-                    str(gallery.tracklet[match]),
-                    float(scores[row, match]),
-                    str(gallery.tracklet[nearest]),
-                    int(gallery.person_id[nearest]),
-                    int(gallery.camera_id[nearest]),
-                    float(scores[row, nearest]),
-                )
+    query, gallery, chosen = ranked_tables(query, gallery, protocol, unknown_cameras)
+    scores = score_rows(query, gallery)
+    ranking = rank(scores, *label_arrays(query, gallery), chosen, unknown_cameras)
+    if not ranking.valid.any():
+        raise UserError(nothing_found(chosen, len(query), len(gallery)))
+    failures = []
+    for row in np.flatnonzero(ranking.first_rank > 1).tolist():
+        first = int(ranking.first_rank[row])
+        order = top_ranked(scores, query, gallery, chosen, np.array([row]), first, unknown_cameras).gallery[0]
+        distances = scores.distances(np.array([row]))[0]
+        nearest, match = order[0], order[first - 1]
+        failures.append(
+            Failure(
+                str(query.tracklet[row]),
+                int(query.person_id[row]),
+                int(query.camera_id[row]),
+                int(ranking.num_matches[row]),
+                first,
+                str(gallery.tracklet[match]),
+                float(distances[match]),
+                str(gallery.tracklet[nearest]),
+                int(gallery.person_id[nearest]),
+                int(gallery.camera_id[nearest]),
+                float(distances[nearest]),
             )
-    return ranks, sorted(failures, key=lambda failure: -failure.rank)
+        )
+    return ranking.first_rank[ranking.valid].astype(int), sorted(failures, key=lambda failure: -failure.rank)
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def report(ranks: list[int], failures: list[Failure], query: Embeddings) -> None:
+def report(ranks: Int[np.ndarray, 'Q'], failures: list[Failure], query: Embeddings) -> None:
     n = len(ranks)
     say(
         f'{n} queries with a match; the nearest tracklet is wrong for {len(failures)}, of '
         f'{len({f.person for f in failures})} people.'
     )
     for low, high in BINS:
-        count = sum(low <= rank <= (high or rank) for rank in ranks)
+        count = np.sum((ranks >= low) & (ranks <= (high or np.inf)))
         label = f'{low}' if high == low else f'{low} to {high}' if high else f'{low} and more'
         say(f'  first match at rank {label:12} {count:5}  {count / n:6.1%}')
     if not failures:
@@ -99,30 +103,42 @@ def report(ranks: list[int], failures: list[Failure], query: Embeddings) -> None
     )
     say(
         '  failed, by the camera of the query: '
-        + ', '.join(f'{c}: {failed[c]} of {all_cameras[c]}' for c in sorted(all_cameras))
+        + ', '.join(f'{camera_label(c)}: {failed[c]} of {all_cameras[c]}' for c in sorted(all_cameras))
     )
-    same = sum(f.camera == f.nearest_camera for f in failures)
+    same = sum(f.camera == f.nearest_camera != UNKNOWN_CAMERA for f in failures)
     say(f'  the wrong nearest tracklet is from the camera of the query: {same} of {len(failures)}')
-    margin = np.median([f.nearest_similarity - f.match_similarity for f in failures])
-    say(f'  median similarity of the wrong nearest less that of the first match: {margin:.3f}')
+    margin = np.median([f.match_distance - f.nearest_distance for f in failures])
+    say(f'  median distance of the first match less that of the wrong nearest: {margin:.3f}')
+
+
+def write(path: str, failures: list[Failure]) -> None:
+    """The CSV file; a reader sees the old one or the whole new one."""
+    with atomic_write(path) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
+        table = csv.writer(file)
+        table.writerow(Failure._fields)
+        for failure in failures:
+            cameras = {name: getattr(failure, name) for name in ('camera', 'nearest_camera')}
+            known = {name: '' if camera == UNKNOWN_CAMERA else camera for name, camera in cameras.items()}
+            table.writerow(failure._replace(**known))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--query', required=True)
     parser.add_argument('--gallery', required=True)
+    parser.add_argument('--protocol', choices=PROTOCOLS, help='default: as `python -m pvlad_jax.evaluation`')
+    parser.add_argument('--unknown_cameras', default='refuse', choices=UNKNOWN_CAMERAS)
     parser.add_argument('--output', help='CSV file of the failed queries')
     given = parser.parse_args()
     if given.output:
         check_output_file(given.output, {'--query': given.query, '--gallery': given.gallery})
-    query = read_embeddings(given.query).checked('queries')
-    ranks, failures = first_matches(query, read_embeddings(given.gallery).checked('gallery'))
+    query, gallery = read_embeddings(given.query), read_embeddings(given.gallery)
+    refuses = given.unknown_cameras == 'refuse'
+    protocol = given.protocol or (default_protocol(query, gallery) if refuses else 'mars_official')
+    ranks, failures = first_matches(query, gallery, protocol, given.unknown_cameras)
     report(ranks, failures, query)
     if given.output:
-        with atomic_write(given.output) as partial, open(partial, 'w', newline='', encoding='utf-8') as file:
-            table = csv.writer(file)
-            table.writerow(Failure._fields)
-            table.writerows(failures)
+        write(given.output, failures)
 
 
 if __name__ == '__main__':
