@@ -236,7 +236,7 @@ def test_test_people_of_whom_the_other_run_was_trained_on_are_counted(micro_data
     config = micro_config_dict(micro_data, **FIELDS, init_from=str(folder))
     assert main.run(config, tmp_path / 'run', 'train') == 2
     said = capfd.readouterr().err
-    assert "2 of the 4 people of the test set of 'micro' (test) were trained on" in said and '8, 9.' in said
+    assert "2 of the 4 people of the test set of 'micro' (test) are trained on" in said and '8, 9.' in said
     assert '--config.evaluation.trained_people=accept' in said and not (tmp_path / 'run' / 'data.json').exists()
     roles = prepare(micro_config(micro_data)).partition
     accepting = micro_config(micro_data, **{'evaluation.trained_people': 'accept'})

@@ -159,7 +159,7 @@ def test_its_test_people_may_be_tested_on_and_others_are_known(data_dir, workdir
     assert 'left (its own)' in capfd.readouterr().out
     given.evaluation.dataset = 'right@2'
     assert main.run(given, workdir, 'eval', output=tmp_path / 'out') == 2
-    assert "of the test set of 'right' (split 2) were trained on" in capfd.readouterr().err
+    assert "of the test set of 'right' (split 2) are trained on" in capfd.readouterr().err
     given.evaluation.dataset = JOIN
     assert main.run(given, workdir, 'eval', output=tmp_path / 'out') == 2
     assert 'Separate them by commas' in capfd.readouterr().err
@@ -169,7 +169,7 @@ def test_other_runs_begin_with_its_weights_and_know_its_people(data_dir, workdir
     fields = {'dataset.name': 'right', 'dataset.split': '2', 'init_from': str(workdir), 'training.steps': 1}
     alone = {'batch.sampling': 'proportional', 'evaluation.checkpoint': 'last', 'dataset.validation_share': 0.0}
     assert main.run(config(data_dir, **alone, **fields), tmp_path / 'new', 'train') == 2
-    assert 'were trained on, by this run or by the one that it began with' in capfd.readouterr().err
+    assert 'are trained on, by this run or by the one that it began with' in capfd.readouterr().err
     accepted = config(data_dir, **alone, **fields, **{'evaluation.trained_people': 'accept'})
     assert main.run(accepted, tmp_path / 'new', 'train') == 0
     trained_on = json.loads((tmp_path / 'new' / 'data.json').read_text())['trained_on']
@@ -209,4 +209,4 @@ def test_test_people_of_one_in_the_training_set_of_another_are_refused_or_counte
     assert read(tmp_path / 'run', 'left')['trained_people'] == 2 == read(tmp_path / 'run')['trained_people']
     assert read(tmp_path / 'run', 'seen')['trained_people'] == 0
     assert main.run(config(tmp_path / 'data', **fields), tmp_path / 'run', 'eval') == 2
-    assert "2 of the 4 people of the test set of 'left' (test) were trained on" in capfd.readouterr().err
+    assert "2 of the 4 people of the test set of 'left' (test) are trained on" in capfd.readouterr().err

@@ -50,7 +50,7 @@ def nothing_is_embedded(monkeypatch):
             },
             'validation_share: 0.0 before',
         ),
-        ({'evaluation.dataset': 'micro'}, "1 of the 4 people of the test set of 'micro' (test) were trained on"),
+        ({'evaluation.dataset': 'micro'}, "1 of the 4 people of the test set of 'micro' (test) are trained on"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_embedded(micro_data, workdir, capfd, fields, says):
@@ -79,7 +79,7 @@ def test_another_split_of_the_same_data_set_was_trained_on(tmp_path, capfd):
     for split, says in (('1', '3 of the 6 people'), ('2', '6 of the 6 people')):
         config.evaluation.dataset = f'micro_splits@{split}'
         assert main.run(config, folder, 'eval') == 2
-        assert f"{says} of the test set of 'micro_splits' (split {split}) were trained on" in capfd.readouterr().err
+        assert f"{says} of the test set of 'micro_splits' (split {split}) are trained on" in capfd.readouterr().err
 
 
 def test_people_of_other_splits_and_of_swapped_halves_were_trained_on(tmp_path, capfd):

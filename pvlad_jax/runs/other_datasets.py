@@ -2,17 +2,14 @@
 working directory is needed; the data set that it was trained on need not be there."""
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import msgspec
 
-from pvlad_jax.config import Config, DatasetConfig
-from pvlad_jax.config.data_set_names import is_folder_name, is_join, joined_data_sets, names_run_result
+from pvlad_jax.config import Config
+from pvlad_jax.config.data_set_names import is_folder_name, is_join, names_run_result
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.saved_files import json_object
-from pvlad_jax.data.fingerprint import labels_hash
 from pvlad_jax.data.partition import partition, split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
 from pvlad_jax.evaluation import Result
@@ -24,7 +21,7 @@ from pvlad_jax.runs.outputs import Log, report
 from pvlad_jax.runs.preflight import check_test_labels
 from pvlad_jax.runs.run_data import saved_data
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
-from pvlad_jax.runs.trained_people import check_test_people, entries_of, unexpected
+from pvlad_jax.runs.trained_people import check_test_people, entries_of
 from pvlad_jax.runs.workdir import Folder
 
 
@@ -88,26 +85,8 @@ def _opened(config: Config, workdir: Folder, model: TrainedModel, name: str) -> 
         )
     roles = partition(dataset, split if at else '0')
     check_test_labels(config, roles)
-    saved, run = saved_data(workdir), model.config.dataset
-    entries = entries_of(saved, model.config, dataset)
-    labels = labels_hash(dataset.tables, dataset.metadata)
-    if run.halves == 'wang2014' and (labels, split if at else '0') in _trained_on(saved, run):  # its own test people
-        entries = unexpected(entries)
-    roles = check_test_people(config, dataset, roles, entries)
+    roles = check_test_people(config, dataset, roles, entries_of(saved_data(workdir), model.config, dataset))
     return NetworkOnData(config, dataset, roles, model.network)
-
-
-def _trained_on(saved: Mapping[str, Any], run: DatasetConfig) -> list[tuple[str | None, str]]:
-    """(hash of the labels, split) of each data set that a run was trained on.
-
-    Args:
-      saved: the run's data.json.
-    """
-    fingerprint = saved.get('fingerprint') or {}
-    if not is_join(run.name):
-        return [(fingerprint.get('labels'), run.split)]
-    each = fingerprint.get('data_sets', {})
-    return [(each.get(one.written, {}).get('labels'), one.split) for one in joined_data_sets(run.name)]
 
 
 def _own(workdir: Folder) -> dict[str, dict]:

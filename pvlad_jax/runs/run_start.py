@@ -9,7 +9,7 @@ from pvlad_jax.runs.open_data import said_of
 from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData, saved_data
 from pvlad_jax.runs.shared_people import CHECKED, check_shared_people
-from pvlad_jax.runs.trained_people import check_test_people, entries_of, entry_of, unexpected
+from pvlad_jax.runs.trained_people import check_test_people, entries_of, entry_of
 from pvlad_jax.runs.workdir import Folder
 from pvlad_jax.training.train_state import TrainState
 
@@ -54,7 +54,7 @@ def begin(
         data.was_trained_on([{**one, 'inherited': True} for one in before])
     for name, test in tests.items():
         with said_of(name):
-            roles = check_test_people(config, test.dataset, test.partition, unexpected(data.trained_on))
+            roles = check_test_people(config, test.dataset, test.partition, data.trained_on)
         experiment = experiment.with_roles(name, roles)
     check_frames(config, experiment.dataset, experiment.partition, data)
     if not new:

@@ -35,12 +35,6 @@ def entry_of(dataset: TrackletDataset, train: TrackletTable, trained_in: Sequenc
     return {**found, 'trained_in': list(trained_in)} if trained_in else found
 
 
-def unexpected(entries: Iterable[Entry]) -> list[Entry]:
-    """Without those of a run's own training sets, whose test people are the data set's business: its build compares
-    them."""
-    return [one for one in entries if one['inherited'] or one.get('trained_in')]
-
-
 def entries_of(saved: Mapping[str, Any], config: Config, dataset: TrackletDataset) -> list[Entry]:
     """All that a run was trained on, as far as it is known.
 
@@ -81,10 +75,11 @@ def check_test_people(
         return roles
     if config.evaluation.trained_people != 'accept':
         raise UserError(
-            f'{len(both)} of the {len(test)} people of the test set of {dataset.name!r} ({roles.name}) were '
+            f'{len(both)} of the {len(test)} people of the test set of {dataset.name!r} ({roles.name}) are '
             f'trained on, by this run or by the one that it began with: {named(both)}. A score on them says '
-            'little about people never seen. Test on others, or accept it with '
-            '--config.evaluation.trained_people=accept; the result then says so.'
+            'little about people never seen. Test on others (people who only share a name need one of their own: '
+            'build the data set again), or accept it with --config.evaluation.trained_people=accept; the result then '
+            'says so.'
         )
     return dataclasses.replace(roles, trained_people=len(both))
 

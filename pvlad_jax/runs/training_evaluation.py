@@ -103,7 +103,7 @@ class TrainingEvaluation:
         left_out = result['skipped_query'] + result['skipped_gallery']
         of_each = '; '.join(f'{name} {one["rank_1"]:.1%}, {one["mAP"]:.1%}' for name, one in each.items())
         self._log(
-            f'step {step:>5}  {GROUPS[kind]}: rank-1 {result["rank_1"]:.1%}, mAP {result["mAP"]:.1%}'
+            f'step {step:>5}  {_people(kind, result)}: rank-1 {result["rank_1"]:.1%}, mAP {result["mAP"]:.1%}'
             f'{f" (mean of {of_each})" if each else ""}'
             f'{self._before_training() if step == 0 else ""}'
             f'{f", {left_out} tracklets left out" if left_out else ""}  [{time.monotonic() - began:.1f} s]'
@@ -125,6 +125,11 @@ class TrainingEvaluation:
                 with contextlib.suppress(Exception):
                     self._checkpoints.record_evaluation(step, {'failed': f'{type(error).__name__}: {error}'[:500]})
             raise
+
+
+def _people(kind: str, result: Mapping[str, Any]) -> str:
+    trained_on = result['trained_people'] if kind == 'eval' else 0
+    return f'test people, {trained_on} of whom were trained on' if trained_on else GROUPS[kind]
 
 
 @contextlib.contextmanager

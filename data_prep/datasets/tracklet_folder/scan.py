@@ -147,7 +147,10 @@ def _notes(splits: dict[str, list[TrackletSource]]) -> Iterable[str]:
     if single := [p for p, n in counts.items() if n == 1]:
         yield f'{len(single)} people of train have one tracklet: {shortened(single)}.'
     if both := sorted(counts.keys() & {s.person for s in splits['query']}):
-        yield f'{len(both)} people of query are in train too: {shortened(both)}.'
+        yield (
+            f'{len(both)} people of query are in train too: {shortened(both)}. A run is refused, unless '
+            '--config.evaluation.trained_people=accept; its results then say so.'
+        )
     seen: dict[str, list[TrackletSource]] = {}
     for s in (*splits['gallery'], *splits['query']):
         seen.setdefault(s.person, []).append(s)
