@@ -148,6 +148,23 @@ def test_a_track_that_jumps_is_named(tmp_path):
     ).notes
 
 
+def test_fields_behind_the_box_may_be_empty(tmp_path):
+    expected = read_tracks(written(tmp_path, '1,7,100,50,40,120,0.5,0,0,0\n2,7,101,50,40,120,0.5,0,0,0'))
+    for content in (
+        '1,7,100,50,40,120,,0,0,0\n2,7,101,50,40,120,0.5,,,',
+        '1 , 7 , 100 , 50 , 40 , 120 ,\n2, 7, 101, 50, 40, 120',
+    ):
+        found = read_tracks(written(tmp_path, content))
+        assert (found.names, found.notes) == (expected.names, expected.notes)
+        np.testing.assert_array_equal(found.box, expected.box)
+
+
+def test_corners_and_sizes_that_agree_are_the_same_box(tmp_path):
+    sizes = read_tracks(written(tmp_path, 'frame,id,x1,y1,w,h\n0,a,10,5,41,81\n1,a,11,5,40,80'))
+    both = read_tracks(written(tmp_path, 'frame,id,x1,y1,x2,y2,w,h\n0,a,10,5,50,85,41,81\n1,a,11,5,51,85,40,80'))
+    np.testing.assert_array_equal(sizes.box, both.box)
+
+
 def test_thousands_of_tracks_at_once(tmp_path):
     frames, people = 10, 5000
     text = '\n'.join(f'{f},{p},{p},{p},10,20' for f in range(frames) for p in range(people))
@@ -177,6 +194,14 @@ def test_thousands_of_tracks_at_once(tmp_path):
         ('frame,track,left,top,width,height\n1e20,a,1,1,5,5', 'line 2'),
         ('frame,track,left,top,width,height\n1,-1,1,1,5,5\n2,,1,1,5,5', 'detections'),
         ('\nframe,track,left,top,width,height\n1,a,x,1,1,1', 'line 3'),
+        ('1,1,10,20,40,70,90,-1\n2,1,,20,40,70,90,-1', 'line 2: .* field 3 is empty'),
+        ('1,1,10,20,40,70,90,-1\n2,,10,20,40,70,90,-1', 'line 2: .* field 2 is empty'),
+        ('1\t1\t10,50\t35,25\t40,75\t50,50', 'line 1: .* decimals have a point'),
+        ('1 1 10,5 35 40 50', 'line 1: .* decimals have a point'),
+        (
+            'frame,track,width,height,xmin,ymin,xmax,ymax\n1,a,8,16,2,4,10,20\n1,b,160,96,10,5,50,85',
+            'line 3: width and height are 160 x 96, but the box .* is 40 x 80',
+        ),
         pytest.param('frame,track,left,top,width,height\n1,"' + 'a\n' * 200_000, 'not valid CSV', id='open quote'),
         ('{"images": [{"id": 1, "frame_id": 1e30}], "annotations": []}', 'not as COCO has it'),
         ('{"images": [{"id": 1, "file_name": "99999999999999999999.jpg"}], "annotations": []}', 'not as COCO has it'),

@@ -22,6 +22,7 @@ _DETECTIONS = (
     'frames.'
 )
 _MAX_NUMBER = 2**53  # of a frame: below it floats hold every whole number
+_ROUNDING = 1.5  # pixels by which a box's corners and size may differ: some count the last pixel, and some round
 # Column names of CSV files, in the order in which they are looked for.
 _COLUMNS = {
     'frame': ('frame', 'frame_id', 'frame_index', 'frame_number'),
@@ -70,7 +71,7 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
     Lines of nine columns are its annotations (MOT16 and later), whose seventh says whether a box counts.
     """
     try:
-        rows = np.loadtxt(io.StringIO(text.replace(',', ' ')), ndmin=2)
+        rows = np.loadtxt(io.StringIO(text), delimiter=',' if ',' in text else None, ndmin=2)
         columns = np.full(len(rows), rows.shape[1])
         alike = rows.shape[1] >= 6 and (rows[:, :2] == np.round(rows[:, :2])).all()
         alike = alike and (np.abs(rows[:, :2]) < _MAX_NUMBER).all()
@@ -92,16 +93,26 @@ def read_mot(text: str, path: str, video_name: str = '') -> Boxes:
     return Boxes(names, frame, place[index.reshape(-1)], rows[:, 2:6], notes=notes)
 
 
+def _mot_fields(line: str) -> list[str]:
+    """Of a line by commas, with or without blanks around them, or by blanks. Nothing between two commas is a field too,
+    or those behind it would take each other's places; by blanks, a decimal comma stays where it is.
+    """
+    by_blanks = line.split()
+    if ',' not in line or (len(by_blanks) > 1 and not any(f.startswith(',') or f.endswith(',') for f in by_blanks)):
+        return by_blanks
+    return [field.strip() for field in line.strip().removesuffix(',').split(',')] if line.strip(BLANK) else []
+
+
 def _rows_one_by_one(text: str, path: str) -> tuple[Float64[np.ndarray, 'N 7'], Int64[np.ndarray, 'N']]:
     """The first seven columns, NaN where there is none, of lines that may have different numbers of them; and how many
     each has. UserError that names the line that is wrong."""
     rows, columns = [], []
     for number, line in enumerate(text.splitlines(), 1):
-        fields = line.partition('#')[0].replace(',', ' ').split()
+        fields = _mot_fields(line.partition('#')[0])
         if not fields:
             continue
         try:
-            values = [float(field) for field in fields[:10]]
+            values = [float(f or 'nan' if place > 5 else f) for place, f in enumerate(fields[:10])]
             _whole(values[0]), _whole(values[1])
             rows.append([*values, np.nan][:7])
             columns.append(len(fields))
@@ -110,9 +121,15 @@ def _rows_one_by_one(text: str, path: str) -> tuple[Float64[np.ndarray, 'N 7'], 
         if len(values) < 6:
             raise UserError(
                 f'{path}, line {number}: {line[:80]!r} is not "frame, id, left, top, width, height, ..." in numbers '
-                '(MOT Challenge). A CSV file needs a line of column names.'
+                f'(MOT Challenge){_why_not(fields)}. A CSV file needs a line of column names.'
             )
     return np.array(rows, np.float64).reshape(-1, 7), np.array(columns, np.int64)
+
+
+def _why_not(fields: list[str]) -> str:
+    if '' in fields[:6]:
+        return f': field {fields.index("") + 1} is empty'
+    return ': decimals have a point, not a comma' if any(',' in field for field in fields) else ''
 
 
 def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
@@ -127,6 +144,7 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
         field: next((header.index(name) for name in names if name in header), None) for field, names in _COLUMNS.items()
     }
     corners = places['width'] is None or places['height'] is None
+    both = not corners and places['right'] is not None and places['bottom'] is not None
     needed = ['frame', 'track', 'left', 'top', *(('right', 'bottom') if corners else ('width', 'height'))]
     missing = [field for field in needed if places[field] is None]
     if missing:
@@ -142,11 +160,18 @@ def read_csv(text: str, path: str, video_name: str = '') -> Boxes:
             frame = _whole(float(row[places['frame']]))
             left, top, third, fourth = (float(row[places[field]]) for field in needed[2:])
             track = row[places['track']].strip()
+            ends = [float(row[places[field]]) for field in ('right', 'bottom')] if both else []
         except (ValueError, IndexError, OverflowError) as error:
             raise UserError(
                 f'{path}, line {number}: {separator.join(row)[:80]!r} does not hold numbers in the columns '
                 f'{", ".join(field for field in needed if field != "track")}.'
             ) from error
+        if both and max(abs(ends[0] - left - third), abs(ends[1] - top - fourth)) > _ROUNDING:
+            raise UserError(
+                f'{path}, line {number}: width and height are {third:g} x {fourth:g}, but the box from left, top to '
+                f'right, bottom is {ends[0] - left:g} x {ends[1] - top:g}. They may be those of the picture: leave out '
+                'the columns that are not of the box.'
+            )
         if track in _NO_TRACK:
             detections += 1
             continue
