@@ -16,6 +16,7 @@ from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.evaluation import Embeddings, read_embeddings, write_embeddings
 from pvlad_jax.evaluation.calibration import calibrate
 from pvlad_jax.evaluation.threshold import read_calibration
+from pvlad_jax.gallery.caption_font import caption_font, drawable
 from pvlad_jax.gallery.filters import Filters
 from pvlad_jax.gallery.gallery import Gallery
 from pvlad_jax.gallery.result_sheet import draw_sheet
@@ -80,6 +81,8 @@ CALIBRATE = 'calibrate --query=e.npz --gallery=e.npz --false_accept_rate=0.1 --r
         (f'{SEARCH} --after=nan', 'neither seconds nor a date'),
         (f'{SEARCH} --after=2026-13-01', 'neither seconds nor a date'),
         (f'{SEARCH} --after=5 --before=4', 'No time'),
+        (f'{SEARCH} --after=5 --before=2026-11-25', 'Give two dates'),
+        (f'{SEARCH} --after=1970-01-02', 'from 1973 on'),
         (f'{SEARCH} --threshold=none.json', 'There is no file'),
         (f'{SEARCH} --threshold=folder.json', 'There is no file'),
         (f'{SEARCH} --threshold=text.json', 'is not a threshold'),
@@ -145,6 +148,13 @@ def test_a_sheet_says_rank_distance_and_camera(folder, monkeypatch):
             camera = f'camera {hit["camera"]}' if hit['camera'] else ''
             expected += [f'{rank}: {hit["tracklet"]}', f'{hit["distance"]:.3f}', camera]
     assert drawn == expected
+
+
+def test_a_sheet_tells_names_of_any_script_apart():
+    font = caption_font(10)
+    for name in ('ü b', 'Ä', 'straße', 'søren', 'łódź', 'Пётр'):
+        assert drawable(name, font) == name and bytes(font.getmask('ü')) != bytes(font.getmask('ö'))
+    assert drawable('李 1', font) == '\\u674e 1'
 
 
 def test_a_sheet_shows_pictures_as_all_commands_read_them(tmp_path):

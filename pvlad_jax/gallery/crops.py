@@ -1,7 +1,7 @@
 """Pictures of the tracklets in a gallery, a few of each, to show with a result; they are deleted with the tracklet.
 
-Crops are JPEG or PNG files in a folder for each tracklet, which is named by `core.file_names.file_name` of the
-tracklet's name, or by that name itself where it is a plain relative path.
+Crops are files of the formats that `embed` reads, in a folder for each tracklet, which is named by
+`core.file_names.file_name` of the tracklet's name, or by that name itself where it is a plain relative path.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.natural_order import natural_key
 from pvlad_jax.gallery.manifest import read_state, sync
 from pvlad_jax.gallery.removal import remove, remove_all
+from pvlad_jax.images import FRAME_EXTENSIONS
 
 PER_TRACKLET = 8  # evenly spread over the tracklet
-_SUFFIXES = ('.jpg', '.jpeg', '.png')
 _UNFINISHED = 'unfinished.json'
 _STAGED = '.crops'
 
@@ -39,7 +39,7 @@ def _pictures(folder: Path, *names: str) -> list[Path]:
             continue
         place = folder / path
         if place.is_dir() and place.resolve().is_relative_to(folder.resolve()):
-            found = (p for p in place.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+            found = (p for p in place.iterdir() if p.suffix.lower() in FRAME_EXTENSIONS and p.is_file())
             return sorted(found, key=lambda p: natural_key(p.name))
     return []
 

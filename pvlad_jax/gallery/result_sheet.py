@@ -5,11 +5,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.terminal import printable
+from pvlad_jax.gallery.caption_font import caption_font, drawable
 from pvlad_jax.images import ImageError, decode_image, read_header
 
 _PICTURES, _HEIGHT, _WIDTH = 3, 96, 48  # of a tracklet; pixels of each
@@ -66,7 +67,7 @@ def draw_sheet(
             'time, or lower --k.'
         )
     sheet = Image.new('RGB', size, 'white')
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    draw, font = ImageDraw.Draw(sheet), caption_font(10)
     for row, cells in enumerate(table):
         for column, (kind, pictures, lines) in enumerate(cells):
             x, y = _GAP + column * (width + _GAP) + (_GAP if column else 0), _GAP + row * (height + _GAP)
@@ -103,7 +104,7 @@ def _strip(pictures: Sequence[Path]) -> Image.Image:
 
 def _fitting(text: str, font: Any, width: int) -> str:
     """The text, its beginning left out where it is too long: names of tracklets differ at their ends."""
-    text = ' '.join(printable(text).split())
+    text = drawable(' '.join(printable(text).split()), font)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength('...' + text) > width:
