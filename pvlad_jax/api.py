@@ -27,28 +27,35 @@ _CLIPS_PER_STEP_ELSEWHERE = 32
 
 
 def load(
-    workdir: str | PathLike, checkpoint: str | None = None, clips_per_step: int | None = None, flip: bool | None = None
+    workdir: str | PathLike,
+    checkpoint: str | int | None = None,
+    clips_per_step: int | None = None,
+    flip: bool | None = None,
 ) -> 'Embedder':
     """The network of a working directory or of an export. Needs neither its data set nor its configuration file.
 
     Args:
       workdir: of a training, or of an evaluation of imported weights (configs/zero_shot.py); or the folder that
         main.py --mode=export has written (docs/export.md).
-      checkpoint: 'last', 'best' by the validation people, or the number of a step that is kept, such as '900'; None =
-        as the run's evaluation chooses it. An export holds one alone.
+      checkpoint: 'last', 'best' by the validation people, or the number of a step that is kept, such as 900; None = as
+        the run's evaluation chooses it. An export holds one alone.
       clips_per_step: clips that are computed at a time; None = 4 on a CPU, 32 elsewhere.
       flip: whether embeddings are averaged with those of the mirror image; None = as the run's evaluation does.
 
     Raises:
       UserError: no working directory and no export, or one that is damaged.
     """
+    if clips_per_step is not None and (not isinstance(clips_per_step, int | np.integer) or clips_per_step < 1):
+        raise UserError(f'clips_per_step = {clips_per_step!r} is not a whole number from 1.')
+    if flip is not None and not isinstance(flip, bool | np.bool_):
+        raise UserError(f'flip = {flip!r} is neither True nor False.')
     if not is_export(workdir):
-        model = load_trained(workdir, checkpoint)
+        model = load_trained(workdir, checkpoint if checkpoint is None else str(checkpoint))
     elif checkpoint is None:
         model = load_exported(user_path(str(workdir)))
     else:
         raise UserError(f'{workdir} is an export, which holds one checkpoint: it cannot be asked for {checkpoint!r}.')
-    return Embedder(model, clips_per_step, model.config.evaluation.flip if flip is None else flip)
+    return Embedder(model, clips_per_step, model.config.evaluation.flip if flip is None else bool(flip))
 
 
 class Embedder:

@@ -243,3 +243,14 @@ def test_what_is_no_tracklet_is_one_sentence(model, tracklet, says):
     with pytest.raises(UserError, match=says):
         model.embed(tracklet)
     assert model.embed_many([]).shape == (0, model.size)
+
+
+def test_what_load_is_asked_for_is_checked(workdir):
+    (step,) = (path.name for path in (workdir / 'checkpoints').iterdir() if path.name.isdecimal())
+    asked = [pvlad_jax.load(workdir, checkpoint) for checkpoint in (int(step), step)]
+    assert asked[0].fingerprint == asked[1].fingerprint == pvlad_jax.load(workdir, clips_per_step=1).fingerprint
+    with pytest.raises(UserError, match='no checkpoint of step 999'):
+        pvlad_jax.load(workdir, 999)
+    for wrong in (0, -1):
+        with pytest.raises(UserError, match=f'clips_per_step = {wrong} is not a whole number from 1'):
+            pvlad_jax.load(workdir, clips_per_step=wrong)

@@ -92,6 +92,14 @@ def test_everything_else_is_refused_in_a_sentence(frame, says):
     assert str(refused.value).startswith('frame 7') and 'uint8' in str(refused.value) and '\n' not in str(refused.value)
 
 
+@pytest.mark.parametrize('mode', ['P', 'L', 'YCbCr', 'RGBA'])
+def test_pictures_of_another_mode_are_refused_with_the_conversion(mode):
+    picture = Image.fromarray(PICTURE).convert(mode)
+    with pytest.raises(UserError, match=rf"mode {mode}, not RGB.*convert\('RGB'\)"):
+        checked_frame(picture)
+    assert checked_frame(picture.convert('RGB')).shape == PICTURE.shape
+
+
 @given(
     arrays(scalar_dtypes(), array_shapes(max_dims=4, max_side=4))
     | st.lists(st.integers() | st.lists(st.integers(), max_size=2), max_size=3)

@@ -50,6 +50,8 @@ def checked_frame(frame: Any, what: str = 'a frame') -> UInt8[np.ndarray, 'H W 3
 
     UserError, which names it by `what`.
     """
+    if (mode := getattr(frame, 'mode', 'RGB')) != 'RGB' and hasattr(frame, 'convert'):  # of Pillow: an array says less
+        raise UserError(f"{what} is a picture of mode {mode}, not RGB. {_NEEDED} picture.convert('RGB') makes one.")
     try:
         array = np.asarray(frame)
     except Exception as error:  # nested lists of different lengths; tensors on a device or with a gradient
@@ -94,7 +96,7 @@ def _conversion(array: np.ndarray) -> str:
 def _rearrangement(shape: tuple[int, ...]) -> str:
     """What an array of another shape may be."""
     if len(shape) == 2 and shape[1] == 3:
-        return 'Is the video a single image? Give [image].'
+        return 'Is the video a single image? Give [image]. A single video where several are asked for? Give [video].'
     if len(shape) == 2:
         return 'A grey picture: np.repeat(frame[..., None], 3, axis=2).'
     if len(shape) == 4:
