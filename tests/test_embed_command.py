@@ -1,6 +1,7 @@
 """python -m pvlad_jax embed: a track's embedding is that of its crops; stopped in any way it resumes; nothing that is
 wrong is silent."""
 
+import datetime
 import errno
 import os
 import signal
@@ -74,6 +75,16 @@ def test_a_tracks_embedding_is_that_of_its_crops(video, workdir, model, capsys):
 
 class Kill(BaseException):
     """What no handler in the program expects: the process ends here."""
+
+
+def test_times_count_from_1970_where_the_beginning_is_known(video, workdir):
+    assert embed(workdir, video) == 0
+    assert embed(workdir, video, '--began=2026-11-25T14:30+01:00', output='dated.parquet') == 0
+    began = datetime.datetime(2026, 11, 25, 13, 30, tzinfo=datetime.UTC).timestamp()
+    for plain, dated in zip(table(video / 'out.parquet')[0], table(video / 'dated.parquet')[0], strict=True):
+        for column in ('start_seconds', 'end_seconds'):
+            assert dated.pop(column) == began + plain.pop(column)
+        assert plain == dated
 
 
 def stopping(monkeypatch, after: int, how):
@@ -278,6 +289,10 @@ def test_mistakes_are_one_sentence_before_anything_is_computed(video, workdir, c
         ({'tracks': ''}, (), 'give --tracks'),
         ({'input': 'none.mp4'}, (), 'no file or folder'),
         ({'input': '.'}, (), 'belongs to a video'),
+        ({'input': '.', 'tracks': ''}, ('--began=2026-11-25',), '--began belongs to a video'),
+        ({}, ('--began=noon',), 'not a date such as'),
+        ({}, ('--began=12',), 'not a date such as'),
+        ({'output': 'x.npz'}, ('--began=2026-11-25',), 'holds no times'),
         ({'input': '.', 'tracks': ''}, ('--min_height=9',), '--min_height belongs to a video'),
         ({}, ('--bit_depth=12',), '--bit_depth belongs to a folder'),
         ({'input': '.', 'tracks': ''}, ('--bit_depth=-1',), 'not a whole number from 0'),

@@ -33,6 +33,9 @@ FILTERS = [
     (Filters(sources=('video1', '" or 1 == 1')), lambda q, r: r['source'] == 'video1'),
     # The first one ends at this very moment, the last one begins at it.
     (Filters(after=5.9, before=12.0), lambda q, r: r['end_seconds'] >= 5.9 and r['start_seconds'] <= 12),
+    # A date is none of these times, which count from the beginning of a source.
+    (Filters(before=1.7e9), lambda q, r: False),
+    (Filters(after=1.7e9), lambda q, r: False),
     (Filters(other_camera=True), lambda q, r: r['camera'] != q['camera'] or not r['camera']),
     (Filters(other_source=True, cameras=('b',)), lambda q, r: r['camera'] == 'b' and r['source'] != q['source']),
     (Filters(cameras=('nowhere',)), lambda q, r: False),
@@ -61,7 +64,8 @@ def test_more_results_than_there_are_rows_take_no_more_memory(backend, tmp_path,
     assert [[hit['tracklet'] for hit in a.hits] for a in answers] == sorted_by_cosine(stored, queries, 300)
     assert found(gallery, queries, many, Filters(cameras=('nowhere',))) == [[], [], []]
     gallery.delete(stored.names)
-    assert found(gallery, queries, many) == [[], [], []]
+    with pytest.raises(UserError, match='is empty'):
+        gallery.search(queries, many)
 
 
 @pytest.mark.parametrize('options', BACKENDS)

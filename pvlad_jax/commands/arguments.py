@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pvlad_jax.core import terminal
+from pvlad_jax.core import terminal, times
 from pvlad_jax.core.errors import EXIT_USER_ERROR, UserError
 from pvlad_jax.core.paths import user_path
+
+_DATE = 'a date such as 2026-11-25T14:30 (from 1973 on; UTC where it names no time zone)'
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +63,22 @@ def plain_text(text: str) -> str:
             f'{text!a} has bytes that are not UTF-8. Give it in a terminal whose encoding is UTF-8'
         ) from None
     return text
+
+
+def time(text: str) -> float:
+    """For `add_argument(type=...)`: seconds, or a date as seconds since 1970 (`core.times.seconds`)."""
+    try:
+        return times.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither seconds nor {_DATE}') from error
+
+
+def date(text: str) -> float:
+    """For `add_argument(type=...)`: a date as seconds since 1970 (`core.times.date`)."""
+    try:
+        return times.date(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is not {_DATE}') from error
 
 
 def positive(text: str) -> int:

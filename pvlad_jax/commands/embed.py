@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from pvlad_jax.commands.arguments import Parser, disk_path, natural, plain_text, positive
+from pvlad_jax.commands.arguments import Parser, date, disk_path, natural, plain_text, positive
 from pvlad_jax.core.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UserError
 from pvlad_jax.core.file_names import storable_text
 from pvlad_jax.core.paths import remote_or_user_path
@@ -50,6 +50,13 @@ resumes."""
         '--source', type=plain_text, default='', help='what the column source says; default: the name of the input'
     )
     parser.add_argument(
+        '--began',
+        type=date,
+        metavar='DATE',
+        help='when the video began, such as 2026-11-25T14:30 (UTC, or with +01:00); times in the table then '
+        'count from 1970, which a search by date needs. Default: from the beginning of the video',
+    )
+    parser.add_argument(
         '--bit_depth',
         type=natural,
         default=0,
@@ -86,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     from pvlad_jax.commands.embed_journal import open_journal
     from pvlad_jax.commands.embed_output import check_names, check_output, write_output
 
-    check_output(options.output, options.camera)
+    check_output(options.output, options.camera, options.began)
     source, save = _source(options), CropWriter(options.save_crops)
     source.check_crops(save)
     check_names(options.output, source.names, options.input)
@@ -128,6 +135,7 @@ def run(options: argparse.Namespace) -> None:
             kept,
             source=options.source or storable_text(options.input.name),
             camera=options.camera,
+            began=options.began or 0.0,
             fingerprint=model.fingerprint,
         )
         journal.remove()
@@ -161,7 +169,9 @@ def _source(options: argparse.Namespace):
     rules = {field.name: getattr(options, field.name) for field in dataclasses.fields(CropRules)}
     rules = {name: value for name, value in rules.items() if value is not None}
     if options.input.is_dir():
-        of_video = [name for name in ('tracks', 'first_frame') if getattr(options, name) is not None] + [*rules]
+        of_video = [name for name in ('tracks', 'began', 'first_frame') if getattr(options, name) is not None] + [
+            *rules
+        ]
         if of_video:
             raise UserError(f'--{of_video[0]} belongs to a video, but --input={options.input} is a folder.')
         return TrackletFolders(options.input, options.bit_depth)

@@ -14,7 +14,7 @@ _OF_A_ROW = ('tracklet', 'first_frame', 'last_frame', 'start_seconds', 'end_seco
 _MAX_CAMERA = 2**31 - 1  # of the int32 in an .npz file
 
 
-def check_output(path: Path, camera: str) -> None:
+def check_output(path: Path, camera: str, began: float | None = None) -> None:
     """UserError for what could only fail at the end of a long job."""
     if path.suffix not in ('.parquet', '.npz'):
         raise UserError(f'--output={path} must end in .parquet or .npz.')
@@ -22,6 +22,8 @@ def check_output(path: Path, camera: str) -> None:
         raise UserError(f'--output={path} is a folder; give a file.')
     if path.suffix == '.npz':
         _camera_id(camera)
+        if began is not None:
+            raise UserError(f'--output={path} holds no times. Leave --began out, or give a .parquet file.')
     else:
         import pvlad_jax.gallery.embedding_table  # noqa: F401  says what to install where pyarrow is missing
 
@@ -49,8 +51,13 @@ def _camera_id(camera: str) -> int:
     return int(camera)
 
 
-def write_output(path: Path, rows: Sequence[Row], source: str, camera: str, fingerprint: str) -> None:
-    """Writes Parquet, or npz for the evaluation, where every tracklet is a distractor until a label says who it is."""
+def write_output(
+    path: Path, rows: Sequence[Row], source: str, camera: str, fingerprint: str, began: float = 0.0
+) -> None:
+    """Writes Parquet, or npz for the evaluation, where every tracklet is a distractor until a label says who it is.
+
+    began: of the source, in seconds since 1970; 0 where times are to count from its beginning.
+    """
     if path.suffix == '.npz':
         from pvlad_jax.evaluation.embeddings import Embeddings, write_embeddings
 
@@ -66,5 +73,7 @@ def write_output(path: Path, rows: Sequence[Row], source: str, camera: str, fing
         for start in range(0, len(rows), _PIECE):
             piece = rows[start : start + _PIECE]
             columns = {name: [getattr(row, name) for row in piece] for name in _OF_A_ROW}
+            for name in ('start_seconds', 'end_seconds'):
+                columns[name] = [None if seconds is None else began + seconds for seconds in columns[name]]
             columns |= {'source': [source] * len(piece), 'camera': [camera] * len(piece)}
             writer.write(EmbeddingTable.from_columns(columns, np.stack([row.embedding for row in piece]), fingerprint))

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from pvlad_jax.commands.arguments import Parser, disk_path, output_file, plain_text, positive
+from pvlad_jax.commands.arguments import Parser, disk_path, output_file, plain_text, positive, time
 from pvlad_jax.core import terminal
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.progress import progress
@@ -27,6 +27,10 @@ docs/search.md describes backends, filters and what deletion removes."""
 
 
 _OF_BACKEND = {'kind': 'faiss', 'uri': 'milvus', 'collection': 'milvus'}  # options of `create`
+_OF_TIMES = (
+    ' Dates are compared with times since 1970 (`embed --began` writes them), other times with seconds since a video '
+    'began.'
+)
 _SEVERAL = {'action': 'append', 'type': plain_text, 'default': []}  # of a name that may be given several times
 
 
@@ -118,8 +122,10 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--k', type=positive, default=10, help='results for each query (default 10)')
     parser.add_argument('--camera', **_SEVERAL, help='only of this camera; may be given several times')
     parser.add_argument('--source', **_SEVERAL, help='only of this source; may be given several times')
-    parser.add_argument('--after', type=_seconds, help='only seen after this time: seconds of the table, or a date')
-    parser.add_argument('--before', type=_seconds, help='only seen before this time')
+    parser.add_argument(
+        '--after', type=time, help='only seen after this time: seconds since a video began, or a date (embed --began)'
+    )
+    parser.add_argument('--before', type=time, help='only seen before this time')
     parser.add_argument('--other_camera', action='store_true', help="none of the query's own camera")
     parser.add_argument('--other_source', action='store_true', help="none of the query's own source")
     parser.add_argument('--threshold', type=disk_path, help='file of `calibrate`: adds same, not sure, nobody here')
@@ -179,6 +185,7 @@ def _search(options: argparse.Namespace) -> None:
         terminal.complain(
             'Note: no stored tracklet meets these conditions, for any query. `gallery info` says how many '
             'there are; names of cameras and sources must be given as the table has them.'
+            + ('' if options.after is options.before is None else _OF_TIMES)
         )
     if calibration and not (calibration.model and gallery.state.fingerprint):
         terminal.complain('Note: nothing says whether the threshold is of the model that the gallery is of.')
@@ -235,15 +242,6 @@ def _open(options: argparse.Namespace) -> 'Gallery':
     from pvlad_jax.gallery.gallery import Gallery
 
     return Gallery(options.gallery)
-
-
-def _seconds(text: str) -> float:
-    from pvlad_jax.gallery.filters import seconds
-
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither seconds nor a date such as 2026-11-25T14:30') from error
 
 
 # Name: (what it does, the rest of an example, its arguments, the function).

@@ -1,8 +1,7 @@
 """Which stored tracklets a search may find."""
 
 import dataclasses
-import datetime
-import math
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.core.times import LEAST_DATE
 from pvlad_jax.gallery.cosine_search import Allowed
 
 
@@ -18,20 +18,29 @@ class Filters:
     """Conditions that a result meets, all of them. A query never finds the tracklet of its own name.
 
     cameras, sources: one of these; empty = any. after, before: seen at least partly in this time, in the seconds of the
-    table; None = any, and where it is given, tracklets of unknown time are left out. other_camera, other_source: none
-    of the query's own; an unknown camera or source equals no other.
+    table; None = any. Where it is given, tracklets of unknown time are left out, and those whose times count from
+    another moment: below `LEAST_DATE` it is a time since the source began, else since 1970. other_camera, other_source:
+    none of the query's own; an unknown camera or source equals no other.
     """
 
-    cameras: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
+    cameras: Iterable[str] = ()
+    sources: Iterable[str] = ()
     after: float | None = None
     before: float | None = None
     other_camera: bool = False
     other_source: bool = False
 
     def __post_init__(self):
+        for field in ('cameras', 'sources'):
+            object.__setattr__(self, field, names_in(getattr(self, field), field))
         if self.after is not None and self.before is not None and self.after > self.before:
             raise UserError(f'No time is after {self.after:g} s and before {self.before:g} s.')
+        given = [time for time in (self.after, self.before) if time is not None]
+        if any(is_date(time) != is_date(given[0]) for time in given):
+            raise UserError(
+                f'after = {self.after:g} s counts from the beginning of a source and before = {self.before:g} s from '
+                '1970. Give two dates, or two times since the source began.'
+            )
 
     def rows(self, metadata: pa.Table) -> Bool[np.ndarray, 'N'] | None:
         """Which rows meet the conditions that are the same for every query; None = all of them."""
@@ -42,8 +51,12 @@ class Filters:
             masks.append(pc.is_in(metadata['source'], pa.array(self.sources, pa.string())))
         if self.after is not None:
             masks.append(pc.greater_equal(metadata['end_seconds'], self.after).fill_null(False))
+            if not is_date(self.after):
+                masks.append(pc.less(metadata['end_seconds'], LEAST_DATE).fill_null(False))
         if self.before is not None:
             masks.append(pc.less_equal(metadata['start_seconds'], self.before).fill_null(False))
+            if is_date(self.before):
+                masks.append(pc.greater_equal(metadata['start_seconds'], LEAST_DATE).fill_null(False))
         if not masks:
             return None
         return np.logical_and.reduce([mask.to_numpy() for mask in masks])
@@ -76,6 +89,21 @@ class Filters:
         ]
 
 
+def is_date(time: float) -> bool:
+    """Whether a time counts from 1970."""
+    return time >= LEAST_DATE
+
+
+def names_in(given: Iterable[str], what: str) -> tuple[str, ...]:
+    """UserError where it is one name, whose letters would be taken for names, or holds what is no name."""
+    if isinstance(given, str | bytes):
+        raise UserError(f'{what} = {given!r} is a single name, and a list of names is needed: [{given!r}].')
+    names = tuple(given)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise UserError(f'{what} holds {wrong[0]!r}, which is no text: names are text, such as {str(wrong[0])!r}.')
+    return names
+
+
 def _codes(of_queries: pa.ChunkedArray, of_rows: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray] | None:
     """Numbers that are equal where the text is equal and known; None where no query's text is in a row."""
     values = pc.unique(of_queries)
@@ -85,18 +113,3 @@ def _codes(of_queries: pa.ChunkedArray, of_rows: pa.ChunkedArray) -> tuple[np.nd
         for column, absent in ((of_queries, -1), (of_rows, -2))
     )
     return (query, row) if (row >= 0).any() else None
-
-
-def seconds(text: str) -> float:
-    """A time as the tables count it: a number of seconds, or a date such as 2026-11-25T14:30, as seconds since 1970.
-
-    A date without a time zone is UTC. ValueError where it is neither.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        moment = datetime.datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
-    if not math.isfinite(number):
-        raise ValueError(f'{text} is no time')
-    return number

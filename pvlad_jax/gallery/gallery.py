@@ -10,9 +10,11 @@ One process at a time may change it; others may search meanwhile and see the sta
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import Any, TypeVar
+
+import numpy as np
 
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import user_path
@@ -23,7 +25,7 @@ from pvlad_jax.gallery.answers import Answer, answers
 from pvlad_jax.gallery.change import change, locked
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
 from pvlad_jax.gallery.file_digests import Verified
-from pvlad_jax.gallery.filters import Filters
+from pvlad_jax.gallery.filters import Filters, names_in
 from pvlad_jax.gallery.local_store import Added, Found, LocalStore, size_on_disk
 from pvlad_jax.gallery.manifest import State
 from pvlad_jax.gallery.milvus_store import MilvusStore
@@ -36,6 +38,10 @@ BACKENDS = Registry('--backend', {'exact': LocalStore, 'faiss': LocalStore, 'mil
 PROBES, CANDIDATES = 128, 1000  # of a search that gives none (docs/search_speed.md)
 _Read = TypeVar('_Read')
 _ATTEMPTS = 5  # at reading a state whose files a change removes meanwhile
+
+
+def _rows(state: State) -> int:
+    return state.index.get('rows', state.rows)
 
 
 def _nothing(count: int) -> None:
@@ -105,8 +111,7 @@ class Gallery:
 
     def __len__(self) -> int:
         """How many tracklets there are."""
-        state = self.state
-        return state.index.get('rows', state.rows)
+        return _rows(self.state)
 
     def add(
         self,
@@ -168,7 +173,7 @@ class Gallery:
             pictures.note_finished(self.folder)
         return dataclasses.replace(added, pictures=len(staged))
 
-    def delete(self, tracklets: Sequence[str] = (), sources: Sequence[str] = ()) -> int:
+    def delete(self, tracklets: Iterable[str] = (), sources: Iterable[str] = ()) -> int:
         """Removes tracklets by name, and all those of a source, with vectors, metadata and crops, from the disk.
 
         Returns:
@@ -176,6 +181,7 @@ class Gallery:
           nothing is removed, where a name or source is not there or empty. UserError too where a file cannot be
           removed: the tracklets are then no longer found, and the same deletion given again goes on.
         """
+        tracklets, sources = names_in(tracklets, 'tracklets'), names_in(sources, 'sources')
         with change(self.folder, self.store) as (state, finished):
             again = finished.asked_again(tracklets, sources)
             before = set(finished.tracklets) if again else set()
@@ -210,7 +216,7 @@ class Gallery:
     def search(
         self,
         queries: EmbeddingTable,
-        k: int = 10,
+        k: int | np.integer = 10,
         filters: Filters = Filters(),  # noqa: B008  immutable
         *,
         fingerprint: str = '',
@@ -221,6 +227,7 @@ class Gallery:
         """The k nearest tracklets of each query.
 
         Args:
+          k: a whole number from 1.
           fingerprint: the model of queries that do not say their own.
           probes, candidates: of FAISS's IVF-PQ: lists that are read (128), and candidates that are scored exactly
             (1,000); the latter is also ef of a Milvus server's HNSW.
@@ -229,6 +236,8 @@ class Gallery:
         Raises:
           UserError: queries of another model or size, an empty gallery, an option that its backend does not have.
         """
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise UserError(f'k = {k!r}: the number of results is a whole number from 1.')
         queries = queries.checked('The queries')
         effort = {'probes': probes, 'candidates': candidates}
 
@@ -239,7 +248,7 @@ class Gallery:
                         f'The search of the gallery {self.folder} (backend {state.backend}) has no {option}. '
                         f'Leave --{option} out.'
                     )
-            if not state.size:
+            if not _rows(state):
                 raise UserError(f'The gallery {self.folder} is empty. Add to it first.')
             model_of(queries, state, fingerprint, 'The queries')
             if queries.embedding.shape[1] != state.size:
@@ -248,7 +257,7 @@ class Gallery:
                     f'{state.size}. They must come from the same model.'
                 )
             wanted = PROBES if probes is None else probes, CANDIDATES if candidates is None else candidates
-            return self.store.search(state, unit(queries.embedding), queries.metadata, k, filters, *wanted, done)
+            return self.store.search(state, unit(queries.embedding), queries.metadata, int(k), filters, *wanted, done)
 
         return answers(queries, self._read(read))
 

@@ -24,22 +24,28 @@ METADATA_SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()
 
 def metadata_of(columns: Mapping[str, Any]) -> pa.Table:
     """From sequences by column name, `tracklet` among them. UserError for columns of another length or type."""
+    for name, values in columns.items():
+        if isinstance(values, str | bytes):
+            raise UserError(
+                f'The column {name} is one value, {values[:80]!r}, and needs one for each tracklet: a list.'
+            )
     n, arrays = len(columns['tracklet']), []
     for name, (kind, default) in COLUMNS.items():
         values = columns.get(name)
         try:
-            # NaN becomes null.
-            array = (
-                pa.array([default] * n, kind)
-                if values is None
-                else pa.array(values, kind, from_pandas=pa.types.is_floating(kind))
-            )
+            array = pa.array([default] * n, kind) if values is None else _array(values, kind)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise UserError(f'The column {name} is {kind}: {" ".join(str(error).split())}') from error
         if len(array) != n:
             raise UserError(f'The column {name} has {len(array)} values, tracklet has {n}.')
         arrays.append(array)
     return pa.table(arrays, schema=METADATA_SCHEMA)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_integer(kind):
+        return pa.array(values).cast(kind)  # which refuses 2.5, where Arrow's own conversion takes 2
+    return pa.array(values, kind, from_pandas=pa.types.is_floating(kind))  # NaN becomes null
 
 
 def cast_metadata(columns: Mapping[str, pa.Array], n: int, name: str) -> pa.Table:

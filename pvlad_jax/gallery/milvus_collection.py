@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from pvlad_jax.core.errors import UserError
-from pvlad_jax.gallery.filters import Filters
+from pvlad_jax.core.times import LEAST_DATE
+from pvlad_jax.gallery.filters import Filters, is_date
 from pvlad_jax.gallery.manifest import State
 from pvlad_jax.gallery.metadata_columns import COLUMNS
 
@@ -35,8 +36,10 @@ def conditions(filters: Filters, forbidden: dict[str, str]) -> list[str]:
             said.append(f'{column}_key in {keys(values)}')
     if filters.after is not None:
         said.append(f'end_seconds >= {float(filters.after)!r}')
+        said += [] if is_date(filters.after) else [f'end_seconds < {LEAST_DATE!r}']
     if filters.before is not None:
         said.append(f'start_seconds <= {float(filters.before)!r}')
+        said += [f'start_seconds >= {LEAST_DATE!r}'] if is_date(filters.before) else []
     return said + [f'{column}_key != "{key(value)}"' for column, value in forbidden.items()]
 
 

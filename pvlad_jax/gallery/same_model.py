@@ -20,6 +20,7 @@ def model_of(table: Any, state: State, given: str, what: str = '') -> str:
     if own != state.fingerprint and (state.fingerprint or state.size):
         raise UserError(
             f'{what}: the embeddings are of the model {own}, those of the gallery of '
-            f'{state.fingerprint or "(unknown)"}. Distances between models mean nothing.'
+            f'{state.fingerprint or "(unknown)"}. Distances between models mean nothing: embed with that '
+            'model, or make another gallery for this one (gallery create).'
         )
     return own
