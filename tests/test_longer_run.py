@@ -103,6 +103,9 @@ def test_all_splits_go_on_as_one_run(tmp_path):
         def check(self, *_):
             pass
 
+        def write(self):
+            pass
+
     workdir = folder(tmp_path, with_steps(6))
     _claim_config(workdir, with_steps(12), 'eval', Data(), print)
     assert planned_ends(workdir) == [6]

@@ -1,5 +1,6 @@
 """A run given again, or evaluated: what it needs of what it was begun with, and what it leaves alone."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import main
+import pvlad_jax
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.parallel.mesh import gather_to_host
@@ -125,6 +127,43 @@ def test_an_evaluation_changes_nothing_in_the_checkpoints(run, tmp_path, capfd):
     assert missing.latest_step() is None and not (workdir / 'nothing').exists()
     assert main.run(config, workdir / 'mistyped', 'eval') == 2
     assert 'holds no checkpoint to evaluate' in capfd.readouterr().err and not (workdir / 'mistyped').exists()
+
+
+@pytest.mark.parametrize(('field', 'value'), [('clips.stride', 2), ('seed', 7)])
+def test_a_configuration_that_is_not_the_checkpoints_is_refused(run, tmp_path, capfd, field, value):
+    """Shapes of arrays fit, so nothing else would notice that config.json was edited."""
+    config, workdir = run[0], tmp_path / 'run'
+    shutil.copytree(run[1], workdir)
+    saved = json.loads((workdir / 'config.json').read_text())
+    (workdir / 'config.json').write_text(json.dumps({**saved, field: value}))
+    (edited := config.copy_and_resolve_references()).update_from_flattened_dict({field: value})
+    for mode in ('train', 'eval'):
+        assert main.run(another(edited, **{'training.steps': 4}), workdir, mode) == 2
+        said = capfd.readouterr().err
+        assert 'is not what the checkpoint of step 2 was trained with' in said and 'now\n' in said, said
+        assert f'{field}: {saved[field]!r} before, {value!r} now' in said
+    with pytest.raises(UserError, match=f'{field}: .* before, .* now'):
+        pvlad_jax.load(workdir)
+    (workdir / 'config.json').write_text(json.dumps({**saved, 'evaluation.flip': True}))  # which may differ
+    assert pvlad_jax.load(workdir).size
+
+
+def test_a_change_of_the_data_that_comes_to_nothing_is_not_kept(run, tmp_path, capfd):
+    """It was accepted, and then its frames could not be read: the run's own data are still its own."""
+    config, workdir, damaged = run[0], tmp_path / 'run', tmp_path / 'data'
+    shutil.copytree(run[1], workdir)
+    shutil.copytree(config.dataset.data_dir, damaged)
+    (shard,) = damaged.rglob('*-gallery.array_record-*')
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    before = (workdir / 'data.json').read_bytes()
+    on = {'dataset.data_dir': str(damaged)}
+    assert main.run(another(config, **on), workdir, 'eval') == 2 and 'but other frames' in capfd.readouterr().err
+    assert main.run(another(config, **on, **{'dataset.on_change': 'accept'}), workdir, 'eval') == 2
+    assert 'Accepted' in capfd.readouterr().out and (workdir / 'data.json').read_bytes() == before
+    shard.unlink()
+    assert main.run(another(config, **on), workdir, 'eval') == 2
+    assert 'holds 0 of the 1 record files of the split gallery' in capfd.readouterr().err
+    assert main.run(config, workdir, 'eval') == 0
 
 
 def test_an_evaluation_takes_the_next_checkpoint_where_one_is_deleted_while_it_is_read(run, tmp_path, monkeypatch):

@@ -8,7 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from data_prep.builder.verify import verify
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data import content_hash
 from pvlad_jax.data.content_hash import CONTENT
@@ -93,6 +95,27 @@ def test_a_stored_hash_of_files_of_other_sizes_is_not_taken(built, tmp_path):
     assert fingerprint(TrackletDataset(tmp_path / 'data')).content != before.content
 
 
+def test_files_of_the_same_size_but_another_content_are_told(built, tmp_path, capsys):
+    """Record files are padded to whole blocks, so their sizes may be equal by chance."""
+    folder = tmp_path / 'micro' / '1.0.0'
+    shutil.copytree(built['mine'].folder, folder)
+    (shard,) = folder.glob('*-train.array_record-*')
+    (other,) = built['pictures'].folder.glob('*-train.array_record-*')
+    assert shard.stat().st_size == other.stat().st_size
+    shutil.copy2(other, shard)
+    assert not fingerprint(TrackletDataset(folder)).same(fingerprint(built['mine']))
+    with pytest.raises(UserError, match=r'record files are not those that the build wrote \(content\.json\)'):
+        verify(folder, Console(), progress=False)
+    verify(built['mine'].folder, Console(), progress=False)
+
+
+def test_a_missing_record_file_is_named(built, tmp_path):
+    shutil.copytree(built['mine'].folder, tmp_path / 'data')
+    next((tmp_path / 'data').glob('*-gallery.array_record-*')).unlink()
+    with pytest.raises(UserError, match='holds 0 of the 1 record files of the split gallery'):
+        fingerprint(TrackletDataset(tmp_path / 'data'))
+
+
 def test_record_files_are_read_once(built, tmp_path, monkeypatch):
     shutil.copytree(built['mine'].folder, tmp_path / 'data')
     dataset, hashed, real = TrackletDataset(tmp_path / 'data'), [], content_hash._hash_of
@@ -131,11 +154,15 @@ def test_an_accepted_change_is_remembered(built, tmp_path):
     first.write()
     saved = first.now.to_json()  # as the last checkpoint has it
     lines = []
-    RunData(tmp_path, built['pictures'], 6).check(saved, 'accept', lines.append)
+    accepting = RunData(tmp_path, built['pictures'], 6)
+    accepting.check(saved, 'accept', lines.append)
+    RunData(tmp_path, built['mine'], 6).check(saved, 'stop', pytest.fail)  # nothing is written before `write`
+    accepting.write()
     assert 'Accepted' in lines[0] and 'other frames' in lines[0]
     again = RunData(tmp_path, built['pictures'], 6)
     again.check(saved, 'stop', pytest.fail)  # without asking once more, though the checkpoint is of before
     assert not again.checked('frames')  # of the new ones, nothing has been looked at
+    RunData(tmp_path, built['mine'], 6).check(saved, 'stop', pytest.fail)  # those of the checkpoint are its own
     with pytest.raises(UserError, match='other names, labels, cameras or order'):
         RunData(tmp_path, changed(built['mine'], tmp_path / 'c', lambda t: t['camera_id'].fill(1)), 6).check(
             saved, 'stop', print
@@ -150,7 +177,9 @@ def test_another_number_of_people_cannot_be_accepted(built, tmp_path):
 
 def test_a_run_without_a_fingerprint_gets_one(built, tmp_path):
     lines = []
-    RunData(tmp_path, built['mine'], 6).check(None, 'stop', lines.append)
+    former = RunData(tmp_path, built['mine'], 6)
+    former.check(None, 'stop', lines.append)
+    former.write()
     assert 'former version' in lines[0]
     assert json.loads((tmp_path / FILE).read_text())['fingerprint'] == fingerprint(built['mine']).to_json()
     RunData(tmp_path, built['mine'], 6).check(None, 'stop', pytest.fail)

@@ -21,6 +21,7 @@ from data_prep.builder.summary import print_checks
 from data_prep.builder.tfds_builder import tracklet_table
 from data_prep.raw_dataset import Check, RawDataset, TrackletSource
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.content_hash import CONTENT, fits_content
 from pvlad_jax.data.dataset_format import (
     ENCODINGS,
     EVERYONE,
@@ -96,6 +97,8 @@ def verify(
             frames += int(table['n_frames'][i])
             if len(issues) >= MAX_REPORTED:
                 break
+    if not issues and not fits_content(path, splits):
+        issues.append(f'Its record files are not those that the build wrote ({CONTENT}): some are of another data set')
     if issues:
         listed = '\n  '.join(issues[:MAX_REPORTED])
         raise UserError(f'{path} is not what it should be:\n  {listed}\nBuild it again with --overwrite.')

@@ -43,7 +43,8 @@ class RunData:
         self._files_now = files
 
     def check(self, in_checkpoint: dict | None, on_change: str, log: Callable[[str], None]) -> None:
-        """UserError where the run was trained on other data, unless config.dataset.on_change = 'accept'.
+        """UserError where the run was trained on other data, unless config.dataset.on_change = 'accept'. Nothing is
+        written (`write`): what is accepted may still turn out to be unreadable.
 
         Args:
           in_checkpoint: what the checkpoint says (`Checkpoints.about`); None = nothing: it was written by a former
@@ -51,6 +52,9 @@ class RunData:
         """
         before = [f for f in map(_parsed, (self._saved.get('fingerprint'), in_checkpoint)) if f is not None]
         accepted = [f for f in map(_parsed, self._saved.get('accepted', [])) if f is not None]
+        at_last = _parsed(in_checkpoint)
+        if at_last is not None and at_last.same(self.now):  # as when a change was accepted, and nothing came of it
+            before = [at_last]
         other = next((f for f in before if not any(f.same(known) for known in (self.now, *accepted))), None)
         if other is None:
             if not before:
@@ -58,7 +62,6 @@ class RunData:
                     f'{self._workdir} does not say which data it was trained on (a former version made it). From now '
                     f'on {FILE} does.'
                 )
-            self.write()
             return
         what = (
             f'{self._dataset.name!r} in {self._dataset.folder} is not the one that this run was trained on: '
@@ -82,7 +85,6 @@ class RunData:
             *(f.to_json() for f in before if not f.same(self.now)),
         ]
         self._saved['checked'] = []
-        self.write()
 
     def checked(self, what: str) -> bool:
         """Whether `mark_checked` was called for it, for the data as they are now."""

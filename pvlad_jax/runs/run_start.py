@@ -10,7 +10,7 @@ from pvlad_jax.runs.preflight import check_frames
 from pvlad_jax.runs.run_data import RunData, saved_data
 from pvlad_jax.runs.shared_people import CHECKED, check_shared_people
 from pvlad_jax.runs.trained_people import check_test_people, entries_of, entry_of
-from pvlad_jax.runs.workdir import Folder
+from pvlad_jax.runs.workdir import Folder, check_checkpoint_config
 from pvlad_jax.training.train_state import TrainState
 
 
@@ -43,7 +43,8 @@ def begin(
         data.forget()
     else:
         assert checkpoints is not None
-        about = checkpoints.read_during_training(lambda: checkpoints.about(checkpoints.latest_step()))
+        step, about = checkpoints.read_during_training(lambda: _last(checkpoints))
+        check_checkpoint_config(workdir, step, about.get('config'), config)
         data.check(about.get('dataset'), config.dataset.on_change, log)
     data.was_trained_on([entry_of(test.dataset, test.partition.train) for test in tests.values()])
     if experiment.parts and not data.checked(CHECKED):
@@ -60,3 +61,8 @@ def begin(
     if not new:
         data.write()
     return experiment, data
+
+
+def _last(checkpoints: Checkpoints) -> tuple[int, dict]:
+    step = checkpoints.latest_step()
+    return step, checkpoints.about(step)

@@ -186,6 +186,7 @@ def _claim_config(workdir: Folder, config: Config, mode: str, data: RunData, log
         check_config(workdir, config)
         if (workdir / 'config.json').exists():
             data.check(None, config.dataset.on_change, log)
+            data.write()
             if mode == 'train':
                 record_more_steps(workdir, config, None)
         else:

@@ -24,7 +24,14 @@ from pvlad_jax.core.paths import user_path
 from pvlad_jax.core.settings import with_first_names
 from pvlad_jax.models.tracklet_network import TrackletNetwork, build_network, init_variables
 from pvlad_jax.runs.checkpoint import Checkpoints
-from pvlad_jax.runs.workdir import EVALUATED_CONFIG, Folder, config_file, open_workdir, saved_config
+from pvlad_jax.runs.workdir import (
+    EVALUATED_CONFIG,
+    Folder,
+    check_checkpoint_config,
+    config_file,
+    open_workdir,
+    saved_config,
+)
 from pvlad_jax.training.initialisation.pretrained import load_backbone_weights, load_head
 
 LAST, BEST, UNTRAINED = 'last', 'best', 'untrained'  # of config.evaluation.checkpoint
@@ -123,10 +130,11 @@ def load_trained(workdir: Any, checkpoint: str | None = None) -> TrainedModel:
     with _without_notices():
         checkpoints = Checkpoints(where / 'checkpoints', config.checkpoint, read_only=True)
     try:
-        step, which, variables = checkpoints.read_during_training(lambda: _read(checkpoints, chosen, where))
+        step, which, variables, saved = checkpoints.read_during_training(lambda: _read(checkpoints, chosen, where))
     finally:
         with contextlib.suppress(Exception):  # nothing was written
             checkpoints.close()
+    check_checkpoint_config(where, step, saved, config)
     model = checked(config, variables, f'{where}, step {step}{f" ({which})" if which else ""}', str(where), step)
     return dataclasses.replace(model, chosen=which)
 
@@ -152,9 +160,11 @@ def write_evaluated_config(workdir: Folder, config: Config) -> None:
     write_text(workdir / EVALUATED_CONFIG, json.dumps(flat, indent=1, sort_keys=True) + '\n')
 
 
-def _read(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, str, dict[str, Any]]:
+def _read(
+    checkpoints: Checkpoints, chosen: str, where: Folder
+) -> tuple[int, str, dict[str, Any], dict[str, Any] | None]:
     step, which = _step(checkpoints, chosen, where)
-    return step, which, checkpoints.variables(step)
+    return step, which, checkpoints.variables(step), checkpoints.about(step).get('config')
 
 
 def _step(checkpoints: Checkpoints, chosen: str, where: Folder) -> tuple[int, str]:

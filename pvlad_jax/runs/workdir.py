@@ -123,6 +123,21 @@ def check_config(workdir: Folder, config: Config) -> None:
         )
 
 
+def check_checkpoint_config(workdir: Folder, step: int, saved: Mapping[str, Any] | None, config: Config) -> None:
+    """UserError where the folder's configuration is not the one that a checkpoint was saved with: the file was edited,
+    or is of another run.
+
+    saved: what the checkpoint says (`Checkpoints.about`); None = nothing.
+    """
+    changed = differences(with_present_names(Config, saved), config) if saved else []
+    if changed:
+        raise UserError(
+            f'{workdir / CONFIG} is not what the checkpoint of step {step} was trained with:\n  '
+            + '\n  '.join(changed)
+            + '\nSet these fields back in that file, or restore it from a copy.'
+        )
+
+
 def write_config(workdir: Folder, config: Config, history: Sequence[Mapping[str, Any]] = ()) -> None:
     """Writes config.json. history: what `record_more_steps` has added to it so far."""
     content = flatten(config) | ({HISTORY: list(history)} if history else {})
