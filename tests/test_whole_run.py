@@ -61,7 +61,8 @@ def test_embeddings_are_what_was_scored(run):
     _, workdir = run
     query, gallery = (read_embeddings(workdir / 'embeddings' / f'{role}.npz') for role in ('query', 'gallery'))
     with np.load(workdir / 'embeddings' / 'query.npz', allow_pickle=False) as raw:
-        assert set(raw) == {'embedding', 'person_id', 'camera_id', 'tracklet'}
+        assert set(raw) == {'embedding', 'person_id', 'camera_id', 'tracklet', 'fingerprint'}
+        assert raw['fingerprint'] == gallery.fingerprint == pvlad_jax.load(workdir).fingerprint
         assert raw['embedding'].shape == (8, 8) and raw['embedding'].dtype == np.float32
     result = json.loads((workdir / 'eval' / 'latest.json').read_text())
     again = score(query, gallery, 'mars_official')

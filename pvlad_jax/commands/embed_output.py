@@ -64,7 +64,7 @@ def write_output(
         labels = {'person_id': DISTRACTOR, 'camera_id': _camera_id(camera)}
         columns = {name: np.full(len(rows), label, np.int32) for name, label in labels.items()}
         names, vectors = np.array([row.tracklet for row in rows]), np.stack([row.embedding for row in rows])
-        write_embeddings(path, Embeddings(embedding=vectors, tracklet=names, **columns))
+        write_embeddings(path, Embeddings(embedding=vectors, tracklet=names, fingerprint=fingerprint, **columns))
         return
     from pvlad_jax.gallery.embedding_table import EmbeddingTable
     from pvlad_jax.gallery.table_file import TableWriter

@@ -96,7 +96,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--input', required=True, type=disk_path, help='table of embeddings, .parquet or .npz')
     parser.add_argument('--crops', type=disk_path, help='folder with a folder of pictures for each tracklet')
     parser.add_argument('--replace', action='store_true', help='a tracklet takes the place of another of its name')
-    parser.add_argument('--model', default='', help='the model of a table that does not say its own, such as .npz')
+    parser.add_argument('--model', default='', help='the model of a table that does not say its own')
 
 
 def _add(options: argparse.Namespace) -> None:
@@ -135,7 +135,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
         help='.json for all of it, .png for a sheet of pictures; default: a table on the terminal',
     )
     parser.add_argument('--query_crops', type=disk_path, help='pictures of the queries, for the sheet')
-    parser.add_argument('--model', default='', help='the model of queries that do not say their own, such as .npz')
+    parser.add_argument('--model', default='', help='the model of queries that do not say their own')
     parser.add_argument('--probes', type=positive, help='of FAISS IVF-PQ: lists read (default 128)')
     parser.add_argument(
         '--candidates',

@@ -15,8 +15,10 @@ _ZIP = b'PK\x03\x04', b'PK\x05\x06'  # with members, and without any
 _OTHERS = {b'PAR1': 'a Parquet table', np.lib.format.MAGIC_PREFIX: 'a single array (.npy)'}
 
 
-def read_npz(path: str | PathLike | io.IOBase, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """The arrays of these names, of a file by its path or open for reading.
+def read_npz(
+    path: str | PathLike | io.IOBase, names: Iterable[str], optional: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
+    """The arrays of these names, and the optional ones that are there, of a file by its path or open for reading.
 
     Raises:
       OSError: it cannot be opened.
@@ -39,7 +41,8 @@ def read_npz(path: str | PathLike | io.IOBase, names: Iterable[str]) -> dict[str
         names = list(names)
         if missing := [name for name in names if name not in archive.files]:
             raise ValueError(f'lacks {", ".join(missing)}')
-        return {name: _array(archive, name) for name in names}
+        there = [name for name in optional if name in archive.files]
+        return {name: _array(archive, name) for name in (*names, *there)}
 
 
 def _array(archive: Any, name: str) -> np.ndarray:

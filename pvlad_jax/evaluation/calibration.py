@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.labels import DISTRACTOR, JUNK
 from pvlad_jax.evaluation.distances import pairwise_distance
-from pvlad_jax.evaluation.embeddings import Embeddings
+from pvlad_jax.evaluation.embeddings import Embeddings, one_model
 from pvlad_jax.evaluation.pair_distances import BINS, PairDistances, distance_bin
 from pvlad_jax.evaluation.protocols import PROTOCOLS, check_labels, default_protocol, label_arrays
 from pvlad_jax.evaluation.threshold import LARGEST_DISTANCE, Calibration, Estimate
@@ -55,7 +55,7 @@ def calibrate(
         accepted.
       per: 'pair' or 'search'.
       nobody_miss_rate: share of the searches for people in the gallery that may end in "nobody here".
-      model: fingerprint of the model, written into the result.
+      model: fingerprint of the model, written into the result; '' = the tables' own.
       unknown_cameras: what camera -1 is ('refuse', 'other', 'ignore', as in the protocols).
       resamples, seed: of the bootstrap.
       done: called with the number of queries whose distances were computed, and of resamples.
@@ -67,6 +67,9 @@ def calibrate(
         raise UserError('Rates are shares between 0 and 1, such as 0.01.')
     if per not in PER:
         raise UserError(f'per is {per!r}; allowed are {", ".join(PER)}.')
+    own = one_model({'queries': query, 'gallery': gallery})
+    if model and own and model != own:
+        raise UserError(f'The embeddings are of the model {own}, not of {model}: calibrate with those of that model.')
     query, gallery = query.checked('queries'), gallery.checked('gallery')
     gallery = gallery.select(gallery.person_id != JUNK)
     if not len(gallery):
@@ -95,7 +98,7 @@ def calibrate(
             'people; both are needed. Are these the right files, and their labels in step?'
         )
     return _Estimator(pairs, people, false_accept_rate, per, nobody_miss_rate, resamples, seed, done).calibration(
-        model=model, gallery=len(gallery), warnings=warnings
+        model=model or own, gallery=len(gallery), warnings=warnings
     )
 
 

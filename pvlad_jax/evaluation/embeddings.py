@@ -1,9 +1,10 @@
 """A table of embeddings with their labels, and its npz file: `embedding, person_id, camera_id, tracklet`, one row a
-tracklet.
+tracklet, and `fingerprint`, which tells embeddings of one model from those of another.
 """
 
 import dataclasses
 import io
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -15,6 +16,7 @@ from pvlad_jax.core.files import atomic_write
 from pvlad_jax.core.npz_file import read_npz
 
 FIELDS = ('embedding', 'person_id', 'camera_id', 'tracklet')
+_FINGERPRINT = 'fingerprint'  # files of other programs and of former versions have none
 _ROWS_PER_CHECK = 65_536  # bounds the temporary of the check for NaN
 
 
@@ -36,16 +38,17 @@ class Labels:
 
     def select(self, rows):
         """The rows of a mask, slice or index array, in its order."""
-        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
+        return dataclasses.replace(self, **{name: column[rows] for name, column in self._columns().items()})
 
     def join(self, other):
         """The rows of both, `other` last."""
-        return type(self)(
-            **{
-                f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
-                for f in dataclasses.fields(self)
-            }
+        more = other._columns()
+        return dataclasses.replace(
+            self, **{name: np.concatenate([column, more[name]]) for name, column in self._columns().items()}
         )
+
+    def _columns(self) -> dict[str, Shaped[np.ndarray, '...']]:
+        return {name: getattr(self, name) for name in FIELDS if hasattr(self, name)}
 
     def checked(self, name: str):
         """The same rows with ids as int32 and names as str.
@@ -60,7 +63,7 @@ class Labels:
             )
         )
         tracklet = _names(self.tracklet, name)
-        lengths = {f.name: np.shape(getattr(self, f.name))[:1] for f in dataclasses.fields(self)}
+        lengths = {name: np.shape(column)[:1] for name, column in self._columns().items()}
         if len(set(lengths.values())) > 1:
             raise UserError(
                 f'{name}: one row a tracklet is needed in every field, but their lengths differ: '
@@ -135,9 +138,11 @@ def as_array(values: Any, what: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Embeddings(Labels):
-    """Labels with one vector each."""
+    """Labels with one vector each. fingerprint: of the model that made them (`pvlad_jax.load(...).fingerprint`); '' =
+    unknown."""
 
     embedding: Shaped[np.ndarray, '...']  # Float [N, E] once checked
+    fingerprint: str = ''
 
     @property
     def labels(self) -> Labels:
@@ -159,6 +164,21 @@ class Embeddings(Labels):
         return dataclasses.replace(table, embedding=np.ascontiguousarray(embedding, kind))
 
 
+def one_model(tables: Mapping[str, Embeddings | None]) -> str:
+    """The fingerprint of the model that made all of these tables, by what they are; '' where none says it. UserError
+    where two of them differ: distances between models mean nothing.
+    """
+    known = {name: table.fingerprint for name, table in tables.items() if table is not None and table.fingerprint}
+    first = next(iter(known), '')
+    other = next((name for name in known if known[name] != known[first]), None)
+    if other is not None:
+        raise UserError(
+            f'The embeddings of the {first} are of the model {known[first]}, those of the {other} of {known[other]}. '
+            'Distances between models mean nothing: embed both with one.'
+        )
+    return known.get(first, '')
+
+
 def check_finite(matrix: Shaped[np.ndarray, 'N E'], name: str, row_names=None, kind=np.longdouble) -> None:
     """UserError that names the first row with NaN, Inf or a number beyond the range of `kind`."""
     for start in range(0, len(matrix), _ROWS_PER_CHECK):
@@ -178,13 +198,14 @@ def write_embeddings(path: str | PathLike, embeddings: Embeddings) -> None:
     """Writes the npz file; a reader sees the old file or the whole new one, never a part."""
     table = embeddings.checked(str(path))
     with atomic_write(path) as partial, open(partial, 'wb') as file:
-        np.savez(file, **{field: getattr(table, field) for field in FIELDS})
+        said = {_FINGERPRINT: np.array(table.fingerprint)} if table.fingerprint else {}
+        np.savez(file, **{field: getattr(table, field) for field in FIELDS}, **said)
 
 
 def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
     """Reads and checks an npz file of any origin, by its path or open for reading. Nothing in it is unpickled."""
     try:
-        columns = read_npz(path, FIELDS)
+        columns = read_npz(path, FIELDS, optional=[_FINGERPRINT])
     except FileNotFoundError as error:
         raise UserError(f'There is no file {path}.') from error
     except OSError as error:
@@ -194,4 +215,10 @@ def read_embeddings(path: str | PathLike | io.IOBase) -> Embeddings:
             f'{path} {error}. Labelled embeddings are an .npz file of the plain arrays {", ".join(FIELDS)}, as an '
             'evaluation writes it, or embed with --output=X.npz; names are fixed-width text, not objects.'
         ) from error
-    return Embeddings(**columns).checked(str(path))
+    fingerprint = columns.pop(_FINGERPRINT, np.array(''))
+    if fingerprint.shape != () or fingerprint.dtype.kind != 'U':
+        raise UserError(
+            f'{path}: {_FINGERPRINT} must be one text; got {fingerprint.dtype} of shape {fingerprint.shape}. Leave it '
+            'out where the model is unknown.'
+        )
+    return Embeddings(**columns, fingerprint=str(fingerprint)).checked(str(path))

@@ -9,7 +9,7 @@ from pvlad_jax.core.labels import JUNK
 from pvlad_jax.evaluation.blocks import ScoreRows
 from pvlad_jax.evaluation.cmc_map import Ranking, rank
 from pvlad_jax.evaluation.distances import check_matrix, learned_metric, pairwise_distance
-from pvlad_jax.evaluation.embeddings import Embeddings, Labels
+from pvlad_jax.evaluation.embeddings import Embeddings, Labels, one_model
 from pvlad_jax.evaluation.metric_learning import LearnedMetric
 from pvlad_jax.evaluation.protocols import (
     PROTOCOLS,
@@ -57,6 +57,7 @@ def score(
     Raises:
       UserError: labels or embeddings that do not fit together, that hold NaN or Inf, or that leave no valid query.
     """
+    one_model({'queries': query, 'gallery': gallery, 'training set': train})
     query, gallery, chosen = ranked_tables(query, gallery, protocol, unknown_cameras)
     scores = score_rows(query, gallery, distance, rerank, train)
     ranking = rank(scores, *label_arrays(query, gallery), chosen, unknown_cameras)
@@ -134,6 +135,7 @@ def ranked_tables(
 ) -> tuple[Embeddings, Embeddings, Protocol]:
     """Checked queries, the gallery that the protocol searches, and the protocol."""
     chosen = PROTOCOLS[protocol]
+    one_model({'queries': query, 'gallery': gallery})
     query, gallery = query.checked('queries'), gallery.checked('gallery')
     if query.embedding.shape[1] != gallery.embedding.shape[1]:
         raise UserError(

@@ -108,7 +108,8 @@ class TableReader:
             raise UserError(f'There is no file {path}.')
         if self.path.suffix == '.npz':
             self._whole = _from_npz(self.path)
-            self.size, self.n_rows, self.fingerprint = self._whole.embedding.shape[1], len(self._whole), ''
+            self.size, self.n_rows = self._whole.embedding.shape[1], len(self._whole)
+            self.fingerprint = self._whole.fingerprint
             return
         self._whole = None
         with _readable(self.path):
@@ -204,5 +205,5 @@ def _from_npz(path: Path) -> EmbeddingTable:
     table = read_embeddings(path)
     cameras = [str(camera) if camera >= 0 else '' for camera in table.camera_id.tolist()]
     return EmbeddingTable.from_columns(
-        {'tracklet': table.tracklet.tolist(), 'camera': cameras}, table.embedding.astype(np.float32)
+        {'tracklet': table.tracklet.tolist(), 'camera': cameras}, table.embedding.astype(np.float32), table.fingerprint
     )

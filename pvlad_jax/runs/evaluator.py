@@ -8,8 +8,10 @@ from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.embedding.tracklets import TrackletEmbedder
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.metric_learning import LEARNED
+from pvlad_jax.parallel.mesh import gather_to_host
 from pvlad_jax.runs.experiment import NetworkOnData
 from pvlad_jax.runs.outputs import Log, Scored
+from pvlad_jax.runs.trained_model import checked
 
 _MAX_NAMED = 10  # tracklets in one line
 
@@ -58,12 +60,22 @@ class Evaluator:
                 f'Left out, since they cannot be decoded: tracklets {", ".join(table.tracklet[:_MAX_NAMED])}{more}.'
             )
 
+    def _fingerprint(self, variables: dict) -> str:
+        """Of the network with these weights. All processes must take part in gathering them."""
+        config = self.experiment.config
+        return checked(config, gather_to_host(variables), '', 'this run').fingerprint(config.evaluation.flip)
+
     def __call__(self, variables: dict, step: int, role: str = 'test') -> Scored:
         """Of the test people, or with role='validation' of the training people held out."""
         config, roles = self.experiment.config, self.experiment.partition
         tables = (roles.query, roles.gallery) if role == 'test' else (roles.validation_query, roles.validation_gallery)
         query, gallery = (self.labelled(variables, table) for table in tables)
         train = self.labelled(variables, roles.train) if config.evaluation.distance in LEARNED else None
+        fingerprint = self._fingerprint(variables)
+        query, gallery, train = (
+            None if table is None else dataclasses.replace(table, fingerprint=fingerprint)
+            for table in (query, gallery, train)
+        )
         metadata = self.experiment.dataset.metadata
         result = score(
             query,
