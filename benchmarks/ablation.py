@@ -7,12 +7,12 @@ A choice is NAME=ARGUMENTS: what follows a configuration's name (README, Configu
 'long=steps=900 --config.optimizer.ema=0.99'. `@FILE` reads choices from a file, one a line. Flags of main.py that all
 runs share follow `--`. A run that has ended is not made again, and one that was stopped resumes. A run that fails is
 named; the others go on, and the table leaves it out. Differences are to the first choice, or --baseline=NAME, within
-each seed. Compiled programs are shared (WORKDIR/.compile_cache): a choice is compiled for its first seed alone, unless
---at_once starts another one beside it.
+each seed. A result is that of the run's end, whatever is evaluated in its folder later; runs that were measured
+differently (protocol, frames, distance ...) are named above the table. Compiled programs are shared
+(WORKDIR/.compile_cache): a choice is compiled for its first seed alone, unless --at_once starts another one beside it.
 """
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -23,21 +23,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import compare, markdown, show
+from benchmarks.ended_runs import keep_result, kept_result, not_alike
 from benchmarks.rows import new_file, own_path, write
-from benchmarks.twins import twins
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.program_errors import run_program
 from pvlad_jax.core.terminal import complain
 
 MAIN = Path(__file__).resolve().parents[1] / 'main.py'
-
-
-def result_of(workdir: Path) -> dict[str, float]:
-    """rank_1, mAP ... of a run that has ended."""
-    config = json.loads((workdir / 'config.json').read_text())
-    result = json.loads((workdir / 'eval' / 'latest.json').read_text())
-    return result | (twins(workdir) if config['dataset.build_options'].get('twins') else {})
 
 
 def parse_choices(given: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
@@ -77,13 +70,13 @@ def result(config: str, arguments: str, seed: int, workdir: Path, flags: Sequenc
     together = ','.join(filter(None, (given, arguments, f'seed={seed}')))
     asked = [f'--config={file}:{together}', '--config.evaluation.strips=0', *flags]
     # With these flags; with others, main.py compares the configurations and says what differs.
-    ended = workdir / 'ended.json'
-    if not ended.exists() or json.loads(ended.read_text()) != asked:
-        shared = f'--config.compile_cache={programs}'
-        command = [sys.executable, str(MAIN), f'--workdir={workdir}', asked[0], shared, *asked[1:]]
-        run_program(command, f'The run in {workdir}')
-        ended.write_text(json.dumps(asked) + '\n')
-    return result_of(workdir)
+    kept = kept_result(workdir, asked)
+    if kept is not None:
+        return kept
+    shared = f'--config.compile_cache={programs}'
+    command = [sys.executable, str(MAIN), f'--workdir={workdir}', asked[0], shared, *asked[1:]]
+    run_program(command, f'The run in {workdir}')
+    return keep_result(workdir, asked)
 
 
 def run_all(
@@ -164,6 +157,8 @@ def main() -> int:
             f'{options.config}{", " if dataset else ""}{dataset}, {len(seeds)} seeds: mean ± standard deviation (each)'
         )
         title += f'; - {baseline}: difference [95 % interval] seeds above 0' if len(choices) > 1 else ''
+        differing = not_alike(of_choices)
+        title += f'; NOT MEASURED ALIKE: {differing}' if differing else ''
         tables.append(markdown(compared, baseline, title))
         show(compared, baseline, title)
     if options.output:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from benchmarks import ablation
 from benchmarks.comparison import compare, markdown, paired
+from benchmarks.ended_runs import not_alike
 from pvlad_jax.core.errors import UserError
 
 
@@ -62,6 +63,9 @@ def test_a_choice_that_is_none_is_refused(given, says):
         ablation.parse_choices(given)
 
 
+MEASURED = {'protocol': 'mars_official', 'frames': 'all', 'rerank': False, 'checkpoint': 'last', 'step': 9}
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """The runs that are started; each result depends on the choice, the data set and the seed alone."""
@@ -75,7 +79,7 @@ def runs(monkeypatch):
         (workdir / 'eval').mkdir(parents=True)
         (workdir / 'config.json').write_text(json.dumps({'dataset.build_options': {}}))
         seed = int(str(workdir)[-1])
-        (workdir / 'eval/latest.json').write_text(json.dumps({'rank_1': 0.5, 'mAP': 0.4 + seed / 10}))
+        (workdir / 'eval/latest.json').write_text(json.dumps(MEASURED | {'rank_1': 0.5, 'mAP': 0.4 + seed / 10}))
 
     monkeypatch.setattr(ablation, 'run_program', run_program)
     return started
@@ -121,6 +125,46 @@ def test_where_every_run_fails_there_is_no_table(runs, tmp_path, monkeypatch, ca
     assert called(monkeypatch, '--config=c.py', f'--workdir={tmp_path}', '--seeds=0', 'broken=') == 1
     captured = capsys.readouterr()
     assert len(runs) == 1 and 'failed' in captured.err and not captured.out.strip()
+
+
+def test_a_later_evaluation_in_the_folder_of_a_run_changes_no_table(runs, tmp_path, monkeypatch, capsys):
+    given = ('--config=c.py', f'--workdir={tmp_path / "runs"}', f'--output={tmp_path / "rows.json"}', 'a=', 'b=parts=8')
+    assert called(monkeypatch, *given) == 0
+    before = (tmp_path / 'rows.json').read_text()
+    other = MEASURED | {'protocol': 'all_but_query', 'frames': 'first:1', 'rank_1': 0.1, 'mAP': 0.1}
+    (tmp_path / 'runs/b/seed0/eval/latest.json').write_text(json.dumps(other))
+    runs.clear()
+    assert called(monkeypatch, *given) == 0
+    assert not runs and (tmp_path / 'rows.json').read_text() == before
+    assert 'NOT MEASURED ALIKE' not in capsys.readouterr().out
+
+
+def test_runs_that_were_measured_differently_are_named(runs, tmp_path, monkeypatch):
+    given = (
+        '--config=c.py',
+        f'--workdir={tmp_path / "runs"}',
+        f'--markdown={tmp_path / "table.md"}',
+        'a=',
+        'b=parts=8',
+    )
+    assert called(monkeypatch, *given) == 0
+    for ended in tmp_path.glob('runs/*/*/ended.json'):  # as former versions wrote it, which kept no result
+        ended.write_text(json.dumps(json.loads(ended.read_text())['asked']))
+    other = MEASURED | {'protocol': 'all_but_query', 'rank_1': 0.1, 'mAP': 0.1}
+    (tmp_path / 'runs/b/seed0/eval/latest.json').write_text(json.dumps(other))
+    runs.clear()
+    assert called(monkeypatch, *given) == 0 and not runs
+    said = 'NOT MEASURED ALIKE: protocol mars_official (a, b seed 1, 2), all_but_query (b seed 0)\n'
+    assert said in (tmp_path / 'table.md').read_text()
+
+
+def test_every_condition_that_differs_is_named_and_the_step_of_the_best_checkpoint_is_none():
+    last, best = MEASURED, MEASURED | {'checkpoint': 'best by validation mAP (50.0%)', 'step': 6}
+    assert not not_alike({'a': {0: last}, 'b': {0: last, 1: last}})
+    assert not not_alike({'a': {0: best}, 'b': {0: best | {'checkpoint': 'best by validation mAP (60.0%)', 'step': 4}}})
+    assert not_alike({'a': {0: last}, 'b': {0: best}}) == 'checkpoint last (a), best (b)'
+    other = last | {'rerank': True, 'step': 5}
+    assert not_alike({'a': {0: last}, 'b': {0: other}}) == 're-ranking off (a), on (b); step 9 (a), 5 (b)'
 
 
 @pytest.mark.parametrize(
