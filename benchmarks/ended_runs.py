@@ -10,7 +10,7 @@ import msgspec
 from benchmarks.comparison import Results
 from benchmarks.twins import twins
 from pvlad_jax.core.files import atomic_write
-from pvlad_jax.core.saved_files import Finite, Int64
+from pvlad_jax.core.saved_files import Finite, Int64, json_object, reading
 
 ENDED = 'ended.json'  # in a run's folder
 # Fields of a result that say what it was measured by.
@@ -49,10 +49,15 @@ class _Ended(TypedDict):
 
 
 def latest_result(workdir: Path) -> dict:
-    """rank_1, mAP ... of the run's last evaluation, and what they were measured by."""
-    config = json.loads((workdir / 'config.json').read_text())
-    result = msgspec.json.decode((workdir / 'eval' / 'latest.json').read_bytes(), type=_Result)
-    return result | (twins(workdir) if config['dataset.build_options'].get('twins') else {})
+    """rank_1, mAP ... of the run's last evaluation, and what they were measured by. UserError where a file is missing
+    or damaged.
+    """
+    config, latest = workdir / 'config.json', workdir / 'eval' / 'latest.json'
+    with reading(config, 'Restore it from a copy.'):
+        options = msgspec.convert(json_object(config.read_bytes()).get('dataset.build_options', {}), dict)
+    with reading(latest, f'Evaluate the run again: python main.py --mode=eval --workdir={workdir}'):
+        result = msgspec.convert(json_object(latest.read_bytes()), _Result)
+    return result | (twins(workdir) if options.get('twins') else {})
 
 
 def keep_result(workdir: Path, asked: Sequence[str]) -> dict:
@@ -64,10 +69,11 @@ def keep_result(workdir: Path, asked: Sequence[str]) -> dict:
 
 
 def kept_result(workdir: Path, asked: Sequence[str]) -> dict | None:
-    """The result of a run that has ended with these flags; None where it has not."""
-    if not (workdir / ENDED).exists():
+    """The result of a run that has ended with these flags; None where it has not, or where nothing readable says so."""
+    try:
+        ended = msgspec.json.decode((workdir / ENDED).read_bytes(), type=_Ended | list[str])
+    except (OSError, ValueError):
         return None
-    ended = msgspec.json.decode((workdir / ENDED).read_bytes(), type=_Ended | list[str])
     if isinstance(ended, list):  # former versions kept no result
         return latest_result(workdir) if ended == list(asked) else None
     return ended['result'] if ended['asked'] == list(asked) else None

@@ -76,7 +76,7 @@ def runs(monkeypatch):
         started.append(command[3:])
         if 'broken' in str(workdir):
             raise UserError(f'The run in {workdir} failed.')
-        (workdir / 'eval').mkdir(parents=True)
+        (workdir / 'eval').mkdir(parents=True, exist_ok=True)
         (workdir / 'config.json').write_text(json.dumps({'dataset.build_options': {}}))
         seed = int(str(workdir)[-1])
         (workdir / 'eval/latest.json').write_text(json.dumps(MEASURED | {'rank_1': 0.5, 'mAP': 0.4 + seed / 10}))
@@ -156,6 +156,37 @@ def test_runs_that_were_measured_differently_are_named(runs, tmp_path, monkeypat
     assert called(monkeypatch, *given) == 0 and not runs
     said = 'NOT MEASURED ALIKE: protocol mars_official (a, b seed 1, 2), all_but_query (b seed 0)\n'
     assert said in (tmp_path / 'table.md').read_text()
+
+
+@pytest.mark.parametrize('content', ['', '{"rank_1": 0.5, "mA', '{"rank_1": 0.5}', '[]', '{"asked": ["x"]}'])
+def test_a_run_whose_ended_json_is_damaged_has_not_ended(runs, tmp_path, monkeypatch, content):
+    given = ('--config=c.py', f'--workdir={tmp_path}', 'a=', 'b=parts=8')
+    assert called(monkeypatch, *given) == 0
+    (tmp_path / 'b/seed1/ended.json').write_text(content)
+    runs.clear()
+    assert called(monkeypatch, *given) == 0
+    assert [run[0] for run in runs] == ['--config=c.py:parts=8,seed=1']
+    assert json.loads((tmp_path / 'b/seed1/ended.json').read_text())['result']['mAP'] == 0.5
+
+
+@pytest.mark.parametrize('damaged', ['eval/latest.json', 'config.json'])
+@pytest.mark.parametrize(
+    'content', [None, '', '{"rank_1": 0.5, "mA', '[1]', '{"dataset.build_options": 3, "mAP": "x"}']
+)
+def test_a_damaged_file_of_one_run_spares_the_tables_of_the_others(
+    runs, tmp_path, monkeypatch, capsys, damaged, content
+):
+    given = ('--config=c.py', f'--workdir={tmp_path}', 'a=', 'b=parts=8')
+    assert called(monkeypatch, *given) == 0
+    workdir = tmp_path / 'b/seed1'
+    ended = workdir / 'ended.json'
+    ended.write_text(json.dumps(json.loads(ended.read_text())['asked']))  # of former versions, which kept no result
+    (workdir / damaged).unlink() if content is None else (workdir / damaged).write_text(content)
+    capsys.readouterr()
+    assert called(monkeypatch, *given) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count('\n') == 1 and str(workdir / damaged) in captured.err
+    assert '50.0 ± 14.1 (40.0, 60.0)' in captured.out
 
 
 def test_every_condition_that_differs_is_named_and_the_step_of_the_best_checkpoint_is_none():
