@@ -5,13 +5,13 @@
 The queries are corrupted in the ways of benchmarks/corruptions.py, the gallery stays as it is. Scored are the training
 people who were held out of each run (config.dataset.validation_share), by the run's protocol and distance, without
 re-ranking; test people never. What is drawn depends on the tracklet alone, so all runs see the same pictures of the
-same people.
+same people; runs that held other people out, as those of other seeds, or have another protocol are refused.
 """
 
 import dataclasses
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,6 +22,8 @@ import numpy as np
 from benchmarks.corruptions import CORRUPTIONS, Corruption
 from benchmarks.part_masks import parser_of_runs
 from benchmarks.rows import draw, write
+from benchmarks.same_tracklets import check_same, config_of_run, data_set_of
+from pvlad_jax.config import Config
 from pvlad_jax.core.environment_errors import one_sentence
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.terminal import say
@@ -31,7 +33,7 @@ from pvlad_jax.data.tracklet_dataset import EncodedTracklet, TrackletDataset, Tr
 from pvlad_jax.embedding.tracklets import TrackletEmbedder
 from pvlad_jax.evaluation import Embeddings, score
 from pvlad_jax.evaluation.metric_learning import LEARNED
-from pvlad_jax.runs.open_data import open_data
+from pvlad_jax.runs.open_data import OpenedData, open_data
 from pvlad_jax.runs.trained_model import load_trained
 
 AS_IT_IS = 'as they are'
@@ -61,22 +63,48 @@ class CorruptedDataset(TrackletDataset):
         return decode_clips(record.frames, np.arange(len(record.frames)), *self.size, record.tracklet)
 
 
-def scores_of_run(workdir: Path, checkpoint: str | None, data_dir: str) -> dict[str, Mapping[str, float]]:
-    """{corruption: {'rank_1', 'mAP'}}, in %. UserError where the run holds too few people out, or learns its distance
-    from training people.
+def held_out(workdir: Path, data_dir: str) -> tuple[Config, OpenedData]:
+    """The configuration and the data of a run. UserError where it holds too few people out, or learns its distance from
+    training people.
     """
-    model = load_trained(workdir, checkpoint)
-    about = dataclasses.replace(model.config.dataset, data_dir=data_dir or model.config.dataset.data_dir)
-    config = dataclasses.replace(model.config, dataset=about)
+    config = config_of_run(workdir)
+    about = dataclasses.replace(config.dataset, data_dir=data_dir or config.dataset.data_dir)
+    config = dataclasses.replace(config, dataset=about)
     if config.evaluation.distance in LEARNED:
         raise UserError(
             f'{workdir}: config.evaluation.distance = {config.evaluation.distance!r} is learned from training people, '
             'which is not done here. Compare runs whose distance is cosine or euclidean.'
         )
     data = open_data(config)
-    query, gallery = data.roles.validation_query, data.roles.validation_gallery
-    if len(np.unique(query.person_id)) < 2:
+    if len(np.unique(data.roles.validation_query.person_id)) < 2:
         raise UserError(f'{workdir} holds no two people out. Train with --config.dataset.validation_share=0.2')
+    return config, data
+
+
+def check_same_people(workdirs: Sequence[Path], data_dir: str) -> None:
+    """UserError where runs are not asked for the same people, or not scored alike."""
+    shown = {}
+    for workdir in workdirs:
+        config, data = held_out(workdir, data_dir)
+        shown[workdir] = {
+            'data set': data_set_of(config, ''),
+            'protocol': config.evaluation.protocol or data.roles.protocol,
+            'treatment of unknown cameras': config.evaluation.unknown_cameras,
+            'held-out queries': data.roles.validation_query,
+            'held-out gallery': data.roles.validation_gallery,
+        }
+    check_same(
+        shown,
+        'Compare runs of one data set, protocol, config.seed and config.dataset.validation_share; the others each by '
+        'themselves.',
+    )
+
+
+def scores_of_run(workdir: Path, checkpoint: str | None, data_dir: str) -> dict[str, Mapping[str, float]]:
+    """{corruption: {'rank_1', 'mAP'}}, in %. UserError as `held_out`."""
+    config, data = held_out(workdir, data_dir)
+    model = load_trained(workdir, checkpoint)
+    query, gallery = data.roles.validation_query, data.roles.validation_gallery
     embed = TrackletEmbedder(model.network, config, data.dataset)
 
     def embedded(table: TrackletTable, dataset: AnyDataset) -> Embeddings:
@@ -102,6 +130,7 @@ def scores_of_run(workdir: Path, checkpoint: str | None, data_dir: str) -> dict[
 
 def main() -> None:
     given = parser_of_runs(__doc__).parse_args()
+    check_same_people(given.workdirs, given.data_dir)
     rows = []
     for workdir in given.workdirs:
         scored = scores_of_run(workdir, given.checkpoint, given.data_dir)

@@ -21,6 +21,7 @@ from benchmarks.clip_masks import LimbMasks
 from benchmarks.part_masks import BODY, with_sides_joined
 from benchmarks.part_measures import best_match, soft_iou
 from benchmarks.rows import new_file, own_path
+from benchmarks.same_tracklets import check_same, check_same_data_set
 from benchmarks.walker_masks import walker_masks, world_of
 from data_prep.synthetic_walkers.limb_maps import limb_maps
 from data_prep.synthetic_walkers.limbs import label_counts
@@ -91,9 +92,13 @@ def main() -> None:
     from pvlad_jax.data.tracklet_dataset import TrackletDataset
     from pvlad_jax.runs.trained_model import load_trained
 
+    check_same_data_set(given.workdirs, given.data_dir)
+    models = {workdir: load_trained(workdir) for workdir in given.workdirs}
+    # Masks of other frames would lie over those that are shown.
+    times = {w: {'frames of a clip': m.clip[0], 'stride in time': m.network.stride_t} for w, m in models.items()}
+    check_same(times, 'Draw each in a picture of its own.')
     runs = []
-    for workdir in given.workdirs:
-        model = load_trained(workdir)
+    for model in models.values():
         about = model.config.dataset
         dataset = TrackletDataset.open(given.data_dir or about.data_dir, about.name)
         table = dataset.tables['query']

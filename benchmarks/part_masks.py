@@ -3,9 +3,9 @@ knows.
 
     python benchmarks/part_masks.py runs/demo runs/other --data_dir=data --output=part_masks.json
 
-Over all test walkers of trained runs (configs/synthetic.py), in clips as at test, unflipped. A limb's label map is
-counted into the cells of the feature map; the walker's left and right are joined, unless said. Every measure ignores a
-mask's level, which means nothing to the VLAD. Printed for each run:
+Over all test walkers of trained runs (configs/synthetic.py), all of one data set, in clips as at test, unflipped. A
+limb's label map is counted into the cells of the feature map; the walker's left and right are joined, unless said.
+Every measure ignores a mask's level, which means nothing to the VLAD. Printed for each run:
   NMI, ARI      of the strongest part against limbs on the walkers' pixels, all frames together (Choudhury et al.,
                 NeurIPS 2021: FG-NMI, FG-ARI); a part's strength is relative to its mean
   NMI sides     the same with left and right limbs apart
@@ -48,6 +48,7 @@ from benchmarks.part_measures import (
     steadiness,
 )
 from benchmarks.rows import draw, new_file, own_path, write
+from benchmarks.same_tracklets import check_same_data_set
 from benchmarks.walker_masks import walker_masks
 from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
@@ -218,6 +219,7 @@ def main() -> None:
     for name in ('frames', 'tracklets'):
         if getattr(given, name) < 0:
             parser.error(f'--{name}={getattr(given, name)}: at least 0.')
+    check_same_data_set(given.workdirs, given.data_dir)
     rows = []
     for workdir in given.workdirs:
         model = load_trained(workdir, given.checkpoint)

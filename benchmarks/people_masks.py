@@ -12,7 +12,8 @@ have no label: they belong to the nearest limb.
 
 Printed for each run are rank-1 and mAP of the held-out people, the trained network, and the same network as its
 training began (without them); below them the references of benchmarks/part_masks.py, and "mirrored": the limbs found in
-the mirrored frames as masks, mirrored back. What that lacks from 1 is noise of the landmarks themselves.
+the mirrored frames as masks, mirrored back. What that lacks from 1 is noise of the landmarks themselves. Runs that have
+other people to look at, as those of other seeds, are refused.
 
 No picture is written but for the frames that the landmarker is given, in a temporary folder that is deleted.
 """
@@ -22,6 +23,7 @@ import functools
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,6 +35,7 @@ from benchmarks.clip_masks import LabelledTracklet, LimbMasks, limb_masks, limb_
 from benchmarks.part_masks import BODY, drawn, measures, parser_of_runs, references, run_row, show, with_sides_joined
 from benchmarks.people_limbs import agreement, has_pose, limb_map
 from benchmarks.rows import child_output, write
+from benchmarks.same_tracklets import check_same, config_of_run, data_set_of
 from data_prep.synthetic_walkers.limbs import Limb
 from data_prep.synthetic_walkers.tracklets import HEIGHT, WIDTH
 from pvlad_jax.core.environment_errors import one_sentence
@@ -42,7 +45,7 @@ from pvlad_jax.data.frame_decoding import decode_clips
 from pvlad_jax.data.partition import Partition
 from pvlad_jax.data.tracklet_dataset import TrackletTable
 from pvlad_jax.runs.checkpoint import EVALUATION
-from pvlad_jax.runs.open_data import open_data
+from pvlad_jax.runs.open_data import OpenedData, open_data
 from pvlad_jax.runs.trained_model import TrainedModel, load_trained
 
 GROUPS = ('held_out', 'trained')
@@ -111,6 +114,28 @@ def drawn_people(roles: Partition, people: str, count: int) -> TrackletTable:
     return drawn(roles.train if people == 'trained' else TrackletTable.concatenate(held_out), count)
 
 
+def people_of_runs(
+    workdirs: Sequence[Path], data_dir: str, people: str, count: int
+) -> tuple[OpenedData, TrackletTable]:
+    """The data of all runs, and what `drawn_people` gives of each. UserError where that is nobody, or where runs have
+    other tracklets to look at.
+    """
+    shown = {}
+    for workdir in workdirs:
+        config = config_of_run(workdir)
+        about = dataclasses.replace(config.dataset, data_dir=data_dir or config.dataset.data_dir)
+        data = open_data(dataclasses.replace(config, dataset=about))
+        table = drawn_people(data.roles, people, count)
+        if not len(table):
+            raise UserError(
+                f'{workdir} holds nobody out. Train with --config.dataset.validation_share=0.2, or look at the people '
+                'that it was trained on: --people=trained'
+            )
+        shown[workdir] = {'data set': data_set_of(config, data_dir), 'people to look at': table}
+    check_same(shown, 'Compare runs of one data set, config.seed and config.dataset.validation_share.')
+    return data, table
+
+
 def held_out_scores(workdir: Path, step: int | None) -> dict[str, float]:
     """rank-1 and mAP in %, where the checkpoint was scored on the held-out people."""
     file = workdir / 'checkpoints' / str(step) / EVALUATION
@@ -132,31 +157,21 @@ def main() -> None:
     given = parser.parse_args()
     if given.tracklets < 0:
         parser.error(f'--tracklets={given.tracklets}: at least 0.')
-    rows, found = [], {}
+    data, table = people_of_runs(given.workdirs, given.data_dir, given.people, given.tracklets)
+    encoded = [data.dataset.read(table.split[row], table.row[row]).frames for row in range(len(table))]
+    names, counts = table.tracklet.tolist(), [len(frames) for frames in encoded]
+    clips = [decode_clips(e, np.arange(n), HEIGHT, WIDTH, name) for e, n, name in zip(encoded, counts, names)]
+    found = poses(np.concatenate(clips), given.pose_python)
+    known, rows = found.known, []
+    say(
+        f'{len(table)} tracklets of {len(np.unique(table.person_id))} people; limbs are known of {known.sum()} of '
+        f'{len(known)} frames, the others are left out.'
+    )
+    if not known.any():
+        raise UserError('No frame shows a whole body to the pose landmarker, so there is nothing to compare with.')
     for workdir in given.workdirs:
         model = load_trained(workdir, given.checkpoint)
-        about = dataclasses.replace(model.config.dataset, data_dir=given.data_dir or model.config.dataset.data_dir)
-        data = open_data(dataclasses.replace(model.config, dataset=about))
-        table = drawn_people(data.roles, given.people, given.tracklets)
-        if not len(table):
-            raise UserError(
-                f'{workdir} holds nobody out. Train with --config.dataset.validation_share=0.2, or look at the people '
-                'that it was trained on: --people=trained'
-            )
-        encoded = [data.dataset.read(table.split[row], table.row[row]).frames for row in range(len(table))]
-        names, counts = table.tracklet.tolist(), [len(frames) for frames in encoded]
-        if tuple(names) not in found:
-            clips = [decode_clips(e, np.arange(n), HEIGHT, WIDTH, name) for e, n, name in zip(encoded, counts, names)]
-            found[tuple(names)] = poses(np.concatenate(clips), given.pose_python)
-        known = found[tuple(names)].known
-        people = len(np.unique(table.person_id))
-        say(
-            f'{workdir}: {len(table)} tracklets of {people} people; limbs are known of '
-            f'{known.sum()} of {len(known)} frames, the others are left out.'
-        )
-        if not known.any():
-            raise UserError('No frame shows a whole body to the pose landmarker, so there is nothing to compare with.')
-        labels, mirrored = found[tuple(names)].labels(*model.clip[1:])
+        labels, mirrored = found.labels(*model.clip[1:])
         at = np.cumsum(counts)[:-1]
         tracklets = [LabelledTracklet(*one) for one in zip(names, encoded, np.split(labels, at), np.split(known, at))]
         seen = limb_masks(model, tracklets)

@@ -111,7 +111,7 @@ def test_the_people_are_those_asked_for():
 @pytest.mark.parametrize(
     'arguments, said',
     [
-        (['nowhere'], 'There is no working directory'),
+        (['nowhere'], 'is no working directory of a training'),
         (['nowhere', '--tracklets=-1'], 'at least 0'),
         (['nowhere', '--people=test'], 'invalid choice'),
     ],
