@@ -204,6 +204,11 @@ REFUSED = [
     ('left+right', {'dataset.split': 'all'}, 'write the split of each behind its name'),
     ('left+copy', {'dataset.halves': 'swapped'}, 'halves = .* has no effect'),
     ('left+right', {'batch.sampling': 'balanced', 'batch.identities': 5}, 'a multiple of 2, such as 6'),
+    (
+        'left+right',
+        {'batch.sampling': 'balanced', 'batch.identities': 8, 'dataset.validation_share': 0.01},
+        r"'left' has 3 to train on \(config\.dataset\.validation_share = 0\.01 holds out 2, never fewer than two\)",
+    ),
     ('left+right', {'batch.sampling': 'balanced', 'batch.identities': 12}, 'Set --config.batch.identities=10 or lower'),
     ('left+right', {'dataset.validation_share': 0.9}, "Of the joined data sets, 'left': config.dataset.validation_"),
     ('a+b', {}, 'is one of that very name'),

@@ -273,6 +273,15 @@ def test_a_share_that_leaves_nobody_is_told(roles):
             partition(roles, validation_share=share)
 
 
+def test_a_training_set_that_is_too_small_for_any_share_is_not_told_to_lower_it():
+    three = table([1, 1, 2, 2, 3, 3], [1, 2] * 3, 'train')
+    for share in (0.01, 0.5):
+        with pytest.raises(UserError, match=r'3 in all\. No share holds out fewer: set it to 0\.'):
+            hold_out(three, share, 0)
+    with pytest.raises(UserError, match=r'4 in all\. Lower it, or set it to 0\.'):
+        hold_out(table([1, 1, 2, 2, 3, 3, 4, 4], [1, 2] * 4, 'train'), 0.8, 0)
+
+
 def test_people_without_cameras_are_scored_by_a_protocol_that_needs_none(roles):
     for role in ('query', 'gallery'):
         blind = DataSet({**roles.tables, role: table([20, 21], [-1, -1], role)}, layout='roles')

@@ -57,6 +57,9 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
     assert main.run(config, tmp_path / 'b', 'train') == 0
 
 
+TWO = 'config.dataset.validation_share = 0.01 holds out 2, never fewer than two'
+
+
 @pytest.mark.parametrize(
     ('fields', 'says'),
     [
@@ -75,7 +78,23 @@ def test_one_person_is_an_error_and_one_tracklet_is_not(tmp_path, capfd):
         ({'augment.flip': 1.5}, 'must lie in [0, 1]'),
         ({'input.prefetch': -1}, 'must not be negative'),
         ({'mesh.data': 3}, 'does not fit 8 device'),
-        ({'dataset.validation_share': 0.99}, 'validation_share'),
+        (
+            {'dataset.validation_share': 0.99},
+            'must leave two to train on; the training set has 6 such people, 6 in all. L',
+        ),
+        ({'dataset.validation_share': 0.01, 'batch.identities': 8}, f'the training set holds 4 people ({TWO}). Set'),
+        (
+            {'dataset.validation_share': 0.01, 'dataset.train_people': 3},
+            f'the training set holds 3 people ({TWO}, config.dataset.train_people = 3 keeps no more). Set',
+        ),
+        (
+            {'dataset.train_people': 1},
+            'The training set holds 1 person(s) (config.dataset.train_people = 1 keeps no more)',
+        ),
+        (
+            {'dataset.validation_share': 0.01, 'dataset.train_people': 5},
+            f'there are 4 people to train on ({TWO}). Lower it',
+        ),
     ],
 )
 def test_fields_that_do_not_fit_are_told(micro_data, tmp_path, capfd, fields, says):

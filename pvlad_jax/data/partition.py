@@ -77,7 +77,7 @@ def partition(
     if protocol == 'mars_official' and not (knows_cameras(query) and knows_cameras(gallery)):
         protocol, convention = 'all_but_query', NO_CAMERAS
     train, held_out = hold_out(train, validation_share, seed, protocol != 'all_but_query', group_size)
-    train = draw_people(train, train_people, seed, group_size)
+    train = draw_people(train, train_people, seed, group_size, held_out_clause(validation_share, held_out))
     if protocol == 'all_but_query':
         validation = first_of_each_person(held_out)
     elif protocol == 'cross_camera':
@@ -165,27 +165,36 @@ def hold_out(
     if len(whole) < groups or len(everyone) < groups * group_size + 2:
         such = 'seen by two cameras' if by_camera else 'with two tracklets'
         such += f', in whole groups of config.batch.group_size = {group_size}' if group_size > 1 else ''
+        remedy = 'Lower it, or set it to 0.' if groups > 2 else 'No share holds out fewer: set it to 0.'
         raise UserError(
             f'config.dataset.validation_share = {share} holds out {count} people {such}, and must leave two to '
-            f'train on; the training set has {len(usable_people)} such people, {len(everyone)} in all. '
-            'Lower it, or set it to 0.'
+            f'train on; the training set has {len(usable_people)} such people, {len(everyone)} in all. {remedy}'
         )
     drawn = np.random.default_rng([seed, 0x7A11]).choice(whole, groups, replace=False)
     out = np.isin(group_of(train.person_id, group_size), drawn)
     return train.select(~out), train.select(out & usable)
 
 
-def draw_people(train: TrackletTable, count: int, seed: int, group_size: int = 1) -> TrackletTable:
+def held_out_clause(share: float, *held_out: TrackletTable) -> str:
+    """How many people validation takes from training, as a clause; '' without validation. held_out: all of them."""
+    people = {person for table in held_out for person in table.person_id.tolist()}
+    return f'config.dataset.validation_share = {share:g} holds out {len(people)}, never fewer than two' if share else ''
+
+
+def draw_people(train: TrackletTable, count: int, seed: int, group_size: int = 1, held_out: str = '') -> TrackletTable:
     """The tracklets of `count` people, 0 = all. Of one seed, those of a larger number include those of a smaller one,
     as a learning curve needs. People of a group (`group_of`) are drawn one after the other.
+
+    Args:
+      held_out: `held_out_clause` of those who are no longer in `train`.
     """
     people = np.unique(train.person_id)
     if count == 0:
         return train
     if count > len(people):
         raise UserError(
-            f'config.dataset.train_people = {count}: there are {len(people)} people to train on. Lower it, or set it '
-            'to 0 for all.'
+            f'config.dataset.train_people = {count}: there are {len(people)} people to train on'
+            f'{f" ({held_out})" if held_out else ""}. Lower it, or set it to 0 for all.'
         )
     groups, which = np.unique(group_of(people, group_size), return_inverse=True)
     place = np.argsort(np.random.default_rng([seed, 0xD3A3]).permutation(len(groups)))

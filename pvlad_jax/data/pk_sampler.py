@@ -98,19 +98,20 @@ class PKSampler:
         return np.resize(rows, self.tracklets)
 
 
-def check_identities(train: TrackletTable, people: int) -> None:
-    """UserError where the training set has too few people for a batch of `people`."""
-    there = len(person_labels(train)[1])
+def check_identities(train: TrackletTable, people: int, why: str = '') -> None:
+    """UserError where the training set has too few people for a batch of `people`. why: it may have so few, a
+    clause."""
+    there, why = len(person_labels(train)[1]), f' ({why})' if why else ''
     if there == 0:
         raise UserError(
             'The data set has no training people, so it can only be tested on: --mode=eval --workdir=WORKDIR of a '
             'trained network --config.evaluation.dataset=NAME (docs/transfer.md).'
         )
     if there < 2:
-        raise UserError(f'The training set holds {there} person(s); telling people apart takes at least two.')
+        raise UserError(f'The training set holds {there} person(s){why}; telling people apart takes at least two.')
     if there < people:
         raise UserError(
-            f'config.batch.identities = {people}, but the training set holds {there} people. '
+            f'config.batch.identities = {people}, but the training set holds {there} people{why}. '
             f'Set --config.batch.identities={there} or lower.'
         )
 

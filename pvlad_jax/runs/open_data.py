@@ -9,7 +9,7 @@ from pvlad_jax.config.data_set_names import is_join, joined_data_sets
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.fingerprint import labels_hash
 from pvlad_jax.data.joined_dataset import AnyDataset, JoinedDataset, joined_roles
-from pvlad_jax.data.partition import Partition, partition, person_labels, split_names
+from pvlad_jax.data.partition import Partition, held_out_clause, partition, person_labels, split_names
 from pvlad_jax.data.tracklet_dataset import TrackletDataset, find_dataset
 
 
@@ -87,9 +87,11 @@ def join(config: Config, parts: Mapping[str, tuple[TrackletDataset, Partition]])
             )
         there = len(person_labels(roles.train)[1])
         if config.batch.sampling == 'balanced' and there < share:
+            why = held_out_clause(config.dataset.validation_share, roles.validation_query, roles.validation_gallery)
             raise UserError(
                 f"config.batch.sampling = 'balanced' takes {share} people of each data set for a batch, and {part!r} "
-                f'has {there} to train on. Set --config.batch.identities={there * len(parts)} or lower, or '
+                f'has {there} to train on{f" ({why})" if why else ""}. Set '
+                f'--config.batch.identities={there * len(parts)} or lower, or '
                 '--config.batch.sampling=proportional.'
             )
     dataset = JoinedDataset(name, config.dataset.data_dir, {part: dataset for part, (dataset, _) in parts.items()})

@@ -17,7 +17,7 @@ from pvlad_jax.config import Config
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.paths import is_remote, user_path
 from pvlad_jax.data.joined_dataset import AnyDataset
-from pvlad_jax.data.partition import Partition
+from pvlad_jax.data.partition import Partition, held_out_clause
 from pvlad_jax.data.pk_sampler import check_identities
 from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.tracklet_dataset import TrackletTable
@@ -157,7 +157,11 @@ def check_labels_of(config: Config, roles: Partition, parts: Mapping[str, Partit
 
     parts: the roles of each data set of a join, by name, where `roles` are those of all together.
     """
-    check_identities(roles.train, config.batch.identities)
+    given = config.dataset
+    why = [held_out_clause(given.validation_share, roles.validation_query, roles.validation_gallery)]
+    if given.train_people:
+        why.append(f'config.dataset.train_people = {given.train_people} keeps no more')
+    check_identities(roles.train, config.batch.identities, ', '.join(filter(None, why)))
     for name, own in (parts or {'': roles}).items():
         with said_of(name):
             _check_scored(config, own)

@@ -25,12 +25,16 @@ class DatasetConfig:
         choices=('wang2014', 'swapped'),
     )
     validation_share: float = setting(
-        0.0, 'share of the training identities held out to choose checkpoints by; 0 = none', at_least=0, below=1
+        0.0,
+        'share of the training identities held out to choose checkpoints by, but at least two, of each data set of a '
+        'join; 0 = none',
+        at_least=0,
+        below=1,
     )
     train_people: int = setting(
         0,
-        'training identities that are kept, drawn by the seed so that more hold fewer, of each data set of a join; '
-        '0 = all',
+        'training identities that are kept, of those who are not held out, drawn by the seed so that more hold fewer, '
+        'of each data set of a join; 0 = all',
         at_least=0,
         short='train_people',
     )
