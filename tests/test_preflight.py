@@ -1,6 +1,8 @@
 """What can be known before a run is known before anything is built, compiled or trained, and said in one message."""
 
 import dataclasses
+import pickle
+import re
 import shutil
 import types
 
@@ -11,6 +13,7 @@ import pytest
 import main
 from pvlad_jax.config import freeze
 from pvlad_jax.core.errors import UserError
+from pvlad_jax.data.frame_decoding import CorruptRecord
 from pvlad_jax.data.partition import partition
 from pvlad_jax.data.record_check import damaged_tracklets
 from pvlad_jax.data.tracklet_dataset import TrackletDataset
@@ -221,6 +224,36 @@ def test_headers_of_frames_to_be_tested(opened, micro_data, tmp_path):
         preflight.check_frames(
             micro_config(micro_data, **{'evaluation.frames': 'even:2'}), altered, roles, RunData(tmp_path, dataset, 6)
         )
+
+
+def test_the_remedy_for_a_damaged_tracklet_is_said_once(opened, micro_data, tmp_path):
+    dataset, roles = opened
+
+    def unreadable(_record):
+        raise CorruptRecord("Tracklet 'p7c1t1' (record 0 of split query) is damaged: no protobuf")
+
+    faults = [
+        (lambda record: dataclasses.replace(record, frames=[f[:30] for f in record.frames]), 'cannot be decoded: it'),
+        (
+            lambda record: dataclasses.replace(record, frames=list(record.frames)[1:]),
+            r'the table of tracklets says \d+\.',
+        ),
+        (unreadable, 'is damaged: no protobuf.'),
+    ]
+    for change, says in faults:
+        with pytest.raises(UserError, match=says) as told:
+            preflight.check_frames(
+                micro_config(micro_data), Altered(dataset, p7c1t1=change), roles, RunData(tmp_path, dataset, 6)
+            )
+        said = str(told.value)
+        assert said.count('on_error=skip') == said.count('data set again') == 1 and re.search(
+            r'\. Build the data', said
+        )
+
+
+def test_a_corrupt_record_says_what_to_do_and_survives_a_pickle():
+    error = pickle.loads(pickle.dumps(CorruptRecord('Tracklet x is damaged')))
+    assert error.fault == 'Tracklet x is damaged' and str(error).startswith('Tracklet x is damaged. Build the data set')
 
 
 def test_people_held_out_are_looked_at_too_and_each_split_anew(opened, micro_data, tmp_path):

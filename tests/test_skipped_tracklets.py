@@ -223,8 +223,9 @@ def test_processes_agree_on_what_is_left_out_and_on_failures(monkeypatch):
     for whole, skipped in gathered(monkeypatch, [{'skipped': [3]}, {'skipped': [1]}]):
         assert whole[:, 0].tolist() == [1, 2, 2, 1, 1] and skipped.tolist() == [False, True, False, True, False]
     # The others hear the reason of the one that failed, and none waits.
-    for error in gathered(monkeypatch, [{}, {'failure': CorruptRecord('Tracklet é, frame 3 cannot be decoded.')}]):
-        assert isinstance(error, UserError) and str(error) == 'Tracklet é, frame 3 cannot be decoded.'
+    failure = CorruptRecord('Tracklet é, frame 3 cannot be decoded')
+    for error in gathered(monkeypatch, [{}, {'failure': failure}]):
+        assert isinstance(error, UserError) and str(error) == str(failure)
     for error in gathered(monkeypatch, [{'failure': CorruptRecord('x' * 5000)}, {'stopped': True}]):
         assert isinstance(error, UserError) and set(str(error)) == {'x'}
     assert all(

@@ -20,7 +20,18 @@ def decoding_threads(threads: int) -> concurrent.futures.ThreadPoolExecutor:
 
 
 class CorruptRecord(UserError):
-    """A frame that cannot be decoded. The message names the tracklet and the frame."""
+    """A record or a frame that cannot be read. The message names the tracklet and the frame, and says what to do.
+
+    Attributes:
+      fault: what is wrong alone, a clause.
+    """
+
+    def __init__(self, fault: str):
+        super().__init__(fault)
+        self.fault = fault
+
+    def __str__(self) -> str:
+        return f'{self.fault}. Build the data set again from intact frames, or set --config.input.on_error=skip.'
 
 
 def decode(encoded: bytes, out: UInt8[np.ndarray, 'H W 3']) -> None:
@@ -68,9 +79,6 @@ def decode_clips(
             decode(encoded[i], clips[place])
         except (ImageError, IndexError) as error:
             fault = f'it {error}' if isinstance(error, ImageError) else 'its record has fewer frames'
-            raise CorruptRecord(
-                f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {fault}. Build the data set '
-                'again from intact frames, or set --config.input.on_error=skip.'
-            ) from error
+            raise CorruptRecord(f'Tracklet {name!r}, frame {i} (counted from 0) cannot be decoded: {fault}') from error
         places[int(i)] = place
     return whole

@@ -13,7 +13,7 @@ from pvlad_jax.images import ImageError, read_header
 def damaged_tracklets(
     dataset: AnyDataset, table: TrackletTable, policy: str = 'all', threads: int = 4
 ) -> dict[str, str]:
-    """{tracklet: what is wrong with it} of those that an evaluation could not decode.
+    """{tracklet: what is wrong with it, a clause} of those that an evaluation could not decode.
 
     Frames are judged by their headers, which is cheap; a picture that is damaged further on is not found.
 
@@ -34,7 +34,7 @@ def damaged_tracklets(
             for i in kept_frames(int(table.n_frames[row]), policy):
                 _look_at(record.frames[int(i)], int(i), record.tracklet)
         except CorruptRecord as error:
-            return str(error)
+            return error.fault
         return None
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -48,6 +48,5 @@ def _look_at(encoded: bytes, number: int, tracklet: str) -> None:
         read_header(encoded)
     except ImageError as error:
         raise CorruptRecord(
-            f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: it {error}. '
-            'Build the data set again from intact frames, or set --config.input.on_error=skip.'
+            f'Tracklet {tracklet!r}, frame {number} (counted from 0) cannot be decoded: it {error}'
         ) from error

@@ -125,7 +125,7 @@ class TrackletDataset:
 
             raise CorruptRecord(
                 f'Tracklet {str(self.tables[split].tracklet[int(row)])!r} (record {row} of split {split} in '
-                f'{self.folder}) is damaged: {error}. Convert the data set again, or set --config.input.on_error=skip.'
+                f'{self.folder}) is damaged: {error}'
             ) from error
 
 

@@ -225,7 +225,7 @@ def check_frames(config: Config, dataset: AnyDataset, roles: Partition, data: Ru
         rest = f' and {len(others) - _MAX_NAMED} more' if len(others) > _MAX_NAMED else ''
         more = f' So are {", ".join(others[:_MAX_NAMED])}{rest}.'
         raise UserError(
-            f'A tracklet to be tested is damaged: {name}: {wrong}{more if others else ""} Convert the data set again, '
-            'or leave such tracklets out with --config.input.on_error=skip.'
+            f'A tracklet to be tested is damaged: {name}: {wrong}.{more if others else ""} Build the data set again '
+            'from intact frames, or leave such tracklets out with --config.input.on_error=skip.'
         )
     data.mark_checked(what)
