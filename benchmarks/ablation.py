@@ -57,6 +57,11 @@ def parse_choices(given: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
     return choices
 
 
+def names_of(listed: str) -> list[str]:
+    """The names in 'a, b'; none in ''."""
+    return [name.strip() for name in listed.split(',')] if listed else []
+
+
 def folder_name(name: str) -> str:
     return re.sub(r'\W+', '_', name).lower()
 
@@ -83,7 +88,7 @@ def run_all(
     options: argparse.Namespace, choices: dict[str, tuple[str, list[str]]], seeds: Sequence[int], flags: Sequence[str]
 ) -> tuple[dict[str, dict[str, dict[int, dict]]], int]:
     """({data set: {choice: {seed: result}}}, how many runs failed). The data set '' is the configuration's own."""
-    datasets = options.datasets.split(',') if options.datasets else ['']
+    datasets = names_of(options.datasets) or ['']
     programs = options.workdir / '.compile_cache'  # no name of a choice or data set begins so
     results: dict = {dataset: {name: {} for name in choices} for dataset in datasets}
     failed = 0
@@ -126,7 +131,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not re.fullmatch(r'\d+(,\d+)*', options.seeds):
         parser.error(f'--seeds={options.seeds}: whole numbers by commas, such as 0,1,2.')
-    datasets = options.datasets.split(',') if options.datasets else []
+    datasets = names_of(options.datasets)
     if not all(map(re.compile(r'[^/\\.,][^/\\,]*').fullmatch, datasets)) or len(set(datasets)) < len(datasets):
         parser.error(f'--datasets={options.datasets}: names of data sets by commas, each once.')
     if options.at_once < 1:

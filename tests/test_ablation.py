@@ -96,7 +96,7 @@ def test_what_is_missing_is_run_once_and_a_failure_spares_the_others(runs, tmp_p
         '--config=c.py:steps=9',
         f'--workdir={tmp_path / "runs"}',
         '--seeds=1,0',
-        '--datasets=x,y',
+        '--datasets=x, y',
         f'--output={tmp_path / "rows.json"}',
         f'--markdown={tmp_path / "table.md"}',
         f'@{tmp_path / "choices.txt"}',

@@ -69,7 +69,8 @@ def test_temporal_blocks_are_chosen_by_name():
         return choose_temporal_blocks(text, blocks, default, 'net')
 
     assert chosen('default') == default and chosen('none') == () and chosen('all') == blocks
-    assert chosen('layer2+layer1.0') == ('layer1.0', 'layer2.0') and chosen('layer1') == blocks[:2]
+    assert chosen('layer2+layer1.0') == chosen(' layer2 + layer1.0') == ('layer1.0', 'layer2.0')
+    assert chosen('layer1') == blocks[:2]
     for wrong in ('layer3', 'layer1.2', '', 'layer1.0,layer2.0', 'layer1.0+'):
         with pytest.raises(UserError, match=r'net has no block .*layer1\.0, layer1\.1, layer2\.0'):
             chosen(wrong)

@@ -198,6 +198,9 @@ REFUSED = [
     ('left+none', {}, "No data set 'none'"),
     ('left+right@7', {}, "data set 'right' has the splits 0, 1, 2, and not 7"),
     ('right@1', {}, '--config.dataset.name=right --config.dataset.split=1'),
+    ('right @ 1', {}, '--config.dataset.name=right --config.dataset.split=1'),
+    (' left', {}, "No data set ' left' in .*, but 'left'. Leave out the blanks around its name"),
+    ('no one', {}, "--name='no one' "),
     ('left+copy', {}, 'are one data set under two names'),
     ('left+untrainable', {}, "'untrainable' has nobody to train on"),
     ('left+newer', {}, 'is of data format 2'),
@@ -213,6 +216,13 @@ REFUSED = [
     ('left+right', {'dataset.validation_share': 0.9}, "Of the joined data sets, 'left': config.dataset.validation_"),
     ('a+b', {}, 'is one of that very name'),
 ]
+
+
+def test_blanks_around_the_names_of_a_join_mean_nothing(data_dir):
+    assert joined_data_sets(' left + right @ 1') == joined_data_sets(JOIN)
+    ours, theirs = open_data(config(data_dir, 'left + right @1')), open_data(config(data_dir))
+    assert list(ours.parts) == list(theirs.parts)
+    assert ours.roles.train.tracklet.tolist() == theirs.roles.train.tracklet.tolist()
 
 
 @pytest.fixture(scope='module')

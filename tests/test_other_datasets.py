@@ -77,7 +77,7 @@ def test_another_split_of_the_same_data_set_was_trained_on(tmp_path, capfd):
         json.dumps({'trained_on': [{**PEOPLE, 'data_set': 'micro_splits', 'people': [str(p) for p in range(1, 7)]}]})
     )
     for split, says in (('1', '3 of the 6 people'), ('2', '6 of the 6 people')):
-        config.evaluation.dataset = f'micro_splits@{split}'
+        config.evaluation.dataset = f' micro_splits @ {split}'
         assert main.run(config, folder, 'eval') == 2
         assert f"{says} of the test set of 'micro_splits' (split {split}) are trained on" in capfd.readouterr().err
 

@@ -20,7 +20,7 @@ class NamedDataSet(NamedTuple):
     Attributes:
       name: of its folder in config.dataset.data_dir.
       split: '0' where none is written.
-      written: as the user wrote it, NAME or NAME@SPLIT; results go by it.
+      written: as the user wrote it, NAME or NAME@SPLIT, without blanks around either; results go by it.
     """
 
     name: str
@@ -33,6 +33,11 @@ def is_folder_name(name: str) -> bool:
     split.
     """
     return _NAME.fullmatch(name) is not None
+
+
+def without_blanks(written: str) -> str:
+    """'mars' of ' mars ', 'prid2011@3' of 'prid2011 @ 3': as one of a list may be written."""
+    return '@'.join(part.strip() for part in written.split('@'))
 
 
 def names_run_result(name: str) -> bool:
@@ -55,7 +60,7 @@ def joined_data_sets(name: str) -> tuple[NamedDataSet, ...]:
       UserError: something that is no name, or a data set twice, or one called as a result of the run itself.
     """
     found = []
-    for written in name.split(JOIN):
+    for written in map(without_blanks, name.split(JOIN)):
         folder, at, split = written.partition('@')
         if not is_folder_name(folder) or (at and not split.isdecimal()):
             raise UserError(

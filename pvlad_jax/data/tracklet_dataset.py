@@ -4,6 +4,7 @@ docs/design.md).
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -100,11 +101,17 @@ class TrackletDataset:
         """The newest version of DATA_DIR/NAME. UserError where there is none, or no readable one."""
         folder = find_dataset(data_dir, name)
         if folder is None:
+            bare = name.strip()
+            if bare not in ('', name) and find_dataset(data_dir, bare):
+                raise UserError(
+                    f'No data set {name!r} in {user_path(data_dir)}, but {bare!r}. Leave out the blanks around its '
+                    'name.'
+                )
             there = sorted({p.parents[1].name for p in user_path(data_dir).glob('*/*/dataset_info.json')})
             held = f' It holds {", ".join(there[:10])}.' if there else ''
             raise UserError(
                 f'No data set {name!r} in {user_path(data_dir)}.{held} Make it with: python data_prep/build_tfds.py '
-                f'--dataset=... --name={name} --source=... --data_dir={data_dir}'
+                f'--dataset=... --name={shlex.quote(name)} --source=... --data_dir={data_dir}'
             )
         return cls(folder)
 

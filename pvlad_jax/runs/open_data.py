@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from pvlad_jax.config import Config
-from pvlad_jax.config.data_set_names import is_join, joined_data_sets
+from pvlad_jax.config.data_set_names import is_join, joined_data_sets, without_blanks
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.data.fingerprint import labels_hash
 from pvlad_jax.data.joined_dataset import AnyDataset, JoinedDataset, joined_roles
@@ -112,7 +112,7 @@ def said_of(part: str) -> Iterator[None]:
 
 def _check_split_is_elsewhere(data_dir: str, name: str) -> None:
     """UserError where one data set is named as those of a join are."""
-    folder, at, split = name.partition('@')
+    folder, at, split = without_blanks(name).partition('@')
     if at and find_dataset(data_dir, name) is None and find_dataset(data_dir, folder) is not None:
         raise UserError(
             f'config.dataset.name = {name!r}: a split is written behind the name where data sets are joined. Of one, '

@@ -7,7 +7,7 @@ import jax
 import msgspec
 
 from pvlad_jax.config import Config
-from pvlad_jax.config.data_set_names import is_folder_name, is_join, names_run_result
+from pvlad_jax.config.data_set_names import is_folder_name, is_join, names_run_result, without_blanks
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.core.saved_files import json_object
 from pvlad_jax.data.partition import partition, split_names
@@ -58,7 +58,7 @@ def evaluate_others(config: Config, workdir: Folder, log: Log, output: Folder) -
 
 
 def _names(given: str) -> list[str]:
-    names = [name.strip() for name in given.split(',')]
+    names = [without_blanks(name) for name in given.split(',')]
     said = f'config.evaluation.dataset = {given!r}'
     if not all(names) or len(set(names)) < len(names):
         raise UserError(f'{said}: names of data sets by commas, each once, such as mars,prid2011@3.')

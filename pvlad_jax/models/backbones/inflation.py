@@ -61,7 +61,7 @@ def choose_temporal_blocks(
     known = {'default': default, 'all': blocks, 'none': ()}
     if chosen in known:
         return known[chosen]
-    names = chosen.split('+')
+    names = [name.strip() for name in chosen.split('+')]
     for name in names:
         if not any(name in (block, block.split('.')[0]) for block in blocks):
             raise UserError(
