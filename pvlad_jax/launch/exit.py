@@ -34,7 +34,7 @@ def exit_code(job: Callable[[preemption.StopRequest], None]) -> int:
             distributed.finish()
             return EXIT_PREEMPTED
         except KeyboardInterrupt:
-            return _end('Interrupted. The same command resumes from the last checkpoint.', EXIT_INTERRUPTED)
+            return _end(f'Interrupted. {stop.what_follows()}', EXIT_INTERRUPTED)
         except Exception as error:
             # With several processes a broken connection means that another one is gone.
             reason = (

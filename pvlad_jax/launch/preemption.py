@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pvlad_jax.core.errors import EXIT_PREEMPTED
 from pvlad_jax.core.terminal import complain
@@ -28,6 +28,7 @@ class StopRequest:
     def __init__(self):
         self.grace = 25.0
         self.no_unsaved_steps = True
+        self.what_follows: Callable[[], str] = lambda: 'Give the same command again.'
         self._requested = threading.Event()
         self._ended = threading.Event()
         self._wake: int | None = None  # end of the pipe that the watching thread reads
@@ -52,12 +53,8 @@ class StopRequest:
         distributed.ask_all_to_stop()
         if not self.no_unsaved_steps and self._ended.wait(self.grace):
             return
-        why = (
-            'nothing to save yet'
-            if self.no_unsaved_steps
-            else f'not saved within {self.grace:g} s, the last checkpoint stands'
-        )
-        complain(f'Asked to stop: {why}. The same command starts again.')
+        why = 'nothing to save yet' if self.no_unsaved_steps else f'not saved within {self.grace:g} s'
+        complain(f'Asked to stop: {why}. {self.what_follows()}')
         distributed.exit_now(EXIT_PREEMPTED)
 
 

@@ -27,7 +27,16 @@ from pvlad_jax.runs.run_start import weights_of_new_run
 from pvlad_jax.runs.splits import all_splits, first_split
 from pvlad_jax.runs.train import train
 from pvlad_jax.runs.trained_model import UNTRAINED
-from pvlad_jax.runs.workdir import CONFIG, Folder, check_config, claim, open_workdir, place_of, planned_ends
+from pvlad_jax.runs.workdir import (
+    CONFIG,
+    Folder,
+    check_config,
+    claim,
+    open_workdir,
+    place_of,
+    planned_ends,
+    what_follows,
+)
 
 # Modes that make a folder of what a working directory holds.
 FROM_FILES = {'export': export_model, 'report': write_report}
@@ -64,6 +73,14 @@ def work(
     distributed.start(several, stop.request)
     distributed.check_same_on_all('configuration', json.dumps([flatten(frozen), str(workdir), mode], sort_keys=True))
     folder = open_workdir(workdir)
+    every_split = frozen.dataset.split == 'all' and mode not in FROM_FILES
+    stop.what_follows = lambda: (
+        'The same command goes on with the splits that are left.'
+        if every_split
+        else what_follows(folder)
+        if mode == 'train'
+        else 'The same command starts again.'
+    )
     if mode in FROM_FILES:
         return _from_files(frozen, folder, mode, output)
     check_devices(frozen)
@@ -73,8 +90,7 @@ def work(
         raise UserError(
             f'{folder} holds no checkpoint to evaluate: there is no such folder. Train first, with --mode=train.'
         )
-    # Then each split has a folder of its own, which is claimed when its turn comes.
-    every_split = frozen.dataset.split == 'all'
+    # Each split has a folder of its own, which is claimed when its turn comes.
     held = contextlib.nullcontext()
     if distributed.is_first() and not every_split:
         held = claim(target, '--workdir' if output is None else '--output')

@@ -103,7 +103,7 @@ def check_config(workdir: Folder, config: Config) -> None:
     as long as they only grow, those that are marked `grows`.
     """
     if not (workdir / CONFIG).exists():
-        if _has_checkpoint(workdir):
+        if _saved_steps(workdir):
             raise UserError(
                 f'{workdir} holds checkpoints, but no {CONFIG}, which says what they are of. Restore that file from a '
                 'copy, or give another --workdir.'
@@ -117,7 +117,7 @@ def check_config(workdir: Folder, config: Config) -> None:
             + '\nGive another --workdir, or set these fields back. '
             + (
                 f'A new run in another --workdir can begin with the weights of this one: --config.init_from={workdir}'
-                if _has_checkpoint(workdir)
+                if _saved_steps(workdir)
                 else 'It has no checkpoint yet, so nothing is lost if the folder is removed.'
             )
         )
@@ -158,16 +158,28 @@ def record_more_steps(workdir: Folder, config: Config, step: int | None) -> None
         write_config(workdir, config, [*history, {'step': step, 'before': before}])
 
 
-def _has_checkpoint(workdir: Folder) -> bool:
+def _saved_steps(workdir: Folder) -> list[int]:
+    """Steps of the checkpoints; one gets its number as its name when it is whole."""
     checkpoints = workdir / 'checkpoints'
-    return checkpoints.is_dir() and any(path.name.isdecimal() for path in checkpoints.iterdir())
+    return [int(path.name) for path in checkpoints.iterdir() if path.name.isdecimal()] if checkpoints.is_dir() else []
+
+
+def what_follows(workdir: Folder) -> str:
+    """What the command of a training that is stopped now will do when it is given again, a sentence."""
+    if is_remote(workdir):  # not asked: it may be stopped since the network is gone
+        return 'The same command resumes from the last checkpoint, if there is one.'
+    try:
+        steps = _saved_steps(workdir)
+    except OSError:
+        return 'Give the same command again.'
+    return f'The same command resumes after step {max(steps)}.' if steps else 'The same command starts again.'
 
 
 def planned_ends(workdir: Folder) -> list[int]:
     """The numbers of steps that a run was given, from the first to the present one; [] where nothing has been saved
     yet.
     """
-    if not ((workdir / CONFIG).exists() and _has_checkpoint(workdir)):
+    if not ((workdir / CONFIG).exists() and _saved_steps(workdir)):
         return []
     saved, history = read_config(workdir / CONFIG)
     steps = [entry['before']['training.steps'] for entry in history if 'training.steps' in entry.get('before', {})]
