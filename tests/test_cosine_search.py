@@ -1,14 +1,10 @@
 """Exact search is a stable sort, whatever the blocks, and filters say what they mean."""
 
-import time
-
 import numpy as np
 import pytest
 
 pa = pytest.importorskip('pyarrow')
-from pvlad_jax.core.errors import UserError  # noqa: E402
 from pvlad_jax.gallery import cosine_search, segments  # noqa: E402
-from pvlad_jax.gallery.filters import Filters, seconds  # noqa: E402
 
 
 @pytest.mark.parametrize('n', [1, 5, 700])
@@ -65,15 +61,3 @@ def test_rows_are_found_by_their_ids():
     assert segments.ids_to_rows(metadata, np.array([[3, 0]])).tolist() == [[-1, -1]]
     metadata = pa.table({'id': [7, 2, 9]})
     assert segments.ids_to_rows(metadata, np.array([[9, 8, 2], [10, -1, 7]])).tolist() == [[2, -1, 1], [-1, -1, 0]]
-
-
-def test_times_are_seconds_or_dates(monkeypatch):
-    monkeypatch.setenv('TZ', 'JST-9')  # a date is UTC wherever the program runs
-    time.tzset()
-    assert seconds('12.5') == 12.5 and seconds('1970-01-02') == 86400 and seconds('1970-01-01T01:00+01:00') == 0
-    monkeypatch.undo()
-    time.tzset()
-    with pytest.raises(ValueError):
-        seconds('yesterday')
-    with pytest.raises(UserError, match='No time'):
-        Filters(after=5, before=4)

@@ -1,5 +1,7 @@
 """What a search or a deletion is asked for: names in lists, whole numbers of results, and times that are told apart."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -49,9 +51,13 @@ def test_times_of_two_kinds_in_one_search_are_refused():
         Filters(after=5.0, before=NOON)
 
 
-def test_a_date_is_seconds_since_1970():
-    assert times.seconds('1970-01-01T00:00:12.5'.replace('1970', '2026')) == times.date('2026-01-01') + 12.5
+def test_a_date_is_seconds_since_1970(monkeypatch):
+    monkeypatch.setenv('TZ', 'JST-9')  # a date is UTC wherever the program runs
+    time.tzset()
+    assert times.seconds('2026-01-01T00:00:12.5') == times.date('2026-01-01') + 12.5 == 1_767_225_612.5
     assert times.seconds('2026-11-25T13:00+01:00') == NOON == times.seconds(str(NOON)) and times.seconds('3.5') == 3.5
+    monkeypatch.undo()
+    time.tzset()
     for text in ('1970-01-02', 'noon', 'nan', '2026-13-01'):
         with pytest.raises(ValueError, match=r'.'):
             times.seconds(text)
