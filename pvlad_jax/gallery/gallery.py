@@ -40,10 +40,6 @@ _Read = TypeVar('_Read')
 _ATTEMPTS = 5  # at reading a state whose files a change removes meanwhile
 
 
-def _rows(state: State) -> int:
-    return state.index.get('rows', state.rows)
-
-
 def _nothing(count: int) -> None:
     """Takes the place of a progress line."""
 
@@ -111,7 +107,7 @@ class Gallery:
 
     def __len__(self) -> int:
         """How many tracklets there are."""
-        return _rows(self.state)
+        return self.state.tracklets
 
     def add(
         self,
@@ -248,7 +244,7 @@ class Gallery:
                         f'The search of the gallery {self.folder} (backend {state.backend}) has no {option}. '
                         f'Leave --{option} out.'
                     )
-            if not _rows(state):
+            if not state.tracklets:
                 raise UserError(f'The gallery {self.folder} is empty. Add to it first.')
             model_of(queries, state, fingerprint, 'The queries')
             if queries.embedding.shape[1] != state.size:

@@ -58,6 +58,11 @@ class State:
     def rows(self) -> int:
         return sum(segment.rows for segment in self.segments)
 
+    @property
+    def tracklets(self) -> int:
+        """How many there are, in segments or in Milvus."""
+        return self.index.get('rows', self.rows)
+
 
 class _MilvusOptions(TypedDict):
     uri: str
