@@ -153,6 +153,7 @@ def test_fields_behind_the_box_may_be_empty(tmp_path):
     for content in (
         '1,7,100,50,40,120,,0,0,0\n2,7,101,50,40,120,0.5,,,',
         '1 , 7 , 100 , 50 , 40 , 120 ,\n2, 7, 101, 50, 40, 120',
+        '1,7,100,50,40,120,0,,,\n2,7,101,50,40,120,0,,,',  # nine fields, but no annotation of MOT16
     ):
         found = read_tracks(written(tmp_path, content))
         assert (found.names, found.notes) == (expected.names, expected.notes)

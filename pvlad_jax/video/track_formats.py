@@ -115,7 +115,7 @@ def _rows_one_by_one(text: str, path: str) -> tuple[Float64[np.ndarray, 'N 7'], 
             values = [float(f or 'nan' if place > 5 else f) for place, f in enumerate(fields[:10])]
             _whole(values[0]), _whole(values[1])
             rows.append([*values, np.nan][:7])
-            columns.append(len(fields))
+            columns.append(max(place for place, field in enumerate(fields, 1) if field))  # MOT16's are all filled
         except (ValueError, IndexError, OverflowError):
             values = []
         if len(values) < 6:
