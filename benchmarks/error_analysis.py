@@ -133,8 +133,7 @@ def main() -> None:
     if given.output:
         check_output_file(given.output, {'--query': given.query, '--gallery': given.gallery})
     query, gallery = read_embeddings(given.query), read_embeddings(given.gallery)
-    refuses = given.unknown_cameras == 'refuse'
-    protocol = given.protocol or (default_protocol(query, gallery) if refuses else 'mars_official')
+    protocol = given.protocol or default_protocol(query, gallery, given.unknown_cameras)
     ranks, failures = first_matches(query, gallery, protocol, given.unknown_cameras)
     report(ranks, failures, query)
     if given.output:

@@ -1,4 +1,4 @@
-"""What a search or a deletion is asked for: names in lists, whole numbers of results, and times that are told apart."""
+"""Arguments of searches and deletions: lists of names, numbers of results, dates and times since a video began."""
 
 import time
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('pyarrow')
+from pvlad_jax.commands.dispatcher import main
 from pvlad_jax.core import times
 from pvlad_jax.core.errors import UserError
 from pvlad_jax.gallery.embedding_table import EmbeddingTable
@@ -61,6 +62,19 @@ def test_a_date_is_seconds_since_1970(monkeypatch):
     for text in ('1970-01-02', 'noon', 'nan', '2026-13-01'):
         with pytest.raises(ValueError, match=r'.'):
             times.seconds(text)
+
+
+def test_results_show_the_kind_of_time(tmp_path, capsys):
+    gallery = make(tmp_path / 'g')
+    write_table(tmp_path / 'timed.parquet', timed())
+    gallery.add(tmp_path / 'timed.parquet')
+    write_table(tmp_path / 'q.parquet', rows(0, 1))
+    assert (
+        main(['gallery', 'search', f'--gallery={tmp_path / "g"}', f'--input={tmp_path / "q.parquet"}', '--k=21']) == 0
+    )
+    said = capsys.readouterr().out
+    assert '3.0 s' in said and '2026-11-25 12:00:03' in said
+    assert times.shown(1e300) == f'{1e300:.1f} s'
 
 
 def test_a_single_name_is_not_a_list_of_letters(tmp_path):

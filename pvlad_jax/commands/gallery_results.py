@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pvlad_jax.core import terminal
 from pvlad_jax.core.files import atomic_write
+from pvlad_jax.core.times import shown
 from pvlad_jax.gallery.crops import crops_by_name, crops_of
 from pvlad_jax.gallery.result_sheet import draw_sheet
 
@@ -41,15 +42,15 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     decided = any(row['decision'] for row in rows)
     table = Table()
     decision = ['decision'] if decided else []
-    for column in ('query', 'rank', 'tracklet', 'distance', *decision, 'camera', 'source', 'seconds'):
-        number = column in ('rank', 'distance', 'seconds')
+    for column in ('query', 'rank', 'tracklet', 'distance', *decision, 'camera', 'source', 'seen at'):
+        number = column in ('rank', 'distance', 'seen at')
         table.add_column(column, justify='right' if number else 'left', no_wrap=number, overflow='fold')
     for row in rows:
         said = [f'{row["query"]}: {row["decision"]}' if decided else row['query']]
         if not row['hits']:
             table.add_row(*map(terminal.printable, said), '', 'nothing found')
         for rank, hit in enumerate(row['hits'], start=1):
-            time = '' if hit['start_seconds'] is None else f'{hit["start_seconds"]:.1f}'
+            time = '' if hit['start_seconds'] is None else shown(hit['start_seconds'])
             cells = [said[0] if rank == 1 else '', str(rank), hit['tracklet'], f'{hit["distance"]:.4f}']
             cells += [hit['decision']] if decided else []
             cells += [hit['camera'], hit['source'], time]

@@ -29,3 +29,13 @@ def date(text: str) -> float:
     if since_1970 < LEAST_DATE:
         raise ValueError(f'{text} is before 1973')
     return since_1970
+
+
+def shown(since: float) -> str:
+    """A time of a table for people to read: '12.5 s' since a source began, or a date in UTC."""
+    if since < LEAST_DATE:
+        return f'{since:.1f} s'
+    try:
+        return f'{datetime.datetime.fromtimestamp(since, datetime.UTC):%Y-%m-%d %H:%M:%S}'
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return f'{since:.1f} s'

@@ -12,7 +12,7 @@ from pvlad_jax.core.files import check_output_file
 from pvlad_jax.core.library_messages import quiet_libraries
 from pvlad_jax.core.paths import remote_or_user_path
 from pvlad_jax.evaluation.distances import DISTANCES
-from pvlad_jax.evaluation.embeddings import FIELDS, Embeddings, read_embeddings
+from pvlad_jax.evaluation.embeddings import FIELDS, read_embeddings
 from pvlad_jax.evaluation.metric_learning import LEARNED
 from pvlad_jax.evaluation.protocols import PROTOCOLS, UNKNOWN_CAMERAS, default_protocol
 from pvlad_jax.evaluation.result import print_table, write_result
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
             output = remote_or_user_path(output)
             check_output_file(output, {f'--{name}': path for name, path in paths.items()})
         tables = {name: read_embeddings(path) if path else None for name, path in paths.items()}
-        options['protocol'] = options['protocol'] or _protocol(
+        options['protocol'] = options['protocol'] or default_protocol(
             tables['query'], tables['gallery'], options['unknown_cameras']
         )
         result = score(**tables, **options)
@@ -97,11 +97,6 @@ def main(arguments: list[str] | None = None) -> int:
         terminal.complain(f'error: {reason}')
         return EXIT_USER_ERROR
     return 0
-
-
-def _protocol(query: Embeddings, gallery: Embeddings, unknown_cameras: str) -> str:
-    """What is taken where none is asked for."""
-    return default_protocol(query, gallery) if unknown_cameras == 'refuse' else 'mars_official'
 
 
 if __name__ == '__main__':

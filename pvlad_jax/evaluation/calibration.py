@@ -74,8 +74,8 @@ def calibrate(
     gallery = gallery.select(gallery.person_id != JUNK)
     if not len(gallery):
         raise UserError('The gallery holds junk (person -1) alone.')
-    blind = unknown_cameras == 'refuse' and default_protocol(query, gallery) == 'all_but_query'
-    protocol = PROTOCOLS['all_but_query' if blind else 'mars_official']
+    protocol = PROTOCOLS[default_protocol(query, gallery, unknown_cameras)]
+    blind = protocol.name == 'all_but_query'
     check_labels(protocol, query, gallery, unknown_cameras)
     people, of_query, of_gallery = _identities(query, gallery)
     warnings = _check_counts(false_accept_rate, per, of_query, of_gallery)

@@ -157,11 +157,14 @@ def label_arrays(query: Labels, gallery: Labels) -> tuple[LabelArrays, LabelArra
     )
 
 
-def default_protocol(query: Any, gallery: Any) -> str:
+def default_protocol(query: Any, gallery: Any, unknown_cameras: str = 'refuse') -> str:
     """`mars_official`; `all_but_query` where no camera of the queries is known, or none of the gallery's people.
 
-    Then no pair of a query and a gallery tracklet can be judged by cameras.
+    Then no pair of a query and a gallery tracklet can be judged by cameras, unless `unknown_cameras` says what they
+    count as.
     """
+    if unknown_cameras != 'refuse':
+        return 'mars_official'
     people = [t.camera_id[t.person_id > 0] for t in (query, gallery)]
     blind = any(len(cameras) and (cameras == UNKNOWN_CAMERA).all() for cameras in people)
     return 'all_but_query' if blind else 'mars_official'
